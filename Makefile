@@ -1,0 +1,49 @@
+PYTHON ?= python3
+BIN := .venv/bin
+# onnxruntime and onnxruntime-gpu share one import package: exactly one of the two is installed.
+RUNTIME := $(if $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null),gpu,cpu)
+PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client training/latentserve_training
+REPOSITORY ?= models
+
+.PHONY: help setup demo test lint format proto proto-check serve image clean
+help:  ## Show this list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
+
+setup: .venv/installed  ## Make .venv with the four packages and the tools.
+.venv/installed: constraints.txt requirements-dev.txt $(wildcard */pyproject.toml clients/*/pyproject.toml)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e './server[$(RUNTIME)]' -e ./clients/python -e './training[$(RUNTIME)]' -r requirements-dev.txt
+	$(BIN)/pip install -q --no-deps -e ./proto
+	touch $@
+
+demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python demo.py
+
+test: setup  ## Run every test.
+	$(BIN)/python -m pytest
+
+lint: setup  ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PACKAGES)
+
+format: setup  ## Rewrite the code in the project's style.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: setup  ## Generate the stubs from the .proto files.
+	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. latentserve/v1/*.proto
+	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I. --grpc_python_out=. --mypy_grpc_out=quiet:. latentserve/v1/generation.proto latentserve/v1/models.proto
+
+proto-check: proto  ## Fail where the stubs are not what the .proto files say.
+	git diff --exit-code -- proto
+	test -z "$$(git status --porcelain -- proto)"
+
+serve: setup  ## Serve the bundles in REPOSITORY (default: models).
+	$(BIN)/latentserve-server --repository $(REPOSITORY)
+
+image: setup  ## Build the CPU server image.
+	docker build --target cpu -t latentserve-server:cpu .
+
+clean:  ## Remove what make made.
+	rm -rf .venv demo build .mypy_cache .pytest_cache .ruff_cache .hypothesis

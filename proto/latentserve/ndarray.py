@@ -1,0 +1,54 @@
+"""Tensor messages as numpy arrays and back. The only place that knows how numbers lie in `Tensor.data`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve.v1 import tensor_pb2
+
+_WIRE_DTYPES: dict[tensor_pb2.DType, np.dtype[Any]] = {
+    tensor_pb2.DTYPE_FLOAT32: np.dtype("<f4"),
+    tensor_pb2.DTYPE_UINT8: np.dtype("u1"),
+}
+_WIRE_CODES: dict[np.dtype[Any], tensor_pb2.DType] = {dtype: code for code, dtype in _WIRE_DTYPES.items()}
+
+
+class TensorError(ValueError):
+    """A Tensor whose dtype, shape and data do not fit together, or an array whose dtype has no wire form."""
+
+
+def to_ndarray(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
+    """The array that `tensor` describes: native byte order, C order, read-only where it shares the message's bytes.
+
+    Raises:
+        TensorError: the dtype is unknown, an extent is negative, or data is not product(shape) elements long.
+    """
+    dtype = _WIRE_DTYPES.get(tensor.dtype)
+    if dtype is None:
+        known = ", ".join(tensor_pb2.DType.Name(code) for code in _WIRE_DTYPES)
+        raise TensorError(f"dtype {tensor.dtype} is not one of {known}")
+    shape = tuple(tensor.shape)
+    if any(extent < 0 for extent in shape):
+        raise TensorError(f"shape {list(shape)} has a negative extent")
+    expected = math.prod(shape) * dtype.itemsize
+    if len(tensor.data) != expected:
+        raise TensorError(f"data has {len(tensor.data)} bytes; {dtype.name} of shape {list(shape)} takes {expected}")
+    return np.frombuffer(tensor.data, dtype=dtype).astype(dtype.newbyteorder("="), copy=False).reshape(shape)
+
+
+def from_ndarray(array: NDArray[Any]) -> tensor_pb2.Tensor:
+    """The Tensor that carries `array` (float32 or uint8, any shape and memory layout).
+
+    Raises:
+        TensorError: the dtype has no wire form.
+    """
+    wire = array.dtype.newbyteorder("<")
+    code = _WIRE_CODES.get(wire)
+    if code is None:
+        known = ", ".join(dtype.name for dtype in _WIRE_CODES)
+        raise TensorError(f"dtype {array.dtype.name} is not one of {known}")
+    return tensor_pb2.Tensor(dtype=code, shape=array.shape, data=array.astype(wire, copy=False).tobytes())

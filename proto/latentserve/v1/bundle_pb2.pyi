@@ -1,0 +1,166 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from latentserve.v1 import tensor_pb2 as _tensor_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ModelKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODEL_KIND_UNSPECIFIED: _ClassVar[ModelKind]
+    MODEL_KIND_VAE: _ClassVar[ModelKind]
+    MODEL_KIND_GAN: _ClassVar[ModelKind]
+
+class Prior(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIOR_UNSPECIFIED: _ClassVar[Prior]
+    PRIOR_STANDARD_NORMAL: _ClassVar[Prior]
+
+class Likelihood(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LIKELIHOOD_UNSPECIFIED: _ClassVar[Likelihood]
+    LIKELIHOOD_BERNOULLI: _ClassVar[Likelihood]
+
+class GraphRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GRAPH_ROLE_UNSPECIFIED: _ClassVar[GraphRole]
+    GRAPH_ROLE_ENCODER: _ClassVar[GraphRole]
+    GRAPH_ROLE_DECODER: _ClassVar[GraphRole]
+MODEL_KIND_UNSPECIFIED: ModelKind
+MODEL_KIND_VAE: ModelKind
+MODEL_KIND_GAN: ModelKind
+PRIOR_UNSPECIFIED: Prior
+PRIOR_STANDARD_NORMAL: Prior
+LIKELIHOOD_UNSPECIFIED: Likelihood
+LIKELIHOOD_BERNOULLI: Likelihood
+GRAPH_ROLE_UNSPECIFIED: GraphRole
+GRAPH_ROLE_ENCODER: GraphRole
+GRAPH_ROLE_DECODER: GraphRole
+
+class LatentSpec(_message.Message):
+    __slots__ = ("dim", "prior")
+    DIM_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_FIELD_NUMBER: _ClassVar[int]
+    dim: int
+    prior: Prior
+    def __init__(self, dim: _Optional[int] = ..., prior: _Optional[_Union[Prior, str]] = ...) -> None: ...
+
+class ImageSpec(_message.Message):
+    __slots__ = ("channels", "height", "width", "min_value", "max_value")
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    MIN_VALUE_FIELD_NUMBER: _ClassVar[int]
+    MAX_VALUE_FIELD_NUMBER: _ClassVar[int]
+    channels: int
+    height: int
+    width: int
+    min_value: float
+    max_value: float
+    def __init__(self, channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., min_value: _Optional[float] = ..., max_value: _Optional[float] = ...) -> None: ...
+
+class File(_message.Message):
+    __slots__ = ("path", "sha256", "size_bytes")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    sha256: str
+    size_bytes: int
+    def __init__(self, path: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class TensorSpec(_message.Message):
+    __slots__ = ("name", "dtype", "shape")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    dtype: _tensor_pb2.DType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[_tensor_pb2.DType, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Graph(_message.Message):
+    __slots__ = ("role", "file", "inputs", "outputs", "opset", "parity_max_abs_error")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    OPSET_FIELD_NUMBER: _ClassVar[int]
+    PARITY_MAX_ABS_ERROR_FIELD_NUMBER: _ClassVar[int]
+    role: GraphRole
+    file: File
+    inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
+    outputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
+    opset: int
+    parity_max_abs_error: float
+    def __init__(self, role: _Optional[_Union[GraphRole, str]] = ..., file: _Optional[_Union[File, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., opset: _Optional[int] = ..., parity_max_abs_error: _Optional[float] = ...) -> None: ...
+
+class Provenance(_message.Message):
+    __slots__ = ("created_at", "family", "dataset", "dataset_sha256", "config_json", "git_commit", "software", "training_steps", "checkpoint_sha256")
+    class SoftwareEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    DATASET_SHA256_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
+    GIT_COMMIT_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_STEPS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_SHA256_FIELD_NUMBER: _ClassVar[int]
+    created_at: _timestamp_pb2.Timestamp
+    family: str
+    dataset: str
+    dataset_sha256: str
+    config_json: str
+    git_commit: str
+    software: _containers.ScalarMap[str, str]
+    training_steps: int
+    checkpoint_sha256: str
+    def __init__(self, created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., family: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_sha256: _Optional[str] = ..., config_json: _Optional[str] = ..., git_commit: _Optional[str] = ..., software: _Optional[_Mapping[str, str]] = ..., training_steps: _Optional[int] = ..., checkpoint_sha256: _Optional[str] = ...) -> None: ...
+
+class Manifest(_message.Message):
+    __slots__ = ("format_version", "name", "kind", "latent", "image", "likelihood", "graphs", "golden", "files", "provenance", "metrics", "license")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    FORMAT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    LATENT_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    LIKELIHOOD_FIELD_NUMBER: _ClassVar[int]
+    GRAPHS_FIELD_NUMBER: _ClassVar[int]
+    GOLDEN_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    LICENSE_FIELD_NUMBER: _ClassVar[int]
+    format_version: int
+    name: str
+    kind: ModelKind
+    latent: LatentSpec
+    image: ImageSpec
+    likelihood: Likelihood
+    graphs: _containers.RepeatedCompositeFieldContainer[Graph]
+    golden: File
+    files: _containers.RepeatedCompositeFieldContainer[File]
+    provenance: Provenance
+    metrics: _containers.ScalarMap[str, float]
+    license: str
+    def __init__(self, format_version: _Optional[int] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[ModelKind, str]] = ..., latent: _Optional[_Union[LatentSpec, _Mapping]] = ..., image: _Optional[_Union[ImageSpec, _Mapping]] = ..., likelihood: _Optional[_Union[Likelihood, str]] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., golden: _Optional[_Union[File, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., license: _Optional[str] = ...) -> None: ...
