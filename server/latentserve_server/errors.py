@@ -1,0 +1,74 @@
+"""What can go wrong, without any word of the transport; `interceptors` maps these to status codes.
+
+LatentServeError
+├── InvalidArgument         the request is malformed; names the field
+├── ModelNotFound           no such model, version or alias
+├── CapabilityMissing       the model cannot answer this kind of call
+├── ModelNotReady           the model is known but cannot answer now
+├── Overloaded              the queue is full
+├── DeadlineExpired         the caller's deadline passed while its rows waited
+├── ShuttingDown            the server takes no more calls
+├── EngineFailure           a graph did not run
+└── StartupError            the server cannot start
+    ├── ConfigError         an option has a value that is not allowed
+    ├── BundleError         a bundle is incomplete, damaged or not what it says
+    └── DeviceError         the device asked for is not there, or not really in use
+"""
+
+from __future__ import annotations
+
+
+class LatentServeError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class InvalidArgument(LatentServeError):
+    """A field of a request has a value that is not allowed."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class ModelNotFound(LatentServeError):
+    """No model, version or alias of that name is in the repository."""
+
+
+class CapabilityMissing(LatentServeError):
+    """The model exists but cannot answer this kind of call, as a GAN cannot encode."""
+
+
+class ModelNotReady(LatentServeError):
+    """The model exists but is loading, unloading or broken."""
+
+
+class Overloaded(LatentServeError):
+    """Admitting the call would put more rows into the queue than it may hold."""
+
+
+class DeadlineExpired(LatentServeError):
+    """The caller's deadline passed before its rows reached the engine."""
+
+
+class ShuttingDown(LatentServeError):
+    """The server is stopping and takes no more calls."""
+
+
+class EngineFailure(LatentServeError):
+    """A graph did not run, or returned something other than its manifest promises."""
+
+
+class StartupError(LatentServeError):
+    """The server cannot start; the message is one line for the operator."""
+
+
+class ConfigError(StartupError):
+    """An option has a value that is not allowed."""
+
+
+class BundleError(StartupError):
+    """A bundle is incomplete, damaged, or not what its manifest says."""
+
+
+class DeviceError(StartupError):
+    """The device asked for is missing, or onnxruntime does not really use it."""

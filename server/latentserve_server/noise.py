@@ -1,0 +1,142 @@
+"""Noise rows from (seed, index): which latent a call gets, whatever its batch, chunk, replica or process.
+
+The scheme is part of the contract and is specified, with test vectors, in docs/protocol.md. In short: a counter-based
+generator (Philox4x64-10, Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") makes 64 bits at any place
+of the sequence directly, and the Box-Muller transform turns each 64 bits into two normal values. Logarithm, sine and
+cosine are polynomials of float32 sums, products and quotients, which IEEE 754 rounds the same way on every processor;
+the mathematical functions of numpy and libm differ in the last bit between machines.
+"""
+
+from __future__ import annotations
+
+import threading
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+NOISE_SCHEME = "philox4x64-boxmuller-1"
+"""Name and version of the rule. A change of any output bit takes a new version."""
+
+MAX_INDEX = 2**48
+"""Rows have indices below this, so that every counter fits 64 bits."""
+
+MAX_LATENT_DIM = 2**16
+"""Largest row, in values; the other half of the counter's bound."""
+
+_WORDS_PER_BLOCK = 4
+_VALUES_PER_WORD = 2
+_CHUNK_VALUES = 2**15  # scratch stays within a core's cache
+
+_F = np.float32
+# Minimax polynomials, lowest power first; every constant is the float32 nearest to what is written.
+# -2 ln(m) = s L(s^2) with s = (m - 1) / (m + 1), for m in [sqrt(1/2), sqrt(2)]; error of L 6e-7.
+_LOG = tuple(_F(c) for c in (-4.0, -1.3331118, -0.82406908))
+_MINUS_2_LN_2 = _F(-1.3862944)
+# cos(pi/2 x) = C(x^2) and sin(pi/2 x) = x S(x^2), for x in [-1, 1]; errors 5e-8 and 1.2e-6.
+_COS = tuple(_F(c) for c in (1.0, -1.2336988, 0.2536532, -0.020813966, 0.00085968999))
+_SIN = tuple(_F(c) for c in (1.5707952, -0.64592594, 0.079500653, -0.004371015))
+
+
+class Stream(IntEnum):
+    """What noise is drawn for. Streams of one seed are independent of each other."""
+
+    PRIOR = 0
+    """Latents drawn from the prior."""
+    POSTERIOR = 1
+    """Latents drawn from posteriors, one row an image."""
+
+
+class NoiseSource(threading.local):
+    """Draws noise rows, from any thread.
+
+    Each thread has its own generator and scratch memory and keeps them between calls: made anew, they would cost as
+    much as the arithmetic does, most of it in page faults.
+    """
+
+    def __init__(self) -> None:
+        self._generator = np.random.Philox()
+        self._scratch = np.empty((4, _CHUNK_VALUES // _VALUES_PER_WORD), _F)
+
+    def draw(self, seed: int, first_index: int, count: int, dim: int, stream: Stream) -> NDArray[np.float32]:
+        """Rows `first_index` to `first_index + count - 1` of `seed`'s sequence, float32 [count, dim], N(0, 1).
+
+        Row i depends on (seed, stream, i, dim) alone. `seed` is in [0, 2^64), every index below `MAX_INDEX`, and `dim`
+        in [1, MAX_LATENT_DIM]; the caller has checked.
+        """
+        width = -(-dim // _VALUES_PER_WORD)
+        self._seek(seed, stream, first_index * width)
+        values = np.empty(count * width * _VALUES_PER_WORD, _F)
+        for start in range(0, values.size, _CHUNK_VALUES):
+            chunk = values[start : start + _CHUNK_VALUES]
+            words = self._generator.random_raw(chunk.size // _VALUES_PER_WORD)
+            _box_muller(words, chunk, self._scratch[:, : words.size])
+        return values.reshape(count, width * _VALUES_PER_WORD)[:, :dim]
+
+    def _seek(self, seed: int, stream: Stream, word: int) -> None:
+        """Make the generator's next output the given word of the sequence of (seed, stream)."""
+        block, skipped = divmod(word, _WORDS_PER_BLOCK)
+        self._generator.state = {
+            "bit_generator": "Philox",
+            "state": {"counter": np.array([block, 0, 0, 0], np.uint64), "key": np.array([seed, stream], np.uint64)},
+            "buffer": np.zeros(_WORDS_PER_BLOCK, np.uint64),
+            "buffer_pos": _WORDS_PER_BLOCK,
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        self._generator.random_raw(skipped, output=False)
+
+
+def _box_muller(words: NDArray[np.uint64], values: NDArray[np.float32], scratch: NDArray[np.float32]) -> None:
+    """Fill values with two normal numbers from each word, the cosine and the sine. Overwrites words.
+
+    The low half of a word, as a signed number a, gives the radius: sign(a) sqrt(-2 ln(|a| 2^-31 + 2^-32)). The high
+    half, b, gives the angle, pi/2 * b 2^-31: half a turn; the radius's sign makes it a whole one.
+    """
+    angle, square, radius, value = scratch
+    signs = words.astype(np.uint32)
+    signs &= np.uint32(1 << 31)
+    halves = words.astype("<u8", copy=False).view("<f4")
+    halves[:] = halves.view("<i4")
+    np.abs(halves[0::2], out=radius)
+    radius *= _F(2.0**-31)
+    radius += _F(2.0**-32)
+    _minus_two_log(radius, scratch=(angle, square, value))
+    np.sqrt(radius, out=radius)
+    radius.view(np.uint32)[:] |= signs
+    angle[:] = halves[1::2]
+    angle *= _F(2.0**-31)
+    np.multiply(angle, angle, out=square)
+    np.multiply(_horner(_COS, square, out=value), radius, out=values[0::2])
+    _horner(_SIN, square, out=value)
+    value *= angle
+    np.multiply(value, radius, out=values[1::2])
+
+
+def _minus_two_log(u: NDArray[np.float32], scratch: tuple[NDArray[np.float32], ...]) -> None:
+    """Replace u, in (0, 1], by -2 ln(u), taking u as m * 2^e with m in [sqrt(1/2), sqrt(2))."""
+    exponent, s, value = scratch
+    bits, shifted, integer = u.view(np.int32), s.view(np.int32), value.view(np.int32)
+    np.subtract(bits, np.int32(0x3F3504F3), out=integer)  # the bit pattern of sqrt(1/2)
+    integer >>= np.int32(23)
+    bits -= np.left_shift(integer, np.int32(23), out=shifted)  # u is m now
+    exponent[:] = integer
+    exponent *= _MINUS_2_LN_2
+    np.subtract(u, _F(1.0), out=s)
+    u += _F(1.0)
+    s /= u
+    _horner(_LOG, np.multiply(s, s, out=value), out=u)
+    u *= s
+    u += exponent
+
+
+def _horner(
+    coefficients: tuple[np.float32, ...], x: NDArray[np.float32], out: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """c0 + x (c1 + x (c2 + ...)), rounded to float32 after every product and every sum."""
+    np.multiply(x, coefficients[-1], out=out)
+    for coefficient in coefficients[-2:0:-1]:
+        out += coefficient
+        out *= x
+    out += coefficients[0]
+    return out
