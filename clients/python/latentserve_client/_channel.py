@@ -1,0 +1,43 @@
+"""How the client's channels are set up: message sizes, keepalive, retries, load balancing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+_SERVICE_CONFIG = {
+    # Over one address this is that address; over a headless service it is every replica in turn.
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": "latentserve.v1.GenerationService"}, {"service": "latentserve.v1.ModelService"}],
+            # Every call may be repeated: none changes the server, and the seed is fixed before the first attempt.
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 4,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    # While more than about a tenth of the calls fail, stop adding retries to a server in trouble.
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+}
+
+CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # gRPC keeps a request for its retries up to this size; at its 256 KiB a batch of images would never be retried.
+    ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES + 64 * 1024),
+    # Pings notice a dead peer while a call is in flight. The server permits one every 30 s.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # The default of 1 s would let every retry above meet the same failed connection.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+)
+"""The options of every channel that the client opens; give them to a channel of your own to keep its behaviour."""

@@ -1,0 +1,137 @@
+"""Everything that the client raises, and the one table from gRPC status to class.
+
+LatentServeError
+├── RequestError (also a ValueError)      refused by the client; nothing was sent
+├── ClosedError                           called after close()
+├── ReplyError                            the server's reply breaks the contract
+└── CallError                             the call ended with a status; the classes below by status:
+    ├── InvalidArgumentError              INVALID_ARGUMENT, OUT_OF_RANGE
+    ├── NotFoundError                     NOT_FOUND
+    ├── FailedPreconditionError           FAILED_PRECONDITION
+    ├── UnimplementedError                UNIMPLEMENTED
+    ├── UnauthenticatedError              UNAUTHENTICATED
+    ├── PermissionDeniedError             PERMISSION_DENIED
+    ├── ResourceExhaustedError            RESOURCE_EXHAUSTED
+    ├── DeadlineExceededError             DEADLINE_EXCEEDED
+    ├── CancelledError                    CANCELLED
+    ├── UnavailableError                  UNAVAILABLE
+    └── InternalError                     INTERNAL, UNKNOWN, DATA_LOSS
+                                          (ABORTED and ALREADY_EXISTS stay a plain CallError)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import grpc
+
+
+class LatentServeError(Exception):
+    """The root of everything that the client raises on purpose."""
+
+
+class RequestError(LatentServeError, ValueError):
+    """An argument that no server would accept: a wrong dtype, shape or range. Nothing was sent."""
+
+
+class ClosedError(LatentServeError):
+    """A call on a client that has been closed."""
+
+
+class ReplyError(LatentServeError):
+    """A reply that breaks the contract: fewer rows than asked for, or a tensor that does not fit its own shape."""
+
+
+class CallError(LatentServeError):
+    """A call that ended with a status other than OK, set by the server or, when it could not be reached, by gRPC.
+
+    Attributes:
+        code: the gRPC status.
+        message: what the server says was wrong; it names the field.
+        method: the RPC's name, such as "Sample".
+        request_id: the id under which the server's log has the call.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str, method: str, request_id: str) -> None:
+        # All four go to Exception.args: the error survives pickling, as worker pools need.
+        super().__init__(code, message, method, request_id)
+        self.code = code
+        self.message = message
+        self.method = method
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.method}: {self.code.name}, request {self.request_id}]"
+
+
+class InvalidArgumentError(CallError):
+    """The request is wrong whatever the server's state; the message names the field and what is allowed."""
+
+
+class NotFoundError(CallError):
+    """No such model, version or alias."""
+
+
+class FailedPreconditionError(CallError):
+    """The model is not in a state to answer this call."""
+
+
+class UnimplementedError(CallError):
+    """The model or the server does not answer this call, as Encode on a GAN."""
+
+
+class UnauthenticatedError(CallError):
+    """The call carries no valid credentials."""
+
+
+class PermissionDeniedError(CallError):
+    """The caller is known and may not make this call."""
+
+
+class ResourceExhaustedError(CallError):
+    """The server's queue is full, or a message is over the size limit. Not retried: more load would not help."""
+
+
+class DeadlineExceededError(CallError):
+    """No reply within the call's timeout."""
+
+
+class CancelledError(CallError):
+    """The call was cancelled, as by closing the client from another thread or task."""
+
+
+class UnavailableError(CallError):
+    """The server could not be reached or is shutting down, and retries did not help."""
+
+
+class InternalError(CallError):
+    """The server failed; its log says why, under the request id."""
+
+
+CLASS_BY_STATUS: Mapping[grpc.StatusCode, type[CallError]] = MappingProxyType(
+    {
+        grpc.StatusCode.CANCELLED: CancelledError,
+        grpc.StatusCode.UNKNOWN: InternalError,
+        grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
+        grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
+        grpc.StatusCode.NOT_FOUND: NotFoundError,
+        grpc.StatusCode.ALREADY_EXISTS: CallError,
+        grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
+        grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
+        grpc.StatusCode.FAILED_PRECONDITION: FailedPreconditionError,
+        grpc.StatusCode.ABORTED: CallError,
+        grpc.StatusCode.OUT_OF_RANGE: InvalidArgumentError,
+        grpc.StatusCode.UNIMPLEMENTED: UnimplementedError,
+        grpc.StatusCode.INTERNAL: InternalError,
+        grpc.StatusCode.UNAVAILABLE: UnavailableError,
+        grpc.StatusCode.DATA_LOSS: InternalError,
+        grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
+    }
+)
+
+
+def from_rpc_error(error: grpc.RpcError, method: str, request_id: str) -> CallError:
+    """The CallError that says what `error` says; to be raised `from error`."""
+    code = error.code()
+    return CLASS_BY_STATUS[code](code, error.details() or "no message", method, request_id)

@@ -1,0 +1,112 @@
+"""The files that the command line reads and writes."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+class FileError(Exception):
+    """A file that is not what it should be; the message begins with its name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageFile:
+    """A PNG or JPEG file: its bytes, and its pixels as uint8 [channels, height, width]."""
+
+    data: bytes
+    pixels: NDArray[np.uint8]
+
+
+def read_image(path: Path, shape: tuple[int, int, int]) -> ImageFile:
+    """The image in `path`, whose pixels are brought to shape's channels; height and width must be shape's.
+
+    Raises:
+        FileError: not a whole PNG or JPEG file, or of another size.
+        OSError: the file cannot be read.
+    """
+    channels, height, width = shape
+    data = path.read_bytes()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+                if image.size != (width, height):
+                    raise FileError(
+                        f"{path}: {image.height} x {image.width} pixels; the model takes {height} x {width}"
+                    )
+                pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise FileError(f"{path}: far larger than the model's {height} x {width} pixels") from None
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as error:  # Pillow's own, by what is broken
+        raise FileError(f"{path}: not a PNG or JPEG file, or a damaged one") from error
+    return ImageFile(data, pixels.reshape(height, width, channels).transpose(2, 0, 1))
+
+
+def read_latents(path: Path, dim: int) -> NDArray[np.float32]:
+    """The float array [n, dim] in the .npy file `path`, as float32.
+
+    Raises:
+        FileError: not a .npy file, or an array of another dtype or shape.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        try:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+        except (ValueError, EOFError, MemoryError) as error:
+            raise FileError(f"{path}: not a .npy file, or a damaged one") from error
+    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] != dim or array.dtype.kind != "f":
+        raise FileError(f"{path}: {array.dtype.name} {list(array.shape)}; the model takes float32 [n, {dim}]")
+    return array.astype(np.float32)
+
+
+def check_output(path: Path) -> None:
+    """Find out before the work whether a file of that name can be written at its end.
+
+    Raises:
+        FileError: there is no directory for it, or a directory in its place.
+    """
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: there is no directory {path.parent}")
+    if path.is_dir():
+        raise FileError(f"{path}: is a directory")
+
+
+def write_picture(path: Path, picture: Image.Image) -> None:
+    """`picture` as a PNG file, whole or not at all. Raises FileError where it cannot be written."""
+    with _replacing(path) as file:
+        picture.save(file, format="PNG")
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """`array` as a .npy file, whole or not at all. Raises FileError where it cannot be written."""
+    with _replacing(path) as file:
+        np.save(file, array, allow_pickle=False)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when the block ends well, and goes away when it does not."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+        temporary.replace(path)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""Models as text for people: the list of all, and one of them in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from latentserve_client.types import ModelInfo, ModelStatus
+
+_HEADER = ("NAME", "VERSION", "STATE", "DEFAULT", "ALIASES", "CAPABILITIES", "REASON")
+
+
+def list_models(models: Sequence[ModelStatus]) -> str:
+    """One line a model version, in aligned columns."""
+    if not models:
+        return "the server has no models"
+    rows = [
+        (
+            status.name,
+            str(status.version),
+            status.state,
+            "yes" if status.is_default else "-",
+            ",".join(status.aliases) or "-",
+            ",".join(status.capabilities) or "-",
+            " ".join(status.reason.split()) or "-",
+        )
+        for status in models
+    ]
+    return _align([_HEADER, *rows])
+
+
+def describe_model(info: ModelInfo) -> str:
+    """One line a fact, names to the left: what it is, where it runs, what it takes, how it was trained."""
+    channels, height, width = info.image_shape
+    limits, provenance = info.limits, info.manifest.provenance
+    facts = [
+        ("model", f"{info.name}:{info.version}"),
+        ("aliases", ", ".join(info.aliases) or "-"),
+        ("kind", info.kind),
+        ("capabilities", ", ".join(info.capabilities)),
+        ("device", info.device),
+        ("latent", f"{info.latent_dim} dimensions"),
+        ("image", f"{channels} x {height} x {width}, values {info.value_range[0]:g} to {info.value_range[1]:g}"),
+        ("limits", f"{limits.max_rows_per_request} rows a call, {limits.max_batch_rows} a batch"),
+        ("", f"{limits.max_queue_rows} rows waiting, {limits.max_message_bytes} bytes a message"),
+        ("noise", info.noise_scheme),
+        ("family", provenance.family or "-"),
+        ("dataset", provenance.dataset or "-"),
+        ("license", info.manifest.license or "-"),
+        ("digest", info.digest),
+        *((name, f"{value:g}") for name, value in sorted(info.manifest.metrics.items())),
+    ]
+    return _align(facts)
+
+
+def _align(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
