@@ -1,0 +1,172 @@
+"""One model bundle, read and verified: the manifest, the graphs' bytes and the golden rows. Runs nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf import json_format
+from numpy.typing import NDArray
+
+from latentserve.v1 import bundle_pb2 as pb
+from latentserve.v1 import tensor_pb2
+from latentserve_server.errors import BundleError
+from latentserve_server.noise import MAX_LATENT_DIM
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_IMAGE_PIXELS = 1 << 24
+
+_GRAPHS_OF_KIND = {
+    pb.MODEL_KIND_VAE: {pb.GRAPH_ROLE_ENCODER, pb.GRAPH_ROLE_DECODER},
+    pb.MODEL_KIND_GAN: {pb.GRAPH_ROLE_DECODER},
+}
+
+TensorShapes = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
+"""dtype and shape (without the batch axis) of each tensor, by name."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle holds, every byte of it checked against the manifest."""
+
+    manifest: pb.Manifest
+    digest: str
+    """SHA-256 of manifest.json, in hexadecimal."""
+    graphs: Mapping[pb.GraphRole, bytes]
+    """The serialized ONNX graphs."""
+    golden: Mapping[str, NDArray[Any]]
+    """Inputs and outputs that the graphs must reproduce, named "<role>.<tensor>"."""
+
+    def inputs(self, role: pb.GraphRole) -> TensorShapes:
+        """The inputs that the contract demands of the graph."""
+        image, latent = _tensor_shapes(self.manifest)
+        return {"image": image} if role == pb.GRAPH_ROLE_ENCODER else {"latent": latent}
+
+    def outputs(self, role: pb.GraphRole) -> TensorShapes:
+        """The outputs that the contract demands of the graph."""
+        image, latent = _tensor_shapes(self.manifest)
+        if role == pb.GRAPH_ROLE_ENCODER:
+            return {"mean": latent, "log_variance": latent}
+        outputs = {"image": image, "image_uint8": (np.dtype(np.uint8), image[1])}
+        return outputs | ({"logits": image} if self.manifest.likelihood == pb.LIKELIHOOD_BERNOULLI else {})
+
+
+def read_bundle(directory: Path) -> Bundle:
+    """Read and verify the bundle in `directory`.
+
+    Raises:
+        BundleError: a file is missing, too large, or not what the manifest says; the manifest is not one.
+    """
+    raw = _read(directory, MANIFEST, MAX_MANIFEST_BYTES)
+    manifest = _parse_manifest(raw)
+    graphs = {graph.role: _read_verified(directory, graph.file) for graph in manifest.graphs}
+    golden = _parse_golden(_read_verified(directory, manifest.golden))
+    for file in manifest.files:
+        _read_verified(directory, file)
+    bundle = Bundle(manifest, hashlib.sha256(raw).hexdigest(), graphs, golden)
+    for graph in manifest.graphs:
+        _check_tensors(graph, bundle)
+        _check_golden(graph, bundle)
+    return bundle
+
+
+def role_name(role: pb.GraphRole) -> str:
+    """ "encoder" or "decoder"."""
+    return pb.GraphRole.Name(role).removeprefix("GRAPH_ROLE_").lower()
+
+
+def _parse_manifest(raw: bytes) -> pb.Manifest:
+    try:
+        manifest = json_format.Parse(raw, pb.Manifest())
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST}: {error}") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise BundleError(f"{MANIFEST}: format_version {manifest.format_version} where {FORMAT_VERSION} is understood")
+    _demand(manifest.kind in _GRAPHS_OF_KIND, "kind", "is neither VAE nor GAN")
+    _demand(1 <= manifest.latent.dim <= MAX_LATENT_DIM, "latent.dim", f"is not in 1 to {MAX_LATENT_DIM}")
+    _demand(manifest.latent.prior == pb.PRIOR_STANDARD_NORMAL, "latent.prior", "is not PRIOR_STANDARD_NORMAL")
+    image = manifest.image
+    _demand(image.channels in (1, 3), "image.channels", "is neither 1 nor 3")
+    _demand(0 < image.height * image.width <= MAX_IMAGE_PIXELS, "image", f"has no or over {MAX_IMAGE_PIXELS} pixels")
+    _demand((image.min_value, image.max_value) == (0.0, 1.0), "image", "has a value range other than 0 to 1")
+    bernoulli = manifest.likelihood == pb.LIKELIHOOD_BERNOULLI
+    _demand(bernoulli == (manifest.kind == pb.MODEL_KIND_VAE), "likelihood", "does not fit the kind of model")
+    roles = [graph.role for graph in manifest.graphs]
+    expected = _GRAPHS_OF_KIND[manifest.kind]
+    _demand(len(roles) == len(expected) and set(roles) == expected, "graphs", "are not those of the kind of model")
+    return manifest
+
+
+def _demand(holds: bool, field: str, problem: str) -> None:
+    if not holds:
+        raise BundleError(f"{MANIFEST}: {field} {problem}")
+
+
+def _read_verified(directory: Path, file: pb.File) -> bytes:
+    data = _read(directory, file.path, file.size_bytes)
+    if len(data) != file.size_bytes:
+        raise BundleError(f"{file.path}: {len(data)} bytes where the manifest says {file.size_bytes}")
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise BundleError(f"{file.path}: the SHA-256 is not the manifest's; the file was changed or damaged")
+    return data
+
+
+def _read(directory: Path, name: str, max_bytes: int) -> bytes:
+    """The file's bytes, at most one more than `max_bytes`; the name may not lead out of the bundle."""
+    path = directory / name
+    if not name or Path(name).name != name or path.is_symlink():
+        raise BundleError(f"{name!r}: a bundle's file is a plain name inside it")
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise BundleError(f"{name}: {error.strerror}") from error
+    if len(data) > max_bytes:
+        raise BundleError(f"{name}: longer than {max_bytes} bytes")
+    return data
+
+
+def _parse_golden(data: bytes) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds on damaged archives
+        raise BundleError(f"golden rows: not a NumPy archive of arrays: {error}") from error
+
+
+def _check_tensors(graph: pb.Graph, bundle: Bundle) -> None:
+    for declared, demanded in ((graph.inputs, bundle.inputs(graph.role)), (graph.outputs, bundle.outputs(graph.role))):
+        said = {tensor.name: (tensor.dtype, tuple(tensor.shape)) for tensor in declared}
+        for name, (dtype, shape) in demanded.items():
+            code = tensor_pb2.DTYPE_UINT8 if dtype == np.uint8 else tensor_pb2.DTYPE_FLOAT32
+            if said.get(name) != (code, shape):
+                raise BundleError(
+                    f"{MANIFEST}: the {role_name(graph.role)}'s tensor {name!r} is not {dtype.name} {list(shape)}"
+                )
+
+
+def _check_golden(graph: pb.Graph, bundle: Bundle) -> None:
+    rows: set[int] = set()
+    for name, (dtype, shape) in (*bundle.inputs(graph.role).items(), *bundle.outputs(graph.role).items()):
+        array = bundle.golden.get(f"{role_name(graph.role)}.{name}")
+        if array is None or array.dtype != dtype or array.shape[1:] != shape:
+            raise BundleError(f"golden rows: {role_name(graph.role)}.{name} is not {dtype.name} [rows, *{list(shape)}]")
+        rows.add(len(array))
+    if len(rows) != 1 or rows == {0}:
+        raise BundleError(f"golden rows: the {role_name(graph.role)}'s tensors do not have the same number of rows")
+
+
+def _tensor_shapes(
+    manifest: pb.Manifest,
+) -> tuple[tuple[np.dtype[Any], tuple[int, ...]], tuple[np.dtype[Any], tuple[int, ...]]]:
+    """dtype and shape of an image and of a latent."""
+    image = manifest.image
+    float32 = np.dtype(np.float32)
+    return (float32, (image.channels, image.height, image.width)), (float32, (manifest.latent.dim,))
