@@ -1,0 +1,105 @@
+"""A model bundle on disk: staged beside its place, made durable, and published by one rename."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from google.protobuf.json_format import MessageToJson
+
+from latentserve.v1 import bundle_pb2
+from latentserve_training.errors import ExportError
+
+MANIFEST = "manifest.json"
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def check_name(name: str) -> None:
+    """Raise ExportError unless `name` can be a model's directory."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise ExportError(
+            f"--name {name!r} is not a model name: letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+
+
+def choose_version(model_folder: Path, version: int | None) -> int:
+    """`version`, or one above the highest in the folder.
+
+    Raises:
+        ExportError: the version is less than 1 or exists already.
+    """
+    if version is None:
+        return max(_versions(model_folder), default=0) + 1
+    if version < 1:
+        raise ExportError(f"--version is {version}; it must be at least 1")
+    _require_free(model_folder / str(version))
+    return version
+
+
+def _versions(model_folder: Path) -> list[int]:
+    if not model_folder.is_dir():
+        return []
+    return [int(entry.name) for entry in model_folder.iterdir() if entry.name.isdecimal()]
+
+
+def _require_free(place: Path) -> None:
+    if place.exists():
+        raise ExportError(f"{place} exists already, and a published version never changes; choose another --version")
+
+
+@contextmanager
+def staging(place: Path) -> Iterator[Path]:
+    """A new folder to fill; when the block ends well it becomes `place` in one rename, else nothing is left of it.
+
+    Raises:
+        ExportError: `place` has been taken meanwhile, or cannot be written.
+    """
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # A leading dot keeps it out of a server's sight; the same folder means the same file system, as rename needs.
+        folder = Path(tempfile.mkdtemp(prefix=f".staging-{place.name}-", dir=place.parent))
+    except OSError as error:
+        raise ExportError(f"{place.parent}: cannot be written: {error.strerror}") from error
+    try:
+        yield folder
+        _make_durable(folder)
+        _require_free(place)
+        folder.chmod(0o755)
+        folder.rename(place)
+        _sync(place.parent)
+    except OSError as error:
+        raise ExportError(f"{place}: cannot be published: {error.strerror}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def describe(path: Path) -> bundle_pb2.File:
+    """The entry of a bundle's file in its manifest."""
+    content = path.read_bytes()
+    return bundle_pb2.File(path=path.name, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+
+
+def write_manifest(manifest: bundle_pb2.Manifest, folder: Path) -> None:
+    """Write manifest.json: the last file, since it holds the digests of all others."""
+    text = MessageToJson(manifest, preserving_proto_field_name=True, indent=2, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def _make_durable(folder: Path) -> None:
+    for file in folder.iterdir():
+        _sync(file)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

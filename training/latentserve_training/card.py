@@ -1,0 +1,81 @@
+"""CARD.md: what a person should know before using a bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from latentserve.v1 import bundle_pb2
+
+_KINDS = {
+    bundle_pb2.MODEL_KIND_VAE: "variational autoencoder",
+    bundle_pb2.MODEL_KIND_GAN: "generative adversarial network",
+}
+
+
+def card(manifest: bundle_pb2.Manifest) -> str:
+    """The model card, in Markdown, of the bundle that `manifest` describes."""
+    provenance, image = manifest.provenance, manifest.image
+    return f"""# {manifest.name}
+
+A {_KINDS[manifest.kind]} ({provenance.family}) that draws {image.height}x{image.width} \
+{"grey" if image.channels == 1 else "RGB"} images from {manifest.latent.dim} latents with a standard normal prior.
+
+![samples](samples.png)
+
+## Data
+
+Trained on `{provenance.dataset}`; SHA-256 of the training images: `{provenance.dataset_sha256}`.
+It knows nothing else: its samples look like that data and carry whatever bias that data has.
+
+## Results
+
+{_results(manifest)}
+
+## Graphs
+
+{_graphs(manifest)}
+
+Pixels are float32 from {image.min_value:g} to {image.max_value:g}.
+`image_uint8` is 255 times that, rounded half to even.
+{_likelihood(manifest)}
+## Making
+
+{provenance.training_steps:,} training steps, exported {provenance.created_at.ToJsonString()}.
+Code: {provenance.git_commit or "commit unknown"}. Checkpoint SHA-256: `{provenance.checkpoint_sha256}`.
+Software: {", ".join(f"{name} {version}" for name, version in sorted(provenance.software.items()))}.
+Licence: {manifest.license or "not stated"}.
+
+```json
+{json.dumps(json.loads(provenance.config_json), indent=2)}
+```
+"""
+
+
+def _results(manifest: bundle_pb2.Manifest) -> str:
+    if not manifest.metrics:
+        return "None recorded."
+    rows = [f"| {name} | {value:.6g} |" for name, value in sorted(manifest.metrics.items())]
+    return "\n".join(["| metric | value |", "| --- | --- |", *rows])
+
+
+def _graphs(manifest: bundle_pb2.Manifest) -> str:
+    rows = [
+        f"| {graph.file.path} | {_tensors(graph.inputs)} | {_tensors(graph.outputs)} | {graph.opset} "
+        f"| {graph.parity_max_abs_error:.1e} |"
+        for graph in manifest.graphs
+    ]
+    head = ["| file | inputs | outputs | opset | largest difference from PyTorch |", "| --- | --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows])
+
+
+def _tensors(specs: Iterable[bundle_pb2.TensorSpec]) -> str:
+    return ", ".join(f"`{spec.name}` [batch, {', '.join(map(str, spec.shape))}]" for spec in specs)
+
+
+def _likelihood(manifest: bundle_pb2.Manifest) -> str:
+    if manifest.likelihood != bundle_pb2.LIKELIHOOD_BERNOULLI:
+        return ""
+    return (
+        "Every pixel is the probability of a coin: the model was trained on binarised images, x ~ Bernoulli(pixel).\n"
+    )

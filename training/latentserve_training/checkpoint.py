@@ -1,0 +1,111 @@
+"""A checkpoint: everything that a run needs to go on to the bit, in one file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from latentserve_training.errors import RunError
+from latentserve_training.models import ImageShape
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a run is made from; the same in all its checkpoints."""
+
+    config: dict[str, Any]
+    """The resolved configuration, plain values."""
+    image_shape: ImageShape
+    """Channels, height and width."""
+    dataset_sha256: str
+    """Digest of the training images, in hexadecimal."""
+    git_commit: str
+    """Commit of the training code; empty when unknown."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    epoch: int = 0
+    """Epochs completed."""
+    batch: int = 0
+    """Batches done of the epoch under way."""
+    step: int = 0
+    """Training steps done."""
+    seconds: float = 0.0
+    """Time spent on training steps, in seconds."""
+    totals: dict[str, float] = field(default_factory=dict)
+    """Sums of the losses over the batches done of the epoch under way."""
+    results: dict[str, float] = field(default_factory=dict)
+    """Validation results of the last epoch completed."""
+    best: float | None = None
+    """The lowest value so far of the result that marks the best checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The state of a run between two training steps. Only tensors and plain values, so that loading runs no code."""
+
+    origin: Origin
+    progress: Progress
+    model: dict[str, Any]
+    average: dict[str, Any]
+    optimizers: list[dict[str, Any]]
+    rng: dict[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Write to `path` atomically: a reader, or a run after a crash, finds the old file or the new one."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values |= {"origin": asdict(self.origin), "progress": asdict(self.progress)}
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **values}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The checkpoint in `path`, on the CPU.
+
+        Raises:
+            RunError: the file is missing, damaged, or not a checkpoint of this format.
+        """
+        checkpoint, _ = cls.load_with_digest(path)
+        return checkpoint
+
+    @classmethod
+    def load_with_digest(cls, path: Path) -> tuple[Self, str]:
+        """The checkpoint in `path` and the SHA-256, in hexadecimal, of the very bytes it was read from."""
+        try:
+            content = path.read_bytes()
+            values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            if values.pop("format") != FORMAT:
+                raise RunError(f"{path}: not a checkpoint of format {FORMAT}")
+            values["origin"] = Origin(**values["origin"])
+            values["progress"] = Progress(**values["progress"])
+            return cls(**values), hashlib.sha256(content).hexdigest()
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+        except (
+            RuntimeError,
+            pickle.UnpicklingError,
+            EOFError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            ValueError,
+        ) as error:
+            raise RunError(f"{path}: damaged, or not a checkpoint") from error

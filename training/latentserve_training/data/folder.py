@@ -1,0 +1,64 @@
+"""A folder of image files, with a subfolder a class where there are classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from latentserve_training.data.dataset import Split
+from latentserve_training.errors import DataError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+_GREY_MODES = frozenset({"1", "L", "LA", "I;16"})
+
+
+def read_folder(root: Path, size: int | None) -> Split:
+    """Every image file under `root`, in the order of their paths: uint8 [n, 1 or 3, height, width].
+
+    Grey when every file is grey, else RGB. With `size`, resized to size x size (Lanczos); without, all files must share
+    one size. When every file lies in a subfolder, the first folder on its path is its class, numbered in sorted order.
+
+    Raises:
+        DataError: `root` is no folder or holds no images, a file cannot be decoded, or the sizes differ.
+    """
+    if not root.is_dir():
+        raise DataError(f"data.root {root} is not a folder")
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise DataError(f"data.root {root} holds no image files; known are {', '.join(sorted(SUFFIXES))}")
+    images = [_decode(path, size) for path in paths]
+    _require_one_size(paths, images)
+    mode = "L" if all(image.mode == "L" for image in images) else "RGB"
+    pixels = np.stack([np.asarray(image.convert(mode)) for image in images])
+    pixels = pixels[:, np.newaxis] if mode == "L" else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    return Split(pixels, _labels(root, paths))
+
+
+def _decode(path: Path, size: int | None) -> Image.Image:
+    """The file as a grey or RGB image."""
+    try:
+        with Image.open(path) as file:
+            image = file.convert("L" if file.mode in _GREY_MODES else "RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be decoded: {error}") from error
+    return image if size is None else image.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def _require_one_size(paths: list[Path], images: list[Image.Image]) -> None:
+    width, height = images[0].size
+    for path, image in zip(paths, images, strict=True):
+        if image.size != (width, height):
+            raise DataError(
+                f"{path} is {image.width}x{image.height}, but {paths[0]} is {width}x{height}; data.size resizes all"
+            )
+
+
+def _labels(root: Path, paths: list[Path]) -> NDArray[np.int64] | None:
+    places = [path.relative_to(root).parts for path in paths]
+    if any(len(parts) == 1 for parts in places):
+        return None
+    classes = sorted({parts[0] for parts in places})
+    return np.array([classes.index(parts[0]) for parts in places], dtype=np.int64)

@@ -1,0 +1,77 @@
+"""Which data a run uses: the settings, and the one function that turns them into a Dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from latentserve_training.data.dataset import Dataset, Split, cut
+from latentserve_training.data.digits import read_digits
+from latentserve_training.data.folder import read_folder
+from latentserve_training.data.mnist import read_mnist
+from latentserve_training.errors import ConfigError
+
+DEFAULT_DIGITS_SIZE = 28
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The data that a run trains, validates and is tested on."""
+
+    name: Literal["digits", "mnist", "folder"] = "digits"
+    """digits: scikit-learn's, bundled. mnist: four IDX files in `root`. folder: image files under `root`."""
+
+    root: Path | None = None
+    """Folder of the files; needed by mnist and folder. MNIST files that are missing there are downloaded into it."""
+
+    size: int | None = None
+    """Height and width to resize to, in pixels. Only for digits (28 when absent) and folder (the files' own size)."""
+
+    validation_fraction: float = 0.1
+    """Share of the images that chooses among checkpoints; for mnist, of its 60,000 training images."""
+
+    test_fraction: float = 0.1
+    """Share of the images that is only reported on. Not for mnist, which has its own 10,000 test images."""
+
+    split_seed: int = 0
+    """Seed of the shuffle before the cut."""
+
+    def __post_init__(self) -> None:
+        if self.name != "digits" and self.root is None:
+            raise ConfigError(f"data.root is not set; {self.name} data needs the folder of its files")
+        if self.name == "mnist" and self.size not in (None, 28):
+            raise ConfigError(f"data.size is {self.size}; mnist images are 28x28 and are not resized")
+        if self.size is not None and not 4 <= self.size <= 1024:
+            raise ConfigError(f"data.size is {self.size}; it must be 4 to 1024 pixels")
+        for field in ("validation_fraction", "test_fraction"):
+            if not 0 < getattr(self, field) < 0.5:
+                raise ConfigError(f"data.{field} is {getattr(self, field)}; it must lie between 0 and 0.5")
+        if self.split_seed < 0:
+            raise ConfigError(f"data.split_seed is {self.split_seed}; it must not be negative")
+
+
+def load(config: DataConfig) -> Dataset:
+    """The dataset that `config` names, read, checked and cut into its splits.
+
+    Raises:
+        DataError: files are missing, damaged or do not fit together.
+    """
+    if config.name == "mnist":
+        pool, test = read_mnist(_root(config))
+        validation, train = cut(pool, (config.validation_fraction,), config.split_seed)
+    else:
+        pool = _pool(config)
+        validation, test, train = cut(pool, (config.validation_fraction, config.test_fraction), config.split_seed)
+    return Dataset(config.name, train, validation, test)
+
+
+def _pool(config: DataConfig) -> Split:
+    if config.name == "digits":
+        return read_digits(config.size or DEFAULT_DIGITS_SIZE)
+    return read_folder(_root(config), config.size)
+
+
+def _root(config: DataConfig) -> Path:
+    assert config.root is not None, "DataConfig holds a root for every name that needs one"
+    return config.root

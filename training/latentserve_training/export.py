@@ -1,0 +1,185 @@
+"""`latentserve-export`: a run's model as a bundle in a repository, checked before anyone can see it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from jsonargparse import ArgumentParser
+
+from latentserve.v1 import bundle_pb2, tensor_pb2
+from latentserve_training import command_line
+from latentserve_training.bundle import check_name, choose_version, describe, staging, write_manifest
+from latentserve_training.card import card
+from latentserve_training.graphs import Arrays, GraphPlan, export_graph, opset, plan_graphs
+from latentserve_training.models import Vae
+from latentserve_training.pictures import grid, to_uint8, write_png
+from latentserve_training.provenance import software
+from latentserve_training.trained import Trained
+
+PROG = "latentserve-export"
+GOLDEN_ROWS = 8
+_CHECK_ROWS = 64
+_SEED = 0
+_DTYPES: dict[int, tensor_pb2.DType] = {
+    onnx.TensorProto.FLOAT: tensor_pb2.DTYPE_FLOAT32,
+    onnx.TensorProto.UINT8: tensor_pb2.DTYPE_UINT8,
+}
+_ROLES = {"encoder": bundle_pb2.GRAPH_ROLE_ENCODER, "decoder": bundle_pb2.GRAPH_ROLE_DECODER}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What to export, and where to."""
+
+    run: Path
+    repository: Path
+    name: str | None = None
+    version: int | None = None
+    license: str = ""
+    data_root: Path | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export as `argv` says (the process's own arguments when absent); returns the exit code."""
+    return command_line.run(lambda: _main(argv), PROG)
+
+
+def _main(argv: Sequence[str] | None) -> None:
+    place = export(parse(argv))
+    sys.stdout.write(f"{place}\n")
+
+
+def parse(argv: Sequence[str] | None) -> ExportRequest:
+    """The request that a command line makes.
+
+    Raises:
+        ArgumentError: an option is unknown, missing or of the wrong type.
+    """
+    parser = ArgumentParser(
+        prog=PROG, description="Export a run's model as a bundle.", exit_on_error=False, allow_abbrev=False
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder that latentserve-train made.")
+    parser.add_argument(
+        "--repository", type=Path, required=True, help="Folder of models; the bundle goes into NAME/VERSION."
+    )
+    parser.add_argument("--name", type=str | None, help="Name to serve under (default: the model family).")
+    parser.add_argument("--version", type=int | None, help="Version, at least 1 (default: one above the highest).")
+    parser.add_argument("--license", type=str, default="", help="SPDX identifier of the model's licence.")
+    parser.add_argument("--data-root", type=Path | None, help="Folder of the data, where it has moved since training.")
+    values = parser.parse_args(argv)
+    return ExportRequest(**{name: getattr(values, name) for name in ExportRequest.__dataclass_fields__})
+
+
+def export(request: ExportRequest) -> Path:
+    """Write, check and publish the bundle; returns its folder.
+
+    Raises:
+        RunError: the run cannot be used.
+        ExportError: a check failed or the version is taken. Nothing is left behind.
+    """
+    trained = Trained.load(request.run)
+    name = request.name if request.name is not None else trained.config.model.family
+    check_name(name)
+    version = choose_version(request.repository / name, request.version)
+    images = torch.from_numpy(trained.dataset(request.data_root).test.images[:_CHECK_ROWS]).float() / 255
+    place = request.repository / name / str(version)
+    with staging(place) as folder:
+        plans = plan_graphs(trained.model, _at_least(images, _CHECK_ROWS), trained.latents(_CHECK_ROWS, _SEED))
+        manifest = _manifest(trained, name, request.license)
+        manifest.graphs.extend(_export_graph(plan, folder) for plan in plans)
+        np.savez(folder / "golden.npz", allow_pickle=False, **_golden(plans))
+        manifest.golden.CopyFrom(describe(folder / "golden.npz"))
+        write_png(grid(to_uint8(trained.sample(_CHECK_ROWS, _SEED)), columns=8), folder / "samples.png")
+        (folder / "CARD.md").write_text(card(manifest), encoding="utf-8")
+        manifest.files.extend(describe(folder / file) for file in ("samples.png", "CARD.md"))
+        write_manifest(manifest, folder)
+    return place
+
+
+def _at_least(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """`rows`, repeated in order until there are `count`."""
+    return rows.repeat(-(-count // len(rows)), 1, 1, 1)[:count]
+
+
+def _golden(plans: list[GraphPlan]) -> Arrays:
+    """Rows in and torch's rows out of every graph, named "<role>.<tensor>"."""
+    return {
+        f"{plan.role}.{name}": array
+        for plan in plans
+        for name, array in plan.compute(plan.example[:GOLDEN_ROWS]).items()
+    }
+
+
+def _export_graph(plan: GraphPlan, folder: Path) -> bundle_pb2.Graph:
+    path = folder / f"{plan.role}.onnx"
+    parity = export_graph(plan, path)
+    model = onnx.load(path)
+    return bundle_pb2.Graph(
+        role=_ROLES[plan.role],
+        file=describe(path),
+        inputs=[_spec(value) for value in model.graph.input],
+        outputs=[_spec(value) for value in model.graph.output],
+        opset=opset(model),
+        parity_max_abs_error=parity,
+    )
+
+
+def _spec(value: onnx.ValueInfoProto) -> bundle_pb2.TensorSpec:
+    tensor = value.type.tensor_type
+    shape = [axis.dim_value for axis in tensor.shape.dim][1:]
+    return bundle_pb2.TensorSpec(name=value.name, dtype=_DTYPES[tensor.elem_type], shape=shape)
+
+
+def _manifest(trained: Trained, name: str, license_id: str) -> bundle_pb2.Manifest:
+    """The manifest without its files."""
+    channels, height, width = trained.model.image_shape
+    vae = isinstance(trained.model, Vae)
+    manifest = bundle_pb2.Manifest(
+        format_version=1,
+        name=name,
+        kind=bundle_pb2.MODEL_KIND_VAE if vae else bundle_pb2.MODEL_KIND_GAN,
+        latent=bundle_pb2.LatentSpec(dim=trained.model.latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
+        image=bundle_pb2.ImageSpec(channels=channels, height=height, width=width, min_value=0.0, max_value=1.0),
+        likelihood=bundle_pb2.LIKELIHOOD_BERNOULLI if vae else bundle_pb2.LIKELIHOOD_UNSPECIFIED,
+        provenance=_provenance(trained),
+        metrics=_metrics(trained),
+        license=license_id,
+    )
+    manifest.provenance.created_at.GetCurrentTime()
+    return manifest
+
+
+def _provenance(trained: Trained) -> bundle_pb2.Provenance:
+    return bundle_pb2.Provenance(
+        family=trained.config.model.family,
+        dataset=trained.config.data.name,
+        dataset_sha256=trained.checkpoint.origin.dataset_sha256,
+        config_json=json.dumps(_published(trained.config.to_dict())),
+        git_commit=trained.checkpoint.origin.git_commit,
+        software=software(),
+        training_steps=trained.checkpoint.progress.step,
+        checkpoint_sha256=trained.checkpoint_sha256,
+    )
+
+
+def _published(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without the data's place on this machine: the digest says what the data was."""
+    return {**config, "data": {key: value for key, value in config["data"].items() if key != "root"}}
+
+
+def _metrics(trained: Trained) -> dict[str, float]:
+    """The evaluation's results where it judged this very checkpoint, else the validation's."""
+    report = trained.folder.report
+    if report.is_file():
+        content = json.loads(report.read_text())
+        if content["checkpoint_sha256"] == trained.checkpoint_sha256:
+            return {f"test.{key}": value for key, value in content["metrics"].items()}
+    return {f"validation.{key}": value for key, value in trained.checkpoint.progress.results.items()}

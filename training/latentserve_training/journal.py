@@ -1,0 +1,72 @@
+"""What a run tells while it trains: a bar, a line an epoch, metrics.jsonl, TensorBoard and sample grids."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from latentserve_training.pictures import grid, write_png
+from latentserve_training.run_folder import RunFolder
+
+_GRID_COLUMNS = 8
+
+
+class Journal:
+    """The record of one run, continued after `step` where the run is: later entries, of a lost future, are dropped."""
+
+    def __init__(self, folder: RunFolder, step: int) -> None:
+        self._folder = folder
+        kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
+        folder.metrics.write_text("".join(f"{line}\n" for line in kept))
+        self._writer = SummaryWriter(str(folder.tensorboard), purge_step=step + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def _lines(self) -> list[str]:
+        return self._folder.metrics.read_text().splitlines() if self._folder.metrics.is_file() else []
+
+    def say(self, line: str) -> None:
+        """Print one line, above the bar if there is one."""
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+    def bar(self, epoch: int, epochs: int, batches: int, done: int) -> tqdm[Any]:
+        """A bar over the batches of an epoch; silent where standard error is not a terminal."""
+        return tqdm(
+            total=batches, initial=done, desc=f"epoch {epoch}/{epochs}", unit="batch", leave=False, disable=None
+        )
+
+    def epoch(self, record: Mapping[str, Any], samples: NDArray[np.uint8]) -> None:
+        """Put down an epoch: its numbers, nested one level deep, and its samples uint8 [n, channels, height, width]."""
+        with self._folder.metrics.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        for group in ("train", "validation"):
+            for name, value in record[group].items():
+                self._writer.add_scalar(f"{group}/{name}", value, record["step"])
+        self._writer.add_scalar("images_per_second", record["images_per_second"], record["step"])
+        picture = grid(samples, _GRID_COLUMNS)
+        write_png(picture, self._folder.samples(record["epoch"]))
+        self._writer.add_image("samples", np.asarray(picture.convert("RGB")), record["step"], dataformats="HWC")
+        self._writer.flush()
+        self.say(self._line(record))
+
+    @staticmethod
+    def _line(record: Mapping[str, Any]) -> str:
+        numbers = [f"{name} {value:.4g}" for name, value in record["train"].items() if "gradient" not in name]
+        numbers += [f"val {name} {value:.4g}" for name, value in record["validation"].items()]
+        pace = f"{record['images_per_second']:.0f} images/s"
+        return f"epoch {record['epoch']}/{record['epochs']} | {' | '.join(numbers)} | {pace}"

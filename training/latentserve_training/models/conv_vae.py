@@ -1,0 +1,97 @@
+"""A convolutional VAE: two convolutions down, two up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from latentserve_training.errors import ConfigError
+from latentserve_training.models.model import ImageShape
+from latentserve_training.models.vae import Vae
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvVaeConfig:
+    """A convolutional VAE for images whose sides are multiples of 4."""
+
+    family: Literal["conv_vae"] = "conv_vae"
+    """The model family."""
+
+    latent_dim: int = 256
+    """Number of latent dimensions."""
+
+    narrow: int = 32
+    """Channels of the outer convolutions, at full and half size."""
+
+    wide: int = 64
+    """Channels of the inner convolutions, at half and quarter size."""
+
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+
+    def __post_init__(self) -> None:
+        for field in ("latent_dim", "narrow", "wide", "learning_rate"):
+            if getattr(self, field) <= 0:
+                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must be positive")
+
+
+class ConvEncoder(nn.Sequential):
+    """Images [batch, channels, H, W] to [batch, 2 * latent_dim]."""
+
+    def __init__(self, config: ConvVaeConfig, image_shape: ImageShape) -> None:
+        channels, height, width = image_shape
+        super().__init__(
+            nn.Conv2d(in_channels=channels, out_channels=config.narrow, kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(kernel_size=2),  # [batch, narrow, H/2, W/2]
+            nn.Conv2d(in_channels=config.narrow, out_channels=config.wide, kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(kernel_size=2),  # [batch, wide, H/4, W/4]
+            nn.Flatten(),
+            nn.Linear(in_features=config.wide * (height // 4) * (width // 4), out_features=2 * config.latent_dim),
+        )
+
+
+class ConvDecoder(nn.Module):
+    """Latents [batch, latent_dim] to logits [batch, channels, H, W]."""
+
+    def __init__(self, config: ConvVaeConfig, image_shape: ImageShape) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        self.start_shape = (config.wide, height // 4, width // 4)
+        self.dense = nn.Linear(in_features=config.latent_dim, out_features=config.wide * (height // 4) * (width // 4))
+        self.stages = nn.Sequential(
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.Conv2d(in_channels=config.wide, out_channels=config.wide, kernel_size=3, padding=1),
+            nn.ReLU(),  # [batch, wide, H/2, W/2]
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.Conv2d(in_channels=config.wide, out_channels=config.narrow, kernel_size=3, padding=1),
+            nn.ReLU(),  # [batch, narrow, H, W]
+            nn.Conv2d(in_channels=config.narrow, out_channels=channels, kernel_size=3, padding=1),
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Logits of the pixels' probabilities."""
+        logits: Tensor = self.stages(self.dense(latents).unflatten(1, self.start_shape))
+        return logits
+
+
+def build_conv_vae(config: ConvVaeConfig, image_shape: ImageShape) -> Vae:
+    """A conv_vae with fresh weights.
+
+    Raises:
+        ConfigError: a side of the images is not a multiple of 4.
+    """
+    _, height, width = image_shape
+    if height % 4 or width % 4:
+        raise ConfigError(f"conv_vae takes images whose sides are multiples of 4, not {height}x{width}; set data.size")
+    return Vae(
+        image_shape=image_shape,
+        latent_dim=config.latent_dim,
+        encoder=ConvEncoder(config, image_shape),
+        decoder=ConvDecoder(config, image_shape),
+        learning_rate=config.learning_rate,
+    )

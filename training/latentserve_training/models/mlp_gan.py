@@ -1,0 +1,124 @@
+"""A dense GAN.
+
+As first published (no normalisation, no dropout) it collapses: the discriminator wins within a few epochs. Batch
+normalisation in the generator and dropout in the discriminator keep the game even; both can be turned off to see it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from latentserve_training.errors import ConfigError
+from latentserve_training.models.gan import AdamConfig, CollapseConfig, Gan
+from latentserve_training.models.model import ImageShape
+
+_LEAK = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlpGanConfig:
+    """A dense GAN for images of any size."""
+
+    family: Literal["mlp_gan"] = "mlp_gan"
+    """The model family."""
+
+    latent_dim: int = 100
+    """Number of latent dimensions."""
+
+    generator_width: int = 256
+    """Units of each of the generator's three hidden layers."""
+
+    discriminator_width: int = 256
+    """Units of each of the discriminator's two hidden layers."""
+
+    batch_norm: bool = True
+    """Normalise the generator's hidden layers over the batch."""
+
+    dropout: float = 0.3
+    """Share of the discriminator's hidden units dropped in training."""
+
+    learning_rate: float = 2e-4
+    """Adam's step size, for both players."""
+
+    beta1: float = 0.5
+    """Adam's decay of the gradient's mean, for both players."""
+
+    collapse_after_steps: int = 1000
+    """Steps before collapse is looked for; a generator starts out drawing grey mush."""
+
+    min_discriminator_loss: float = 1e-3
+    """Collapsed when the discriminator's loss, in nats, averages less than this over an epoch."""
+
+    min_diversity: float = 0.2
+    """Collapsed when the samples' pixel variance is less than this fraction of the data's."""
+
+    def __post_init__(self) -> None:
+        for field in ("latent_dim", "generator_width", "discriminator_width", "learning_rate"):
+            if getattr(self, field) <= 0:
+                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must be positive")
+        for field in ("dropout", "beta1"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must be at least 0 and less than 1")
+        for field in ("collapse_after_steps", "min_discriminator_loss", "min_diversity"):
+            if getattr(self, field) < 0:
+                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must not be negative")
+
+
+def _generator(config: MlpGanConfig, image_shape: ImageShape) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    features = config.latent_dim
+    for _ in range(3):
+        layers.append(nn.Linear(in_features=features, out_features=config.generator_width))
+        if config.batch_norm:
+            layers.append(nn.BatchNorm1d(num_features=config.generator_width))
+        layers.append(nn.LeakyReLU(negative_slope=_LEAK))
+        features = config.generator_width
+    return nn.Sequential(
+        *layers,
+        nn.Linear(in_features=features, out_features=math.prod(image_shape)),
+        nn.Sigmoid(),
+        nn.Unflatten(dim=1, unflattened_size=image_shape),
+    )
+
+
+class MlpDiscriminator(nn.Module):
+    """Images [batch, channels, height, width] in [0, 1] to logits [batch, 1]."""
+
+    def __init__(self, config: MlpGanConfig, image_shape: ImageShape) -> None:
+        super().__init__()
+        width = config.discriminator_width
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(in_features=math.prod(image_shape), out_features=width),
+            nn.LeakyReLU(negative_slope=_LEAK),
+            nn.Dropout(p=config.dropout),
+            nn.Linear(in_features=width, out_features=width),
+            nn.LeakyReLU(negative_slope=_LEAK),
+            nn.Dropout(p=config.dropout),
+            nn.Linear(in_features=width, out_features=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of the images' being real."""
+        logits: Tensor = self.layers(2 * images - 1)
+        return logits
+
+
+def build_mlp_gan(config: MlpGanConfig, image_shape: ImageShape) -> Gan:
+    """An mlp_gan with fresh weights."""
+    return Gan(
+        image_shape=image_shape,
+        latent_dim=config.latent_dim,
+        generator=_generator(config, image_shape),
+        discriminator=MlpDiscriminator(config, image_shape),
+        adam=AdamConfig(learning_rate=config.learning_rate, beta1=config.beta1),
+        collapse=CollapseConfig(
+            after_steps=config.collapse_after_steps,
+            min_discriminator_loss=config.min_discriminator_loss,
+            min_diversity=config.min_diversity,
+        ),
+    )

@@ -1,0 +1,66 @@
+"""A dense VAE, by default with two latents: small enough to look at its whole latent space."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from latentserve_training.errors import ConfigError
+from latentserve_training.models.model import ImageShape
+from latentserve_training.models.vae import Vae
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlpVaeConfig:
+    """A dense VAE for images of any size."""
+
+    family: Literal["mlp_vae"] = "mlp_vae"
+    """The model family."""
+
+    latent_dim: int = 2
+    """Number of latent dimensions."""
+
+    wide: int = 512
+    """Units of the layers next to the image."""
+
+    narrow: int = 256
+    """Units of the layers next to the latents."""
+
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+
+    def __post_init__(self) -> None:
+        for field in ("latent_dim", "wide", "narrow", "learning_rate"):
+            if getattr(self, field) <= 0:
+                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must be positive")
+
+
+def build_mlp_vae(config: MlpVaeConfig, image_shape: ImageShape) -> Vae:
+    """An mlp_vae with fresh weights."""
+    pixels = math.prod(image_shape)
+    encoder = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(in_features=pixels, out_features=config.wide),
+        nn.ReLU(),
+        nn.Linear(in_features=config.wide, out_features=config.narrow),
+        nn.ReLU(),
+        nn.Linear(in_features=config.narrow, out_features=2 * config.latent_dim),
+    )
+    decoder = nn.Sequential(
+        nn.Linear(in_features=config.latent_dim, out_features=config.narrow),
+        nn.ReLU(),
+        nn.Linear(in_features=config.narrow, out_features=config.wide),
+        nn.ReLU(),
+        nn.Linear(in_features=config.wide, out_features=pixels),
+        nn.Unflatten(dim=1, unflattened_size=image_shape),
+    )
+    return Vae(
+        image_shape=image_shape,
+        latent_dim=config.latent_dim,
+        encoder=encoder,
+        decoder=decoder,
+        learning_rate=config.learning_rate,
+    )

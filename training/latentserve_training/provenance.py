@@ -1,0 +1,36 @@
+"""Which code and which packages made something."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import lightning
+import numpy
+import onnx
+import onnxruntime
+import onnxscript
+import torch
+
+_MODULES = (lightning, numpy, onnx, onnxruntime, onnxscript, torch)
+
+
+def git_commit() -> str:
+    """The commit of this package's source, with "-dirty" where it has been changed since; empty when unknown."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return answer.stdout.strip()
+
+
+def software() -> dict[str, str]:
+    """The versions of Python and of the packages that take part."""
+    return {
+        "python": platform.python_version(),
+        "latentserve-training": version("latentserve-training"),
+        **{module.__name__: str(module.__version__) for module in _MODULES},
+    }

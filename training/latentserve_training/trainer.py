@@ -1,0 +1,245 @@
+"""The trainer owns time: which images come when, when state is saved, when to stop. Models own what a step does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from latentserve_training.average import averaged
+from latentserve_training.checkpoint import Checkpoint, Origin, Progress
+from latentserve_training.data import Dataset
+from latentserve_training.errors import ConfigError, DivergedError, InterruptedRun
+from latentserve_training.interruption import Interruption
+from latentserve_training.journal import Journal
+from latentserve_training.models import GenerativeModel, Phase
+from latentserve_training.pictures import to_uint8
+from latentserve_training.run_folder import RunFolder
+
+_GRID_IMAGES = 64
+_GRID_SEED = 0
+_VALIDATION_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How long and on what to train."""
+
+    epochs: int = 10
+    """Passes over the training images; the only option that may grow when a run is continued."""
+
+    batch_size: int = 128
+    """Images in a training step. The few that do not fill a last batch sit the epoch out."""
+
+    ema_decay: float = 0.999
+    """Decay, per step, of the averaged weights that are evaluated and exported; 0 takes the latest weights."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a CUDA device if there is one."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16 is mixed precision; auto takes it on CUDA and on CPUs with AVX512-BF16 or AMX, which compute in it."""
+
+    channels_last: bool = True
+    """Lay images out with channels last, which convolutions on CPUs prefer."""
+
+    def __post_init__(self) -> None:
+        for field in ("epochs", "batch_size"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"trainer.{field} is {getattr(self, field)}; it must be at least 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"trainer.ema_decay is {self.ema_decay}; it must be at least 0 and less than 1")
+
+
+def make_fabric(config: TrainerConfig) -> Fabric:
+    """The device and precision that `config` asks for.
+
+    Raises:
+        ConfigError: CUDA is asked for and there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("trainer.device is cuda, but no CUDA device is available; allowed are auto and cpu")
+    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and _computes_in_bfloat16(device))
+    return Fabric(accelerator=device, devices=1, precision="bf16-mixed" if bfloat16 else "32-true")
+
+
+def _computes_in_bfloat16(device: str) -> bool:
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+class Trainer:
+    """Trains one model on one dataset, from its first step or from a checkpoint.
+
+    Noise and dropout draw from torch's global generator, which a checkpoint holds; the order of the images is a
+    function of the seed and the epoch. On one CPU and with as many threads a continued run is the same to the bit.
+    """
+
+    def __init__(
+        self,
+        config: TrainerConfig,
+        *,
+        seed: int,
+        origin: Origin,
+        fabric: Fabric,
+        model: GenerativeModel,
+        dataset: Dataset,
+    ) -> None:
+        self.batches = len(dataset.train) // config.batch_size
+        if not self.batches:
+            raise ConfigError(
+                f"trainer.batch_size is {config.batch_size}, but there are {len(dataset.train)} training images"
+            )
+        self.config = config
+        self.seed = seed
+        self.origin = origin
+        self.fabric = fabric
+        self.progress = Progress()
+        self.images = fabric.to_device(torch.from_numpy(dataset.train.images))
+        self.validation_images = fabric.to_device(torch.from_numpy(dataset.validation.images))
+        self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.model = model.to(fabric.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.average = averaged(self.model, config.ema_decay)
+        self.phases = self.model.phases()
+        self.optimizers: list[Optimizer] = [phase.optimizer for phase in self.phases]
+
+    def fit(self, journal: Journal, folder: RunFolder) -> None:
+        """Train until `epochs` are done, saving after every epoch and when a signal asks to stop.
+
+        Raises:
+            DivergedError: a loss or gradient is not finite; the checkpoint of the last epoch stays.
+            CollapsedError: the model says that it has collapsed; likewise.
+            InterruptedRun: a signal came; the checkpoint holds the step it came after.
+        """
+        with Interruption() as interruption:
+            while self.progress.epoch < self.config.epochs:
+                self._train_epoch(journal, interruption)
+                if interruption.requested and self.progress.batch < self.batches:
+                    self.checkpoint().save(folder.last)
+                    raise InterruptedRun(f"stopped in epoch {self.progress.epoch + 1}, after step {self.progress.step}")
+                improved = self._end_epoch(journal)
+                checkpoint = self.checkpoint()
+                if improved:
+                    checkpoint.save(folder.best)
+                checkpoint.save(folder.last)
+                if interruption.requested and self.progress.epoch < self.config.epochs:
+                    raise InterruptedRun(f"stopped after epoch {self.progress.epoch}, step {self.progress.step}")
+
+    def _train_epoch(self, journal: Journal, interruption: Interruption) -> None:
+        """The batches of the epoch under way that are still to do, or as many as come before an interruption."""
+        order = self._order(self.progress.epoch)
+        self.model.train()
+        with journal.bar(self.progress.epoch + 1, self.config.epochs, self.batches, self.progress.batch) as bar:
+            while self.progress.batch < self.batches and not interruption.requested:
+                started = time.perf_counter()
+                losses = self._step(self.images[order[self.progress.batch]])
+                self.progress.seconds += time.perf_counter() - started
+                self.progress.batch += 1
+                self.progress.step += 1
+                for name, value in losses.items():
+                    self.progress.totals[name] = self.progress.totals.get(name, 0.0) + value
+                bar.update()
+
+    def _order(self, epoch: int) -> Tensor:
+        """Indices [batches, batch_size] of the epoch's images."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+        whole = order[: self.batches * self.config.batch_size].reshape(self.batches, -1)
+        return self.fabric.to_device(torch.from_numpy(whole))
+
+    def _step(self, batch: Tensor) -> dict[str, float]:
+        """One step of every phase on images uint8 [batch, channels, height, width]; the losses by name."""
+        images = (batch.float() / 255).contiguous(memory_format=self.memory_format)
+        losses: dict[str, float] = {}
+        for phase in self.phases:
+            losses |= self._descend(phase, images)
+        self.average.update_parameters(self.model)
+        return losses
+
+    def _descend(self, phase: Phase, images: Tensor) -> dict[str, float]:
+        parameters = [parameter for group in phase.optimizer.param_groups for parameter in group["params"]]
+        with self.fabric.autocast():
+            loss, logged = phase.loss(images)
+        # Only this phase's parameters: the generator's loss must not leave gradients in the discriminator.
+        self.fabric.backward(loss, inputs=parameters)
+        norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        for what, value in ((f"{phase.name} loss", loss), (f"{phase.name} gradient", norm)):
+            if not torch.isfinite(value):
+                raise DivergedError(
+                    f"diverged in epoch {self.progress.epoch + 1}: the {what} is {value.item()} at step "
+                    f"{self.progress.step + 1}; the last checkpoint is from before; try a smaller model.learning_rate"
+                )
+        phase.optimizer.step()
+        phase.optimizer.zero_grad()
+        return {name: value.item() for name, value in logged.items()} | {f"{phase.name}_gradient_norm": norm.item()}
+
+    def _end_epoch(self, journal: Journal) -> bool:
+        """Close the epoch: validate, record, judge. True where this is the best epoch so far."""
+        progress = self.progress
+        means = {name: total / self.batches for name, total in progress.totals.items()}
+        averaged_model = self.averaged_model()
+        generator = torch.Generator(self.fabric.device).manual_seed(_VALIDATION_SEED)
+        progress.results = averaged_model.validate(self.validation_images, generator)
+        pace = progress.step * self.config.batch_size / progress.seconds
+        progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
+        record = {
+            "epoch": progress.epoch,
+            "epochs": self.config.epochs,
+            "step": progress.step,
+            "seconds": round(progress.seconds, 3),
+            "images_per_second": round(pace, 1),
+            "train": means,
+            "validation": progress.results,
+        }
+        journal.epoch(record, to_uint8(self._grid(averaged_model)))
+        self.model.diagnose(means | progress.results, progress.step)
+        value = progress.results[self.model.selection] if self.model.selection else None
+        if value is None or (progress.best is not None and value >= progress.best):
+            return False
+        progress.best = value
+        return True
+
+    def averaged_model(self) -> GenerativeModel:
+        """The model that is evaluated and exported, ready for inference."""
+        return cast("GenerativeModel", self.average.module).eval()
+
+    @torch.no_grad()
+    def _grid(self, model: GenerativeModel) -> Tensor:
+        """Images of the same latents, whatever the epoch."""
+        generator = torch.Generator().manual_seed(_GRID_SEED)
+        latents = torch.randn(_GRID_IMAGES, model.latent_dim, generator=generator)
+        return model.decode(self.fabric.to_device(latents))
+
+    def checkpoint(self) -> Checkpoint:
+        """The state between two steps."""
+        rng = {"cpu": torch.get_rng_state()}
+        if self.fabric.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state(self.fabric.device)
+        return Checkpoint(
+            origin=self.origin,
+            progress=self.progress,
+            model=self.model.state_dict(),
+            average=self.average.state_dict(),
+            optimizers=[optimizer.state_dict() for optimizer in self.optimizers],
+            rng=rng,
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from where `checkpoint` was taken."""
+        self.progress = checkpoint.progress
+        self.model.load_state_dict(checkpoint.model)
+        self.average.load_state_dict(checkpoint.average)
+        for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
+            optimizer.load_state_dict(state)
+        torch.set_rng_state(checkpoint.rng["cpu"])
+        if "cuda" in checkpoint.rng and self.fabric.device.type == "cuda":
+            torch.cuda.set_rng_state(checkpoint.rng["cuda"], self.fabric.device)

@@ -1,0 +1,112 @@
+"""One training run, from its command line to its last checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from latentserve_training.checkpoint import Checkpoint, Origin
+from latentserve_training.config import RunConfig, differences, parse_command_line
+from latentserve_training.data import load
+from latentserve_training.errors import RunError
+from latentserve_training.journal import Journal
+from latentserve_training.models import build
+from latentserve_training.provenance import git_commit
+from latentserve_training.run_folder import RunFolder
+from latentserve_training.trainer import Trainer, make_fabric
+
+
+def train(argv: Sequence[str] | None, prog: str) -> None:
+    """Start the run that the command line describes, or continue it from its last checkpoint.
+
+    Raises:
+        ArgumentError: the command line is wrong.
+        TrainingError: the run cannot start or cannot go on.
+        InterruptedRun: a signal asked to stop; the run has been saved.
+    """
+    logging.getLogger("lightning").setLevel(logging.WARNING)
+    config, output = parse_command_line(argv, prog, "Train a model; run it again on the same folder to continue.")
+    folder = RunFolder(output)
+    previous = _previous(folder, config)
+    dataset = load(config.data)
+    origin = Origin(
+        config=config.to_dict(),
+        image_shape=dataset.image_shape,
+        dataset_sha256=dataset.sha256,
+        git_commit=git_commit(),
+    )
+
+    torch.manual_seed(config.seed)
+    model = build(config.model, origin.image_shape)
+    trainer = Trainer(
+        config.trainer,
+        seed=config.seed,
+        origin=origin,
+        fabric=make_fabric(config.trainer),
+        model=model,
+        dataset=dataset,
+    )
+    if previous is not None:
+        _require_same_data(previous.origin, origin, folder)
+        trainer.restore(previous)
+
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.config.write_text(config.to_yaml())
+    with Journal(folder, trainer.progress.step) as journal:
+        journal.say(config.to_yaml())
+        journal.say(_opening(trainer, dataset.name, len(dataset.train), folder))
+        if previous is None:
+            trainer.checkpoint().save(folder.last)
+        trainer.fit(journal, folder)
+        journal.say(f"trained {trainer.progress.epoch} epochs, {trainer.progress.step} steps; kept in {folder.path}")
+
+
+def _previous(folder: RunFolder, config: RunConfig) -> Checkpoint | None:
+    """The checkpoint to continue from, if any.
+
+    Raises:
+        RunError: the folder is something else, or holds a run with another configuration.
+    """
+    if not folder.last.is_file():
+        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+            raise RunError(
+                f"--output {folder.path} exists and holds no checkpoint to continue from; choose another folder"
+            )
+        return None
+    checkpoint = Checkpoint.load(folder.last)
+    changed = differences(_comparable(checkpoint.origin.config), _comparable(config.to_dict()))
+    if changed:
+        raise RunError(
+            f"--output {folder.path} holds a run with another configuration ({'; '.join(changed)}); "
+            "choose another folder, or the run's own configuration, of which only trainer.epochs may grow"
+        )
+    if config.trainer.epochs < checkpoint.progress.epoch:
+        raise RunError(
+            f"trainer.epochs is {config.trainer.epochs}, but {folder.path} has done {checkpoint.progress.epoch} already"
+        )
+    return checkpoint
+
+
+def _comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without what may change: the epochs, and the data's place, whose digest is compared instead."""
+    data = {key: value for key, value in config["data"].items() if key != "root"}
+    trainer = {key: value for key, value in config["trainer"].items() if key != "epochs"}
+    return {**config, "data": data, "trainer": trainer}
+
+
+def _require_same_data(previous: Origin, current: Origin, folder: RunFolder) -> None:
+    if previous.dataset_sha256 != current.dataset_sha256:
+        raise RunError(
+            f"--output {folder.path} was trained on images with digest {previous.dataset_sha256[:12]}, but these have "
+            f"{current.dataset_sha256[:12]}; choose another folder"
+        )
+
+
+def _opening(trainer: Trainer, data: str, images: int, folder: RunFolder) -> str:
+    start = f"continuing after step {trainer.progress.step}" if trainer.progress.step else "starting"
+    weights = sum(parameter.numel() for parameter in trainer.model.parameters())
+    device, precision = trainer.fabric.device, trainer.fabric._precision.precision
+    return f"{start}: {weights:,} weights, {images:,} images of {data}, {device}, {precision}, into {folder.path}"
