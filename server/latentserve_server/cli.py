@@ -1,0 +1,52 @@
+"""The command `latentserve-server`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from latentserve_server.config import ServerConfig, parse_config
+from latentserve_server.errors import StartupError
+from latentserve_server.logs import configure_logging
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; returns the process's exit status."""
+    try:
+        config = parse_config(arguments)
+        configure_logging(config.log_level, config.log_format)
+        asyncio.run(_serve(config))
+    except StartupError as error:
+        print(f"latentserve-server: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(config: ServerConfig) -> None:
+    from latentserve_server.server import Server  # onnxruntime loads once logging stands, and never for --help
+
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, _on_signal, stopping, number)
+    server = Server(config)
+    start = asyncio.ensure_future(server.start())
+    stop = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait((start, stop), return_when=asyncio.FIRST_COMPLETED)
+        if start.done():
+            start.result()
+            await stop
+    finally:
+        start.cancel()
+        stop.cancel()
+        await server.stop()
+
+
+def _on_signal(stopping: asyncio.Event, number: int) -> None:
+    """The first signal drains, the second ends the process at once."""
+    if stopping.is_set():
+        os._exit(128 + number)
+    stopping.set()

@@ -1,0 +1,107 @@
+"""The server's configuration: one frozen object, parsed once from flags, LATENTSERVE_* variables and a YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import docstring_parser
+from jsonargparse import ArgumentParser
+
+from latentserve_server.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """Every decision about one server. Each field is a flag, a variable and a YAML key of the same name."""
+
+    repository: Path
+    """Directory of model bundles, <name>/<version>/manifest.json."""
+    listen: str = "127.0.0.1:50051"
+    """Address of the gRPC services, host:port; port 0 takes a free one."""
+    metrics_listen: str = "127.0.0.1:9090"
+    """Address of the Prometheus metrics, host:port, at /metrics; 'off' for none."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where graphs run; 'cuda' refuses to start unless it is really used, 'auto' takes it where it works."""
+    cpu_threads: int = 0
+    """Threads of one run on the CPU; 0 takes the processors this process may use."""
+    max_rows_per_request: int = 4096
+    """Rows (images or latents) in one call, at most."""
+    max_batch_rows: int = 64
+    """Rows in one run of a graph, at most; larger calls take several runs."""
+    max_queue_rows: int = 8192
+    """Rows that may wait for a graph; beyond, calls are refused at once."""
+    max_message_bytes: int = 64 << 20
+    """Bytes of one request or reply, at most."""
+    drain_delay: float = 0.0
+    """Seconds between NOT_SERVING and the refusal of new calls on SIGTERM."""
+    drain_timeout: float = 30.0
+    """Seconds that calls under way have to end after SIGTERM."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level of log lines."""
+    log_format: Literal["json", "text"] = "json"
+    """Form of log lines, on standard error."""
+    access_log: bool = True
+    """Log every call, at level info."""
+
+    def __post_init__(self) -> None:
+        """Check the values against each other.
+
+        Raises:
+            ConfigError: a value is not allowed.
+        """
+        for name in ("max_rows_per_request", "max_batch_rows", "max_queue_rows"):
+            self._demand(name, getattr(self, name) >= 1, "must be at least 1")
+        self._demand("cpu_threads", self.cpu_threads >= 0, "must not be negative")
+        self._demand("drain_delay", self.drain_delay >= 0, "must not be negative")
+        self._demand("drain_timeout", self.drain_timeout >= 0, "must not be negative")
+        self._demand("max_message_bytes", 1 << 20 <= self.max_message_bytes < 1 << 31, "must be 1 MiB to 2 GiB - 1")
+        enough = self.max_queue_rows >= self.max_rows_per_request
+        self._demand("max_queue_rows", enough, "must not be below --max-rows-per-request")
+        parse_address("--listen", self.listen)
+        if self.metrics_listen != "off":
+            parse_address("--metrics-listen", self.metrics_listen)
+
+    def _demand(self, name: str, holds: bool, problem: str) -> None:
+        if not holds:
+            raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: {problem}")
+
+
+def parse_address(option: str, address: str) -> tuple[str, int]:
+    """Host and port of "host:port" or "[v6]:port".
+
+    Raises:
+        ConfigError: the address is neither.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{option} {address}: write host:port, with a port of 0 to 65535")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def parse_config(arguments: Sequence[str] | None = None) -> ServerConfig:
+    """The configuration from the command line, which wins over the environment, which wins over the YAML file.
+
+    Raises:
+        ConfigError: a value is not allowed. SystemExit: the arguments are not understood, or help was asked for.
+    """
+    parser = ArgumentParser(
+        prog="latentserve-server",
+        description="Serve model bundles over gRPC.",
+        default_env=True,
+        env_prefix="LATENTSERVE",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file of these options.")
+    types = get_type_hints(ServerConfig)
+    texts = {entry.arg_name: entry.description for entry in docstring_parser.parse_from_object(ServerConfig).params}
+    for option in dataclasses.fields(ServerConfig):
+        flag = f"--{option.name.replace('_', '-')}"
+        required = option.default is dataclasses.MISSING
+        default: dict[str, Any] = {} if required else {"default": option.default}
+        parser.add_argument(flag, type=types[option.name], required=required, help=texts[option.name], **default)
+    values = vars(parser.parse_args(arguments))
+    return ServerConfig(**{option.name: values[option.name] for option in dataclasses.fields(ServerConfig)})

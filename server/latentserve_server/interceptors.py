@@ -1,0 +1,137 @@
+"""What every call of the latentserve services shares: request id, errors to status codes, metrics, access log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from latentserve_server.errors import (
+    CapabilityMissing,
+    DeadlineExpired,
+    EngineFailure,
+    InvalidArgument,
+    LatentServeError,
+    ModelNotFound,
+    ModelNotReady,
+    Overloaded,
+    ShuttingDown,
+    StartupError,
+)
+from latentserve_server.logs import request_id
+from latentserve_server.metrics import Metrics
+
+_logger = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+REQUEST_ID = "x-request-id"
+"""Metadata key: taken from the request where the caller sent one, and always in the reply's trailing metadata."""
+
+_MAX_REQUEST_ID = 128
+
+STATUS: dict[type[LatentServeError], grpc.StatusCode] = {
+    InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    CapabilityMissing: grpc.StatusCode.FAILED_PRECONDITION,
+    ModelNotReady: grpc.StatusCode.UNAVAILABLE,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
+    ShuttingDown: grpc.StatusCode.UNAVAILABLE,
+    EngineFailure: grpc.StatusCode.INTERNAL,
+    StartupError: grpc.StatusCode.INTERNAL,
+}
+"""The status of every error; a subclass has its parent's."""
+
+
+def status_of(error: Exception) -> grpc.StatusCode:
+    """The status code of an error; INTERNAL for one that is not this package's own."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps the unary calls of the latentserve services; health and reflection pass untouched."""
+
+    def __init__(self, metrics: Metrics, is_model: Callable[[str], bool], *, access_log: bool) -> None:
+        """`is_model` keeps made-up names out of the metrics' labels."""
+        self._metrics = metrics
+        self._is_model = is_model
+        self._access_level = logging.INFO if access_log else logging.DEBUG
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The handler of the call, wrapped."""
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith("/latentserve."):
+            return handler
+        method = handler_call_details.method.rpartition("/")[2]
+        caller_id = dict(handler_call_details.invocation_metadata or ()).get(REQUEST_ID, "")
+
+        async def answer(raw: bytes, context: Context) -> Any:
+            return await self._answer(handler, method, str(caller_id), raw, context)
+
+        # Requests are parsed within the wrapper, so that bytes that are no message get a status of ours, too.
+        return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)
+
+    async def _answer(self, handler: Handler, method: str, caller_id: str, raw: bytes, context: Context) -> Any:
+        identity = caller_id[:_MAX_REQUEST_ID] or uuid.uuid4().hex
+        request_id.set(identity)
+        context.set_trailing_metadata(((REQUEST_ID, identity),))
+        started = time.monotonic()
+        self._metrics.call_started(method)
+        call = _Ending()
+        try:
+            request = _parse(handler, raw)
+            call.model = _model_name(request, self._is_model)
+            behaviour: Any = handler.unary_unary
+            return await behaviour(request, context)
+        except asyncio.CancelledError:
+            remaining = context.time_remaining()
+            late = remaining is not None and remaining <= 0
+            call.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            raise
+        except LatentServeError as error:
+            call.code, call.message = status_of(error), str(error)
+            return await context.abort(call.code, call.message)
+        except Exception:
+            _logger.exception("%s failed", method)
+            call.code, call.message = grpc.StatusCode.INTERNAL, f"internal error; see the log of request {identity}"
+            return await context.abort(call.code, call.message)
+        finally:
+            self._record(method, call, time.monotonic() - started)
+
+    def _record(self, method: str, call: _Ending, seconds: float) -> None:
+        self._metrics.call_ended(method, call.model, call.code.name, seconds)
+        fields = {"method": method, "model": call.model, "code": call.code.name, "seconds": round(seconds, 6)}
+        level = logging.ERROR if call.code is grpc.StatusCode.INTERNAL else self._access_level
+        _logger.log(level, call.message or "answered", extra=fields)
+
+
+class _Ending:
+    """How a call ends; OK unless something is noted."""
+
+    def __init__(self) -> None:
+        self.code = grpc.StatusCode.OK
+        self.message = ""
+        self.model = ""
+
+
+def _parse(handler: Handler, raw: bytes) -> Any:
+    try:
+        return handler.request_deserializer(raw)  # type: ignore[misc]
+    except Exception as error:
+        raise InvalidArgument("request", "the bytes are not a message of this call's type") from error
+
+
+def _model_name(request: Any, is_model: Callable[[str], bool]) -> str:
+    name = getattr(getattr(request, "model", None), "name", "")
+    return name if is_model(name) else ""

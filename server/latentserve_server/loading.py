@@ -1,0 +1,141 @@
+"""From a bundle on disk to a model that is ready: verify, open, compare with the golden rows, warm up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve.v1 import bundle_pb2 as pb
+from latentserve_server.batcher import Batcher, BatchObserver
+from latentserve_server.bundle import Bundle, TensorShapes, read_bundle, role_name
+from latentserve_server.engine import Device, Engine, Port
+from latentserve_server.errors import BundleError, EngineFailure
+from latentserve_server.noise import NoiseSource
+from latentserve_server.served_model import Identity, Limits, ServedModel
+from latentserve_server.workers import Workers
+
+_GOLDEN_TOLERANCE = {Device.CPU: 1e-4, Device.CUDA: 1e-3}
+"""Largest difference from a golden float, absolute and relative; kernels differ between processors."""
+
+_REPLY_OVERHEAD_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loader:
+    """Makes ready models of bundle directories."""
+
+    device: Device
+    cpu_threads: int
+    limits: Limits
+    noise: NoiseSource
+    workers: Workers
+    observer: Callable[[str, int, str], BatchObserver]
+    """The observer of a model's graph, from the model's name, its version and the graph's role."""
+
+    async def load(self, name: str, version: int, directory: Path) -> ServedModel:
+        """A ready model. Everything slow happens on the model's own engine thread.
+
+        Raises:
+            BundleError: the bundle is damaged, or its graphs are not what the manifest says.
+            DeviceError: the graphs do not run on the device.
+        """
+        executor = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{name}-{version}")
+        try:
+            opened = asyncio.get_running_loop().run_in_executor(executor, self._open, directory)
+            bundle, limits, engines = await opened
+        except BaseException:
+            executor.shutdown(wait=False)
+            raise
+        batchers = {}
+        for role, engine in engines.items():
+            batchers[role] = Batcher(
+                engine,
+                executor,
+                self.observer(name, version, role_name(role)),
+                max_batch_rows=limits.max_batch_rows,
+                max_queue_rows=limits.max_queue_rows,
+            )
+            batchers[role].start()
+        identity = Identity(name=name, version=version, digest=bundle.digest, device=self.device)
+
+        async def release() -> None:
+            await asyncio.to_thread(executor.shutdown)
+
+        return ServedModel(
+            identity, bundle.manifest, limits, batchers, noise=self.noise, workers=self.workers, release=release
+        )
+
+    def _open(self, directory: Path) -> tuple[Bundle, Limits, Mapping[pb.GraphRole, Engine]]:
+        bundle = read_bundle(directory)
+        engines = {}
+        for role, model in bundle.graphs.items():
+            try:
+                engines[role] = self._open_graph(bundle, role, model)
+            except (BundleError, EngineFailure) as error:
+                raise BundleError(f"{role_name(role)}: {error}") from error
+        return bundle, self._limits_of(bundle), engines
+
+    def _open_graph(self, bundle: Bundle, role: pb.GraphRole, model: bytes) -> Engine:
+        engine = Engine(model, self.device, cpu_threads=self.cpu_threads)
+        _check_ports(engine.inputs, bundle.inputs(role), exact=True)
+        _check_ports(engine.outputs, bundle.outputs(role), exact=False)
+        _check_golden_rows(engine, bundle, role, _GOLDEN_TOLERANCE[self.device])
+        for rows in _warm_up_sizes(self.limits.max_batch_rows):
+            inputs = {name: np.zeros((rows, *shape), dtype) for name, (dtype, shape) in bundle.inputs(role).items()}
+            engine.run(inputs, list(bundle.outputs(role)))
+        return engine
+
+    def _limits_of(self, bundle: Bundle) -> Limits:
+        """The limits of this model: a call's rows must fit a message as float32 images and as latents."""
+        image, latent = bundle.manifest.image, bundle.manifest.latent
+        row_bytes = 4 * max(image.channels * image.height * image.width, 3 * latent.dim)
+        fitting = max(1, (self.limits.max_message_bytes - _REPLY_OVERHEAD_BYTES) // row_bytes)
+        return Limits(
+            max_rows_per_request=min(self.limits.max_rows_per_request, fitting),
+            max_batch_rows=self.limits.max_batch_rows,
+            max_queue_rows=self.limits.max_queue_rows,
+            max_message_bytes=self.limits.max_message_bytes,
+        )
+
+
+def _check_ports(ports: tuple[Port, ...], demanded: TensorShapes, *, exact: bool) -> None:
+    found = {port.name: (port.dtype, port.shape) for port in ports}
+    for name, (dtype, shape) in demanded.items():
+        if found.get(name) != (dtype, shape):
+            raise BundleError(f"the graph's tensor {name!r} is not {dtype.name} [batch, *{list(shape)}]")
+    if exact and len(found) != len(demanded):
+        raise BundleError(f"the graph's inputs are {sorted(found)} where {sorted(demanded)} are fed")
+
+
+def _check_golden_rows(engine: Engine, bundle: Bundle, role: pb.GraphRole, tolerance: float) -> None:
+    golden = {
+        name: bundle.golden[f"{role_name(role)}.{name}"] for name in (*bundle.inputs(role), *bundle.outputs(role))
+    }
+    names = list(bundle.outputs(role))
+    outputs = engine.run({name: golden[name] for name in bundle.inputs(role)}, names)
+    for name in names:
+        if not _agrees(outputs[name], golden[name], tolerance):
+            raise BundleError(f"output {name!r} does not reproduce the golden rows within {tolerance}")
+
+
+def _agrees(computed: NDArray[Any], golden: NDArray[Any], tolerance: float) -> bool:
+    if computed.shape != golden.shape:
+        return False
+    if golden.dtype == np.uint8:  # a float on the edge between two levels may fall to either side
+        return bool(np.abs(computed.astype(int) - golden.astype(int)).max() <= 1)
+    return bool(np.allclose(computed, golden, rtol=tolerance, atol=tolerance))
+
+
+def _warm_up_sizes(max_rows: int) -> Iterator[int]:
+    rows = 1
+    while rows < max_rows:
+        yield rows
+        rows *= 2
+    yield max_rows

@@ -1,0 +1,135 @@
+"""Prometheus metrics of one server. The only importer of prometheus_client.
+
+Base units, one prefix, and labels from closed sets alone: methods of the contract, models of the repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from latentserve_server.errors import ConfigError
+
+
+def _geometric(first: float, factor: float, count: int) -> Sequence[float]:
+    return tuple(first * factor**i for i in range(count))
+
+
+_SECONDS = _geometric(1e-4, 2, 18)  # 0.1 ms to 13 s
+_ROWS = _geometric(1, 2, 13)  # 1 to 4096
+
+
+class Metrics:
+    """Every metric of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        calls, graphs = ("method", "model"), ("model", "version", "graph")
+        self._requests = self._counter("requests", "Calls answered, by status code.", (*calls, "code"))
+        self._duration = self._histogram("request_duration_seconds", "Time from request to reply.", calls, _SECONDS)
+        self._in_flight = self._gauge("requests_in_flight", "Calls being answered.", ("method",))
+        self._queue_rows = self._gauge("queue_rows", "Rows that wait for a graph.", graphs)
+        self._queue = self._histogram("queue_duration_seconds", "Time a call waited for a graph.", graphs, _SECONDS)
+        self._compute = self._histogram("compute_duration_seconds", "Time of one run of a graph.", graphs, _SECONDS)
+        self._batch_rows = self._histogram("batch_rows", "Rows in one run of a graph.", graphs, _ROWS)
+        self._dropped = self._counter("dropped_calls", "Calls that left before they ran.", (*graphs, "reason"))
+        self._model = self._gauge("model_info", "Models that are ready.", ("model", "version", "digest", "device"))
+        self._build = self._gauge("build_info", "What this server is made of.", ("version", "onnxruntime", "device"))
+        self._exporter: tuple[WSGIServer, Thread] | None = None
+
+    def serve(self, host: str, port: int) -> int:
+        """Answer scrapes at http://host:port/metrics from a thread; returns the port.
+
+        Raises:
+            ConfigError: the address cannot be bound.
+        """
+        try:
+            self._exporter = start_http_server(port, addr=host, registry=self.registry)
+        except OSError as error:
+            raise ConfigError(f"--metrics-listen {host}:{port}: {error.strerror}") from error
+        return self._exporter[0].server_port
+
+    def close(self) -> None:
+        """Stop answering scrapes."""
+        if self._exporter is not None:
+            server, thread = self._exporter
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    def call_started(self, method: str) -> None:
+        """A call of the method came in."""
+        self._in_flight.labels(method).inc()
+
+    def call_ended(self, method: str, model: str, code: str, seconds: float) -> None:
+        """The call was answered with the status code after so many seconds."""
+        self._in_flight.labels(method).dec()
+        self._requests.labels(method, model, code).inc()
+        self._duration.labels(method, model).observe(seconds)
+
+    def set_build(self, version: str, onnxruntime: str, device: str) -> None:
+        """Say what this server is made of."""
+        self._build.labels(version, onnxruntime, device).set(1)
+
+    def set_model(self, model: str, version: int, digest: str, device: str) -> None:
+        """Say that a model is ready."""
+        self._model.labels(model, str(version), digest, device).set(1)
+
+    def observer(self, model: str, version: int, graph: str) -> GraphMetrics:
+        """The metrics of one graph."""
+        labels = (model, str(version), graph)
+        dropped = {reason: self._dropped.labels(*labels, reason) for reason in ("cancelled", "deadline")}
+        return GraphMetrics(
+            self._queue_rows.labels(*labels),
+            self._queue.labels(*labels),
+            self._compute.labels(*labels),
+            self._batch_rows.labels(*labels),
+            dropped,
+        )
+
+    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
+        return Counter(f"latentserve_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str]) -> Gauge:
+        return Gauge(f"latentserve_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
+        return Histogram(f"latentserve_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+
+class GraphMetrics:
+    """The batcher's observer: the metrics of one graph of one model version."""
+
+    def __init__(
+        self,
+        queue_rows: Gauge,
+        queue: Histogram,
+        compute: Histogram,
+        batch_rows: Histogram,
+        dropped: Mapping[str, Counter],
+    ) -> None:
+        self._queue_rows = queue_rows
+        self._queue = queue
+        self._compute = compute
+        self._batch_rows = batch_rows
+        self._dropped = dropped
+
+    def queue_changed(self, rows: int) -> None:
+        """`rows` rows wait now."""
+        self._queue_rows.set(rows)
+
+    def batch_ran(self, rows: int, seconds: float) -> None:
+        """A batch of `rows` rows took `seconds` to run."""
+        self._batch_rows.observe(rows)
+        self._compute.observe(seconds)
+
+    def call_waited(self, seconds: float) -> None:
+        """A call was answered after waiting `seconds` for the engine."""
+        self._queue.observe(seconds)
+
+    def call_dropped(self, reason: str) -> None:
+        """A call was dropped before all of its rows ran."""
+        self._dropped[reason].inc()

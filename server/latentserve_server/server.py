@@ -1,0 +1,131 @@
+"""The composition root: builds every object of one server, starts them in order and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from importlib.metadata import version
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
+from latentserve_server.config import ServerConfig, parse_address
+from latentserve_server.engine import available_cpus, choose_device, runtime_version
+from latentserve_server.errors import ConfigError
+from latentserve_server.generation import GenerationServicer
+from latentserve_server.interceptors import CallInterceptor
+from latentserve_server.loading import Loader
+from latentserve_server.metrics import Metrics
+from latentserve_server.models import ModelServicer
+from latentserve_server.noise import NoiseSource
+from latentserve_server.repository import Repository
+from latentserve_server.served_model import Limits
+from latentserve_server.workers import Workers
+
+_logger = logging.getLogger(__name__)
+
+SERVICES = (
+    generation_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name,
+    models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
+
+
+class Server:
+    """One server: `start` it, let it answer, `stop` it. Everything happens on one event loop."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        """Build the server.
+
+        Raises:
+            DeviceError: the device asked for does not work.
+        """
+        self._config = config
+        device, reason = choose_device(config.device)
+        _logger.info("device %s: %s", device, reason)
+        self._metrics = Metrics()
+        self._metrics.set_build(version("latentserve-server"), runtime_version(), device)
+        self._workers = Workers(threads=max(2, available_cpus()))
+        loader = Loader(
+            device=device,
+            cpu_threads=config.cpu_threads or available_cpus(),
+            limits=Limits(
+                max_rows_per_request=config.max_rows_per_request,
+                max_batch_rows=config.max_batch_rows,
+                max_queue_rows=config.max_queue_rows,
+                max_message_bytes=config.max_message_bytes,
+            ),
+            noise=NoiseSource(),
+            workers=self._workers,
+            observer=self._metrics.observer,
+        )
+        self._repository = Repository(config.repository, loader.load)
+        self._health = health.aio.HealthServicer()
+        self._grpc = self._build_grpc()
+        self.port = 0
+        """The port of the gRPC services, once started."""
+        self.metrics_port = 0
+        """The port of the metrics, once started; 0 where they are off."""
+
+    async def start(self) -> None:
+        """Bind the ports, load the models, and say SERVING.
+
+        Raises:
+            ConfigError: an address is taken. StartupError: no model can be served.
+        """
+        self._bind()
+        await self._set_health(serving=False)
+        await self._grpc.start()
+        await self._repository.open()
+        for entry in self._repository.entries():
+            if entry.model is not None:
+                identity = entry.model.identity
+                self._metrics.set_model(identity.name, identity.version, identity.digest, identity.device)
+        await self._set_health(serving=True)
+        _logger.info("serving", extra={"port": self.port, "metrics_port": self.metrics_port})
+
+    async def stop(self) -> None:
+        """Say NOT_SERVING, let the calls under way end, and free everything. Harmless when start failed."""
+        await self._health.enter_graceful_shutdown()
+        if self.port:
+            _logger.info("draining")
+            await asyncio.sleep(self._config.drain_delay)
+            await self._grpc.stop(self._config.drain_timeout)
+        await self._repository.close()
+        self._workers.close()
+        await asyncio.to_thread(self._metrics.close)
+        _logger.info("stopped")
+
+    def _bind(self) -> None:
+        if self._config.metrics_listen != "off":
+            self.metrics_port = self._metrics.serve(*parse_address("--metrics-listen", self._config.metrics_listen))
+        try:
+            self.port = self._grpc.add_insecure_port(self._config.listen)
+        except RuntimeError as error:
+            raise ConfigError(f"--listen {self._config.listen}: the address cannot be bound; is it in use?") from error
+
+    async def _set_health(self, *, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
+
+    def _build_grpc(self) -> grpc.aio.Server:
+        interceptor = CallInterceptor(self._metrics, self._repository.__contains__, access_log=self._config.access_log)
+        server = grpc.aio.server(
+            interceptors=[interceptor],
+            options=[
+                ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
+                ("grpc.max_receive_message_length", self._config.max_message_bytes),
+                ("grpc.max_send_message_length", self._config.max_message_bytes),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),  # clients may ping every 30 s
+                ("grpc.keepalive_permit_without_calls", 1),
+            ],
+        )
+        generation_pb2_grpc.add_GenerationServiceServicer_to_server(
+            GenerationServicer(self._repository, self._workers), server
+        )
+        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._repository), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        return server
