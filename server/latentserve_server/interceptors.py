@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -29,7 +29,7 @@ from latentserve_server.metrics import Metrics
 _logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 REQUEST_ID = "x-request-id"
 """Metadata key: taken from the request where the caller sent one, and always in the reply's trailing metadata."""
@@ -113,7 +113,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.call_ended(method, call.model, call.code.name, seconds)
         fields = {"method": method, "model": call.model, "code": call.code.name, "seconds": round(seconds, 6)}
         level = logging.ERROR if call.code is grpc.StatusCode.INTERNAL else self._access_level
-        _logger.log(level, call.message or "answered", extra=fields)
+        _logger.log(level, "%s %s", method, call.message or call.code.name, extra=fields)
 
 
 class _Ending:

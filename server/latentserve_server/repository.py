@@ -115,15 +115,16 @@ class Repository:
 
     async def _open_entry(self, entry: Entry) -> None:
         fields = {"model": entry.name, "version": entry.version}
-        _logger.info("loading", extra=fields)
+        _logger.info("loading %s version %d", entry.name, entry.version, extra=fields)
         try:
             entry.model = await self._load(entry.name, entry.version, entry.directory)
         except BundleError as error:
             entry.state, entry.reason = State.UNAVAILABLE, str(error)
-            _logger.error("model unavailable: %s", error, extra=fields)
+            _logger.error("%s version %d is unavailable: %s", entry.name, entry.version, error, extra=fields)
         else:
             entry.state = State.READY
-            _logger.info("ready", extra=fields | {"digest": entry.model.identity.digest})
+            digest = entry.model.identity.digest
+            _logger.info("%s version %d is ready", entry.name, entry.version, extra=fields | {"digest": digest})
 
 
 def _scan(root: Path) -> Iterator[tuple[str, int, Path]]:

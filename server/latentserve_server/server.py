@@ -83,7 +83,8 @@ class Server:
                 identity = entry.model.identity
                 self._metrics.set_model(identity.name, identity.version, identity.digest, identity.device)
         await self._set_health(serving=True)
-        _logger.info("serving", extra={"port": self.port, "metrics_port": self.metrics_port})
+        ports = {"port": self.port, "metrics_port": self.metrics_port}
+        _logger.info("serving on port %d, metrics on port %d", self.port, self.metrics_port, extra=ports)
 
     async def stop(self) -> None:
         """Say NOT_SERVING, let the calls under way end, and free everything. Harmless when start failed."""
