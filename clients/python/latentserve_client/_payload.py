@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from latentserve import ndarray
-from latentserve.v1 import generation_pb2, tensor_pb2
 from numpy.typing import NDArray
 
+from latentserve import ndarray
+from latentserve.v1 import generation_pb2, tensor_pb2
 from latentserve_client.errors import ReplyError, RequestError
 from latentserve_client.types import Format, ImageArray, ImagesLike, LatentsLike
 

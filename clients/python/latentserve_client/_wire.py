@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Iterable
 
 from latentserve.v1 import bundle_pb2, generation_pb2, models_pb2
-
 from latentserve_client._payload import (
     build_images,
     build_latents,

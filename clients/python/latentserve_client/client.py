@@ -7,9 +7,9 @@ from typing import Literal, Self, TypeVar, Unpack, overload
 
 import grpc
 import numpy as np
-from latentserve.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
 from numpy.typing import NDArray
 
+from latentserve.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
 from latentserve_client import _wire
 from latentserve_client._call import REQUEST_ID_KEY, build_call, build_timeout, parse_request_id
 from latentserve_client._channel import CHANNEL_OPTIONS

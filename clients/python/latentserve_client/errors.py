@@ -74,11 +74,11 @@ class NotFoundError(CallError):
 
 
 class FailedPreconditionError(CallError):
-    """The model is not in a state to answer this call."""
+    """The model cannot answer this kind of call, as a GAN cannot encode."""
 
 
 class UnimplementedError(CallError):
-    """The model or the server does not answer this call, as Encode on a GAN."""
+    """The server does not know this call; it may be older than the client."""
 
 
 class UnauthenticatedError(CallError):

@@ -9,7 +9,7 @@ from typing import Self, TypeAlias
 from latentserve_client.errors import RequestError
 
 _MAX_VERSION = 2**63 - 1
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 _VERSION = re.compile(r"[1-9][0-9]*", re.ASCII)
 
 
@@ -18,7 +18,7 @@ class ModelRef:
     """A model, and which version of it; neither version nor alias means the default, the highest READY version.
 
     Attributes:
-        name: letters, digits, ".", "_" and "-", the first a letter or digit.
+        name: ASCII letters, digits, "_", "." and "-", the first neither "." nor "-".
         version: an exact version, at least 1.
         alias: a movable name for a version, spelt as names are.
 
@@ -67,7 +67,7 @@ class ModelRef:
 def _check_name(part: str, value: object) -> None:
     if not isinstance(value, str) or _NAME.fullmatch(value) is None:
         raise RequestError(
-            f"model {part} {value!r} is not letters, digits, '.', '_' and '-', beginning with a letter or digit "
+            f"model {part} {value!r} is not letters, digits, '_', '.' and '-', beginning with neither '.' nor '-' "
             "(a model is written name, name:3 or name@alias)"
         )
 

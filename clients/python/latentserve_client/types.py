@@ -11,8 +11,9 @@ from enum import StrEnum
 from typing import Generic, Literal, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
-from latentserve.v1 import bundle_pb2
 from numpy.typing import NDArray
+
+from latentserve.v1 import bundle_pb2
 
 Format: TypeAlias = Literal["float32", "uint8", "png"]
 """How images come back: float32 or uint8 array [n, channels, height, width], or one PNG file an image."""

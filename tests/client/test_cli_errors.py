@@ -1,0 +1,99 @@
+"""What the command line says when something is wrong, and how it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from latentserve_client.cli import main
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["model", "nobody"], "model: there is no 'nobody'"),
+        (
+            ["sample", "linear:9", "-o", "{}/a.png"],
+            "model: there is no 'linear' of that version or alias [GetModel: NOT",
+        ),
+        (["sample", "linear", "-o", "{}/none/a.png"], "there is no directory"),
+        (
+            ["sample", "linear", "--first-index", "281474976710656", "-o", "{}/a.png"],
+            "first_index 281474976710656 is not",
+        ),
+        (["encode", "linear", "{}/missing.png", "-o", "{}/z.npy"], "missing.png: No such file or directory"),
+        (["encode", "linear", "{}", "-o", "{}/z.npy"], "Is a directory"),
+        (["encode", "linear", "{}/text.png", "-o", "{}/z.npy"], "text.png: not a PNG or JPEG file"),
+        (["encode", "linear", "{}/cut.png", "-o", "{}/z.npy"], "cut.png: not a PNG or JPEG file, or a damaged one"),
+        (["encode", "linear", "{}/wide.png", "-o", "{}/z.npy"], "wide.png: 4 x 7 pixels; the model takes 4 x 6"),
+        (["encode", "linear", "{}/good.png", "--first-index", "1", "-o", "{}/z.npy"], "give draw_seed too"),
+        (["reconstruct", "linear", "{}/text.png", "-o", "{}/p.png"], "text.png: not a PNG or JPEG file"),
+        (["decode", "linear", "{}/missing.npy", "-o", "{}/a.png"], "missing.npy: No such file or directory"),
+        (["decode", "linear", "{}/text.png", "-o", "{}/a.png"], "text.png: not a .npy file"),
+        (
+            ["decode", "linear", "{}/flat.npy", "-o", "{}/a.png"],
+            "flat.npy: float64 [5]; the model takes float32 [n, 5]",
+        ),
+        (["decode", "linear", "{}/pickle.npy", "-o", "{}/a.png"], "pickle.npy: not a .npy file, or a damaged one"),
+    ],
+)
+def test_an_error_is_one_line(
+    target: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, argv: list[str], message: str
+) -> None:
+    (tmp_path / "text.png").write_text("not pixels")
+    Image.new("RGB", (7, 4)).save(tmp_path / "wide.png")
+    Image.new("RGB", (6, 4)).save(tmp_path / "good.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:40])
+    np.save(tmp_path / "flat.npy", np.zeros(5))
+    np.save(tmp_path / "pickle.npy", np.array([{}]), allow_pickle=True)
+    before = set(tmp_path.iterdir())
+    assert main(["--server", target, *(word.format(tmp_path) for word in argv)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("latentserve: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str], unused_tcp_port: int) -> None:
+    server = f"127.0.0.1:{unused_tcp_port}"
+    assert main(["--server", server, "models"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"latentserve: no answer from {server}: ")
+    assert err.count("\n") == 1
+
+
+def test_a_call_that_takes_too_long(target: str, capsys: pytest.CaptureFixture[str], faults: list[Any]) -> None:
+    faults.append("stall")
+    assert main(["--server", target, "--timeout", "0.2", "models"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "DEADLINE_EXCEEDED" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["paint"], "invalid choice: 'paint'"),
+        (["sample", "linear"], "required: -o/--output"),
+        (["sample", "a b", "-o", "a.png"], "model name 'a b' is not letters"),
+        (["sample", "linear", "-o", "a.gif"], "'a.gif' does not end in .png or .npy"),
+        (["encode", "linear", "a.png", "-o", "z.png"], "'z.png' does not end in .npy"),
+        (["sample", "linear", "--count", "0", "-o", "a.png"], "'0' is not an integer from 1 to"),
+        (["sample", "linear", "--seed", "-1", "-o", "a.png"], "'-1' is not an integer from 0 to 18446744073709551615"),
+        (["sample", "linear", "--seed", "x", "-o", "a.png"], "'x' is not an integer"),
+        (["--timeout", "nan", "models"], "'nan' is not a positive number of seconds"),
+        (["--timeout", "soon", "models"], "'soon' is not a positive number of seconds"),
+    ],
+)
+def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,135 @@
+"""What the client refuses before it sends anything, and replies that it does not believe."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latentserve_client import ReplyError, RequestError
+
+Invoke = Callable[..., Awaitable[Any]]
+
+IMAGES = np.zeros((2, 3, 4, 6), np.uint8)
+LATENTS = np.zeros((2, 5), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "kwargs", "message"),
+    [
+        ("sample", ("", 1), {}, "model name ''"),
+        ("sample", (None, 1), {}, "model is a NoneType"),
+        ("sample", ("linear", 0), {}, "count 0 is not from 1 to 4294967295"),
+        ("sample", ("linear", 1.5), {}, "count is a float; give an integer"),
+        ("sample", ("linear", 1), {"seed": -1}, "seed -1 is not from 0 to 18446744073709551615"),
+        ("sample", ("linear", 1), {"seed": 2**64}, "seed 18446744073709551616 is not"),
+        (
+            "sample",
+            ("linear", 2),
+            {"first_index": 2**48 - 1},
+            "first_index 281474976710655 is not from 0 to",
+        ),
+        ("sample", ("linear", 1), {"format": "jpeg"}, "format 'jpeg' is not one of float32, uint8, png"),
+        ("encode", ("linear", IMAGES.astype(np.int64)), {}, "images has dtype int64; it takes float32, float64, uint8"),
+        ("encode", ("linear", IMAGES.astype(np.float16)), {}, "images has dtype float16"),
+        ("encode", ("linear", IMAGES[0]), {}, r"images has shape \[3, 4, 6\]; it takes \[n, channels, height, width\]"),
+        ("encode", ("linear", IMAGES[:0]), {}, r"images has shape \[0, 3, 4, 6\]"),
+        ("encode", ("linear", []), {}, "images is empty"),
+        ("encode", ("linear", b"file"), {}, "images is a bytes; give a numpy array or a list"),
+        ("encode", ("linear", "file.png"), {}, "images is a str"),
+        ("encode", ("linear", [b"file", "file.png"]), {}, r"images\[1\] is a str; give the bytes"),
+        ("encode", ("linear", IMAGES), {"draw_seed": -1}, "draw_seed -1 is not from 0"),
+        (
+            "encode",
+            ("linear", IMAGES),
+            {"draw_seed": 1, "first_index": 2**48 - 1},
+            "first_index 281474976710655 is not",
+        ),
+        ("encode", ("linear", IMAGES), {"first_index": 1}, "give draw_seed too"),
+        ("decode", ("linear", LATENTS.tolist()), {}, "latents is a list; give a numpy array"),
+        ("decode", ("linear", LATENTS[0]), {}, r"latents has shape \[5\]; it takes \[n, latent_dim\]"),
+        ("decode", ("linear", LATENTS.astype(np.uint8)), {}, "latents has dtype uint8; it takes float32, float64"),
+        ("reconstruct", ("linear", IMAGES.astype(bool)), {}, "images has dtype bool"),
+    ],
+)
+async def test_bad_arguments_are_not_sent(
+    invoke: Invoke,
+    attempts: list[Any],
+    method: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        await invoke(method, *args, **kwargs)
+    assert attempts == []
+
+
+async def test_numpy_integers_are_integers(invoke: Invoke) -> None:
+    result = await invoke("sample", "linear", np.uint8(2), seed=np.uint64(2**64 - 1), first_index=np.int32(3))
+    assert (result.seed, result.first_index, len(result.images)) == (2**64 - 1, 3, 2)
+
+
+def shorten_images(response: Any) -> None:
+    shape = list(response.images.tensor.shape)
+    del response.images.tensor.shape[:]
+    response.images.tensor.shape.extend([shape[0] - 1, *shape[1:]])
+
+
+def drop_a_row(response: Any) -> None:
+    tensor = response.images.tensor
+    tensor.data = tensor.data[: len(tensor.data) // 2]
+    shorten_images(response)
+
+
+def drop_the_mean(response: Any) -> None:
+    response.ClearField("mean")
+
+
+def drop_the_draws(response: Any) -> None:
+    response.ClearField("z")
+
+
+def drop_a_score(response: Any) -> None:
+    response.kl.pop()
+
+
+def drop_a_file(response: Any) -> None:
+    response.images.encoded.files.pop()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "method", "args", "kwargs", "message"),
+    [
+        (shorten_images, "sample", ("linear", 2), {}, "images: data has 576 bytes; float32 of shape"),
+        (drop_a_row, "decode", ("linear", LATENTS), {}, r"images: the reply is float32 \[1, 3, 4, 6\]; 2 rows"),
+        (drop_the_mean, "encode", ("linear", IMAGES), {}, "mean: dtype 0 is not one of"),
+        (drop_the_draws, "encode", ("linear", IMAGES), {"draw_seed": 3}, "z: dtype 0 is not one of"),
+        (drop_a_score, "reconstruct", ("linear", IMAGES), {}, "kl: the reply has 1 values; 2 were asked for"),
+        (drop_a_file, "sample", ("linear", 2), {"format": "png"}, "images: the reply has 1 files; 2 were asked for"),
+    ],
+)
+async def test_a_reply_that_breaks_the_contract_is_an_error(
+    invoke: Invoke,
+    faults: list[Any],
+    spoil: Callable[[Any], None],
+    method: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    message: str,
+) -> None:
+    faults.append(spoil)
+    with pytest.raises(ReplyError, match=message):
+        await invoke(method, *args, **kwargs)
+
+
+async def test_words_of_a_newer_server_are_unknown(invoke: Invoke, faults: list[Any]) -> None:
+    def modernise(response: Any) -> None:
+        response.models[0].state = 99
+        response.models[0].capabilities.append(99)
+
+    faults.append(modernise)
+    status = (await invoke("models"))[0]
+    assert (status.state, status.capabilities[-1]) == ("unknown", "unknown")
