@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # onnxruntime and onnxruntime-gpu share one import package: exactly one of the two is installed.
 RUNTIME := $(if $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null),gpu,cpu)
-PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client training/latentserve_training
+PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client training/latentserve_training scripts benchmarks
 REPOSITORY ?= models
 
 .PHONY: help setup demo test lint format proto proto-check serve image clean
@@ -17,7 +17,7 @@ setup: .venv/installed  ## Make .venv with the four packages and the tools.
 	touch $@
 
 demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python demo.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py
 
 test: setup  ## Run every test.
 	$(BIN)/python -m pytest
