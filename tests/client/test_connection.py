@@ -144,7 +144,7 @@ def test_closing_ends_the_calls_in_flight(target: str, faults: list[Any], stalle
     client = Client(target)
 
     def close() -> None:
-        stalled.get()
+        stalled.get(timeout=30)
         client.close()
 
     closing = threading.Thread(target=close)
@@ -158,7 +158,7 @@ async def test_closing_ends_the_awaited_calls(target: str, faults: list[Any], st
     faults.append("stall")
     client = AsyncClient(target)
     call = asyncio.create_task(client.models(request_id="left-behind"))
-    await asyncio.to_thread(stalled.get)
+    await asyncio.to_thread(stalled.get, timeout=30)
     await client.close()
     with pytest.raises(CancelledError, match="closed during the call") as raised:
         await call
@@ -169,7 +169,7 @@ async def test_a_cancelled_task_is_cancelled(target: str, faults: list[Any], sta
     faults.append("stall")
     async with AsyncClient(target) as client:
         call = asyncio.create_task(client.models())
-        await asyncio.to_thread(stalled.get)
+        await asyncio.to_thread(stalled.get, timeout=30)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
