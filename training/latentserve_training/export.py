@@ -22,6 +22,7 @@ from latentserve_training.graphs import Arrays, GraphPlan, export_graph, opset, 
 from latentserve_training.models import Vae
 from latentserve_training.pictures import grid, to_uint8, write_png
 from latentserve_training.provenance import software
+from latentserve_training.report import Report
 from latentserve_training.trained import Trained
 
 PROG = "latentserve-export"
@@ -177,9 +178,8 @@ def _published(config: dict[str, Any]) -> dict[str, Any]:
 
 def _metrics(trained: Trained) -> dict[str, float]:
     """The evaluation's results where it judged this very checkpoint, else the validation's."""
-    report = trained.folder.report
-    if report.is_file():
-        content = json.loads(report.read_text())
-        if content["checkpoint_sha256"] == trained.checkpoint_sha256:
-            return {f"test.{key}": value for key, value in content["metrics"].items()}
-    return {f"validation.{key}": value for key, value in trained.checkpoint.progress.results.items()}
+    if trained.folder.report.is_file():
+        report = Report.load(trained.folder.report)
+        if report.checkpoint_sha256 == trained.checkpoint_sha256:
+            return {f"test.{name}": value for name, value in report.metrics.items()}
+    return {f"validation.{name}": value for name, value in trained.checkpoint.progress.results.items()}

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -23,9 +24,17 @@ def grid(images: NDArray[np.uint8], columns: int, scale: int = 2, gap: int = 2) 
     canvas = np.full((rows * columns, height + gap, width + gap, channels), 32, np.uint8)
     canvas[:count, :height, :width] = images.transpose(0, 2, 3, 1)
     tiled = canvas.reshape(rows, columns, height + gap, width + gap, channels).transpose(0, 2, 1, 3, 4)
-    sheet = tiled.reshape(rows * (height + gap), columns * (width + gap), channels)[:-gap, :-gap]
+    sheet = tiled.reshape(rows * (height + gap), columns * (width + gap), channels)
+    sheet = sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
     picture = Image.fromarray(sheet[..., 0] if channels == 1 else np.ascontiguousarray(sheet))
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def latent_plane(side: int) -> Tensor:
+    """Latents float32 [side * side, 2] that cover the prior's plane evenly in probability, row by row from the top."""
+    quantiles = torch.special.ndtri((torch.arange(side) + 0.5) / side)
+    vertical, horizontal = torch.meshgrid(quantiles.flip(0), quantiles, indexing="ij")
+    return torch.stack((horizontal.flatten(), vertical.flatten()), dim=1)
 
 
 def write_png(picture: Image.Image, path: Path) -> None:

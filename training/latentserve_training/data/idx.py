@@ -45,4 +45,4 @@ def parse_idx(content: bytes, axes: int) -> NDArray[np.uint8]:
     expected = header + math.prod(shape)
     if len(content) != expected:
         raise DataError(f"IDX data of shape {list(shape)} takes {expected} bytes, but there are {len(content)}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
