@@ -1,0 +1,134 @@
+"""The noise scheme, written a second time: one value at a time, in plain Python, from its description alone.
+
+The vectors beside this file are for implementations in other languages; both of ours are held to them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latentserve_server.noise import MAX_INDEX, MAX_LATENT_DIM, NOISE_SCHEME, NoiseSource, Stream
+
+VECTORS = json.loads((Path(__file__).parent / "noise_vectors.json").read_text())
+
+MASK = 2**64 - 1
+F = np.float32
+
+LOG = [F(c) for c in (-4.0, -1.3331118, -0.82406908)]
+COS = [F(c) for c in (1.0, -1.2336988, 0.2536532, -0.020813966, 0.00085968999)]
+SIN = [F(c) for c in (1.5707952, -0.64592594, 0.079500653, -0.004371015)]
+
+
+Block = tuple[int, int, int, int]
+
+
+def philox4x64(counter: Block, key: tuple[int, int]) -> Block:
+    """Ten rounds of Philox4x64: four words. Salmon et al. 2011."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
+    for _ in range(10):
+        first, second = 0xD2E7470EE14C6C93 * c0, 0xCA5A826395121157 * c2
+        c0, c1, c2, c3 = second >> 64 ^ c1 ^ k0, second & MASK, first >> 64 ^ c3 ^ k1, first & MASK
+        k0, k1 = k0 + 0x9E3779B97F4A7C15 & MASK, k1 + 0xBB67AE8584CAA73B & MASK
+    return c0, c1, c2, c3
+
+
+def polynomial(coefficients: list[np.float32], x: np.float32) -> np.float32:
+    value: np.float32 = coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        value = F(value * x + coefficient)  # numpy's scalars round after the product and again after the sum
+    return value
+
+
+def minus_two_log(u: np.float32) -> np.float32:
+    fraction, exponent = np.frexp(u)  # u = fraction * 2^exponent, fraction in [1/2, 1)
+    if fraction < F(2**-0.5):
+        fraction, exponent = fraction * F(2), exponent - 1
+    s = (fraction - F(1)) / (fraction + F(1))
+    return polynomial(LOG, s * s) * s + F(exponent) * F(-1.3862944)
+
+
+def normals(word: int) -> tuple[np.float32, np.float32]:
+    """Two normal values from one word."""
+    low, high = (half - 2**32 if half >= 2**31 else half for half in (word & 0xFFFFFFFF, word >> 32))
+    radius = np.sqrt(minus_two_log(abs(F(low)) * F(2.0**-31) + F(2.0**-32)))
+    radius = -abs(radius) if low < 0 else radius
+    angle = F(high) * F(2.0**-31)
+    square = angle * angle
+    return polynomial(COS, square) * radius, polynomial(SIN, square) * angle * radius
+
+
+def noise_row(seed: int, stream: int, index: int, dim: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Row `index`: its words follow those of the rows before it, each row beginning with a word of its own."""
+    width = (dim + 1) // 2
+    values: list[np.float32] = []
+    for position in range(index * width, (index + 1) * width):
+        block, place = divmod(position, 4)
+        values += normals(philox4x64((block + 1, 0, 0, 0), (seed, stream))[place])
+    return np.array(values[:dim], F)
+
+
+def bits(values: np.ndarray[Any, np.dtype[np.float32]]) -> list[str]:
+    return [f"{pattern:08x}" for pattern in values.view(np.uint32).ravel().tolist()]
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        ("0" * 64, "0" * 32, "16554d9eca36314c db20fe9d672d0fdc d7e772cee186176b 7e68b68aec7ba23b"),
+        ("f" * 64, "f" * 32, "87b092c3013fe90b 438c3c67be8d0224 9cc7d7c69cd777b6 a09caebf594f0ba0"),
+        (
+            "243f6a8885a308d313198a2e03707344a4093822299f31d0082efa98ec4e6c89",
+            "452821e638d01377be5466cf34e90c6c",
+            "a528f45403e61d95 38c72dbd566e9788 a5a1610e72fd18b5 57bd43b5e52b7fe6",
+        ),
+    ],
+    ids=["zeros", "ones", "digits of pi"],
+)
+def test_philox_gives_the_known_answers_of_its_authors(counter: str, key: str, words: str) -> None:
+    c0, c1, c2, c3, k0, k1 = (int((counter + key)[place : place + 16], 16) for place in range(0, 96, 16))
+    assert philox4x64((c0, c1, c2, c3), (k0, k1)) == tuple(int(word, 16) for word in words.split())
+
+
+def test_the_vectors_are_of_the_scheme_that_is_served() -> None:
+    assert VECTORS["noise_scheme"] == NOISE_SCHEME
+
+
+@pytest.mark.parametrize("vector", VECTORS["vectors"], ids=lambda v: "-".join(str(v[k]) for k in list(v)[:4]))
+def test_both_implementations_draw_the_vectors(vector: dict[str, Any]) -> None:
+    seed, stream, index, dim = (int(vector[key]) for key in ("seed", "stream", "first_index", "dim"))
+    rows = vector["rows"]
+    assert [bits(noise_row(seed, stream, index + i, dim)) for i in range(len(rows))] == rows
+    drawn = NoiseSource().draw(seed, index, len(rows), dim, Stream(stream))
+    assert [bits(row) for row in drawn] == rows
+
+
+def test_the_vectors_cover_seeds_streams_places_and_dimensions() -> None:
+    covered = {key: {int(vector[key]) for vector in VECTORS["vectors"]} for key in ("seed", "stream", "dim")}
+    assert covered == {"seed": {0, 7, 2**64 - 1}, "stream": {0, 1}, "dim": {1, 2, 3, 8, 17}}
+    assert {0, MAX_INDEX - 2} < {int(vector["first_index"]) for vector in VECTORS["vectors"]}
+
+
+@given(
+    seed=st.integers(0, 2**64 - 1),
+    stream=st.sampled_from(Stream),
+    first_index=st.integers(0, MAX_INDEX - 3),
+    dim=st.integers(1, 12),
+)
+def test_both_implementations_agree_to_the_bit(seed: int, stream: Stream, first_index: int, dim: int) -> None:
+    drawn = NoiseSource().draw(seed, first_index, 3, dim, stream)
+    for i, row in enumerate(drawn):
+        assert bits(row) == bits(noise_row(seed, stream, first_index + i, dim))
+
+
+def test_both_implementations_agree_at_the_last_value_of_the_scheme() -> None:
+    row = NoiseSource().draw(2**64 - 1, MAX_INDEX - 1, 1, MAX_LATENT_DIM, Stream.POSTERIOR)[0]
+    block, place = divmod(MAX_INDEX * MAX_LATENT_DIM // 2 - 1, 4)
+    word = philox4x64((block + 1, 0, 0, 0), (2**64 - 1, Stream.POSTERIOR))[place]
+    assert bits(row[-2:]) == bits(np.array(normals(word), F))
