@@ -28,8 +28,14 @@ Invoke = Callable[..., Awaitable[Any]]
 Attempts = list[tuple[str, str, Any]]
 
 
-async def test_an_unavailable_server_is_asked_again(invoke: Invoke, faults: list[Any], attempts: Attempts) -> None:
-    faults.extend([grpc.StatusCode.UNAVAILABLE] * 2)
+RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+@pytest.mark.parametrize("code", RETRIED, ids=lambda code: code.name)
+async def test_a_call_that_the_server_did_not_take_is_made_again(
+    invoke: Invoke, faults: list[Any], attempts: Attempts, code: grpc.StatusCode
+) -> None:
+    faults.extend([code] * 2)
     result = await invoke("sample", "linear", 2)
     assert result.images.shape == (2, 3, 4, 6)
     assert len(attempts) == 3
@@ -54,7 +60,7 @@ async def test_retries_end(invoke: Invoke, faults: list[Any], attempts: Attempts
 
 
 @pytest.mark.parametrize(
-    "code", [code for code in grpc.StatusCode if code.name not in ("OK", "UNAVAILABLE")], ids=lambda code: code.name
+    "code", sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK, *RETRIED}, key=str), ids=lambda code: code.name
 )
 async def test_nothing_else_is_retried(
     invoke: Invoke, faults: list[Any], attempts: Attempts, code: grpc.StatusCode

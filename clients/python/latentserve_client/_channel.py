@@ -19,7 +19,9 @@ _SERVICE_CONFIG = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 4,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                # A stopping server gives CANCELLED to calls that reached its socket and not yet itself. A call that is
+                # cancelled on this side ends here and is never retried.
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
     ],
