@@ -51,7 +51,7 @@ def minus_two_log(u: np.float32) -> np.float32:
     if fraction < F(2**-0.5):
         fraction, exponent = fraction * F(2), exponent - 1
     s = (fraction - F(1)) / (fraction + F(1))
-    return polynomial(LOG, s * s) * s + F(exponent) * F(-1.3862944)
+    return F(polynomial(LOG, s * s) * s + F(exponent) * F(-1.3862944))
 
 
 def normals(word: int) -> tuple[np.float32, np.float32]:

@@ -1,0 +1,100 @@
+"""A graph that runs a batch only when it is let, and remembers every batch; and an observer that remembers what it is
+told. They take the place of a slow model where a test decides what happens first."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve_server.errors import EngineFailure
+
+BACKSTOP_SECONDS = 30.0
+"""What a test waits at most for what must happen; nothing waits this long unless it is broken."""
+
+
+class HeldGraph:
+    """Computes "double" and "square" of the int64 rows of "x"; a batch with a negative row fails."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        """The rows of every batch, in the order in which they entered."""
+        self.failed: list[list[int]] = []
+        """The batches that failed."""
+        self.wanted: list[Sequence[str]] = []
+        """The outputs that were asked of every batch."""
+        self._permits = threading.Semaphore(0)
+        self._entered = threading.Semaphore(0)
+        self._is_open = threading.Event()
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Mapping[str, NDArray[Any]]:
+        """Wait for a permit, then compute."""
+        x = inputs["x"]
+        self.batches.append(x.tolist())
+        self.wanted.append(outputs)
+        self._entered.release()
+        if not self._is_open.is_set() and not self._permits.acquire(timeout=BACKSTOP_SECONDS):
+            raise TimeoutError("the test let no batch run")
+        if (x < 0).any():
+            self.failed.append(x.tolist())
+            raise EngineFailure("a row is negative")
+        results = {"double": 2 * x, "square": np.stack([x, x * x], axis=1)}
+        return {name: results[name] for name in outputs}
+
+    def let_one_run(self) -> None:
+        """Let the batch that waits, or else the next one, run."""
+        self._permits.release()
+
+    def open(self) -> None:
+        """Let every batch run from now on."""
+        self._is_open.set()
+        self._permits.release()
+
+    async def batch_entered(self) -> None:
+        """Wait until one more batch has entered."""
+        if not await asyncio.to_thread(self._entered.acquire, timeout=BACKSTOP_SECONDS):
+            raise TimeoutError("no batch entered the graph")
+
+
+class Notes:
+    """A batch observer that writes everything down."""
+
+    def __init__(self) -> None:
+        self.queue_rows = 0
+        self.batches: list[int] = []
+        self.waits: list[float] = []
+        self.drops: Counter[str] = Counter()
+
+    def queue_changed(self, rows: int) -> None:
+        """`rows` rows wait now."""
+        self.queue_rows = rows
+
+    def batch_ran(self, rows: int, seconds: float) -> None:
+        """A batch ran."""
+        self.batches.append(rows)
+
+    def call_waited(self, seconds: float) -> None:
+        """A call was answered."""
+        self.waits.append(seconds)
+
+    def call_dropped(self, reason: str) -> None:
+        """A call was dropped."""
+        self.drops[reason] += 1
+
+
+async def settle(executor: ThreadPoolExecutor) -> None:
+    """Let the executor end the work it has now, and the event loop everything that follows from it."""
+    await asyncio.get_running_loop().run_in_executor(executor, lambda: None)
+    await turn_loop()
+
+
+async def turn_loop() -> None:
+    """Let every callback of the event loop run that is due, and those that they make due."""
+    for _ in range(10):
+        await asyncio.sleep(0)

@@ -1,0 +1,230 @@
+"""The batcher, one situation at a time: what a caller gets when others fail, leave, or ask for too much."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from held_graph import BACKSTOP_SECONDS, HeldGraph, Notes, turn_loop
+
+from latentserve_server.batcher import Batcher, Outcome
+from latentserve_server.errors import DeadlineExpired, EngineFailure, Overloaded, ShuttingDown
+
+
+class Bench:
+    """A batcher over a held graph, and calls of it."""
+
+    def __init__(self, graph: Any, executor: ThreadPoolExecutor, max_batch_rows: int, max_queue_rows: int) -> None:
+        self.graph = graph
+        self.notes = Notes()
+        self.batcher = Batcher(
+            graph, executor, self.notes, max_batch_rows=max_batch_rows, max_queue_rows=max_queue_rows
+        )
+
+    def call(self, first: int, rows: int = 1, deadline: float = float("inf")) -> asyncio.Task[Outcome]:
+        """A call with the rows first, first + 1, ..."""
+        inputs = {"x": np.arange(first, first + rows)}
+        return asyncio.create_task(self.batcher.submit(inputs, ("double",), deadline))
+
+    async def hold_engine(self) -> asyncio.Task[Outcome]:
+        """A call of one row, 0, whose batch is in the graph and stays there until it is let."""
+        held = self.call(0)
+        await self.graph.batch_entered()
+        return held
+
+
+@asynccontextmanager
+async def bench(*, max_batch_rows: int = 8, max_queue_rows: int = 100, graph: Any = None) -> AsyncIterator[Bench]:
+    with ThreadPoolExecutor(1) as executor:
+        made = Bench(graph or HeldGraph(), executor, max_batch_rows, max_queue_rows)
+        made.batcher.start()
+        try:
+            async with asyncio.timeout(BACKSTOP_SECONDS):
+                yield made
+                assert made.notes.queue_rows == 0
+        finally:
+            made.graph.open()
+            await made.batcher.close()
+
+
+def doubled(outcome: Outcome) -> Any:
+    return outcome.outputs["double"].tolist()
+
+
+async def test_a_call_on_an_idle_engine_runs_at_once_and_alone() -> None:
+    async with bench() as b:
+        held = await b.hold_engine()
+        assert b.graph.batches == [[0]]
+        b.graph.let_one_run()
+        assert doubled(await held) == [0]
+        assert b.notes.batches == [1]
+
+
+async def test_what_piles_up_while_the_engine_is_busy_becomes_one_batch() -> None:
+    async with bench() as b:
+        await b.hold_engine()
+        calls = [b.call(10, 2), b.call(20), b.call(30, 3)]
+        await turn_loop()
+        assert b.notes.queue_rows == 6
+        b.graph.open()
+        assert [doubled(outcome) for outcome in await asyncio.gather(*calls)] == [[20, 22], [40], [60, 62, 64]]
+        assert b.graph.batches == [[0], [10, 11, 20, 30, 31, 32]]
+
+
+async def test_each_caller_gets_the_outputs_it_asked_for_and_no_other() -> None:
+    async with bench() as b:
+        await b.hold_engine()
+        x = {"x": np.array([3, 4])}
+        one, both = (asyncio.create_task(b.batcher.submit(x, names)) for names in (["square"], ["double", "square"]))
+        await turn_loop()
+        b.graph.open()
+        assert {name: rows.tolist() for name, rows in (await one).outputs.items()} == {"square": [[3, 9], [4, 16]]}
+        assert set((await both).outputs) == {"double", "square"}
+        assert b.graph.wanted == [["double"], ["double", "square"]]
+
+
+async def test_a_call_larger_than_a_batch_comes_back_whole_and_its_times_add_up() -> None:
+    async with bench(max_batch_rows=4) as b:
+        b.graph.open()
+        before = asyncio.get_running_loop().time()
+        outcome = await b.call(0, 30)
+        elapsed = asyncio.get_running_loop().time() - before
+        assert doubled(outcome) == list(range(0, 60, 2))
+        assert max(b.notes.batches) <= 4
+        assert outcome.queue_ns >= 0
+        assert outcome.compute_ns > 0
+        assert outcome.queue_ns + outcome.compute_ns <= elapsed * 1e9
+        assert b.notes.waits == [outcome.queue_ns / 1e9]
+
+
+async def test_a_small_call_is_not_held_up_by_a_huge_one() -> None:
+    async with bench(max_batch_rows=8, max_queue_rows=10_000) as b:
+        huge = b.call(1000, 5000)
+        await b.graph.batch_entered()
+        small = b.call(1)
+        await turn_loop()
+        b.graph.let_one_run()  # the batch that held the huge call alone
+        b.graph.let_one_run()
+        assert doubled(await small) == [2]
+        assert len(b.graph.batches) <= 3
+        b.graph.open()
+        assert len(doubled(await huge)) == 5000
+
+
+async def test_a_full_queue_refuses_at_once_and_admits_again_later() -> None:
+    async with bench(max_queue_rows=10) as b:
+        held = await b.hold_engine()
+        waiting = b.call(10, 10)
+        refused = b.call(50)
+        await turn_loop()
+        assert refused.done()
+        with pytest.raises(Overloaded, match="10 of at most 10 rows wait; 1 more do not fit"):
+            await refused
+        b.graph.let_one_run()
+        await held
+        await b.graph.batch_entered()
+        admitted = b.call(60, 8)
+        b.graph.open()
+        assert doubled(await admitted) == list(range(120, 136, 2))
+        await waiting
+
+
+@pytest.mark.parametrize("leaver", range(4))
+async def test_a_caller_that_leaves_a_running_batch_leaves_the_others_answered(leaver: int) -> None:
+    async with bench() as b:
+        held = await b.hold_engine()
+        calls = [b.call(10 * i, 2) for i in range(1, 5)]
+        await turn_loop()
+        b.graph.let_one_run()
+        await held
+        await b.graph.batch_entered()
+        calls[leaver].cancel()
+        b.graph.open()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(outcomes.pop(leaver), asyncio.CancelledError)
+        expected = [[20 * i, 20 * i + 2] for i in range(1, 5) if i != leaver + 1]
+        assert [doubled(outcome) for outcome in outcomes if isinstance(outcome, Outcome)] == expected
+        assert b.notes.drops == {"cancelled": 1}
+
+
+async def test_a_caller_that_leaves_before_its_batch_never_reaches_the_graph() -> None:
+    async with bench() as b:
+        await b.hold_engine()
+        calls = [b.call(10), b.call(20, 50), b.call(30)]
+        await turn_loop()
+        calls[0].cancel()
+        calls[1].cancel()
+        await turn_loop()
+        assert b.notes.queue_rows == 1
+        b.graph.open()
+        assert doubled(await calls[2]) == [60]
+        assert b.graph.batches == [[0], [30]]
+
+
+async def test_a_large_call_that_leaves_midway_takes_no_more_batches() -> None:
+    async with bench(max_batch_rows=4) as b:
+        large = b.call(0, 40)
+        await b.graph.batch_entered()
+        large.cancel()
+        await turn_loop()
+        b.graph.open()
+        assert doubled(await b.call(100)) == [200]
+        assert b.graph.batches == [[0, 1, 2, 3], [100]]
+
+
+async def test_a_batch_that_fails_fails_its_own_callers_alone() -> None:
+    async with bench(max_batch_rows=4) as b:
+        held = await b.hold_engine()
+        calls = [b.call(-3, 2), b.call(10), b.call(20, 3), b.call(30)]
+        await turn_loop()
+        b.graph.open()
+        outcomes = await asyncio.gather(held, *calls, return_exceptions=True)
+        assert b.graph.failed == [[-3, -2, 10]]
+        assert [type(outcome) for outcome in outcomes] == [Outcome, EngineFailure, EngineFailure, Outcome, Outcome]
+
+
+async def test_a_large_call_fails_with_its_first_failing_batch_and_runs_no_further() -> None:
+    async with bench(max_batch_rows=4) as b:
+        b.graph.open()
+        with pytest.raises(EngineFailure, match="a row is negative"):
+            await b.call(-6, 40)
+        assert doubled(await b.call(100)) == [200]
+        assert b.graph.batches == [[-6, -5, -4, -3], [100]]
+
+
+async def test_a_deadline_that_passes_in_the_queue_costs_no_run() -> None:
+    async with bench() as b:
+        held = await b.hold_engine()
+        late = b.call(10, deadline=asyncio.get_running_loop().time())
+        punctual = b.call(20, deadline=asyncio.get_running_loop().time() + BACKSTOP_SECONDS)
+        await turn_loop()
+        b.graph.open()
+        with pytest.raises(DeadlineExpired, match="waited"):
+            await late
+        assert doubled(await punctual) == [40]
+        await held
+        assert b.graph.batches == [[0], [20]]
+        assert b.notes.drops == {"deadline": 1}
+
+
+async def test_closing_ends_the_running_batch_and_refuses_what_waits_and_what_comes() -> None:
+    async with bench() as b:
+        held = await b.hold_engine()
+        waiting = b.call(10)
+        await turn_loop()
+        closing = asyncio.create_task(b.batcher.close())
+        await turn_loop()
+        assert not closing.done()
+        late = b.call(20)
+        b.graph.open()
+        await closing
+        assert doubled(await held) == [0]
+        for refused in (waiting, late):
+            with pytest.raises(ShuttingDown):
+                await refused
+        assert b.graph.batches == [[0]]
