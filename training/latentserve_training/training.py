@@ -30,6 +30,20 @@ def train(argv: Sequence[str] | None, prog: str) -> None:
     logging.getLogger("lightning").setLevel(logging.WARNING)
     config, output = parse_command_line(argv, prog, "Train a model; run it again on the same folder to continue.")
     folder = RunFolder(output)
+    trainer = prepare(config, folder)
+    with Journal(folder, trainer.progress.step) as journal:
+        journal.say(config.to_yaml())
+        journal.say(_opening(trainer, config.data.name, folder))
+        trainer.fit(journal, folder)
+        journal.say(f"trained {trainer.progress.epoch} epochs, {trainer.progress.step} steps; kept in {folder.path}")
+
+
+def prepare(config: RunConfig, folder: RunFolder) -> Trainer:
+    """A trainer at the run's first step or at its last checkpoint; the folder then holds configuration and checkpoint.
+
+    Raises:
+        TrainingError: the folder, the configuration and the data do not fit together.
+    """
     previous = _previous(folder, config)
     dataset = load(config.data)
     origin = Origin(
@@ -38,30 +52,18 @@ def train(argv: Sequence[str] | None, prog: str) -> None:
         dataset_sha256=dataset.sha256,
         git_commit=git_commit(),
     )
-
     torch.manual_seed(config.seed)
     model = build(config.model, origin.image_shape)
-    trainer = Trainer(
-        config.trainer,
-        seed=config.seed,
-        origin=origin,
-        fabric=make_fabric(config.trainer),
-        model=model,
-        dataset=dataset,
-    )
+    fabric = make_fabric(config.trainer)
+    trainer = Trainer(config.trainer, seed=config.seed, origin=origin, fabric=fabric, model=model, dataset=dataset)
     if previous is not None:
         _require_same_data(previous.origin, origin, folder)
         trainer.restore(previous)
-
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.config.write_text(config.to_yaml())
-    with Journal(folder, trainer.progress.step) as journal:
-        journal.say(config.to_yaml())
-        journal.say(_opening(trainer, dataset.name, len(dataset.train), folder))
-        if previous is None:
-            trainer.checkpoint().save(folder.last)
-        trainer.fit(journal, folder)
-        journal.say(f"trained {trainer.progress.epoch} epochs, {trainer.progress.step} steps; kept in {folder.path}")
+    if previous is None:
+        trainer.checkpoint().save(folder.last)
+    return trainer
 
 
 def _previous(folder: RunFolder, config: RunConfig) -> Checkpoint | None:
@@ -105,8 +107,8 @@ def _require_same_data(previous: Origin, current: Origin, folder: RunFolder) -> 
         )
 
 
-def _opening(trainer: Trainer, data: str, images: int, folder: RunFolder) -> str:
+def _opening(trainer: Trainer, data: str, folder: RunFolder) -> str:
     start = f"continuing after step {trainer.progress.step}" if trainer.progress.step else "starting"
     weights = sum(parameter.numel() for parameter in trainer.model.parameters())
-    device, precision = trainer.fabric.device, trainer.fabric._precision.precision
-    return f"{start}: {weights:,} weights, {images:,} images of {data}, {device}, {precision}, into {folder.path}"
+    computing = f"{trainer.fabric.device}, {trainer.fabric._precision.precision}, {torch.get_num_threads()} threads"
+    return f"{start}: {weights:,} weights, {len(trainer.images):,} images of {data}, {computing}, into {folder.path}"

@@ -12,7 +12,8 @@ from latentserve_training.data.dataset import Split
 from latentserve_training.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
-_GREY_MODES = frozenset({"1", "L", "LA", "I;16"})
+_GREY_MODES = frozenset({"1", "L", "LA"})
+_COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 
 
 def read_folder(root: Path, size: int | None) -> Split:
@@ -41,6 +42,8 @@ def _decode(path: Path, size: int | None) -> Image.Image:
     """The file as a grey or RGB image."""
     try:
         with Image.open(path) as file:
+            if file.mode not in _GREY_MODES | _COLOUR_MODES:
+                raise DataError(f"{path}: pixels are of kind {file.mode!r}; allowed are 8 bits a channel")
             image = file.convert("L" if file.mode in _GREY_MODES else "RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be decoded: {error}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +15,16 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED_BYTE = 0x08
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's bytes, unpacked where they are gzip.
+def unpack(packed: bytes, origin: str) -> bytes:
+    """The bytes of a file, unpacked where they are gzip; `origin` says in messages where they came from.
 
     Raises:
-        DataError: the file cannot be read or its gzip stream is damaged.
+        DataError: the gzip stream is damaged.
     """
     try:
-        packed = path.read_bytes()
         return gzip.decompress(packed) if packed.startswith(_GZIP_MAGIC) else packed
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        raise DataError(f"{origin}: damaged gzip: {error}") from error
 
 
 def parse_idx(content: bytes, axes: int) -> NDArray[np.uint8]:

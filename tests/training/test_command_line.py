@@ -1,0 +1,157 @@
+"""The three commands as their users meet them: what is refused, in one line, and with which exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from latentserve_training import evaluate, export, train
+from latentserve_training.models import FAMILIES
+
+from .conftest import arguments
+
+Capture = pytest.CaptureFixture[str]
+CONFIGS = Path(train.__file__).parent / "configs"
+
+
+def failure(capsys: Capture, argv: list[str], main: Callable[[list[str]], int] = train.main) -> tuple[int, str]:
+    """Exit code and standard error, which must be a single line."""
+    code = main(argv)
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1, line
+    return code, line
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--model.latent_dims", "3"], 2, "latent_dims"),
+        (["--model.latent_dim", "many"], 2, "model.latent_dim\": Expected a <class 'int'>. Got value: many"),
+        (["--trainer.epoch", "3"], 2, "trainer.epoch"),
+        (["--data.name", "cifar"], 2, "['digits', 'mnist', 'folder']"),
+        (["--model.family", "diffusion"], 1, "model.family is 'diffusion'; known are conv_vae, mlp_vae, mlp_gan"),
+        (["--model.family", "mlp_vae", "--model.narrower", "1"], 2, "narrower"),
+        (["--trainer.epochs", "0"], 1, "trainer.epochs is 0; it must be at least 1"),
+        (["--trainer.ema_decay", "1"], 1, "trainer.ema_decay is 1.0; it must be at least 0 and less than 1"),
+        (["--trainer.batch_size", "5000"], 1, "trainer.batch_size is 5000, but there are 1437 training images"),
+        (["--model.learning_rate", "-1"], 1, "model.learning_rate is -1.0; it must be positive"),
+        (["--model.family", "mlp_gan", "--model.dropout", "1"], 1, "model.dropout is 1.0"),
+        (["--seed", "-1"], 1, "seed is -1"),
+        (["--data.name", "mnist"], 1, "data.root is not set; mnist data needs the folder of its files"),
+        (["--data.size", "30"], 1, "multiples of 4, not 30x30"),
+        (["--config", "/nowhere/run.yaml"], 1, "--config /nowhere/run.yaml"),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_names_it(
+    capsys: Capture, tmp_path: Path, options: list[str], code: int, message: str
+) -> None:
+    found, line = failure(capsys, [*options, "--output", str(tmp_path / "run")])
+    assert line.startswith("latentserve-train: error: ")
+    assert message in line
+    assert found == code
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("model: {family: gan}", "known are"),
+        ("trainer: {epoch: 3}", "epoch"),
+        ("- 1", "no mapping"),
+        ("a: [", "--config"),
+    ],
+)
+def test_a_wrong_config_file_is_one_line(capsys: Capture, tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(content)
+    code, line = failure(capsys, ["--config", str(path), "--output", str(tmp_path / "run")])
+    assert code in (1, 2)
+    assert message in line
+
+
+def test_the_folder_of_the_run_is_required(capsys: Capture) -> None:
+    code, line = failure(capsys, [])
+    assert code == 2
+    assert "output" in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_is_not_silently_replaced(capsys: Capture, tmp_path: Path) -> None:
+    code, line = failure(capsys, ["--trainer.device", "cuda", "--output", str(tmp_path / "run")])
+    assert (code, "no CUDA device is available" in line) == (1, True)
+
+
+@pytest.mark.parametrize("config", sorted(path.name for path in CONFIGS.iterdir()))
+def test_every_shipped_config_prints_resolved_and_reads_back(capsys: Capture, tmp_path: Path, config: str) -> None:
+    argv = ["--config", str(CONFIGS / config), "--output", "run", "--print_config"]
+    with pytest.raises(SystemExit) as stop:
+        train.main(argv)
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    resolved = yaml.safe_load(printed)
+    assert resolved["model"]["family"] in FAMILIES
+    assert resolved["model"]["learning_rate"] > 0
+    again = tmp_path / "again.yaml"
+    again.write_text(printed)
+    with pytest.raises(SystemExit):
+        train.main(["--config", str(again), "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out) == resolved
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_help_describes_every_option_of_the_family(capsys: Capture, family: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train.main(["--model.family", family, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for field in FAMILIES[family].__dataclass_fields__:
+        described = text.split(f"  --model.{field} ", 1)[1].split("(type:")[0].split()
+        assert len(described) > 1, field
+
+
+def test_flags_override_files(capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: {family: mlp_vae, latent_dim: 3}\ntrainer: {epochs: 7}\n")
+    with pytest.raises(SystemExit):
+        train.main(["--config", str(path), "--trainer.epochs", "2", "--print_config"])
+    resolved = yaml.safe_load(capsys.readouterr().out)
+    assert (resolved["model"]["latent_dim"], resolved["trainer"]["epochs"]) == (3, 2)
+
+
+def test_the_resolved_configuration_is_kept_in_the_run(trained: Callable[[str], Path]) -> None:
+    kept = yaml.safe_load((trained("mlp_vae") / "config.yaml").read_text())
+    assert kept["model"] == {
+        "family": "mlp_vae", "latent_dim": 2, "wide": 32, "narrow": 16, "learning_rate": 1e-3
+    }  # fmt: skip
+    assert kept["data"]["size"] == 8
+
+
+def test_colour_images_of_any_multiple_of_four_train(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for number in range(40):
+        Image.fromarray(rng.integers(0, 256, (8, 12, 3), dtype=np.uint8)).save(tmp_path / "images" / f"{number}.png")
+    argv = arguments("conv_vae", tmp_path / "run", "--data.name", "folder", "--data.root", str(tmp_path / "images"))
+    argv[argv.index("--data.size") : argv.index("--data.size") + 2] = []
+    argv[argv.index("--trainer.batch_size") + 1] = "8"
+    assert train.main(argv) == 0
+    assert evaluate.main([str(tmp_path / "run")]) == 0
+    assert export.main([str(tmp_path / "run"), "--repository", str(tmp_path / "models")]) == 0
+
+
+@pytest.mark.parametrize("main", [evaluate.main, export.main])
+def test_a_folder_that_is_no_run_is_refused(capsys: Capture, tmp_path: Path, main: Callable[[list[str]], int]) -> None:
+    more = ["--repository", str(tmp_path / "models")] if main is export.main else []
+    code, line = failure(capsys, [str(tmp_path), *more], main)
+    assert (code, "holds no checkpoint" in line) == (1, True)
+
+
+def test_commands_import_torch_only_when_they_run() -> None:
+    assert "torch" not in vars(sys.modules["latentserve_training.train"])

@@ -1,0 +1,161 @@
+"""Digits, folders of images, and the cut into splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from latentserve_training.data import DataConfig, Dataset, Split, load
+from latentserve_training.data.dataset import cut
+from latentserve_training.data.folder import read_folder
+from latentserve_training.errors import ConfigError, DataError
+
+RNG = np.random.default_rng(0)
+
+
+def noise(*shape: int) -> NDArray[np.uint8]:
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+def save(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+@given(st.integers(1, 60), st.lists(st.floats(0.01, 0.49), min_size=1, max_size=2), st.integers(0, 2**31))
+def test_a_cut_keeps_every_image_once_and_depends_on_the_seed_alone(n: int, fractions: list[float], seed: int) -> None:
+    pool = Split(np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1), np.arange(n))
+    parts = cut(pool, tuple(fractions), seed)
+    again = cut(pool, tuple(fractions), seed)
+    assert sorted(np.concatenate([part.images.ravel() for part in parts]).tolist()) == list(range(n))
+    for part, same in zip(parts, again, strict=True):
+        np.testing.assert_array_equal(part.images, same.images)
+        np.testing.assert_array_equal(part.images.ravel(), part.labels)
+    assert [len(part) for part in parts[:-1]] == [round(fraction * n) for fraction in fractions]
+
+
+def test_digits_fill_three_disjoint_splits() -> None:
+    dataset = load(DataConfig(name="digits"))
+    assert dataset.image_shape == (1, 28, 28)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    assert [len(split) for split in splits] == [1437, 180, 180]
+    pixels = [{image.tobytes() for image in split.images} for split in splits]
+    assert not pixels[0] & pixels[1]
+    assert not pixels[0] & pixels[2]
+    assert not pixels[1] & pixels[2]
+    for split in splits:
+        assert split.labels is not None
+        assert set(split.labels.tolist()) == set(range(10))
+
+
+def test_large_digits_use_the_whole_range_and_keep_their_margin_empty() -> None:
+    images = load(DataConfig(name="digits", size=28)).train.images
+    assert (images.min(), images.max()) == (0, 255)
+    assert images[:, :, 0].mean() < 1
+    assert 0.1 < (images > 127).mean() < 0.3
+
+
+def test_the_digest_covers_shape_and_every_pixel_of_the_training_images() -> None:
+    def digest(images: NDArray[np.uint8]) -> str:
+        other = Split(np.zeros((1, *images.shape[1:]), np.uint8))
+        return Dataset("data", Split(images), other, other).sha256
+
+    images = noise(3, 1, 4, 6)
+    changed = images.copy()
+    changed[2, 0, 3, 5] ^= 1
+    digests = {digest(images), digest(changed), digest(images.reshape(3, 1, 6, 4)), digest(images[:2])}
+    assert len(digests) == 4
+    assert digest(images.copy()) == digest(images)
+
+
+def test_a_folder_of_grey_files_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
+    second, first = save(tmp_path / "b.png", noise(6, 8)), save(tmp_path / "a.bmp", noise(6, 8))
+    (tmp_path / "notes.txt").write_text("not an image")
+    split = read_folder(tmp_path, size=None)
+    np.testing.assert_array_equal(split.images, np.stack([first, second])[:, np.newaxis])
+    assert split.labels is None
+
+
+def test_one_colour_file_makes_all_rgb_and_subfolders_are_classes(tmp_path: Path) -> None:
+    grey, colour = (
+        save(tmp_path / "cat" / "1.png", noise(4, 4)),
+        save(tmp_path / "dog" / "deep" / "1.png", noise(4, 4, 3)),
+    )
+    split = read_folder(tmp_path, size=None)
+    assert split.images.shape == (2, 3, 4, 4)
+    np.testing.assert_array_equal(split.images[0], np.stack([grey] * 3))
+    np.testing.assert_array_equal(split.images[1], colour.transpose(2, 0, 1))
+    assert split.labels is not None
+    assert split.labels.tolist() == [0, 1]
+
+
+def test_a_folder_with_loose_files_has_no_classes(tmp_path: Path) -> None:
+    save(tmp_path / "cat" / "1.png", noise(4, 4))
+    save(tmp_path / "2.png", noise(4, 4))
+    assert read_folder(tmp_path, size=None).labels is None
+
+
+def test_sizes_must_agree_unless_all_are_resized(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", noise(4, 4))
+    save(tmp_path / "b.png", noise(4, 8))
+    with pytest.raises(DataError, match=r"b\.png is 8x4, but .*a\.png is 4x4; data\.size"):
+        read_folder(tmp_path, size=None)
+    assert read_folder(tmp_path, size=12).images.shape == (2, 1, 12, 12)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(20)])
+def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"broken\.png: cannot be decoded"):
+        read_folder(tmp_path, size=None)
+
+
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "cut.png", noise(32, 32))
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:300])
+    with pytest.raises(DataError, match=r"cut\.png: cannot be decoded"):
+        read_folder(tmp_path, size=None)
+
+
+def test_sixteen_bit_pixels_are_refused_rather_than_clipped(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match=r"deep\.png: pixels are of kind 'I;16'"):
+        read_folder(tmp_path, size=None)
+
+
+def test_a_folder_without_images_or_no_folder_at_all_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no image files"):
+        read_folder(tmp_path, size=None)
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        read_folder(tmp_path / "nowhere", size=None)
+
+
+def test_too_few_images_for_three_splits_are_refused(tmp_path: Path) -> None:
+    for name in "abc":
+        save(tmp_path / f"{name}.png", noise(4, 4))
+    with pytest.raises(DataError, match="leaves no validation images"):
+        load(DataConfig(name="folder", root=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "mnist"}, "data.root is not set"),
+        ({"name": "folder"}, "data.root is not set"),
+        ({"name": "mnist", "root": Path("x"), "size": 32}, "data.size is 32"),
+        ({"size": 3}, "data.size is 3"),
+        ({"validation_fraction": 0.0}, "data.validation_fraction is 0.0"),
+        ({"test_fraction": 0.5}, "data.test_fraction is 0.5"),
+        ({"split_seed": -1}, "data.split_seed is -1"),
+    ],
+)
+def test_settings_out_of_range_name_their_field(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DataConfig(**settings)  # type: ignore[arg-type]

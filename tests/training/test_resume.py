@@ -1,0 +1,236 @@
+"""A run that is stopped and continued is the run that was never stopped, to the bit."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tqdm import tqdm
+
+from latentserve_training import train
+from latentserve_training.checkpoint import Checkpoint
+from latentserve_training.config import parse_command_line
+from latentserve_training.errors import InterruptedRun
+from latentserve_training.interruption import Interruption
+from latentserve_training.journal import Journal
+from latentserve_training.run_folder import RunFolder
+from latentserve_training.training import prepare
+
+from .conftest import arguments
+
+STEPS = 15  # three epochs of five steps
+Capture = pytest.CaptureFixture[str]
+
+
+class SignallingBar(tqdm):  # type: ignore[type-arg]  # at run time it takes no parameters
+    """A bar that sends this process a signal when so many steps have been counted on it."""
+
+    def __init__(self, countdown: int, **options: Any) -> None:
+        super().__init__(disable=False, file=io.StringIO(), **options)
+        self.countdown = countdown
+
+    def update(self, n: float | None = 1) -> bool | None:
+        if self.n + 1 == self.countdown:
+            signal.raise_signal(signal.SIGTERM)
+        return super().update(n)
+
+
+class SignallingJournal(Journal):
+    """A journal whose process is told to stop after `stop` steps."""
+
+    def __init__(self, folder: RunFolder, step: int, stop: int) -> None:
+        super().__init__(folder, step)
+        self.stop = stop
+
+    def bar(self, epoch: int, epochs: int, batches: int, done: int) -> tqdm[Any]:
+        return SignallingBar(self.stop - (epoch - 1) * batches, total=batches, initial=done)
+
+
+def train_until(argv: list[str], stop: int) -> None:
+    """Run the command line's training and have it told to stop after `stop` steps."""
+    config, output = parse_command_line(argv, "train", "")
+    folder = RunFolder(output)
+    trainer = prepare(config, folder)
+    with SignallingJournal(folder, trainer.progress.step, stop) as journal, pytest.raises(InterruptedRun):
+        trainer.fit(journal, folder)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the last checkpoint: weights, averages, optimizer moments and random state."""
+    return flat(Checkpoint.load(RunFolder(run).last))
+
+
+def flat(value: Any, name: str = "") -> dict[str, torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return {name: value}
+    items: Any = ()
+    if isinstance(value, Checkpoint):
+        items = ((key, getattr(value, key)) for key in ("model", "average", "optimizers", "rng"))
+    elif isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    return {key: leaf for part, child in items for key, leaf in flat(child, f"{name}.{part}").items()}
+
+
+def assert_same(first: Path, second: Path) -> None:
+    ours, theirs = weights(first), weights(second)
+    assert ours.keys() == theirs.keys()
+    assert len(ours) > 10
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    family=st.sampled_from(["conv_vae", "mlp_gan"]), stops=st.sets(st.integers(1, STEPS - 1), min_size=1, max_size=2)
+)
+def test_stopped_at_any_steps_and_continued_it_ends_in_the_same_bits(
+    trained: Any, tmp_path_factory: pytest.TempPathFactory, family: str, stops: set[int]
+) -> None:
+    run = tmp_path_factory.mktemp("stopped") / family
+    for stop in sorted(stops):
+        train_until(arguments(family, run), stop)
+        assert Checkpoint.load(RunFolder(run).last).progress.step == stop
+    assert train.main(arguments(family, run)) == 0
+    assert_same(run, trained(family))
+    records = [json.loads(line) for line in RunFolder(run).metrics.read_text().splitlines()]
+    expected = [json.loads(line) for line in RunFolder(trained(family)).metrics.read_text().splitlines()]
+    assert [(record["epoch"], record["train"], record["validation"]) for record in records] == [
+        (record["epoch"], record["train"], record["validation"]) for record in expected
+    ]
+
+
+def test_more_epochs_continue_a_finished_run(trained: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "1")) == 0
+    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "3")) == 0
+    assert_same(run, trained("mlp_vae"))
+
+
+def test_a_killed_process_loses_at_most_the_epoch_under_way(trained: Any, tmp_path: Path, capsys: Capture) -> None:
+    run = tmp_path / "run"
+    endless = arguments("mlp_vae", run, "--trainer.epochs", "1000000")
+    code = "from latentserve_training.train import main; import sys; sys.exit(main())"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *endless], stdout=subprocess.PIPE, env=environment, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 3/"):
+            break
+    process.kill()
+    process.communicate()
+    epoch = Checkpoint.load(RunFolder(run).last).progress.epoch
+    assert epoch >= 2
+    goal = str(epoch + 1)
+    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", goal)) == 0
+    straight = tmp_path / "straight"
+    assert train.main(arguments("mlp_vae", straight, "--trainer.epochs", goal)) == 0
+    assert_same(run, straight)
+    records = [json.loads(line)["epoch"] for line in RunFolder(run).metrics.read_text().splitlines()]
+    assert records == list(range(1, epoch + 2))
+
+
+def test_a_signal_ends_the_command_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
+    endless = arguments("mlp_vae", tmp_path / "run", "--trainer.epochs", "1000000")
+    command = [str(Path(sys.executable).parent / "latentserve-train"), *endless]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors.count("\n") == 1
+    assert "run the same command again to continue" in errors
+
+
+def test_only_the_first_signal_is_a_question() -> None:
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def refused(capsys: Capture, argv: list[str]) -> str:
+    assert train.main(argv) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return line
+
+
+def test_a_changed_configuration_is_refused_field_by_field(trained: Any, capsys: Capture) -> None:
+    line = refused(capsys, arguments("mlp_vae", trained("mlp_vae"), "--model.wide", "64", "--seed", "2"))
+    assert "model.wide: 32 -> 64; seed: 1 -> 2" in line
+    assert "narrow" not in line
+
+
+def test_another_family_in_the_same_folder_is_refused(trained: Any, capsys: Capture) -> None:
+    assert "model.family: mlp_vae -> conv_vae" in refused(capsys, arguments("conv_vae", trained("mlp_vae")))
+
+
+def test_fewer_epochs_than_done_are_refused(trained: Any, capsys: Capture) -> None:
+    line = refused(capsys, arguments("mlp_vae", trained("mlp_vae"), "--trainer.epochs", "2"))
+    assert "trainer.epochs is 2" in line
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert "holds no checkpoint" in refused(capsys, arguments("mlp_vae", tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
+def test_a_damaged_checkpoint_is_named(trained: Any, tmp_path: Path, capsys: Capture, damage: str) -> None:
+    whole = RunFolder(trained("mlp_vae")).last.read_bytes()
+    last = RunFolder(tmp_path).last
+    last.parent.mkdir()
+    last.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"weights"}[damage])
+    assert f"{last}: damaged, or not a checkpoint" in refused(capsys, arguments("mlp_vae", tmp_path))
+
+
+def test_loading_a_checkpoint_runs_no_code(tmp_path: Path, capsys: Capture) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    last = RunFolder(tmp_path / "run").last
+    last.parent.mkdir(parents=True)
+    torch.save({"format": 1, "payload": Payload()}, last)
+    assert "damaged" in refused(capsys, arguments("mlp_vae", tmp_path / "run"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_continuing_on_other_images_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    rng = np.random.default_rng(0)
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        for number in range(20):
+            Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / folder / f"{number}.png")
+
+    def argv(folder: str) -> list[str]:
+        data = ("--data.name", "folder", "--data.root", str(tmp_path / folder), "--trainer.batch_size", "4")
+        return arguments("mlp_vae", tmp_path / "run", *data)
+
+    assert train.main(argv("one")) == 0
+    (tmp_path / "one").rename(tmp_path / "moved")
+    assert train.main(argv("moved")) == 0
+    capsys.readouterr()
+    assert "was trained on images with digest" in refused(capsys, argv("two"))
