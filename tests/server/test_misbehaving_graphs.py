@@ -53,13 +53,15 @@ async def first_and_next(graph: Misbehaving, rows: int) -> list[Any]:
         batcher = Batcher(graph, executor, Notes(), max_batch_rows=4, max_queue_rows=100)
         batcher.start()
         results: list[Any] = []
-        for inputs in ({"x": np.arange(rows)}, {"x": np.array([5, 6])}):
-            call = asyncio.create_task(batcher.submit(inputs, ["y"]))
-            for _ in range(2 + rows):
-                await settle(executor)
-            assert call.done(), "the call hangs"
-            results += await asyncio.gather(call, return_exceptions=True)
-        await batcher.close()
+        try:
+            for inputs in ({"x": np.arange(rows)}, {"x": np.array([5, 6])}):
+                call = asyncio.create_task(batcher.submit(inputs, ["y"]))
+                for _ in range(2 + rows):
+                    await settle(executor)
+                assert call.done(), "the call hangs"
+                results += await asyncio.gather(call, return_exceptions=True)
+        finally:
+            await batcher.close()
         return results
 
 

@@ -1,0 +1,37 @@
+"""A repository with a VAE, grey, and a GAN, in colour; and a real server over it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from running_server import RunningServer, running_server
+from tiny_bundle import TinyModel
+
+
+@pytest.fixture(scope="session")
+def vae() -> TinyModel:
+    return TinyModel()
+
+
+@pytest.fixture(scope="session")
+def colour_vae() -> TinyModel:
+    return TinyModel(channels=3, latent_dim=4, seed=2)
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory, vae: TinyModel, colour_vae: TinyModel) -> Path:
+    """Three healthy models, "vae", "colour" and "gan". Not to be changed: tests share it."""
+    root = tmp_path_factory.mktemp("models")
+    vae.write(root / "vae" / "1")
+    colour_vae.write(root / "colour" / "1")
+    TinyModel(kind="gan", channels=3, seed=1).write(root / "gan" / "1")
+    return root
+
+
+@pytest.fixture
+async def served(repository: Path) -> AsyncIterator[RunningServer]:
+    """A server over the three models; at most 32 rows a call, 8 a batch."""
+    async with running_server(repository, max_rows_per_request=32, max_batch_rows=8, max_queue_rows=64) as server:
+        yield server

@@ -1,0 +1,158 @@
+"""Requests that are well formed and yet cannot be answered, and bytes that are no request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from running_server import RunningServer, running_server
+from tiny_bundle import FRAGILE_LIMIT, TinyModel
+
+from latentserve.ndarray import from_ndarray
+from latentserve.v1 import generation_pb2 as pb
+from latentserve.v1 import models_pb2
+
+IMAGES = pb.Images(tensor=from_ndarray(np.zeros((1, 3, 4, 5), np.uint8)))
+
+
+def ref(name: str, **selector: Any) -> pb.ModelRef:
+    return pb.ModelRef(name=name, **selector)
+
+
+async def refusal(call: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+def every_call(served: RunningServer, model: pb.ModelRef) -> list[Any]:
+    latents = from_ndarray(np.zeros((1, 3), np.float32))
+    return [
+        served.generation.Sample(pb.SampleRequest(model=model, count=1)),
+        served.generation.Encode(pb.EncodeRequest(model=model, images=IMAGES)),
+        served.generation.Decode(pb.DecodeRequest(model=model, latents=latents)),
+        served.generation.Reconstruct(pb.ReconstructRequest(model=model, images=IMAGES)),
+        served.models.GetModel(models_pb2.GetModelRequest(model=model)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ref("nope"), "model 'nope' is not in the repository"),
+        (ref("nope", version=1), "model 'nope' is not in the repository"),
+        (ref("vae", version=2), "model 'vae' has no version 2"),
+        (ref("vae", alias="stable"), "model 'vae' has no alias 'stable'"),
+        (ref("vae", alias=""), "model 'vae' has no alias ''"),
+        (ref("../vae"), "is not in the repository"),
+        (ref("VAE"), "is not in the repository"),
+    ],
+    ids=lambda value: str(value).replace("\n", " ").strip() if isinstance(value, pb.ModelRef) else "",
+)
+async def test_an_unknown_model_version_or_alias_is_not_found_by_every_call(
+    served: RunningServer, model: pb.ModelRef, message: str
+) -> None:
+    for call in every_call(served, model):
+        error = await refusal(call)
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+        assert message in (error.details() or "")
+
+
+async def test_a_gan_cannot_encode_or_reconstruct_and_says_so(served: RunningServer) -> None:
+    calls: list[tuple[str, Any]] = [
+        ("encode", served.generation.Encode(pb.EncodeRequest(model=ref("gan"), images=IMAGES))),
+        ("encode", served.generation.Encode(pb.EncodeRequest(model=ref("gan"), images=IMAGES, draw=pb.Draw()))),
+        ("reconstruct", served.generation.Reconstruct(pb.ReconstructRequest(model=ref("gan"), images=IMAGES))),
+    ]
+    for verb, call in calls:
+        error = await refusal(call)
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert error.details() == f"model 'gan' is a GAN and cannot {verb}"
+
+
+@pytest.mark.parametrize("method", ["Sample", "Encode", "Decode", "Reconstruct"])
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\x7f", b"not a message at all"], ids=["tag", "length", "text"])
+async def test_bytes_that_are_no_message_are_an_invalid_argument(
+    served: RunningServer, method: str, data: bytes
+) -> None:
+    call: Any = served.channel.unary_unary(f"/latentserve.v1.GenerationService/{method}")
+    error = await refusal(call(data))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "not a message" in (error.details() or "")
+
+
+async def test_a_method_that_does_not_exist_is_unimplemented(served: RunningServer) -> None:
+    call: Any = served.channel.unary_unary("/latentserve.v1.GenerationService/Dream")
+    error = await refusal(call(b""))
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_message_over_the_limit_is_refused_by_the_transport(repository: Path) -> None:
+    async with running_server(repository, max_message_bytes=1 << 20) as served:
+        latents = from_ndarray(np.zeros((1 << 18, 3), np.float32))
+        error = await refusal(served.generation.Decode(pb.DecodeRequest(model=ref("vae"), latents=latents)))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await served.generation.Sample(pb.SampleRequest(model=ref("vae"), count=1))
+
+
+@pytest.mark.parametrize("output", [pb.IMAGE_FORMAT_FLOAT32, pb.IMAGE_FORMAT_UINT8])
+async def test_as_many_rows_as_the_limit_says_fit_a_reply(tmp_path: Path, output: pb.ImageFormat) -> None:
+    TinyModel(height=32, width=32).write(tmp_path / "vae" / "1")
+    async with running_server(tmp_path, max_message_bytes=1 << 20) as served:
+        described = await served.models.GetModel(models_pb2.GetModelRequest(model=ref("vae")))
+        rows = described.model.limits.max_rows_per_request
+        assert 200 < rows < 4096  # the size of a message decides, not the option's default
+        request = pb.SampleRequest(model=ref("vae"), count=rows, output=pb.Output(format=output))
+        assert (await served.generation.Sample(request)).images.tensor.shape[0] == rows
+        assert (await refusal(served.generation.Sample(pb.SampleRequest(model=ref("vae"), count=rows + 1)))).code() is (
+            grpc.StatusCode.INVALID_ARGUMENT
+        )
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a PNG file of a tiny image is larger than its float32 pixels, which are counted"
+)
+async def test_as_many_rows_as_the_limit_says_fit_a_reply_of_png_files(tmp_path: Path) -> None:
+    TinyModel(height=2, width=2, latent_dim=1).write(tmp_path / "vae" / "1")
+    limits = {"max_rows_per_request": 20_000, "max_queue_rows": 20_000, "max_batch_rows": 4096}
+    async with running_server(tmp_path, max_message_bytes=1 << 20, **limits) as served:
+        described = await served.models.GetModel(models_pb2.GetModelRequest(model=ref("vae")))
+        rows = described.model.limits.max_rows_per_request
+        png = pb.Output(format=pb.IMAGE_FORMAT_PNG)
+        await served.generation.Sample(pb.SampleRequest(model=ref("vae"), count=rows, output=png))
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the message repeats the name, and a status of that size does not reach a caller"
+)
+async def test_a_model_name_of_a_megabyte_is_refused_like_any_other(served: RunningServer) -> None:
+    error = await refusal(served.generation.Sample(pb.SampleRequest(model=ref("x" * 1_000_000), count=1)))
+    assert error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the message repeats the shape, and a status of that size does not reach a caller"
+)
+async def test_a_tensor_of_very_many_axes_is_an_invalid_argument(served: RunningServer) -> None:
+    latents = from_ndarray(np.zeros((1, 3), np.float32))
+    latents.shape.extend([1] * 20_000)
+    error = await refusal(served.generation.Decode(pb.DecodeRequest(model=ref("vae"), latents=latents)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_graph_that_fails_at_run_time_fails_its_call_alone(tmp_path: Path) -> None:
+    model = TinyModel(fragile=True)
+    model.write(tmp_path / "vae" / "1")
+
+    def decode(served: RunningServer, first: float) -> Any:
+        latents = np.array([[0, 0, 0], [first, 1, 1]], np.float32)
+        return served.generation.Decode(pb.DecodeRequest(model=ref("vae"), latents=from_ndarray(latents)))
+
+    async with running_server(tmp_path) as served:
+        error = await refusal(decode(served, FRAGILE_LIMIT))
+        assert error.code() is grpc.StatusCode.INTERNAL
+        assert "Gather" in (error.details() or "")
+        await decode(served, FRAGILE_LIMIT - 1)
