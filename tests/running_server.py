@@ -26,7 +26,7 @@ class RunningServer:
         self.channel = channel
         self.generation = generation_pb2_grpc.GenerationServiceStub(channel)
         self.models = models_pb2_grpc.ModelServiceStub(channel)
-        self.health = health_pb2_grpc.HealthStub(channel)
+        self.health: Any = health_pb2_grpc.HealthStub(channel)
 
     async def metric(self, name: str, **labels: str) -> float:
         """The sum, over its samples with these labels, of the metric that a scrape shows now; 0 where it has none."""

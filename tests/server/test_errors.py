@@ -1,0 +1,42 @@
+"""Every error has a status, and no caller learns more than it should."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from latentserve_server import errors
+from latentserve_server.errors import LatentServeError
+from latentserve_server.interceptors import STATUS, status_of
+
+
+def tree(kind: type[LatentServeError]) -> list[type[LatentServeError]]:
+    """Every class below `kind`, each before its own children."""
+    return [below for child in kind.__subclasses__() for below in (child, *tree(child))]
+
+
+def instance(kind: type[LatentServeError]) -> LatentServeError:
+    return kind("field", "problem") if kind is errors.InvalidArgument else kind("problem")
+
+
+@pytest.mark.parametrize("kind", tree(LatentServeError), ids=lambda kind: kind.__name__)
+def test_every_error_has_a_status_of_its_own_or_its_parents(kind: type[LatentServeError]) -> None:
+    assert any(ancestor in STATUS for ancestor in kind.__mro__), f"{kind.__name__} has no status"
+    code = status_of(instance(kind))
+    assert code not in (grpc.StatusCode.OK, grpc.StatusCode.UNKNOWN)
+    if kind.__base__ in STATUS and kind not in STATUS:
+        assert code is STATUS[kind.__base__]
+
+
+def test_the_table_has_no_error_that_is_not_in_the_tree() -> None:
+    assert set(STATUS) <= set(tree(LatentServeError))
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), LatentServeError("bare"), OSError(5, "secret")])
+def test_any_other_error_is_internal(error: Exception) -> None:
+    assert status_of(error) is grpc.StatusCode.INTERNAL
+
+
+def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:
+    drawn = [line.split()[1] for line in (errors.__doc__ or "").splitlines() if "──" in line]
+    assert drawn == [kind.__name__ for kind in tree(LatentServeError)]

@@ -1,0 +1,80 @@
+"""What a scrape shows after calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2
+from running_server import RunningServer, running_server, scrape
+
+from latentserve.ndarray import from_ndarray
+from latentserve.v1 import generation_pb2 as pb
+from latentserve.v1 import models_pb2
+
+VAE = pb.ModelRef(name="vae")
+
+
+@pytest.fixture
+async def served(repository: Path) -> AsyncIterator[RunningServer]:
+    async with running_server(repository, max_batch_rows=8, metrics_listen="127.0.0.1:0") as server:
+        yield server
+
+
+async def fail(call: Awaitable[object]) -> None:
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call
+
+
+async def test_calls_are_counted_by_method_model_and_code(served: RunningServer) -> None:
+    await asyncio.gather(*(served.generation.Sample(pb.SampleRequest(model=VAE, count=1)) for _ in range(5)))
+    await fail(served.generation.Sample(pb.SampleRequest(model=VAE, count=0)))
+    await fail(served.generation.Sample(pb.SampleRequest(model=pb.ModelRef(name="vae", version=9), count=1)))
+    await fail(served.generation.Encode(pb.EncodeRequest(model=VAE)))
+    await served.models.ListModels(models_pb2.ListModelsRequest())
+    for code, calls in (("OK", 5), ("INVALID_ARGUMENT", 1), ("NOT_FOUND", 1), ("INTERNAL", 0)):
+        assert await served.metric("requests_total", method="Sample", model="vae", code=code) == calls
+    assert await served.metric("requests_total", method="Encode", code="INVALID_ARGUMENT") == 1
+    assert await served.metric("requests_total", method="ListModels", model="", code="OK") == 1
+    assert await served.metric("requests_total") == 9
+    assert await served.metric("request_duration_seconds_count", method="Sample", model="vae") == 7
+    assert await served.metric("requests_in_flight") == 0
+
+
+async def test_batches_are_counted_in_rows_of_each_graph(served: RunningServer) -> None:
+    images = pb.Images(tensor=from_ndarray(np.zeros((5, 1, 4, 5), np.uint8)))
+    await served.generation.Sample(pb.SampleRequest(model=VAE, count=20))
+    await served.generation.Reconstruct(pb.ReconstructRequest(model=VAE, images=images))
+    decoder = {"model": "vae", "version": "1", "graph": "decoder"}
+    encoder = decoder | {"graph": "encoder"}
+    assert await served.metric("batch_rows_sum", **decoder) == 25
+    assert await served.metric("batch_rows_count", **decoder) == 4  # 8, 8, 4 and 5 rows
+    assert await served.metric("batch_rows_sum", **encoder) == 5
+    assert await served.metric("queue_duration_seconds_count", **decoder) == 2
+    assert await served.metric("compute_duration_seconds_count", **decoder) == 4
+    assert 0 < await served.metric("compute_duration_seconds_sum", **decoder) < 60
+    assert await served.metric("queue_rows") == 0
+    assert await served.metric("batch_rows_sum", model="gan") == 0
+
+
+async def test_a_name_that_is_no_model_does_not_become_a_label(served: RunningServer) -> None:
+    for name in ("made-up", "made-up-too"):
+        await fail(served.generation.Sample(pb.SampleRequest(model=pb.ModelRef(name=name), count=1)))
+    assert await served.metric("requests_total", model="", code="NOT_FOUND") == 2
+    assert "made-up" not in await asyncio.to_thread(scrape, served.server.metrics_port)
+
+
+async def test_the_models_and_the_build_are_told(served: RunningServer) -> None:
+    described = await served.models.GetModel(models_pb2.GetModelRequest(model=VAE))
+    assert await served.metric("model_info", model="vae", version="1", digest=described.model.digest, device="cpu") == 1
+    assert await served.metric("model_info") == 3
+    assert await served.metric("build_info", device="cpu") == 1
+
+
+async def test_health_checks_and_reflection_are_not_counted(served: RunningServer) -> None:
+    await served.health.Check(health_pb2.HealthCheckRequest())
+    assert await served.metric("requests_total") == 0
