@@ -17,7 +17,20 @@ FAMILIES: dict[str, type[ModelConfig]] = {
     "mlp_gan": MlpGanConfig,
 }
 
-__all__ = ["FAMILIES", "Gan", "GenerativeModel", "ImageShape", "ModelConfig", "Phase", "Posterior", "Vae", "build"]
+__all__ = [
+    "FAMILIES",
+    "ConvVaeConfig",
+    "Gan",
+    "GenerativeModel",
+    "ImageShape",
+    "MlpGanConfig",
+    "MlpVaeConfig",
+    "ModelConfig",
+    "Phase",
+    "Posterior",
+    "Vae",
+    "build",
+]
 
 
 def build(config: ModelConfig, image_shape: ImageShape) -> GenerativeModel:

@@ -1,8 +1,8 @@
 """A convolutional VAE: two convolutions down, two up.
 
-Upwards by nearest-neighbour enlargement and a 3x3 convolution. On MNIST a transposed convolution was seen to learn less in
-as many steps; a pixel shuffle learns as much, with four times the weights. SiLU instead of ReLU is worth 15 nats after
-the first epoch.
+Upwards by nearest-neighbour enlargement and a 3x3 convolution. On MNIST a transposed convolution was seen to learn less
+in as many steps; a pixel shuffle learns as much, with four times the weights. SiLU instead of ReLU is worth 15 nats
+after the first epoch.
 """
 
 from __future__ import annotations

@@ -1,0 +1,374 @@
+"""What a bundle promises, held against the file system, onnxruntime and torch; and what keeps a bad one back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from google.protobuf.json_format import Parse
+from PIL import Image
+from torch import Tensor, nn
+
+from latentserve.v1 import bundle_pb2, tensor_pb2
+from latentserve_training import evaluate, export
+from latentserve_training.bundle import staging
+from latentserve_training.errors import ExportError
+from latentserve_training.graphs import GraphPlan, check_graph, check_parity, export_graph
+from latentserve_training.trained import Trained
+
+FAMILIES = ["conv_vae", "mlp_vae", "mlp_gan"]
+Bundles = Callable[[str], Path]
+Capture = pytest.CaptureFixture[str]
+
+
+def manifest_of(bundle: Path) -> bundle_pb2.Manifest:
+    return Parse((bundle / "manifest.json").read_text(), bundle_pb2.Manifest())
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def role_of(graph: bundle_pb2.Graph) -> str:
+    return "encoder" if graph.role == bundle_pb2.GRAPH_ROLE_ENCODER else "decoder"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_manifest_names_every_file_with_its_size_and_digest(exported: Bundles, family: str) -> None:
+    bundle = exported(family)
+    manifest = manifest_of(bundle)
+    files = [*(graph.file for graph in manifest.graphs), manifest.golden, *manifest.files]
+    assert {file.path for file in files} | {"manifest.json"} == {path.name for path in bundle.iterdir()}
+    for file in files:
+        content = (bundle / file.path).read_bytes()
+        assert (file.size_bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_manifest_tells_kind_shapes_and_origin(exported: Bundles, trained: Bundles, family: str) -> None:
+    manifest, run = manifest_of(exported(family)), Trained.load(trained(family))
+    vae = family != "mlp_gan"
+    assert manifest.format_version == 1
+    assert manifest.name == family
+    assert manifest.kind == (bundle_pb2.MODEL_KIND_VAE if vae else bundle_pb2.MODEL_KIND_GAN)
+    assert manifest.likelihood == (bundle_pb2.LIKELIHOOD_BERNOULLI if vae else bundle_pb2.LIKELIHOOD_UNSPECIFIED)
+    assert (manifest.latent.dim, manifest.latent.prior) == (run.model.latent_dim, bundle_pb2.PRIOR_STANDARD_NORMAL)
+    image = manifest.image
+    assert (image.channels, image.height, image.width, image.min_value, image.max_value) == (1, 8, 8, 0.0, 1.0)
+    provenance = manifest.provenance
+    assert (provenance.family, provenance.dataset, provenance.training_steps) == (family, "digits", 15)
+    assert provenance.dataset_sha256 == run.dataset(None).sha256
+    assert provenance.checkpoint_sha256 == hashlib.sha256(run.folder.chosen().read_bytes()).hexdigest()
+    assert provenance.software["torch"] == torch.__version__
+    assert provenance.created_at.seconds > 1_700_000_000
+    config = json.loads(provenance.config_json)
+    assert config["model"]["family"] == family
+    assert "root" not in config["data"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_graphs_have_the_promised_tensors_and_a_batch_that_varies(exported: Bundles, family: str) -> None:
+    bundle = exported(family)
+    f32, u8 = tensor_pb2.DTYPE_FLOAT32, tensor_pb2.DTYPE_UINT8
+    image, manifest = (1, 8, 8), manifest_of(exported(family))
+    latent = (manifest.latent.dim,)
+    logits = [] if family == "mlp_gan" else [("logits", f32, image)]
+    expected = {
+        "encoder": ([("image", f32, image)], [("mean", f32, latent), ("log_variance", f32, latent)]),
+        "decoder": ([("latent", f32, latent)], [("image", f32, image), ("image_uint8", u8, image), *logits]),
+    }
+    assert {role_of(graph) for graph in manifest.graphs} == ({"decoder"} if family == "mlp_gan" else set(expected))
+    for graph in manifest.graphs:
+        inputs, outputs = expected[role_of(graph)]
+        assert [(spec.name, spec.dtype, tuple(spec.shape)) for spec in graph.inputs] == inputs
+        assert [(spec.name, spec.dtype, tuple(spec.shape)) for spec in graph.outputs] == outputs
+        assert graph.opset in range(18, 21)
+        assert 0 <= graph.parity_max_abs_error <= 1e-5
+        run = session(bundle / graph.file.path)
+        for value, spec in zip((*run.get_inputs(), *run.get_outputs()), (*graph.inputs, *graph.outputs), strict=True):
+            assert value.name == spec.name
+            assert value.shape == ["batch", *spec.shape]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("batch", [1, 3, 5, 13, 100])
+def test_onnxruntime_agrees_with_torch_at_odd_batches(
+    exported: Bundles, trained: Bundles, family: str, batch: int
+) -> None:
+    bundle, run = exported(family), Trained.load(trained(family))
+    latents = run.latents(batch, seed=99)
+    outputs = session(bundle / "decoder.onnx").run(None, {"latent": latents.numpy()})
+    np.testing.assert_allclose(outputs[0], run.model.decode(latents).numpy(), rtol=0, atol=1e-5)
+    assert outputs[0].min() >= 0
+    assert outputs[0].max() <= 1
+    # np.rint rounds half to even, as the graph must.
+    np.testing.assert_array_equal(outputs[1], np.rint(np.float32(255) * outputs[0]).astype(np.uint8))
+    if family != "mlp_gan":
+        np.testing.assert_allclose(1 / (1 + np.exp(-outputs[2].astype(np.float64))), outputs[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_golden_rows_are_reproduced_and_come_from_real_test_images(
+    exported: Bundles, trained: Bundles, family: str
+) -> None:
+    bundle, run = exported(family), Trained.load(trained(family))
+    with np.load(bundle / "golden.npz", allow_pickle=False) as archive:
+        golden = dict(archive)
+    for graph in manifest_of(bundle).graphs:
+        role = role_of(graph)
+        rows = golden[f"{role}.{graph.inputs[0].name}"]
+        assert len(rows) == 8
+        outputs = session(bundle / graph.file.path).run(None, {graph.inputs[0].name: rows})
+        for spec, output in zip(graph.outputs, outputs, strict=True):
+            expected = golden.pop(f"{role}.{spec.name}") if spec.name != graph.inputs[0].name else rows
+            assert (output.dtype, output.shape) == (expected.dtype, expected.shape)
+            tolerance = 1 if output.dtype == np.uint8 else 1e-5
+            assert np.abs(output.astype(np.float64) - expected.astype(np.float64)).max() <= tolerance
+        del golden[f"{role}.{graph.inputs[0].name}"]
+        if role == "encoder":
+            np.testing.assert_array_equal(rows, run.dataset(None).test.images[:8].astype(np.float32) / 255)
+    assert not golden
+
+
+def test_graphs_hold_no_noise_and_stand_alone(exported: Bundles) -> None:
+    for family in FAMILIES:
+        for path in exported(family).glob("*.onnx"):
+            model = onnx.load(path, load_external_data=False)
+            assert not [node for node in model.graph.node if node.op_type.startswith("Random")]
+            assert not [tensor for tensor in model.graph.initializer if tensor.external_data]
+
+
+def test_the_averaged_weights_are_exported_not_the_latest(exported: Bundles, trained: Bundles) -> None:
+    run = Trained.load(trained("mlp_gan"))
+    latest = run.checkpoint.model["generator.0.weight"]
+    average = run.checkpoint.average["module.generator.0.weight"]
+    assert not torch.equal(latest, average)
+    assert torch.equal(run.model.state_dict()["generator.0.weight"], average)
+    assert torch.equal(Trained.load(trained("mlp_gan")).sample(2, 0), run.sample(2, 0))
+
+
+def test_pictures_and_card_are_readable(exported: Bundles) -> None:
+    bundle = exported("conv_vae")
+    with Image.open(bundle / "samples.png") as picture:
+        picture.load()
+        assert picture.mode == "L"
+    card = (bundle / "CARD.md").read_text()
+    for fact in (
+        "variational autoencoder",
+        "conv_vae",
+        "digits",
+        "8x8 grey",
+        "negative_elbo_nats",
+        "![samples](samples.png)",
+    ):
+        assert fact in card
+
+
+def test_versions_count_up_and_a_published_one_never_changes(trained: Bundles, tmp_path: Path, capsys: Capture) -> None:
+    argv = [str(trained("mlp_gan")), "--repository", str(tmp_path), "--name", "digits-plane", "--license", "CC0-1.0"]
+    assert export.main(argv) == 0
+    assert export.main([*argv, "--version", "7"]) == 0
+    assert export.main(argv) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "digits-plane" / version) for version in ("1", "7", "8")]
+    before = (tmp_path / "digits-plane" / "7" / "manifest.json").read_bytes()
+    assert export.main([*argv, "--version", "7"]) == 1
+    assert "digits-plane/7 exists already" in capsys.readouterr().err
+    assert (tmp_path / "digits-plane" / "7" / "manifest.json").read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "digits-plane").iterdir()) == ["1", "7", "8"]
+    manifest = manifest_of(tmp_path / "digits-plane" / "7")
+    assert (manifest.name, manifest.license) == ("digits-plane", "CC0-1.0")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--name", "../escape"], "--name '../escape' is not a model name"),
+        (["--name", ".hidden"], "--name '.hidden' is not a model name"),
+        (["--name", ""], "--name '' is not a model name"),
+        (["--version", "0"], "--version is 0; it must be at least 1"),
+    ],
+)
+def test_names_and_versions_that_no_server_would_load_are_refused(
+    trained: Bundles, tmp_path: Path, capsys: Capture, options: list[str], message: str
+) -> None:
+    assert export.main([str(trained("mlp_gan")), "--repository", str(tmp_path / "models"), *options]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_repository_that_cannot_be_written_is_one_line(trained: Bundles, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert export.main([str(trained("mlp_gan")), "--repository", str(tmp_path / "file")]) == 1
+    line = capsys.readouterr().err
+    assert "cannot be written" in line
+    assert line.count("\n") == 1
+
+
+def stage_and_fail(place: Path) -> None:
+    with staging(place) as folder:
+        (folder / "decoder.onnx").write_bytes(b"half")
+        assert [path.name[0] for path in place.parent.iterdir()] == ["."]
+        raise ExportError("a check failed")
+
+
+def test_nothing_is_left_of_a_bundle_that_failed(tmp_path: Path) -> None:
+    place = tmp_path / "model" / "1"
+    with pytest.raises(ExportError, match="a check failed"):
+        stage_and_fail(place)
+    assert list(place.parent.iterdir()) == []
+
+
+def test_a_bundle_is_seen_when_it_is_whole(tmp_path: Path) -> None:
+    place = tmp_path / "model" / "1"
+    with staging(place) as folder:
+        (folder / "manifest.json").write_text("{}")
+        assert not place.exists()
+    assert [path.name for path in place.parent.iterdir()] == ["1"]
+    assert (place / "manifest.json").read_text() == "{}"
+
+
+def stage_too_late(place: Path) -> None:
+    with staging(place) as folder:
+        (folder / "manifest.json").write_text("late")
+        place.mkdir()
+        (place / "manifest.json").write_text("first")
+
+
+def test_a_version_that_appears_during_the_export_is_not_overwritten(tmp_path: Path) -> None:
+    place = tmp_path / "model" / "1"
+    with pytest.raises(ExportError, match="exists already"):
+        stage_too_late(place)
+    assert (place / "manifest.json").read_text() == "first"
+    assert [path.name for path in place.parent.iterdir()] == ["1"]
+
+
+def test_metrics_are_the_report_s_where_it_judged_the_exported_weights(trained: Bundles, tmp_path: Path) -> None:
+    run = trained("mlp_vae")
+    assert evaluate.main([str(run)]) == 0
+    assert export.main([str(run), "--repository", str(tmp_path)]) == 0
+    metrics = manifest_of(tmp_path / "mlp_vae" / "1").metrics
+    report = json.loads((run / "report.json").read_text())
+    assert dict(metrics) == {f"test.{name}": value for name, value in report["metrics"].items()}
+    (run / "report.json").write_text(json.dumps({**report, "checkpoint_sha256": "0" * 64}))
+    assert export.main([str(run), "--repository", str(tmp_path)]) == 0
+    names = manifest_of(tmp_path / "mlp_vae" / "2").metrics.keys()
+    assert all(name.startswith("validation.") for name in names)
+
+
+class Doubling(nn.Module):
+    """A graph as it should be: [batch, 3] to [batch, 3]."""
+
+    def forward(self, latent: Tensor) -> tuple[Tensor]:
+        return (2 * latent,)
+
+
+class StaticBatch(nn.Module):
+    """Python looks at the batch size, and the exporter writes down the size it saw."""
+
+    def forward(self, latent: Tensor) -> tuple[Tensor]:
+        return (torch.cat([2 * latent[row : row + 1] for row in range(latent.shape[0])]),)
+
+
+class OwnNoise(nn.Module):
+    """Noise drawn inside of the graph."""
+
+    def forward(self, latent: Tensor) -> tuple[Tensor]:
+        return (latent + torch.randn_like(latent),)
+
+
+class Ragged(nn.Module):
+    """An output whose rows are not the input's."""
+
+    def forward(self, latent: Tensor) -> tuple[Tensor]:
+        return (latent.flatten(),)
+
+
+def plan(module: nn.Module) -> GraphPlan:
+    return GraphPlan(
+        "decoder", module, "latent", ("image",), torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    )
+
+
+def test_a_good_graph_passes_every_check(tmp_path: Path) -> None:
+    assert export_graph(plan(Doubling()), tmp_path / "decoder.onnx") == 0.0
+    assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (StaticBatch(), "batch axis"),
+        (OwnNoise(), r"decoder: draws its own noise \(RandomNormalLike\)"),
+        (Ragged(), "batch axis of 'image'"),
+    ],
+)
+def test_traps_of_the_exporter_are_caught(tmp_path: Path, module: nn.Module, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        export_graph(plan(module), tmp_path / "decoder.onnx")
+
+
+def edited(tmp_path: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
+    """A good graph, changed on disk."""
+    path = tmp_path / "decoder.onnx"
+    export_graph(plan(Doubling()), path)
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+    return path
+
+
+def test_a_renamed_output_an_old_opset_and_a_fixed_axis_are_caught(tmp_path: Path) -> None:
+    def fix(model: onnx.ModelProto) -> None:
+        for value in (model.graph.input[0], model.graph.output[0]):
+            value.type.tensor_type.shape.dim[0].dim_value = 2
+
+    def age(model: onnx.ModelProto) -> None:
+        model.opset_import[0].version = 17
+
+    with pytest.raises(ExportError, match="batch axis of 'latent' is fixed at 2"):
+        check_graph(edited(tmp_path, fix), plan(Doubling()))
+    with pytest.raises(ExportError, match="opset is 17; allowed are 18 to 20"):
+        check_graph(edited(tmp_path, age), plan(Doubling()))
+    with pytest.raises(ExportError, match=r"outputs are \['image'\]; they must be \['picture'\]"):
+        check_graph(edited(tmp_path, lambda _: None), replace(plan(Doubling()), outputs=("picture",)))
+
+
+def test_a_damaged_graph_is_not_valid_onnx(tmp_path: Path) -> None:
+    path = edited(tmp_path, lambda model: setattr(model.graph.node[0], "op_type", "Nonsense"))
+    with pytest.raises(ExportError, match="not valid ONNX"):
+        check_graph(path, plan(Doubling()))
+
+
+@pytest.mark.parametrize("factor", [2.0001, float("nan")])
+def test_a_graph_that_disagrees_with_torch_is_caught(tmp_path: Path, factor: float) -> None:
+    class Other(nn.Module):
+        def forward(self, latent: Tensor) -> tuple[Tensor]:
+            return (factor * latent,)
+
+    path = edited(tmp_path, lambda _: None)
+    with pytest.raises(ExportError, match=r"'image' at batch 1 differs from torch by .*; allowed is 1e-05"):
+        check_parity(path, plan(Other()))
+
+
+def test_uint8_pixels_may_differ_by_one_level_and_no_more(tmp_path: Path) -> None:
+    class Level(nn.Module):
+        def __init__(self, level: int) -> None:
+            super().__init__()
+            self.level = level
+
+        def forward(self, latent: Tensor) -> tuple[Tensor]:
+            return ((0 * latent + self.level).to(torch.uint8),)
+
+    path = tmp_path / "decoder.onnx"
+    export_graph(plan(Level(7)), path)
+    assert check_parity(path, plan(Level(8))) == 0.0
+    with pytest.raises(ExportError, match=r"differs from torch by 2\.00e\+00; allowed is 1"):
+        check_parity(path, plan(Level(9)))
