@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 
 from latentserve.v1 import tensor_pb2
 
+MAX_AXES = 8
+"""Axes of a tensor, at most: twice what any call of this API takes, and far fewer than numpy's own bound."""
+
+MAX_EXTENT = 2**31 - 1
+"""Extent of one axis, at most: the bytes of a message are fewer."""
+
 _WIRE_DTYPES: dict[tensor_pb2.DType, np.dtype[Any]] = {
     tensor_pb2.DTYPE_FLOAT32: np.dtype("<f4"),
     tensor_pb2.DTYPE_UINT8: np.dtype("u1"),
@@ -25,15 +31,20 @@ def to_ndarray(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
     """The array that `tensor` describes: native byte order, C order, read-only where it shares the message's bytes.
 
     Raises:
-        TensorError: the dtype is unknown, an extent is negative, or data is not product(shape) elements long.
+        TensorError: the dtype is unknown, there are over `MAX_AXES` axes, an extent is negative or
+            over `MAX_EXTENT`, or data is not product(shape) elements long.
     """
     dtype = _WIRE_DTYPES.get(tensor.dtype)
     if dtype is None:
         known = ", ".join(tensor_pb2.DType.Name(code) for code in _WIRE_DTYPES)
         raise TensorError(f"dtype {tensor.dtype} is not one of {known}")
+    if len(tensor.shape) > MAX_AXES:
+        raise TensorError(f"shape has {len(tensor.shape)} axes; at most {MAX_AXES} are allowed")
     shape = tuple(tensor.shape)
     if any(extent < 0 for extent in shape):
         raise TensorError(f"shape {list(shape)} has a negative extent")
+    if any(extent > MAX_EXTENT for extent in shape):
+        raise TensorError(f"shape {list(shape)} has an extent over {MAX_EXTENT}")
     expected = math.prod(shape) * dtype.itemsize
     if len(tensor.data) != expected:
         raise TensorError(f"data has {len(tensor.data)} bytes; {dtype.name} of shape {list(shape)} takes {expected}")

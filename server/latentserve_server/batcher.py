@@ -190,7 +190,11 @@ class Batcher:
         for part in batch:
             rows = {name: array[row : row + part.rows] for name, array in ran.outputs.items()}
             row += part.rows
-            outcome = part.ticket.deliver(part, rows, ran)
+            try:
+                outcome = part.ticket.deliver(part, rows, ran)
+            except ValueError as error:
+                _fail(part.ticket, EngineFailure(f"the graph's rows change their shape between batches: {error}"))
+                continue
             if outcome is not None and not part.ticket.future.done():
                 part.ticket.future.set_result(outcome)
 

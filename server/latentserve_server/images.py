@@ -95,8 +95,8 @@ def _read_file(field: str, data: bytes, spec: bundle_pb2.ImageSpec) -> NDArray[n
             if file.size != (spec.width, spec.height):
                 width, height = file.size
                 raise InvalidArgument(field, f"{width}x{height} pixels where {spec.width}x{spec.height} are wanted")
-            if file.mode.startswith(("I", "F")):
-                raise InvalidArgument(field, f"pixels of mode {file.mode}; 8 bits a channel are wanted")
+            if file.mode.startswith(("I", "F")) or any("16" in str(tile.args) for tile in file.tile):
+                raise InvalidArgument(field, "more than 8 bits a channel; 8 are wanted")
             pixels = np.asarray(file.convert(_MODES[spec.channels]), dtype=np.float32)
     except InvalidArgument:
         raise

@@ -25,6 +25,8 @@ _GOLDEN_TOLERANCE = {Device.CPU: 1e-4, Device.CUDA: 1e-3}
 """Largest difference from a golden float, absolute and relative; kernels differ between processors."""
 
 _REPLY_OVERHEAD_BYTES = 1 << 16
+_FILE_OVERHEAD_BYTES = 512
+"""What an image file takes beyond its pixels, generously."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +95,10 @@ class Loader:
         return engine
 
     def _limits_of(self, bundle: Bundle) -> Limits:
-        """The limits of this model: a call's rows must fit a message as float32 images and as latents."""
+        """The limits of this model: a call's rows must fit a message as float32 images, as files and as posteriors."""
         image, latent = bundle.manifest.image, bundle.manifest.latent
-        row_bytes = 4 * max(image.channels * image.height * image.width, 3 * latent.dim)
+        pixels = image.channels * image.height * image.width
+        row_bytes = max(4 * pixels, pixels + _FILE_OVERHEAD_BYTES, 3 * 4 * latent.dim)
         fitting = max(1, (self.limits.max_message_bytes - _REPLY_OVERHEAD_BYTES) // row_bytes)
         return Limits(
             max_rows_per_request=min(self.limits.max_rows_per_request, fitting),

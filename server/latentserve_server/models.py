@@ -15,6 +15,8 @@ from latentserve_server.served_model import ServedModel
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_MAX_NAME = 128
+
 _STATES = {
     State.LOADING: pb.MODEL_STATE_LOADING,
     State.READY: pb.MODEL_STATE_READY,
@@ -30,6 +32,9 @@ def resolve(repository: Repository, ref: generation_pb2.ModelRef) -> ServedModel
     """
     if not ref.name:
         raise InvalidArgument("model.name", "is empty; name a model")
+    for field in ("name", "alias"):  # errors repeat them, and a status holds no more than a few kilobytes
+        if len(getattr(ref, field)) > _MAX_NAME:
+            raise InvalidArgument(f"model.{field}", f"is over {_MAX_NAME} characters long")
     match ref.WhichOneof("selector"):
         case "version":
             if ref.version < 1:

@@ -62,7 +62,7 @@ def test_an_array_without_a_wire_form_is_refused(dtype: str) -> None:
         (Tensor(dtype=DTYPE_FLOAT32, shape=[2, 2], data=b"a" * 17), "data has 17 bytes"),
         (Tensor(dtype=DTYPE_FLOAT32, shape=[], data=b""), r"float32 of shape \[\] takes 4"),
         (Tensor(dtype=DTYPE_UINT8, shape=[0, 3], data=b"a"), "data has 1 bytes; .* takes 0"),
-        (Tensor(dtype=DTYPE_UINT8, shape=[1 << 62, 1 << 62], data=b""), "data has 0 bytes"),
+        (Tensor(dtype=DTYPE_UINT8, shape=[1 << 62, 1 << 62], data=b""), "an extent over"),
     ],
 )
 def test_a_malformed_tensor_is_refused_with_what_is_wrong(tensor: Tensor, message: str) -> None:
@@ -70,7 +70,6 @@ def test_a_malformed_tensor_is_refused_with_what_is_wrong(tensor: Tensor, messag
         to_ndarray(tensor)
 
 
-@pytest.mark.xfail(strict=True, reason="reshape's own ValueError gets out, which a server reports as INTERNAL")
 @pytest.mark.parametrize("shape", [[1] * 65, [1 << 62, 4, 0]], ids=["65 axes", "more elements than numpy counts"])
 def test_a_shape_that_numpy_cannot_hold_is_refused(shape: list[int]) -> None:
     data = b"" if 0 in shape else b"a"

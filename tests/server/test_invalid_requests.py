@@ -159,7 +159,6 @@ async def test_a_malformed_request_is_an_invalid_argument_that_names_the_field(
     assert "\n" not in (error.details() or "")
 
 
-@pytest.mark.xfail(strict=True, reason="Pillow calls a file of 16 bits a channel RGB, and drops the lower 8 unasked")
 async def test_a_colour_file_of_16_bits_is_refused_as_a_grey_one_is(served: RunningServer) -> None:
     error = await refusal(served, encode(RGB16))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -73,7 +73,6 @@ async def test_a_misbehaving_graph_is_an_engine_failure_and_the_next_call_is_ans
     assert outcome.outputs["y"].tolist() == [5, 6]
 
 
-@pytest.mark.xfail(strict=True, reason="joining the slices raises in the batcher's task, which ends: every call hangs")
 async def test_rows_that_change_their_shape_between_batches_are_an_engine_failure() -> None:
     failure, outcome = await first_and_next(Misbehaving(lambda x: {"y": np.ones((len(x), 2))}), 10)
     assert isinstance(failure, EngineFailure)

@@ -112,9 +112,6 @@ async def test_as_many_rows_as_the_limit_says_fit_a_reply(tmp_path: Path, output
         )
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a PNG file of a tiny image is larger than its float32 pixels, which are counted"
-)
 async def test_as_many_rows_as_the_limit_says_fit_a_reply_of_png_files(tmp_path: Path) -> None:
     TinyModel(height=2, width=2, latent_dim=1).write(tmp_path / "vae" / "1")
     limits = {"max_rows_per_request": 20_000, "max_queue_rows": 20_000, "max_batch_rows": 4096}
@@ -125,15 +122,11 @@ async def test_as_many_rows_as_the_limit_says_fit_a_reply_of_png_files(tmp_path:
         await served.generation.Sample(pb.SampleRequest(model=ref("vae"), count=rows, output=png))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the message repeats the name, and a status of that size does not reach a caller"
-)
 async def test_a_model_name_of_a_megabyte_is_refused_like_any_other(served: RunningServer) -> None:
     error = await refusal(served.generation.Sample(pb.SampleRequest(model=ref("x" * 1_000_000), count=1)))
     assert error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 
 
-@pytest.mark.xfail(strict=True, reason="numpy has fewer axes, and its own error gets out as INTERNAL")
 async def test_a_tensor_of_very_many_axes_is_an_invalid_argument(served: RunningServer) -> None:
     latents = from_ndarray(np.zeros((1, 3), np.float32))
     latents.shape.extend([1] * 20_000)
