@@ -86,7 +86,7 @@ def _parse_manifest(raw: bytes) -> pb.Manifest:
     try:
         manifest = json_format.Parse(raw, pb.Manifest())
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{MANIFEST}: {error}") from error
+        raise BundleError(f"{MANIFEST}: {' '.join(str(error).split())}") from error
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(f"{MANIFEST}: format_version {manifest.format_version} where {FORMAT_VERSION} is understood")
     _demand(manifest.kind in _GRAPHS_OF_KIND, "kind", "is neither VAE nor GAN")
