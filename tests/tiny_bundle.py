@@ -29,7 +29,6 @@ from latentserve.v1 import tensor_pb2
 
 Float = NDArray[Any]
 Golden = dict[str, NDArray[Any]]
-
 OPSET = 18
 GOLDEN_ROWS = 3
 FRAGILE_LIMIT = 8
@@ -121,9 +120,10 @@ class TinyModel:
         directory.mkdir(parents=True)
         graphs = {"decoder": self._decoder()} | ({"encoder": self._encoder()} if self.kind == "vae" else {})
         golden = _golden(graphs, self.seed)
-        edit_decoder(graphs["decoder"])
+        (edited := onnx.ModelProto()).CopyFrom(graphs["decoder"])
+        edit_decoder(edited)
         edit_golden(golden)
-        for role, model in graphs.items():
+        for role, model in (graphs | {"decoder": edited}).items():
             (directory / f"{role}.onnx").write_bytes(model.SerializeToString(deterministic=True))
         np.savez(directory / "golden.npz", **golden)  # type: ignore[arg-type]
         (directory / "CARD.md").write_text("# A tiny model\n")
