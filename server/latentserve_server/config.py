@@ -77,7 +77,7 @@ def parse_address(option: str, address: str) -> tuple[str, int]:
         ConfigError: the address is neither.
     """
     host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
         raise ConfigError(f"{option} {address}: write host:port, with a port of 0 to 65535")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
