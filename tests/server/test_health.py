@@ -1,0 +1,106 @@
+"""Health tells the truth from the first moment to the last, and reflection tells what can be called."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from held_graph import BACKSTOP_SECONDS
+from running_server import RunningServer, channel_to, config_for, running_server
+from tiny_bundle import TinyModel
+
+from latentserve.v1 import generation_pb2 as pb
+from latentserve.v1 import models_pb2
+from latentserve_server.server import Server
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICES = ("", "latentserve.v1.GenerationService", "latentserve.v1.ModelService")
+
+
+async def statuses(served: RunningServer) -> list[int]:
+    checks = [served.health.Check(health_pb2.HealthCheckRequest(service=service)) for service in SERVICES]
+    return [(await check).status for check in checks]
+
+
+@asynccontextmanager
+async def loading_server(root: Path) -> AsyncIterator[tuple[RunningServer, BinaryIO, bytes]]:
+    """A server that is loading a bundle and cannot go on, for the decoder's file is a pipe: its end, and the file."""
+    decoder = TinyModel().write(root / "vae" / "1") / "decoder.onnx"
+    data = decoder.read_bytes()
+    decoder.unlink()
+    os.mkfifo(decoder)
+    server = Server(config_for(root))
+    starting = asyncio.create_task(server.start())
+    try:
+        async with asyncio.timeout(BACKSTOP_SECONDS):
+            pipe = await asyncio.to_thread(decoder.open, "wb")  # opens once the server reads
+            async with channel_to(server.port) as channel:
+                with pipe:
+                    yield RunningServer(server, channel), pipe, data
+            await starting
+    finally:
+        await server.stop()
+
+
+async def test_nothing_serves_while_a_model_loads(tmp_path: Path) -> None:
+    async with loading_server(tmp_path) as (served, pipe, data):
+        assert await statuses(served) == [NOT_SERVING] * 3
+        (listed,) = (await served.models.ListModels(models_pb2.ListModelsRequest())).models
+        assert (listed.state, listed.is_default) == (models_pb2.MODEL_STATE_LOADING, False)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.generation.Sample(pb.SampleRequest(model=pb.ModelRef(name="vae"), count=1))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert caught.value.details() == "model 'vae' version 1 is loading"
+        watch = served.health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == NOT_SERVING
+        pipe.write(data)
+        pipe.close()
+        assert (await watch.read()).status == SERVING
+        assert await statuses(served) == [SERVING] * 3
+        watch.cancel()
+
+
+async def test_every_service_serves_after_the_start(served: RunningServer) -> None:
+    assert await statuses(served) == [SERVING] * 3
+
+
+async def test_an_unknown_service_is_not_found(served: RunningServer) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await served.health.Check(health_pb2.HealthCheckRequest(service="other.Service"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_watcher_sees_the_stop_before_calls_are_refused(repository: Path) -> None:
+    async with running_server(repository, drain_delay=1.0, drain_timeout=0.2) as served:
+        watch = served.health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == SERVING
+        stopping = asyncio.create_task(served.server.stop())
+        assert (await watch.read()).status == NOT_SERVING
+        assert await statuses(served) == [NOT_SERVING] * 3
+        await served.generation.Sample(pb.SampleRequest(model=pb.ModelRef(name="vae"), count=1))
+        await stopping
+
+
+@pytest.mark.xfail(strict=True, reason="a health watch never ends, and the drain waits for it like for a call")
+async def test_a_watcher_does_not_hold_up_the_stop(repository: Path) -> None:
+    async with running_server(repository, drain_timeout=2.0) as served:
+        watch = served.health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == SERVING
+        async with asyncio.timeout(1):
+            await served.server.stop()
+
+
+async def test_reflection_lists_the_services(served: RunningServer) -> None:
+    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(served.channel)  # type: ignore[arg-type]
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    replies = [reply async for reply in reflection.ServerReflectionInfo(iter([request]))]
+    names = {service.name for reply in replies for service in reply.list_services_response.service}
+    assert names == {*SERVICES[1:], "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
