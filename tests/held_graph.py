@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve_server.batcher import BatchLimits
 from latentserve_server.errors import EngineFailure
 
 BACKSTOP_SECONDS = 30.0
@@ -29,6 +30,8 @@ class HeldGraph:
         """The batches that failed."""
         self.wanted: list[Sequence[str]] = []
         """The outputs that were asked of every batch."""
+        self.cancels = 0
+        """How often the run under way was to be ended; it goes on all the same, as one between two operators does."""
         self._permits = threading.Semaphore(0)
         self._entered = threading.Semaphore(0)
         self._is_open = threading.Event()
@@ -46,6 +49,10 @@ class HeldGraph:
             raise EngineFailure("a row is negative")
         results = {"double": 2 * x, "square": np.stack([x, x * x], axis=1)}
         return {name: results[name] for name in outputs}
+
+    def cancel(self) -> None:
+        """Note that the run was to be ended."""
+        self.cancels += 1
 
     def let_one_run(self) -> None:
         """Let the batch that waits, or else the next one, run."""
@@ -69,23 +76,37 @@ class Notes:
         self.queue_rows = 0
         self.batches: list[int] = []
         self.waits: list[float] = []
+        self.paddings: list[int] = []
+        self.refusals: Counter[str] = Counter()
         self.drops: Counter[str] = Counter()
 
     def queue_changed(self, rows: int) -> None:
         """`rows` rows wait now."""
         self.queue_rows = rows
 
-    def batch_ran(self, rows: int, seconds: float) -> None:
+    def batch_ran(self, rows: int, padding: int, seconds: float) -> None:
         """A batch ran."""
         self.batches.append(rows)
+        self.paddings.append(padding)
 
     def call_waited(self, seconds: float) -> None:
         """A call was answered."""
         self.waits.append(seconds)
 
+    def call_refused(self, reason: str) -> None:
+        """A call was not admitted."""
+        self.refusals[reason] += 1
+
     def call_dropped(self, reason: str) -> None:
         """A call was dropped."""
         self.drops[reason] += 1
+
+
+def batch_limits(max_batch_rows: int, max_queue_rows: int, buckets: Sequence[int] = ()) -> BatchLimits:
+    """Limits without one in bytes."""
+    return BatchLimits(
+        max_batch_rows=max_batch_rows, max_queue_rows=max_queue_rows, max_queue_bytes=1 << 40, buckets=buckets
+    )
 
 
 async def settle(executor: ThreadPoolExecutor) -> None:

@@ -29,10 +29,15 @@ class RunningServer:
         self.health: Any = health_pb2_grpc.HealthStub(channel)
 
     async def metric(self, name: str, **labels: str) -> float:
-        """The sum, over its samples with these labels, of the metric that a scrape shows now; 0 where it has none."""
-        families = text_string_to_metric_families(await asyncio.to_thread(scrape, self.server.metrics_port))
-        samples = [sample for family in families for sample in family.samples if sample.name == f"latentserve_{name}"]
-        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+        """As `metric` below."""
+        return await metric(self.server.metrics_port, name, **labels)
+
+
+async def metric(port: int, name: str, **labels: str) -> float:
+    """The sum, over its samples with these labels, of the metric that a scrape shows now; 0 where it has none."""
+    families = text_string_to_metric_families(await asyncio.to_thread(scrape, port))
+    samples = [sample for family in families for sample in family.samples if sample.name == f"latentserve_{name}"]
+    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
 
 def scrape(port: int) -> str:

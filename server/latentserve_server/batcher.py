@@ -2,37 +2,29 @@
 
 There is no timer: a batch is what piled up while the engine was busy, so an idle server adds no delay. All state
 belongs to the event loop; the engine's thread gets a finished batch and hands back arrays, with one wake-up of the loop
-a batch.
+a batch. While a batch runs, the next one is joined as soon as it is full; until then it is left open for later callers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from latentserve_server.errors import DeadlineExpired, EngineFailure, LatentServeError, ShuttingDown
-from latentserve_server.row_queue import RowQueue, Slice, Ticket
+from latentserve_server.batch import Batch, Graph
+from latentserve_server.call import Arrays, Call, Outcome, Run
+from latentserve_server.errors import DeadlineExpired, EngineFailure, LatentServeError, Overloaded, ShuttingDown
+from latentserve_server.pace import Pace
+from latentserve_server.row_queue import RowQueue, Slice
+from latentserve_server.workers import Workers
 
 _logger = logging.getLogger(__name__)
 
-Arrays = Mapping[str, NDArray[Any]]
-"""Tensors of a graph by name; axis 0 of each counts rows."""
-
-
-class Graph(Protocol):
-    """What runs a batch, on the engine's thread."""
-
-    def run(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
-        """Compute the named outputs, one row each for every row of the inputs."""
-        ...
+_TOO_LATE = "the deadline passed while the call waited for the engine"
 
 
 class BatchObserver(Protocol):
@@ -42,12 +34,16 @@ class BatchObserver(Protocol):
         """`rows` rows wait now."""
         ...
 
-    def batch_ran(self, rows: int, seconds: float) -> None:
-        """A batch of `rows` rows took `seconds` to run."""
+    def batch_ran(self, rows: int, padding: int, seconds: float) -> None:
+        """A batch of `rows` rows, and `padding` rows for nothing, took `seconds` to run."""
         ...
 
     def call_waited(self, seconds: float) -> None:
         """A call was answered after waiting `seconds` for the engine."""
+        ...
+
+    def call_refused(self, reason: str) -> None:
+        """A call was not admitted: "full", or "deadline" where it would have waited too long."""
         ...
 
     def call_dropped(self, reason: str) -> None:
@@ -55,62 +51,41 @@ class BatchObserver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A call's output rows and what they cost."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchLimits:
+    """How large batches and their queue may be."""
 
-    outputs: Arrays
-    queue_ns: int
-    """Time from admission to the last row's entry into the engine, less this call's own computing, in nanoseconds."""
-    compute_ns: int
-    """Time that batches with rows of this call ran, in nanoseconds."""
+    max_batch_rows: int
+    max_queue_rows: int
+    max_queue_bytes: int
+    buckets: Sequence[int] = ()
+    """Row counts that batches are padded to, ascending, the last one `max_batch_rows`; none: no padding."""
 
-
-class _Call(Ticket):
-    """A ticket with its arrays and the future that its caller awaits."""
-
-    def __init__(
-        self, inputs: Arrays, outputs: Sequence[str], deadline: float, future: asyncio.Future[Outcome]
-    ) -> None:
-        super().__init__(len(next(iter(inputs.values()))))
-        self.inputs = inputs
-        self.outputs = outputs
-        self.deadline = deadline
-        self.future = future
-        self._arrived_ns = time.monotonic_ns()
-        self._compute_ns = 0
-        self._done_rows = 0
-        self._collected: dict[str, NDArray[Any]] = {}
-
-    def deliver(self, part: Slice[_Call], outputs: Arrays, ran: _Ran) -> Outcome | None:
-        """Take one slice's output rows; the call's outcome once all have come."""
-        queue_ns = ran.started_ns - self._arrived_ns - self._compute_ns
-        self._compute_ns += ran.ended_ns - ran.started_ns
-        self._done_rows += part.rows
-        if part.rows == self.rows:
-            return Outcome({name: outputs[name] for name in self.outputs}, queue_ns, self._compute_ns)
-        for name in self.outputs:
-            if name not in self._collected:
-                self._collected[name] = np.empty((self.rows, *outputs[name].shape[1:]), outputs[name].dtype)
-            self._collected[name][part.start : part.stop] = outputs[name]
-        if self._done_rows < self.rows:
-            return None
-        return Outcome(self._collected, queue_ns, self._compute_ns)
+    def bucket(self, rows: int) -> int:
+        """What so many rows are padded to."""
+        return self.buckets[bisect_left(self.buckets, rows)] if self.buckets else rows
 
 
 class Batcher:
     """Gathers the rows of many calls for one graph. Made and used on one event loop; `start` before the first call."""
 
     def __init__(
-        self, graph: Graph, executor: Executor, observer: BatchObserver, *, max_batch_rows: int, max_queue_rows: int
+        self, graph: Graph, executor: Executor, workers: Workers, observer: BatchObserver, limits: BatchLimits
     ) -> None:
-        """`executor` is the engine's single thread; batchers of one model and device share it."""
+        """`executor` is the engine's single thread, which batchers of one model share; `workers` join rows."""
         self._graph = graph
         self._executor = executor
+        self._workers = workers
         self._observer = observer
-        self._queue: RowQueue[_Call] = RowQueue(max_batch_rows=max_batch_rows, max_rows=max_queue_rows)
+        self._limits = limits
+        self._queue: RowQueue[Call] = RowQueue(
+            max_batch_rows=limits.max_batch_rows, max_rows=limits.max_queue_rows, max_bytes=limits.max_queue_bytes
+        )
+        self._pace = Pace(limits.max_batch_rows)
         self._arrival = asyncio.Event()
-        self._waiting: set[_Call] = set()
+        self._full = asyncio.Event()
+        self._waiting: set[Call] = set()
+        self._running: Batch | None = None
         self._runner: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -118,27 +93,28 @@ class Batcher:
         """Begin to run batches."""
         self._runner = asyncio.get_running_loop().create_task(self._run_batches())
 
-    async def submit(self, inputs: Arrays, outputs: Sequence[str], deadline: float = float("inf")) -> Outcome:
+    async def submit(
+        self, inputs: Arrays, outputs: Sequence[str], deadline: float = float("inf"), *, bulk: bool = False
+    ) -> Outcome:
         """The named outputs for every row of inputs, in order. All inputs have the same, positive number of rows.
 
         `deadline` is a time of the event loop's clock, in seconds. A caller that is cancelled leaves the queue.
 
         Raises:
-            Overloaded: the queue is full. DeadlineExpired: the deadline passed before all rows had entered the engine.
+            Overloaded: the queue is full, or the wait is expected to go beyond the deadline.
+            DeadlineExpired: the deadline passed before all rows had entered the engine.
             ShuttingDown: the batcher was closed. EngineFailure: a batch with rows of this call did not run.
         """
         if self._closing:
             raise ShuttingDown("the model takes no more calls")
-        loop = asyncio.get_running_loop()
-        call = _Call(inputs, outputs, deadline, loop.create_future())
-        self._queue.admit(call)
-        self._waiting.add(call)
-        self._observer.queue_changed(self._queue.rows)
-        self._arrival.set()
+        call = Call(inputs, outputs, deadline, asyncio.get_running_loop().create_future(), bulk=bulk)
+        self._admit(call)
         try:
             outcome = await call.future
         except asyncio.CancelledError:
             self._observer.call_dropped("cancelled")
+            if self._running is not None and not self._running.wanted:
+                self._graph.cancel()
             raise
         finally:
             self._waiting.discard(call)
@@ -151,88 +127,99 @@ class Batcher:
         """Let the running batch end, refuse what still waits, and stop."""
         self._closing = True
         self._arrival.set()
+        self._full.set()
         if self._runner is not None:
             await self._runner
         for call in self._waiting:
-            _fail(call, ShuttingDown("the model was closed while the call waited"))
+            call.fail(ShuttingDown("the model was closed while the call waited"))
+
+    def _admit(self, call: Call) -> None:
+        now = asyncio.get_running_loop().time()
+        if call.deadline <= now:
+            self._observer.call_dropped("deadline")
+            raise DeadlineExpired(_TOO_LATE)
+        wait = self._pace.wait(self._queue.batches_until(call), now)
+        if now + wait > call.deadline:
+            self._observer.call_refused("deadline")
+            raise Overloaded(f"the wait of about {wait:.3f} s would go beyond the deadline", retry_after=wait)
+        try:
+            self._queue.admit(call)
+        except Overloaded as error:
+            self._observer.call_refused("full")
+            raise Overloaded(str(error), retry_after=wait) from error
+        self._waiting.add(call)
+        self._observer.queue_changed(self._queue.rows)
+        self._arrival.set()
+        if self._queue.fills_a_batch:
+            self._full.set()
 
     async def _run_batches(self) -> None:
-        loop = asyncio.get_running_loop()
-        while not self._closing:
-            batch = self._queue.gather(self._wanted)
-            if not batch:
+        batch: Batch | None = None
+        while not self._closing or batch is not None:
+            batch = await self._refresh(batch) if batch else await self._gather()
+            if batch is not None:
+                batch = await self._run(batch)
+            elif not self._queue.rows:
                 self._arrival.clear()
                 await self._arrival.wait()
-                continue
-            self._observer.queue_changed(self._queue.rows)
-            try:
-                ran = await loop.run_in_executor(self._executor, _run_batch, self._graph, batch)
-            except LatentServeError as error:
-                _fail_all(batch, error)
-            except Exception as error:
-                _logger.exception("a batch of %d rows failed", sum(part.rows for part in batch))
-                _fail_all(batch, EngineFailure(f"the engine failed: {error}"))
-            else:
-                self._deliver(batch, ran)
 
-    def _wanted(self, call: _Call) -> bool:
+    async def _gather(self) -> Batch | None:
+        slices = self._queue.gather(self._wanted)
+        self._observer.queue_changed(self._queue.rows)
+        return await self._join(slices) if slices else None
+
+    async def _refresh(self, batch: Batch) -> Batch | None:
+        """A batch that was joined early, without the callers who have gone since."""
+        slices = [part for part in batch.slices if self._wanted(part.ticket)]
+        if len(slices) == len(batch.slices):
+            return batch
+        return await self._join(slices) if slices else None
+
+    async def _join(self, slices: Sequence[Slice[Call]]) -> Batch | None:
+        batch = Batch(slices)
+        try:
+            return await self._workers.run(batch.size_bytes, batch.join, self._limits.bucket(batch.rows))
+        except Exception as error:
+            _logger.exception("the rows of a batch do not fit together")
+            batch.fail(EngineFailure(f"the rows of a batch do not fit together: {error}"))
+            return None
+
+    async def _run(self, batch: Batch) -> Batch | None:
+        """Run the batch and answer its callers; meanwhile gather the next one, if it fills up."""
+        loop = asyncio.get_running_loop()
+        self._running = batch
+        self._pace.dispatch(loop.time())
+        run = loop.run_in_executor(self._executor, batch.run, self._graph)
+        following = await self._gather_when_full(run)
+        try:
+            self._answer(batch, await run)
+        except LatentServeError as error:
+            batch.fail(error)
+        except Exception as error:
+            _logger.exception("a batch of %d rows failed", batch.rows)
+            batch.fail(EngineFailure(f"the engine failed: {error}"))
+        finally:
+            self._running = None
+            self._pace.finish(batch.rows, loop.time())
+        return following
+
+    async def _gather_when_full(self, run: asyncio.Future[Run]) -> Batch | None:
+        if not self._queue.fills_a_batch:
+            self._full.clear()
+            full = asyncio.ensure_future(self._full.wait())
+            await asyncio.wait((run, full), return_when=asyncio.FIRST_COMPLETED)
+            full.cancel()
+        return await self._gather() if not run.done() and not self._closing else None
+
+    def _answer(self, batch: Batch, run: Run) -> None:
+        self._observer.batch_ran(batch.rows, batch.padding, (run.ended_ns - run.started_ns) / 1e9)
+        batch.deliver(run)
+
+    def _wanted(self, call: Call) -> bool:
         if call.future.done():
             return False
         if call.deadline <= asyncio.get_running_loop().time():
             self._observer.call_dropped("deadline")
-            _fail(call, DeadlineExpired("the deadline passed while the call waited for the engine"))
+            call.fail(DeadlineExpired(_TOO_LATE))
             return False
         return True
-
-    def _deliver(self, batch: Sequence[Slice[_Call]], ran: _Ran) -> None:
-        self._observer.batch_ran(sum(part.rows for part in batch), (ran.ended_ns - ran.started_ns) / 1e9)
-        row = 0
-        for part in batch:
-            rows = {name: array[row : row + part.rows] for name, array in ran.outputs.items()}
-            row += part.rows
-            try:
-                outcome = part.ticket.deliver(part, rows, ran)
-            except ValueError as error:
-                _fail(part.ticket, EngineFailure(f"the graph's rows change their shape between batches: {error}"))
-                continue
-            if outcome is not None and not part.ticket.future.done():
-                part.ticket.future.set_result(outcome)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ran:
-    """A batch's outputs and when it ran, on the monotonic clock."""
-
-    outputs: Arrays
-    started_ns: int
-    ended_ns: int
-
-
-def _run_batch(graph: Graph, batch: Sequence[Slice[_Call]]) -> _Ran:
-    """Join the slices' rows, run them, and check that as many came back. Runs on the engine's thread."""
-    started_ns = time.monotonic_ns()
-    names = sorted({name for part in batch for name in part.ticket.outputs})
-    inputs = {
-        name: _join([part.ticket.inputs[name][part.start : part.stop] for part in batch])
-        for name in batch[0].ticket.inputs
-    }
-    outputs = graph.run(inputs, names)
-    rows = sum(part.rows for part in batch)
-    for name in names:
-        if len(outputs[name]) != rows:
-            raise EngineFailure(f"output {name} has {len(outputs[name])} rows where {rows} went in")
-    return _Ran(outputs, started_ns, time.monotonic_ns())
-
-
-def _join(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    return np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)
-
-
-def _fail(call: _Call, error: LatentServeError) -> None:
-    if not call.future.done():
-        call.future.set_exception(error)
-
-
-def _fail_all(batch: Sequence[Slice[_Call]], error: LatentServeError) -> None:
-    for part in batch:
-        _fail(part.ticket, error)

@@ -34,6 +34,10 @@ class ServerConfig:
     """Rows in one run of a graph, at most; larger calls take several runs."""
     max_queue_rows: int = 8192
     """Rows that may wait for a graph; beyond, calls are refused at once."""
+    max_queue_bytes: int = 256 << 20
+    """Bytes of input that may wait for a graph; beyond, calls are refused at once."""
+    pad_batches: Literal["auto", "always", "never"] = "auto"
+    """Fill batches up to a power of two rows, so that the device meets few shapes; 'auto' does so on CUDA."""
     max_message_bytes: int = 64 << 20
     """Bytes of one request or reply, at most."""
     drain_delay: float = 0.0
@@ -59,6 +63,7 @@ class ServerConfig:
         self._demand("drain_delay", self.drain_delay >= 0, "must not be negative")
         self._demand("drain_timeout", self.drain_timeout >= 0, "must not be negative")
         self._demand("max_message_bytes", 1 << 20 <= self.max_message_bytes < 1 << 31, "must be 1 MiB to 2 GiB - 1")
+        self._demand("max_queue_bytes", self.max_queue_bytes >= self.max_message_bytes, "is below --max-message-bytes")
         enough = self.max_queue_rows >= self.max_rows_per_request
         self._demand("max_queue_rows", enough, "must not be below --max-rows-per-request")
         parse_address("--listen", self.listen)

@@ -76,6 +76,7 @@ class Engine:
             )
         except Exception as error:
             raise BundleError(f"onnxruntime cannot open it: {_first_line(error)}") from error
+        self._run_options = onnxruntime.RunOptions()
         self.device = device
         self._check_placement(provider)
         self.inputs = tuple(_port(value) for value in self._session.get_inputs())
@@ -87,11 +88,16 @@ class Engine:
         Raises:
             EngineFailure: the graph did not run.
         """
+        self._run_options = onnxruntime.RunOptions()
         try:
-            arrays = self._session.run(list(outputs), dict(inputs))
+            arrays = self._session.run(list(outputs), dict(inputs), self._run_options)
         except Exception as error:
             raise EngineFailure(_first_line(error)) from error
         return dict(zip(outputs, arrays, strict=True))
+
+    def cancel(self) -> None:
+        """End the run under way at its next operator, as an EngineFailure. From any thread; harmless without a run."""
+        self._run_options.terminate = True
 
     def _check_placement(self, provider: str) -> None:
         """Refuse a session that does not use the provider; say which operators it leaves to another one."""

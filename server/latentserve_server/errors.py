@@ -43,7 +43,14 @@ class ModelNotReady(LatentServeError):
 
 
 class Overloaded(LatentServeError):
-    """Admitting the call would put more rows into the queue than it may hold."""
+    """The queue is full, or the wait in it would go beyond the caller's deadline.
+
+    `retry_after` is the time, in seconds, after which the queue as it stands will have been worked off; 0 when unknown.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class DeadlineExpired(LatentServeError):

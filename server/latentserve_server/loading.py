@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2 as pb
-from latentserve_server.batcher import Batcher, BatchObserver
+from latentserve_server.batcher import Batcher, BatchLimits, BatchObserver
 from latentserve_server.bundle import Bundle, TensorShapes, read_bundle, role_name
 from latentserve_server.engine import Device, Engine, Port
 from latentserve_server.errors import BundleError, EngineFailure
@@ -36,6 +36,8 @@ class Loader:
     device: Device
     cpu_threads: int
     limits: Limits
+    pad_batches: bool
+    """Whether batches are filled up to a power of two rows, so that the device meets few shapes."""
     noise: NoiseSource
     workers: Workers
     observer: Callable[[str, int, str], BatchObserver]
@@ -57,13 +59,8 @@ class Loader:
             raise
         batchers = {}
         for role, engine in engines.items():
-            batchers[role] = Batcher(
-                engine,
-                executor,
-                self.observer(name, version, role_name(role)),
-                max_batch_rows=limits.max_batch_rows,
-                max_queue_rows=limits.max_queue_rows,
-            )
+            observer = self.observer(name, version, role_name(role))
+            batchers[role] = Batcher(engine, executor, self.workers, observer, self._batch_limits())
             batchers[role].start()
         identity = Identity(name=name, version=version, digest=bundle.digest, device=self.device)
 
@@ -89,10 +86,18 @@ class Loader:
         _check_ports(engine.inputs, bundle.inputs(role), exact=True)
         _check_ports(engine.outputs, bundle.outputs(role), exact=False)
         _check_golden_rows(engine, bundle, role, _GOLDEN_TOLERANCE[self.device])
-        for rows in _warm_up_sizes(self.limits.max_batch_rows):
+        for rows in _buckets(self.limits.max_batch_rows):
             inputs = {name: np.zeros((rows, *shape), dtype) for name, (dtype, shape) in bundle.inputs(role).items()}
             engine.run(inputs, list(bundle.outputs(role)))
         return engine
+
+    def _batch_limits(self) -> BatchLimits:
+        return BatchLimits(
+            max_batch_rows=self.limits.max_batch_rows,
+            max_queue_rows=self.limits.max_queue_rows,
+            max_queue_bytes=self.limits.max_queue_bytes,
+            buckets=_buckets(self.limits.max_batch_rows) if self.pad_batches else (),
+        )
 
     def _limits_of(self, bundle: Bundle) -> Limits:
         """The limits of this model: a call's rows must fit a message as float32 images, as files and as posteriors."""
@@ -104,6 +109,7 @@ class Loader:
             max_rows_per_request=min(self.limits.max_rows_per_request, fitting),
             max_batch_rows=self.limits.max_batch_rows,
             max_queue_rows=self.limits.max_queue_rows,
+            max_queue_bytes=self.limits.max_queue_bytes,
             max_message_bytes=self.limits.max_message_bytes,
         )
 
@@ -136,9 +142,6 @@ def _agrees(computed: NDArray[Any], golden: NDArray[Any], tolerance: float) -> b
     return bool(np.allclose(computed, golden, rtol=tolerance, atol=tolerance))
 
 
-def _warm_up_sizes(max_rows: int) -> Iterator[int]:
-    rows = 1
-    while rows < max_rows:
-        yield rows
-        rows *= 2
-    yield max_rows
+def _buckets(max_rows: int) -> tuple[int, ...]:
+    """1, 2, 4, ... and `max_rows`."""
+    return (*(1 << power for power in range((max_rows - 1).bit_length())), max_rows)

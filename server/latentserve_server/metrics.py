@@ -35,6 +35,8 @@ class Metrics:
         self._queue = self._histogram("queue_duration_seconds", "Time a call waited for a graph.", graphs, _SECONDS)
         self._compute = self._histogram("compute_duration_seconds", "Time of one run of a graph.", graphs, _SECONDS)
         self._batch_rows = self._histogram("batch_rows", "Rows in one run of a graph.", graphs, _ROWS)
+        self._padding = self._counter("padding_rows", "Rows of batches that were filled up with zeros.", graphs)
+        self._refused = self._counter("refused_calls", "Calls that a queue did not admit.", (*graphs, "reason"))
         self._dropped = self._counter("dropped_calls", "Calls that left before they ran.", (*graphs, "reason"))
         self._model = self._gauge("model_info", "Models that are ready.", ("model", "version", "digest", "device"))
         self._build = self._gauge("build_info", "What this server is made of.", ("version", "onnxruntime", "device"))
@@ -81,13 +83,14 @@ class Metrics:
     def observer(self, model: str, version: int, graph: str) -> GraphMetrics:
         """The metrics of one graph."""
         labels = (model, str(version), graph)
-        dropped = {reason: self._dropped.labels(*labels, reason) for reason in ("cancelled", "deadline")}
         return GraphMetrics(
             self._queue_rows.labels(*labels),
             self._queue.labels(*labels),
             self._compute.labels(*labels),
             self._batch_rows.labels(*labels),
-            dropped,
+            self._padding.labels(*labels),
+            {reason: self._refused.labels(*labels, reason) for reason in ("full", "deadline")},
+            {reason: self._dropped.labels(*labels, reason) for reason in ("cancelled", "deadline")},
         )
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
@@ -109,26 +112,35 @@ class GraphMetrics:
         queue: Histogram,
         compute: Histogram,
         batch_rows: Histogram,
+        padding: Counter,
+        refused: Mapping[str, Counter],
         dropped: Mapping[str, Counter],
     ) -> None:
         self._queue_rows = queue_rows
         self._queue = queue
         self._compute = compute
         self._batch_rows = batch_rows
+        self._padding = padding
+        self._refused = refused
         self._dropped = dropped
 
     def queue_changed(self, rows: int) -> None:
         """`rows` rows wait now."""
         self._queue_rows.set(rows)
 
-    def batch_ran(self, rows: int, seconds: float) -> None:
-        """A batch of `rows` rows took `seconds` to run."""
+    def batch_ran(self, rows: int, padding: int, seconds: float) -> None:
+        """A batch of `rows` rows, and `padding` rows for nothing, took `seconds` to run."""
         self._batch_rows.observe(rows)
+        self._padding.inc(padding)
         self._compute.observe(seconds)
 
     def call_waited(self, seconds: float) -> None:
         """A call was answered after waiting `seconds` for the engine."""
         self._queue.observe(seconds)
+
+    def call_refused(self, reason: str) -> None:
+        """A call was not admitted."""
+        self._refused[reason].inc()
 
     def call_dropped(self, reason: str) -> None:
         """A call was dropped before all of its rows ran."""

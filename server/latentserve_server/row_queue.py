@@ -1,8 +1,9 @@
 """Which waiting rows run next. Knows rows and callers; knows nothing of arrays, threads or time's passing.
 
-A call of up to three quarters of a batch is never split. A larger one is cut to fill whatever room is left, is always
-left a quarter of the batch while it waits, and shares that room evenly with the other large ones: so neither can a
-call of ten thousand rows hold up calls of one row, nor they it.
+There are two lanes. Calls in the first are never split and run in the order in which they came. The second is for bulk
+work, and for calls of over three quarters of a batch whatever they call themselves. These are cut to fill the room that
+is left, are always left a quarter of the batch (rounded up) while they wait, and share that room evenly. So neither can
+a call of ten thousand rows hold up calls of one row, nor they it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from latentserve_server.errors import Overloaded
 class Ticket:
     """One call's place in the queue: so many rows, of which so many were taken."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, *, size_bytes: int = 0, bulk: bool = False) -> None:
         self.rows = rows
+        self.size_bytes = size_bytes
+        self.bulk = bulk
         self.taken = 0
         self.withdrawn = False
 
@@ -47,31 +50,60 @@ class Slice(Generic[TicketT]):
 
 
 class RowQueue(Generic[TicketT]):
-    """Tickets that wait, bounded in rows."""
+    """Tickets that wait, bounded in rows and in bytes."""
 
-    def __init__(self, *, max_batch_rows: int, max_rows: int) -> None:
+    def __init__(self, *, max_batch_rows: int, max_rows: int, max_bytes: int) -> None:
         self._max_batch_rows = max_batch_rows
         self._max_rows = max_rows
-        self._reserve = max_batch_rows // 4
-        self._small: deque[TicketT] = deque()
-        self._large: deque[TicketT] = deque()
-        self.rows = 0
+        self._max_bytes = max_bytes
+        self._reserve = -(-max_batch_rows // 4)
+        self._whole: deque[TicketT] = deque()
+        self._divisible: deque[TicketT] = deque()
+        self._whole_rows = 0
+        self._divisible_rows = 0
+        self._bytes = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait."""
+        return self._whole_rows + self._divisible_rows
+
+    @property
+    def fills_a_batch(self) -> bool:
+        """Whether a batch gathered now would be full, so that waiting for more callers would gain nothing."""
+        return self.rows >= self._max_batch_rows
+
+    def batches_until(self, ticket: TicketT) -> int:
+        """Runs of the graph that it takes to answer the ticket if it is admitted now, its own included."""
+        if self._is_divisible(ticket):
+            return -(-(self.rows + ticket.rows) // self._max_batch_rows)
+        room = self._max_batch_rows - (self._reserve if self._divisible_rows else 0)
+        return -(-(self._whole_rows + ticket.rows) // room)
 
     def admit(self, ticket: TicketT) -> None:
         """Let the ticket wait.
 
         Raises:
-            Overloaded: more than `max_rows` rows would wait.
+            Overloaded: more than `max_rows` rows, or `max_bytes` bytes, would wait.
         """
         if self.rows + ticket.rows > self._max_rows:
             raise Overloaded(f"{self.rows} of at most {self._max_rows} rows wait; {ticket.rows} more do not fit")
-        self.rows += ticket.rows
-        large = ticket.rows > self._max_batch_rows - self._reserve
-        (self._large if large else self._small).append(ticket)
+        if self._bytes + ticket.size_bytes > self._max_bytes:
+            waits = f"{self._bytes} of at most {self._max_bytes} bytes wait"
+            raise Overloaded(f"{waits}; {ticket.size_bytes} more do not fit")
+        self._bytes += ticket.size_bytes
+        if self._is_divisible(ticket):
+            self._divisible.append(ticket)
+            self._divisible_rows += ticket.rows
+        else:
+            self._whole.append(ticket)
+            self._whole_rows += ticket.rows
 
     def withdraw(self, ticket: TicketT) -> None:
         """Forget the ticket's waiting rows. Harmless when it has none."""
-        self.rows -= ticket.remaining
+        if ticket.remaining:
+            self._leave(ticket, ticket.remaining)
+            self._bytes -= ticket.size_bytes
         ticket.withdrawn = True
 
     def gather(self, wanted: Callable[[TicketT], bool]) -> list[Slice[TicketT]]:
@@ -79,29 +111,29 @@ class RowQueue(Generic[TicketT]):
 
         `wanted` is asked of every ticket before its rows are taken; where it says no, the ticket is withdrawn instead.
         """
-        self._large = deque(ticket for ticket in self._large if self._still_waits(ticket, wanted))
-        room = self._max_batch_rows - (self._reserve if self._large else 0)
-        slices = self._gather_small(room, wanted)
+        self._divisible = deque(ticket for ticket in self._divisible if self._still_waits(ticket, wanted))
+        room = self._max_batch_rows - (self._reserve if self._divisible else 0)
+        slices = self._gather_whole(room, wanted)
         room = self._max_batch_rows - sum(part.rows for part in slices)
-        for sharers in range(min(len(self._large), room), 0, -1):
-            ticket = self._large.popleft()
+        for sharers in range(min(len(self._divisible), room), 0, -1):
+            ticket = self._divisible.popleft()
             part = self._take(ticket, min(ticket.remaining, room // sharers))
             room -= part.rows
             slices.append(part)
             if ticket.remaining:
-                self._large.append(ticket)
+                self._divisible.append(ticket)
         return slices
 
-    def _gather_small(self, room: int, wanted: Callable[[TicketT], bool]) -> list[Slice[TicketT]]:
+    def _gather_whole(self, room: int, wanted: Callable[[TicketT], bool]) -> list[Slice[TicketT]]:
         slices: list[Slice[TicketT]] = []
-        while self._small:
-            ticket = self._small[0]
+        while self._whole:
+            ticket = self._whole[0]
             if self._still_waits(ticket, wanted):
                 if ticket.remaining > room:
                     break
                 room -= ticket.remaining
                 slices.append(self._take(ticket, ticket.remaining))
-            self._small.popleft()
+            self._whole.popleft()
         return slices
 
     def _still_waits(self, ticket: TicketT, wanted: Callable[[TicketT], bool]) -> bool:
@@ -111,6 +143,17 @@ class RowQueue(Generic[TicketT]):
 
     def _take(self, ticket: TicketT, rows: int) -> Slice[TicketT]:
         start = ticket.taken
+        self._leave(ticket, rows)
         ticket.taken += rows
-        self.rows -= rows
+        if not ticket.remaining:
+            self._bytes -= ticket.size_bytes
         return Slice(ticket, start, ticket.taken)
+
+    def _leave(self, ticket: TicketT, rows: int) -> None:
+        if self._is_divisible(ticket):
+            self._divisible_rows -= rows
+        else:
+            self._whole_rows -= rows
+
+    def _is_divisible(self, ticket: TicketT) -> bool:
+        return ticket.bulk or ticket.rows > self._max_batch_rows - self._reserve

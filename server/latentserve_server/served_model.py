@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2, models_pb2
-from latentserve_server.batcher import Arrays, Batcher, Outcome
+from latentserve_server.batcher import Batcher
+from latentserve_server.call import Arrays, Outcome
 from latentserve_server.engine import Device
 from latentserve_server.errors import CapabilityMissing, InvalidArgument
 from latentserve_server.nats import bernoulli_nats, gaussian_kl_nats
@@ -46,6 +47,7 @@ class Limits:
     max_rows_per_request: int
     max_batch_rows: int
     max_queue_rows: int
+    max_queue_bytes: int
     max_message_bytes: int
 
 
@@ -182,7 +184,7 @@ class ServedModel:
     async def _run(
         self, role: bundle_pb2.GraphRole, inputs: Arrays, outputs: tuple[str, ...], deadline: float
     ) -> Outcome:
-        return await self._batchers[role].submit(inputs, outputs, deadline)
+        return await self._batchers[role].submit(inputs, outputs, deadline=deadline)
 
     def _demand(self, capability: models_pb2.Capability) -> None:
         if capability not in self.capabilities:

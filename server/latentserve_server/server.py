@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection
 
 from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
 from latentserve_server.config import ServerConfig, parse_address
-from latentserve_server.engine import available_cpus, choose_device, runtime_version
+from latentserve_server.engine import Device, available_cpus, choose_device, runtime_version
 from latentserve_server.errors import ConfigError
 from latentserve_server.generation import GenerationServicer
 from latentserve_server.interceptors import CallInterceptor
@@ -54,8 +54,10 @@ class Server:
                 max_rows_per_request=config.max_rows_per_request,
                 max_batch_rows=config.max_batch_rows,
                 max_queue_rows=config.max_queue_rows,
+                max_queue_bytes=config.max_queue_bytes,
                 max_message_bytes=config.max_message_bytes,
             ),
+            pad_batches=config.pad_batches == "always" or (config.pad_batches == "auto" and device is Device.CUDA),
             noise=NoiseSource(),
             workers=self._workers,
             observer=self._metrics.observer,

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
 import pytest
-from held_graph import BACKSTOP_SECONDS, HeldGraph, Notes, turn_loop
+from held_graph import BACKSTOP_SECONDS, HeldGraph, Notes, batch_limits, turn_loop
 
-from latentserve_server.batcher import Batcher, Outcome
+from latentserve_server.batcher import Batcher
+from latentserve_server.call import Outcome
 from latentserve_server.errors import DeadlineExpired, EngineFailure, Overloaded, ShuttingDown
+from latentserve_server.workers import Workers
 
 
 class Bench:
     """A batcher over a held graph, and calls of it."""
 
-    def __init__(self, graph: Any, executor: ThreadPoolExecutor, max_batch_rows: int, max_queue_rows: int) -> None:
+    def __init__(
+        self, graph: Any, executor: ThreadPoolExecutor, max_batch_rows: int, max_queue_rows: int, buckets: Sequence[int]
+    ) -> None:
         self.graph = graph
         self.notes = Notes()
-        self.batcher = Batcher(
-            graph, executor, self.notes, max_batch_rows=max_batch_rows, max_queue_rows=max_queue_rows
-        )
+        self.workers = Workers(1)
+        limits = batch_limits(max_batch_rows, max_queue_rows, buckets)
+        self.batcher = Batcher(graph, executor, self.workers, self.notes, limits)
 
-    def call(self, first: int, rows: int = 1, deadline: float = float("inf")) -> asyncio.Task[Outcome]:
+    def call(
+        self, first: int, rows: int = 1, deadline: float = float("inf"), *, bulk: bool = False
+    ) -> asyncio.Task[Outcome]:
         """A call with the rows first, first + 1, ..."""
         inputs = {"x": np.arange(first, first + rows)}
-        return asyncio.create_task(self.batcher.submit(inputs, ("double",), deadline))
+        return asyncio.create_task(self.batcher.submit(inputs, ("double",), deadline, bulk=bulk))
 
     async def hold_engine(self) -> asyncio.Task[Outcome]:
         """A call of one row, 0, whose batch is in the graph and stays there until it is let."""
@@ -39,9 +45,11 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(*, max_batch_rows: int = 8, max_queue_rows: int = 100, graph: Any = None) -> AsyncIterator[Bench]:
+async def bench(
+    *, max_batch_rows: int = 8, max_queue_rows: int = 100, graph: Any = None, buckets: Sequence[int] = ()
+) -> AsyncIterator[Bench]:
     with ThreadPoolExecutor(1) as executor:
-        made = Bench(graph or HeldGraph(), executor, max_batch_rows, max_queue_rows)
+        made = Bench(graph or HeldGraph(), executor, max_batch_rows, max_queue_rows, buckets)
         made.batcher.start()
         try:
             async with asyncio.timeout(BACKSTOP_SECONDS):
@@ -50,6 +58,7 @@ async def bench(*, max_batch_rows: int = 8, max_queue_rows: int = 100, graph: An
         finally:
             made.graph.open()
             await made.batcher.close()
+            made.workers.close()
 
 
 def doubled(outcome: Outcome) -> Any:
@@ -109,9 +118,10 @@ async def test_a_small_call_is_not_held_up_by_a_huge_one() -> None:
         small = b.call(1)
         await turn_loop()
         b.graph.let_one_run()  # the batch that held the huge call alone
+        b.graph.let_one_run()  # the one that was full, and joined, when the small call came
         b.graph.let_one_run()
         assert doubled(await small) == [2]
-        assert len(b.graph.batches) <= 3
+        assert len(b.graph.batches) <= 4
         b.graph.open()
         assert len(doubled(await huge)) == 5000
 
@@ -153,7 +163,7 @@ async def test_a_caller_that_leaves_a_running_batch_leaves_the_others_answered(l
 
 
 async def test_a_caller_that_leaves_before_its_batch_never_reaches_the_graph() -> None:
-    async with bench() as b:
+    async with bench(max_batch_rows=64) as b:
         await b.hold_engine()
         calls = [b.call(10), b.call(20, 50), b.call(30)]
         await turn_loop()
@@ -164,6 +174,70 @@ async def test_a_caller_that_leaves_before_its_batch_never_reaches_the_graph() -
         b.graph.open()
         assert doubled(await calls[2]) == [60]
         assert b.graph.batches == [[0], [30]]
+
+
+async def test_a_caller_that_leaves_after_its_batch_was_joined_never_reaches_the_graph() -> None:
+    async with bench(max_batch_rows=4) as b:
+        await b.hold_engine()
+        calls = [b.call(10, 2), b.call(20, 2)]
+        await turn_loop()
+        assert b.notes.queue_rows == 0, "the batch is full and joined"
+        calls[0].cancel()
+        await turn_loop()
+        b.graph.open()
+        assert doubled(await calls[1]) == [40, 42]
+        assert b.graph.batches == [[0], [20, 21]]
+
+
+async def test_a_run_is_ended_when_the_last_of_its_callers_has_left() -> None:
+    async with bench() as b:
+        held = await b.hold_engine()
+        b.graph.let_one_run()
+        await held
+        blocker = await b.hold_engine()
+        calls = [b.call(10), b.call(20)]
+        await turn_loop()
+        b.graph.let_one_run()
+        await blocker
+        await b.graph.batch_entered()
+        calls[0].cancel()
+        await turn_loop()
+        assert b.graph.cancels == 0
+        calls[1].cancel()
+        await turn_loop()
+        assert b.graph.cancels == 1
+
+
+async def test_bulk_calls_wait_for_interactive_ones_and_have_their_quarter() -> None:
+    async with bench(max_batch_rows=8) as b:
+        await b.hold_engine()
+        bulk = b.call(100, 4, bulk=True)
+        interactive = [b.call(10 * n, 2) for n in range(1, 4)]
+        await turn_loop()
+        b.graph.open()
+        await asyncio.gather(bulk, *interactive)
+        assert b.graph.batches == [[0], [10, 11, 20, 21, 30, 31, 100, 101], [102, 103]]
+
+
+async def test_batches_are_padded_to_a_bucket_and_the_padding_is_nobodys() -> None:
+    async with bench(max_batch_rows=8, buckets=(1, 2, 4, 8)) as b:
+        held = await b.hold_engine()
+        calls = [b.call(10, 2), b.call(20, 3)]
+        await turn_loop()
+        b.graph.open()
+        assert [doubled(await call) for call in (held, *calls)] == [[0], [20, 22], [40, 42, 44]]
+        assert b.graph.batches == [[0], [10, 11, 20, 21, 22, 0, 0, 0]]
+        assert b.notes.paddings == [0, 3]
+        assert b.notes.batches == [1, 5]
+
+
+async def test_a_reply_says_how_large_its_batch_was() -> None:
+    async with bench(max_batch_rows=8) as b:
+        held = await b.hold_engine()
+        calls = [b.call(10, 2), b.call(20, 3)]
+        await turn_loop()
+        b.graph.open()
+        assert [(await call).batch_rows for call in (held, *calls)] == [1, 5, 5]
 
 
 async def test_a_large_call_that_leaves_midway_takes_no_more_batches() -> None:

@@ -13,12 +13,14 @@ from itertools import count
 from typing import Any
 
 import numpy as np
-from held_graph import BACKSTOP_SECONDS, HeldGraph, Notes, settle, turn_loop
+from held_graph import BACKSTOP_SECONDS, HeldGraph, Notes, batch_limits, settle, turn_loop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentserve_server.batcher import Batcher, Outcome
+from latentserve_server.batcher import Batcher
+from latentserve_server.call import Outcome
 from latentserve_server.errors import DeadlineExpired, EngineFailure, Overloaded, ShuttingDown
+from latentserve_server.workers import Workers
 
 MAX_QUEUE_ROWS = 60
 
@@ -68,9 +70,8 @@ class Play:
     def __init__(self, executor: ThreadPoolExecutor, max_batch_rows: int) -> None:
         self.executor = executor
         self.graph, self.notes = HeldGraph(), Notes()
-        self.batcher = Batcher(
-            self.graph, executor, self.notes, max_batch_rows=max_batch_rows, max_queue_rows=MAX_QUEUE_ROWS
-        )
+        limits = batch_limits(max_batch_rows, MAX_QUEUE_ROWS)
+        self.batcher = Batcher(self.graph, executor, Workers(1), self.notes, limits)
         self.callers: list[Caller] = []
         self._numbers = count(1)
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from held_graph import Notes, settle
+from held_graph import Notes, batch_limits, settle
 from numpy.typing import NDArray
 
 from latentserve_server.batcher import Batcher
 from latentserve_server.errors import EngineFailure
+from latentserve_server.workers import Workers
 
 Rows = NDArray[Any]
 
@@ -33,6 +34,9 @@ class Misbehaving:
         result: Mapping[str, Rows] = self.answer(x)
         return result
 
+    def cancel(self) -> None:
+        """No caller leaves here."""
+
 
 def raise_anything(_: Rows) -> Mapping[str, Rows]:
     raise ZeroDivisionError("in the graph")
@@ -50,7 +54,7 @@ ANSWERS = {
 async def first_and_next(graph: Misbehaving, rows: int) -> list[Any]:
     """The results of a call whose first batch misbehaves, and of one that comes after it."""
     with ThreadPoolExecutor(1) as executor:
-        batcher = Batcher(graph, executor, Notes(), max_batch_rows=4, max_queue_rows=100)
+        batcher = Batcher(graph, executor, Workers(1), Notes(), batch_limits(4, 100))
         batcher.start()
         results: list[Any] = []
         try:

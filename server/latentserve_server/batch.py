@@ -1,0 +1,92 @@
+"""The rows of one run: joined before it, given back to their calls after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve_server.call import Arrays, Call, Run
+from latentserve_server.errors import EngineFailure
+from latentserve_server.row_queue import Slice
+
+
+class Graph(Protocol):
+    """What runs a batch, on the engine's thread."""
+
+    def run(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
+        """Compute the named outputs, one row each for every row of the inputs."""
+        ...
+
+    def cancel(self) -> None:
+        """Make the run under way, if any, end soon with an error. Called from another thread than `run`."""
+        ...
+
+
+class Batch:
+    """Slices of calls that run together."""
+
+    def __init__(self, slices: Sequence[Slice[Call]]) -> None:
+        self.slices = slices
+        self.rows = sum(part.rows for part in slices)
+        self.size_bytes = sum(part.ticket.size_bytes * part.rows // part.ticket.rows for part in slices)
+        self.padding = 0
+        self._inputs: Arrays = {}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any caller still waits for a row of it."""
+        return any(not part.ticket.future.done() for part in self.slices)
+
+    def join(self, bucket: int) -> Batch:
+        """Join the slices' inputs and pad them with zeros to `bucket` rows; returns itself."""
+        self.padding = bucket - self.rows
+        self._inputs = {
+            name: _join([part.ticket.inputs[name][part.start : part.stop] for part in self.slices], bucket)
+            for name in self.slices[0].ticket.inputs
+        }
+        return self
+
+    def run(self, graph: Graph) -> Run:
+        """Run the graph on the joined rows. On the engine's thread.
+
+        Raises:
+            EngineFailure: not as many rows came back as went in.
+        """
+        started_ns = time.monotonic_ns()
+        names = sorted({name for part in self.slices for name in part.ticket.outputs})
+        outputs = graph.run(self._inputs, names)
+        for name in names:
+            if len(outputs[name]) != self.rows + self.padding:
+                went_in = self.rows + self.padding
+                raise EngineFailure(f"output {name} has {len(outputs[name])} rows where {went_in} went in")
+        return Run(outputs, started_ns, time.monotonic_ns(), self.rows)
+
+    def deliver(self, run: Run) -> None:
+        """Give every call its own rows."""
+        row = 0
+        for part in self.slices:
+            rows = {name: array[row : row + part.rows] for name, array in run.outputs.items()}
+            row += part.rows
+            try:
+                part.ticket.deliver(part, rows, run)
+            except ValueError as error:
+                part.ticket.fail(EngineFailure(f"the graph's rows change their shape between batches: {error}"))
+
+    def fail(self, error: Exception) -> None:
+        """Give every call the error."""
+        for part in self.slices:
+            part.ticket.fail(error)
+
+
+def _join(parts: Sequence[NDArray[Any]], rows: int) -> NDArray[Any]:
+    if len(parts) == 1 and len(parts[0]) == rows:
+        return np.ascontiguousarray(parts[0])
+    joined = np.empty((rows, *parts[0].shape[1:]), parts[0].dtype)
+    filled = sum(map(len, parts))
+    np.concatenate(parts, out=joined[:filled])
+    joined[filled:] = 0
+    return joined

@@ -1,0 +1,34 @@
+"""How long a wait will be, from how long the last full batches took."""
+
+from __future__ import annotations
+
+_WEIGHT = 0.1
+"""Share of the newest batch in the average: some thirty batches are remembered."""
+
+
+class Pace:
+    """The time from one full batch's dispatch to its answer, in seconds, averaged over the last ones."""
+
+    def __init__(self, max_batch_rows: int) -> None:
+        self._enough = max_batch_rows // 2
+        self._seconds: float | None = None
+        self._dispatched: float | None = None
+
+    def dispatch(self, now: float) -> None:
+        """A batch goes to the engine."""
+        self._dispatched = now
+
+    def finish(self, rows: int, now: float) -> None:
+        """It came back. Small batches say little about full ones and are not counted."""
+        assert self._dispatched is not None
+        seconds, self._dispatched = now - self._dispatched, None
+        if rows >= self._enough:
+            known = seconds if self._seconds is None else self._seconds
+            self._seconds = known + _WEIGHT * (seconds - known)
+
+    def wait(self, batches: int, now: float) -> float:
+        """Seconds until `batches` more batches will have run after the one under way; 0 while nothing is known."""
+        if self._seconds is None:
+            return 0.0
+        under_way = 0.0 if self._dispatched is None else max(0.0, self._dispatched + self._seconds - now)
+        return under_way + batches * self._seconds
