@@ -6,10 +6,12 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 
 from latentserve_server.errors import (
     CapabilityMissing,
@@ -35,6 +37,7 @@ REQUEST_ID = "x-request-id"
 """Metadata key: taken from the request where the caller sent one, and always in the reply's trailing metadata."""
 
 _MAX_REQUEST_ID = 128
+_LEAST_PUSHBACK_MS = 50
 
 STATUS: dict[type[LatentServeError], grpc.StatusCode] = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
@@ -56,7 +59,7 @@ def status_of(error: Exception) -> grpc.StatusCode:
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the unary calls of the latentserve services; health and reflection pass untouched."""
+    """Wraps the calls of the latentserve services; health and reflection pass untouched."""
 
     def __init__(self, metrics: Metrics, is_model: Callable[[str], bool], *, access_log: bool) -> None:
         """`is_model` keeps made-up names out of the metrics' labels."""
@@ -76,13 +79,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method.rpartition("/")[2]
         caller_id = dict(handler_call_details.invocation_metadata or ()).get(REQUEST_ID, "")
 
-        async def answer(raw: bytes, context: Context) -> Any:
-            return await self._answer(handler, method, str(caller_id), raw, context)
+        # Requests are parsed within the guard, so that bytes that are no message get a status of ours, too.
+        async def unary(raw: bytes, context: Context) -> Any:
+            async with self._guard(method, str(caller_id), context) as call:
+                behaviour: Any = handler.unary_unary
+                return await behaviour(self._parse(handler, raw, call), context)
 
-        # Requests are parsed within the wrapper, so that bytes that are no message get a status of ours, too.
-        return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)
+        async def stream(raw: bytes, context: Context) -> AsyncIterator[Any]:
+            async with self._guard(method, str(caller_id), context) as call:
+                behaviour: Any = handler.unary_stream
+                async for response in behaviour(self._parse(handler, raw, call), context):
+                    yield response
 
-    async def _answer(self, handler: Handler, method: str, caller_id: str, raw: bytes, context: Context) -> Any:
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
+
+    @asynccontextmanager
+    async def _guard(self, method: str, caller_id: str, context: Context) -> AsyncIterator[_Ending]:
+        """Around one call: identity before, status after, whatever happens."""
         identity = caller_id[:_MAX_REQUEST_ID] or uuid.uuid4().hex
         request_id.set(identity)
         context.set_trailing_metadata(((REQUEST_ID, identity),))
@@ -90,10 +105,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.call_started(method)
         call = _Ending()
         try:
-            request = _parse(handler, raw)
-            call.model = _model_name(request, self._is_model)
-            behaviour: Any = handler.unary_unary
-            return await behaviour(request, context)
+            yield call
         except asyncio.CancelledError:
             remaining = context.time_remaining()
             late = remaining is not None and remaining <= 0
@@ -101,13 +113,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise
         except LatentServeError as error:
             call.code, call.message = status_of(error), str(error)
-            return await context.abort(call.code, call.message)
+            await context.abort(call.code, call.message, ((REQUEST_ID, identity), *_advice(error)))
         except Exception:
             _logger.exception("%s failed", method)
             call.code, call.message = grpc.StatusCode.INTERNAL, f"internal error; see the log of request {identity}"
-            return await context.abort(call.code, call.message)
+            await context.abort(call.code, call.message)
         finally:
             self._record(method, call, time.monotonic() - started)
+
+    def _parse(self, handler: Handler, raw: bytes, call: _Ending) -> Any:
+        try:
+            deserialize: Any = handler.request_deserializer
+            request = deserialize(raw)
+        except Exception as error:
+            raise InvalidArgument("request", "the bytes are not a message of this call's type") from error
+        name = getattr(getattr(request, "model", None), "name", "")
+        call.model = name if self._is_model(name) else ""
+        return request
 
     def _record(self, method: str, call: _Ending, seconds: float) -> None:
         self._metrics.call_ended(method, call.model, call.code.name, seconds)
@@ -125,13 +147,13 @@ class _Ending:
         self.model = ""
 
 
-def _parse(handler: Handler, raw: bytes) -> Any:
-    try:
-        return handler.request_deserializer(raw)  # type: ignore[misc]
-    except Exception as error:
-        raise InvalidArgument("request", "the bytes are not a message of this call's type") from error
-
-
-def _model_name(request: Any, is_model: Callable[[str], bool]) -> str:
-    name = getattr(getattr(request, "model", None), "name", "")
-    return name if is_model(name) else ""
+def _advice(error: LatentServeError) -> tuple[tuple[str, str | bytes], ...]:
+    """Trailing metadata that tells a refused caller when to come back: as pushback and as google.rpc.RetryInfo."""
+    if not isinstance(error, Overloaded):
+        return ()
+    milliseconds = max(_LEAST_PUSHBACK_MS, round(1000 * error.retry_after))
+    info = error_details_pb2.RetryInfo()
+    info.retry_delay.FromMilliseconds(milliseconds)
+    status = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message=str(error))
+    status.details.add().Pack(info)
+    return ("grpc-retry-pushback-ms", str(milliseconds)), ("grpc-status-details-bin", status.SerializeToString())
