@@ -64,8 +64,11 @@ class Checkpoint:
     optimizers: list[dict[str, Any]]
     rng: dict[str, Tensor]
 
-    def save(self, path: Path) -> None:
-        """Write to `path` atomically: a reader, or a run after a crash, finds the old file or the new one."""
+    def save(self, path: Path, *also: Path) -> None:
+        """Write once to `path`, and let the paths `also` name the same file, in the same folder.
+
+        Each appears atomically, `path` last: a reader, or a run after a crash, finds the old file or the new one.
+        """
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values |= {"origin": asdict(self.origin), "progress": asdict(self.progress)}
         temporary = path.with_name(f".{path.name}.tmp")
@@ -74,6 +77,12 @@ class Checkpoint:
             torch.save({"format": FORMAT, **values}, file)
             file.flush()
             os.fsync(file.fileno())
+        for other in also:
+            twin = other.with_name(f".{other.name}.tmp")
+            twin.unlink(missing_ok=True)
+            # Checkpoints are replaced and never changed, so that two names can share one file's tens of megabytes.
+            twin.hardlink_to(temporary)
+            twin.replace(other)
         temporary.replace(path)
 
     @classmethod

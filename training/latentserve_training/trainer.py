@@ -128,10 +128,7 @@ class Trainer:
                     self.checkpoint().save(folder.last)
                     raise InterruptedRun(f"stopped in epoch {self.progress.epoch + 1}, after step {self.progress.step}")
                 improved = self._end_epoch(journal)
-                checkpoint = self.checkpoint()
-                if improved:
-                    checkpoint.save(folder.best)
-                checkpoint.save(folder.last)
+                self.checkpoint().save(folder.last, *([folder.best] if improved else []))
                 if interruption.requested and self.progress.epoch < self.config.epochs:
                     raise InterruptedRun(f"stopped after epoch {self.progress.epoch}, step {self.progress.step}")
 
