@@ -9,15 +9,8 @@ import pytest
 from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
 
-from latentserve_server.engine import Device
-from latentserve_server.errors import BundleError
-from latentserve_server.loading import Loader
-from latentserve_server.metrics import Metrics
-from latentserve_server.noise import NoiseSource
-from latentserve_server.served_model import Limits, ServedModel
-from latentserve_server.workers import Workers
+from latentserve_server.errors import StartupError
 
-Load = Callable[[Path], Awaitable[ServedModel]]
 Problem = Callable[[Path], Awaitable[str]]
 
 
@@ -49,26 +42,16 @@ async def served(repository: Path) -> AsyncIterator[RunningServer]:
 
 
 @pytest.fixture(scope="session")
-def load() -> Load:
-    """Makes a model of a bundle's directory, as the server does it."""
-    limits = Limits(max_rows_per_request=8, max_batch_rows=4, max_queue_rows=8, max_message_bytes=1 << 20)
-    observer, workers = Metrics().observer, Workers(1)
-    loader = Loader(
-        device=Device.CPU, cpu_threads=1, limits=limits, noise=NoiseSource(), workers=workers, observer=observer
-    )
-    return lambda directory: loader.load("tiny", 1, directory)
+def problem() -> Problem:
+    """Starts a server over one damaged bundle, <repository>/vae/1; returns why it is not served, which is one line."""
 
-
-@pytest.fixture(scope="session")
-def problem(load: Load) -> Problem:
-    """Loads a damaged bundle; returns what the error says, which is one line."""
-
-    async def problem(directory: Path) -> str:
-        with pytest.raises(BundleError) as caught:
-            await load(directory)
-        message = str(caught.value)
-        assert message
+    async def problem(bundle: Path) -> str:
+        with pytest.raises(StartupError) as caught:
+            async with running_server(bundle.parents[1]):
+                pass
+        message, nothing_else = str(caught.value), f"{bundle.parents[1]}: no model can be served: vae/1: "
+        assert message.startswith(nothing_else)
         assert "\n" not in message
-        return message
+        return message.removeprefix(nothing_else)
 
     return problem

@@ -13,34 +13,36 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running_server import running_server
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import bundle_pb2 as pb
+from latentserve.v1 import models_pb2
+from latentserve.v1.generation_pb2 import ModelRef
 from latentserve_server.bundle import read_bundle
-from latentserve_server.errors import BundleError
-from latentserve_server.served_model import ServedModel
+from latentserve_server.errors import BundleError, StartupError
 
-Load = Callable[[Path], Awaitable[ServedModel]]
 Problem = Callable[[Path], Awaitable[str]]
 
 
-async def test_a_healthy_bundle_loads_and_its_digest_is_the_manifests(tmp_path: Path, load: Load) -> None:
-    directory = TinyModel().write(tmp_path / "1")
-    model = await load(directory)
-    assert model.identity.digest == hashlib.sha256((directory / "manifest.json").read_bytes()).hexdigest()
-    await model.close()
+async def test_a_healthy_bundle_is_served_and_its_digest_is_the_manifests(tmp_path: Path) -> None:
+    directory = TinyModel().write(tmp_path / "vae" / "1")
+    async with running_server(tmp_path) as served:
+        request = models_pb2.GetModelRequest(model=ModelRef(name="vae"))
+        digest = (await served.models.GetModel(request)).model.digest
+    assert digest == hashlib.sha256((directory / "manifest.json").read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "encoder.onnx", "decoder.onnx", "golden.npz", "CARD.md"])
 async def test_a_missing_file_is_named(tmp_path: Path, problem: Problem, name: str) -> None:
-    directory = TinyModel().write(tmp_path / "1")
+    directory = TinyModel().write(tmp_path / "vae" / "1")
     (directory / name).unlink()
     assert await problem(directory) == f"{name}: No such file or directory"
 
 
 @pytest.mark.parametrize("name", ["encoder.onnx", "decoder.onnx", "golden.npz", "CARD.md"])
 async def test_a_file_that_grew_or_shrank_or_changed_is_named(tmp_path: Path, problem: Problem, name: str) -> None:
-    directory = TinyModel().write(tmp_path / "1")
+    directory = TinyModel().write(tmp_path / "vae" / "1")
     data = (directory / name).read_bytes()
     for damaged, message in (
         (data + b"x", f"{name}: longer than {len(data)} bytes"),
@@ -67,12 +69,12 @@ def set_manifest(**fields: Any) -> Callable[[pb.Manifest], None]:
 
 @pytest.mark.parametrize("path", ["../golden.npz", "/etc/passwd", "", ".", "..", "deeper/golden.npz"])
 async def test_a_file_may_not_lie_outside_the_bundle(tmp_path: Path, problem: Problem, path: str) -> None:
-    directory = TinyModel().write(tmp_path / "1", edit_manifest=set_manifest(golden__path=path))
+    directory = TinyModel().write(tmp_path / "vae" / "1", edit_manifest=set_manifest(golden__path=path))
     assert (await problem(directory)).startswith((f"{path!r}: a bundle's file is a plain name", "..: Is a directory"))
 
 
 async def test_a_file_may_not_be_a_link(tmp_path: Path, problem: Problem) -> None:
-    directory = TinyModel().write(tmp_path / "1")
+    directory = TinyModel().write(tmp_path / "vae" / "1")
     shutil.move(directory / "golden.npz", tmp_path / "golden.npz")
     (directory / "golden.npz").symlink_to(tmp_path / "golden.npz")
     assert await problem(directory) == "'golden.npz': a bundle's file is a plain name inside it"
@@ -101,7 +103,7 @@ async def test_a_file_may_not_be_a_link(tmp_path: Path, problem: Problem) -> Non
 async def test_a_manifest_that_says_something_else_is_told_which_field(
     tmp_path: Path, problem: Problem, fields: dict[str, Any], message: str
 ) -> None:
-    directory = TinyModel().write(tmp_path / "1", edit_manifest=set_manifest(**fields))
+    directory = TinyModel().write(tmp_path / "vae" / "1", edit_manifest=set_manifest(**fields))
     assert re.search(f"^manifest.json: .*{message}", await problem(directory))
 
 
@@ -109,19 +111,19 @@ async def test_a_manifest_that_says_something_else_is_told_which_field(
     "text", ["", "{", "[]", "null", "7", '"text"', '{"kind": "NOPE"}', '{"unknown": 1}', "[" * 100_000, "\x00"]
 )
 async def test_a_manifest_that_is_none_is_named(tmp_path: Path, problem: Problem, text: str) -> None:
-    directory = TinyModel().write(tmp_path / "1")
+    directory = TinyModel().write(tmp_path / "vae" / "1")
     (directory / "manifest.json").write_text(text)
     assert (await problem(directory)).startswith("manifest.json: ")
 
 
 async def test_a_manifest_of_bytes_that_are_no_text_is_named(tmp_path: Path, problem: Problem) -> None:
-    directory = TinyModel().write(tmp_path / "1")
+    directory = TinyModel().write(tmp_path / "vae" / "1")
     (directory / "manifest.json").write_bytes(b"\xff\xfe{}")
     assert (await problem(directory)).startswith("manifest.json: ")
 
 
 async def test_a_manifest_over_a_megabyte_is_refused_unread(tmp_path: Path, problem: Problem) -> None:
-    directory = TinyModel().write(tmp_path / "1")
+    directory = TinyModel().write(tmp_path / "vae" / "1")
     with (directory / "manifest.json").open("ab") as file:
         file.write(b" " * (1 << 20))
     assert await problem(directory) == "manifest.json: longer than 1048576 bytes"
@@ -140,7 +142,7 @@ async def test_a_manifest_over_a_megabyte_is_refused_unread(tmp_path: Path, prob
 async def test_a_manifest_of_absurd_values_is_a_bundle_error(
     tmp_path: Path, problem: Problem, fields: dict[str, Any]
 ) -> None:
-    assert "golden" in await problem(TinyModel().write(tmp_path / "1", edit_manifest=set_manifest(**fields)))
+    assert "golden" in await problem(TinyModel().write(tmp_path / "vae" / "1", edit_manifest=set_manifest(**fields)))
 
 
 BUNDLE = st.sampled_from(["encoder.onnx", "decoder.onnx", "golden.npz", "CARD.md"])
@@ -149,7 +151,7 @@ PLACES = st.floats(0, 1, exclude_max=True)
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return TinyModel(height=2, width=2, latent_dim=1).write(tmp_path_factory.mktemp("healthy") / "1")
+    return TinyModel(height=2, width=2, latent_dim=1).write(tmp_path_factory.mktemp("healthy") / "vae" / "1")
 
 
 def damaged_copy(healthy: Path, place: Path, name: str, damage: Callable[[bytes], bytes]) -> Path:
@@ -171,23 +173,23 @@ def flip(place: float, bit: int) -> Callable[[bytes], bytes]:
 def test_any_byte_that_changed_or_is_missing_is_found(healthy: Path, name: str, place: float, bit: int | None) -> None:
     damage = flip(place, bit) if bit is not None else lambda data: data[: int(place * len(data))]
     with pytest.raises(BundleError, match=re.escape(name)):
-        read_bundle(damaged_copy(healthy, healthy.parent / "damaged", name, damage))
+        read_bundle(damaged_copy(healthy, healthy.parents[2] / "damaged" / "vae" / "1", name, damage))
 
 
 @settings(max_examples=60, deadline=None)
 @given(place=PLACES, bit=st.one_of(st.none(), st.integers(0, 7)))
 def test_a_manifest_with_a_damaged_byte_is_a_bundle_error_or_still_a_true_one(
-    healthy: Path, load: Load, place: float, bit: int | None
+    healthy: Path, place: float, bit: int | None
 ) -> None:
     """Not every byte of a manifest matters to the server: a name, a space or a metric may change."""
     damage = flip(place, bit) if bit is not None else lambda data: data[: int(place * len(data))]
-    directory = damaged_copy(healthy, healthy.parent / "damaged", "manifest.json", damage)
+    directory = damaged_copy(healthy, healthy.parents[2] / "damaged" / "vae" / "1", "manifest.json", damage)
 
-    async def load_and_close() -> None:
-        model = await load(directory)
-        await model.close()
+    async def serve() -> None:
+        async with running_server(directory.parents[1]):
+            pass
 
     try:
-        asyncio.run(load_and_close())
-    except BundleError as error:
-        assert str(error)  # noqa: PT017
+        asyncio.run(serve())
+    except StartupError as error:
+        assert "manifest.json" in str(error)  # noqa: PT017

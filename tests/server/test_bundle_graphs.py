@@ -11,11 +11,9 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from running_server import running_server
 from tiny_bundle import Golden, TinyModel
 
-from latentserve_server.served_model import ServedModel
-
-Load = Callable[[Path], Awaitable[ServedModel]]
 Problem = Callable[[Path], Awaitable[str]]
 
 
@@ -59,7 +57,7 @@ def change_weights(model: onnx.ModelProto) -> None:
 async def test_a_graph_that_is_not_what_is_promised_is_named(
     tmp_path: Path, problem: Problem, edit: Callable[[onnx.ModelProto], None], message: str
 ) -> None:
-    directory = TinyModel().write(tmp_path / "1", edit_decoder=edit)
+    directory = TinyModel().write(tmp_path / "vae" / "1", edit_decoder=edit)
     assert re.search(message, await problem(directory))
 
 
@@ -87,11 +85,12 @@ def edit_rows(name: str, edit: Callable[[NDArray[Any]], NDArray[Any]]) -> Callab
 async def test_golden_rows_that_do_not_fit_are_told(
     tmp_path: Path, problem: Problem, edit: Callable[[Golden], None], message: str
 ) -> None:
-    directory = TinyModel().write(tmp_path / "1", edit_golden=edit)
+    directory = TinyModel().write(tmp_path / "vae" / "1", edit_golden=edit)
     assert re.search(message, await problem(directory))
 
 
-async def test_golden_bytes_on_the_edge_between_two_levels_may_fall_to_either_side(tmp_path: Path, load: Load) -> None:
+async def test_golden_bytes_on_the_edge_between_two_levels_may_fall_to_either_side(tmp_path: Path) -> None:
     edit = edit_rows("decoder.image_uint8", lambda rows: np.clip(rows.astype(int) + 1, 0, 255).astype(np.uint8))
-    model = await load(TinyModel().write(tmp_path / "1", edit_golden=edit))
-    await model.close()
+    TinyModel().write(tmp_path / "vae" / "1", edit_golden=edit)
+    async with running_server(tmp_path):
+        pass
