@@ -143,3 +143,265 @@ class ModelService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class ModelAdminServiceStub:
+    """ModelAdminService changes what is served. It has a listener of its own, which is off unless it is asked for, and knows
+    no users: whoever reaches it may change everything. Changes are made one after another. A change goes on when its
+    caller leaves. What cannot be done is refused with FAILED_PRECONDITION, and nothing changes.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Load = channel.unary_unary(
+                '/latentserve.v1.ModelAdminService/Load',
+                request_serializer=latentserve_dot_v1_dot_models__pb2.LoadRequest.SerializeToString,
+                response_deserializer=latentserve_dot_v1_dot_models__pb2.LoadResponse.FromString,
+                _registered_method=True)
+        self.Unload = channel.unary_unary(
+                '/latentserve.v1.ModelAdminService/Unload',
+                request_serializer=latentserve_dot_v1_dot_models__pb2.UnloadRequest.SerializeToString,
+                response_deserializer=latentserve_dot_v1_dot_models__pb2.UnloadResponse.FromString,
+                _registered_method=True)
+        self.SetAlias = channel.unary_unary(
+                '/latentserve.v1.ModelAdminService/SetAlias',
+                request_serializer=latentserve_dot_v1_dot_models__pb2.SetAliasRequest.SerializeToString,
+                response_deserializer=latentserve_dot_v1_dot_models__pb2.SetAliasResponse.FromString,
+                _registered_method=True)
+        self.DeleteAlias = channel.unary_unary(
+                '/latentserve.v1.ModelAdminService/DeleteAlias',
+                request_serializer=latentserve_dot_v1_dot_models__pb2.DeleteAliasRequest.SerializeToString,
+                response_deserializer=latentserve_dot_v1_dot_models__pb2.DeleteAliasResponse.FromString,
+                _registered_method=True)
+        self.Rescan = channel.unary_unary(
+                '/latentserve.v1.ModelAdminService/Rescan',
+                request_serializer=latentserve_dot_v1_dot_models__pb2.RescanRequest.SerializeToString,
+                response_deserializer=latentserve_dot_v1_dot_models__pb2.RescanResponse.FromString,
+                _registered_method=True)
+
+
+class ModelAdminServiceServicer:
+    """ModelAdminService changes what is served. It has a listener of its own, which is off unless it is asked for, and knows
+    no users: whoever reaches it may change everything. Changes are made one after another. A change goes on when its
+    caller leaves. What cannot be done is refused with FAILED_PRECONDITION, and nothing changes.
+    """
+
+    def Load(self, request, context):
+        """Load makes a version READY and keeps it, whatever the version policy, until Unload or a restart. It tries a version
+        that failed again, and replies once the version is READY. Where it cannot be loaded, what was served stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unload(self, request, context):
+        """Unload takes a version out of service, whatever the version policy, until Load or a restart, and replies once its
+        last call is answered and its memory is free. Where the policy then wants another version, that is READY before.
+        Refused for a version that an alias points to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAlias(self, request, context):
+        """SetAlias makes an alias, or moves it, to a version that is READY, and stores it beside the model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAlias(self, request, context):
+        """DeleteAlias deletes an alias; calls that name it are then answered NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rescan(self, request, context):
+        """Rescan reads the repository and follows it: new and changed versions are loaded, what is gone or no longer wanted is
+        unloaded, changed aliases move. It tries versions that failed again, and replies once all are loaded or have failed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ModelAdminServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Load': grpc.unary_unary_rpc_method_handler(
+                    servicer.Load,
+                    request_deserializer=latentserve_dot_v1_dot_models__pb2.LoadRequest.FromString,
+                    response_serializer=latentserve_dot_v1_dot_models__pb2.LoadResponse.SerializeToString,
+            ),
+            'Unload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unload,
+                    request_deserializer=latentserve_dot_v1_dot_models__pb2.UnloadRequest.FromString,
+                    response_serializer=latentserve_dot_v1_dot_models__pb2.UnloadResponse.SerializeToString,
+            ),
+            'SetAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAlias,
+                    request_deserializer=latentserve_dot_v1_dot_models__pb2.SetAliasRequest.FromString,
+                    response_serializer=latentserve_dot_v1_dot_models__pb2.SetAliasResponse.SerializeToString,
+            ),
+            'DeleteAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAlias,
+                    request_deserializer=latentserve_dot_v1_dot_models__pb2.DeleteAliasRequest.FromString,
+                    response_serializer=latentserve_dot_v1_dot_models__pb2.DeleteAliasResponse.SerializeToString,
+            ),
+            'Rescan': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rescan,
+                    request_deserializer=latentserve_dot_v1_dot_models__pb2.RescanRequest.FromString,
+                    response_serializer=latentserve_dot_v1_dot_models__pb2.RescanResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'latentserve.v1.ModelAdminService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('latentserve.v1.ModelAdminService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ModelAdminService:
+    """ModelAdminService changes what is served. It has a listener of its own, which is off unless it is asked for, and knows
+    no users: whoever reaches it may change everything. Changes are made one after another. A change goes on when its
+    caller leaves. What cannot be done is refused with FAILED_PRECONDITION, and nothing changes.
+    """
+
+    @staticmethod
+    def Load(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/latentserve.v1.ModelAdminService/Load',
+            latentserve_dot_v1_dot_models__pb2.LoadRequest.SerializeToString,
+            latentserve_dot_v1_dot_models__pb2.LoadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/latentserve.v1.ModelAdminService/Unload',
+            latentserve_dot_v1_dot_models__pb2.UnloadRequest.SerializeToString,
+            latentserve_dot_v1_dot_models__pb2.UnloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/latentserve.v1.ModelAdminService/SetAlias',
+            latentserve_dot_v1_dot_models__pb2.SetAliasRequest.SerializeToString,
+            latentserve_dot_v1_dot_models__pb2.SetAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/latentserve.v1.ModelAdminService/DeleteAlias',
+            latentserve_dot_v1_dot_models__pb2.DeleteAliasRequest.SerializeToString,
+            latentserve_dot_v1_dot_models__pb2.DeleteAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rescan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/latentserve.v1.ModelAdminService/Rescan',
+            latentserve_dot_v1_dot_models__pb2.RescanRequest.SerializeToString,
+            latentserve_dot_v1_dot_models__pb2.RescanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -68,3 +68,112 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         """GetModel describes the version that a ModelRef resolves to."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class ModelAdminServiceStub:
+    """ModelAdminService changes what is served. It has a listener of its own, which is off unless it is asked for, and knows
+    no users: whoever reaches it may change everything. Changes are made one after another. A change goes on when its
+    caller leaves. What cannot be done is refused with FAILED_PRECONDITION, and nothing changes.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ModelAdminServiceAsyncStub: ...
+    Load: _grpc.UnaryUnaryMultiCallable[_models_pb2.LoadRequest, _models_pb2.LoadResponse]
+    """Load makes a version READY and keeps it, whatever the version policy, until Unload or a restart. It tries a version
+    that failed again, and replies once the version is READY. Where it cannot be loaded, what was served stays.
+    """
+    Unload: _grpc.UnaryUnaryMultiCallable[_models_pb2.UnloadRequest, _models_pb2.UnloadResponse]
+    """Unload takes a version out of service, whatever the version policy, until Load or a restart, and replies once its
+    last call is answered and its memory is free. Where the policy then wants another version, that is READY before.
+    Refused for a version that an alias points to.
+    """
+    SetAlias: _grpc.UnaryUnaryMultiCallable[_models_pb2.SetAliasRequest, _models_pb2.SetAliasResponse]
+    """SetAlias makes an alias, or moves it, to a version that is READY, and stores it beside the model."""
+    DeleteAlias: _grpc.UnaryUnaryMultiCallable[_models_pb2.DeleteAliasRequest, _models_pb2.DeleteAliasResponse]
+    """DeleteAlias deletes an alias; calls that name it are then answered NOT_FOUND."""
+    Rescan: _grpc.UnaryUnaryMultiCallable[_models_pb2.RescanRequest, _models_pb2.RescanResponse]
+    """Rescan reads the repository and follows it: new and changed versions are loaded, what is gone or no longer wanted is
+    unloaded, changed aliases move. It tries versions that failed again, and replies once all are loaded or have failed.
+    """
+
+@_typing.type_check_only
+class ModelAdminServiceAsyncStub(ModelAdminServiceStub):
+    """ModelAdminService changes what is served. It has a listener of its own, which is off unless it is asked for, and knows
+    no users: whoever reaches it may change everything. Changes are made one after another. A change goes on when its
+    caller leaves. What cannot be done is refused with FAILED_PRECONDITION, and nothing changes.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Load: _aio.UnaryUnaryMultiCallable[_models_pb2.LoadRequest, _models_pb2.LoadResponse]  # type: ignore[assignment]
+    """Load makes a version READY and keeps it, whatever the version policy, until Unload or a restart. It tries a version
+    that failed again, and replies once the version is READY. Where it cannot be loaded, what was served stays.
+    """
+    Unload: _aio.UnaryUnaryMultiCallable[_models_pb2.UnloadRequest, _models_pb2.UnloadResponse]  # type: ignore[assignment]
+    """Unload takes a version out of service, whatever the version policy, until Load or a restart, and replies once its
+    last call is answered and its memory is free. Where the policy then wants another version, that is READY before.
+    Refused for a version that an alias points to.
+    """
+    SetAlias: _aio.UnaryUnaryMultiCallable[_models_pb2.SetAliasRequest, _models_pb2.SetAliasResponse]  # type: ignore[assignment]
+    """SetAlias makes an alias, or moves it, to a version that is READY, and stores it beside the model."""
+    DeleteAlias: _aio.UnaryUnaryMultiCallable[_models_pb2.DeleteAliasRequest, _models_pb2.DeleteAliasResponse]  # type: ignore[assignment]
+    """DeleteAlias deletes an alias; calls that name it are then answered NOT_FOUND."""
+    Rescan: _aio.UnaryUnaryMultiCallable[_models_pb2.RescanRequest, _models_pb2.RescanResponse]  # type: ignore[assignment]
+    """Rescan reads the repository and follows it: new and changed versions are loaded, what is gone or no longer wanted is
+    unloaded, changed aliases move. It tries versions that failed again, and replies once all are loaded or have failed.
+    """
+
+class ModelAdminServiceServicer(metaclass=_abc_1.ABCMeta):
+    """ModelAdminService changes what is served. It has a listener of its own, which is off unless it is asked for, and knows
+    no users: whoever reaches it may change everything. Changes are made one after another. A change goes on when its
+    caller leaves. What cannot be done is refused with FAILED_PRECONDITION, and nothing changes.
+    """
+
+    @_abc_1.abstractmethod
+    def Load(
+        self,
+        request: _models_pb2.LoadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.LoadResponse, _abc.Awaitable[_models_pb2.LoadResponse]]:
+        """Load makes a version READY and keeps it, whatever the version policy, until Unload or a restart. It tries a version
+        that failed again, and replies once the version is READY. Where it cannot be loaded, what was served stays.
+        """
+
+    @_abc_1.abstractmethod
+    def Unload(
+        self,
+        request: _models_pb2.UnloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.UnloadResponse, _abc.Awaitable[_models_pb2.UnloadResponse]]:
+        """Unload takes a version out of service, whatever the version policy, until Load or a restart, and replies once its
+        last call is answered and its memory is free. Where the policy then wants another version, that is READY before.
+        Refused for a version that an alias points to.
+        """
+
+    @_abc_1.abstractmethod
+    def SetAlias(
+        self,
+        request: _models_pb2.SetAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.SetAliasResponse, _abc.Awaitable[_models_pb2.SetAliasResponse]]:
+        """SetAlias makes an alias, or moves it, to a version that is READY, and stores it beside the model."""
+
+    @_abc_1.abstractmethod
+    def DeleteAlias(
+        self,
+        request: _models_pb2.DeleteAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.DeleteAliasResponse, _abc.Awaitable[_models_pb2.DeleteAliasResponse]]:
+        """DeleteAlias deletes an alias; calls that name it are then answered NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def Rescan(
+        self,
+        request: _models_pb2.RescanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.RescanResponse, _abc.Awaitable[_models_pb2.RescanResponse]]:
+        """Rescan reads the repository and follows it: new and changed versions are loaded, what is gone or no longer wanted is
+        unloaded, changed aliases move. It tries versions that failed again, and replies once all are loaded or have failed.
+        """
+
+def add_ModelAdminServiceServicer_to_server(servicer: ModelAdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
