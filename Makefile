@@ -32,8 +32,8 @@ format: setup  ## Rewrite the code in the project's style.
 	$(BIN)/ruff format .
 
 proto: setup  ## Generate the stubs from the .proto files.
-	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. latentserve/v1/*.proto
-	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I. --grpc_python_out=. --mypy_grpc_out=quiet:. latentserve/v1/generation.proto latentserve/v1/models.proto
+	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. latentserve/*/*.proto
+	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I. --grpc_python_out=. --mypy_grpc_out=quiet:. latentserve/v1/generation.proto latentserve/v1/models.proto latentserve/oip/inference.proto
 
 proto-check: proto  ## Fail where the stubs are not what the .proto files say.
 	git diff --exit-code -- proto

@@ -1,0 +1,2 @@
+"""Generated messages and stubs of package inference, the Open Inference Protocol. `make proto` writes them; never edit
+them by hand. The descriptors of package inference exist once a process: do not import another copy beside this one."""
