@@ -19,11 +19,11 @@ from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
-from latentserve.v1 import generation_pb2_grpc
+from latentserve.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
 
 SLOW = pb.ModelRef(name="slow")
 IMAGES = pb.Images(tensor=from_ndarray(np.zeros((3, 1, 4, 5), np.uint8)))
-SOME_TURNS, ENDLESS_TURNS = 20_000, 2e9
+SOME_TURNS, ENDLESS_TURNS = 30_000, 2e9
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 
 
@@ -40,6 +40,7 @@ class Subject:
     def __init__(self, process: ServerProcess, channel: grpc.aio.Channel, metrics_port: int) -> None:
         self.process = process
         self.generation = generation_pb2_grpc.GenerationServiceStub(channel)
+        self.models = models_pb2_grpc.ModelServiceStub(channel)
         self._metrics_port = metrics_port
 
     def decode(self, turns: float) -> Any:
@@ -48,10 +49,12 @@ class Subject:
         return self.generation.Decode(pb.DecodeRequest(model=SLOW, latents=latents))
 
     async def accepted(self, calls: int) -> None:
-        """Return once the server says that so many calls are in its hands."""
+        """Return once the server says that it took so many calls; some may have been answered since."""
         async with asyncio.timeout(BACKSTOP_SECONDS):
-            while await metric(self._metrics_port, "requests_in_flight") < calls:
-                pass
+            taken = 0.0
+            while taken < calls:
+                names = ("requests_in_flight", "requests_total")
+                taken = sum([await metric(self._metrics_port, name) for name in names])
 
 
 @asynccontextmanager
@@ -80,17 +83,28 @@ async def test_every_accepted_call_is_answered_and_the_exit_is_clean(slow_reposi
 
 
 @pytest.mark.xfail(
-    strict=True, reason="gRPC answers CANCELLED, which no client retries, to what it has not handed over"
+    strict=True, reason="gRPC answers CANCELLED, which no client retries, to what it has not handed over at the stop"
 )
-async def test_a_call_that_comes_too_late_is_refused_so_that_it_can_be_retried(slow_repository: Path) -> None:
+async def test_callers_that_never_pause_are_refused_so_that_they_can_go_elsewhere(slow_repository: Path) -> None:
     async with subject(slow_repository) as s:
-        calls = [s.decode(SOME_TURNS)]
+        held = s.decode(5 * SOME_TURNS)
+        answered = asyncio.Event()
+
+        async def keep_calling() -> grpc.StatusCode:
+            while True:
+                try:
+                    await s.models.ListModels(models_pb2.ListModelsRequest())
+                except grpc.aio.AioRpcError as error:
+                    return error.code()
+                answered.set()
+
+        callers = [asyncio.create_task(keep_calling()) for _ in range(32)]
+        await answered.wait()
         await s.accepted(1)
-        calls += [s.generation.Sample(pb.SampleRequest(model=SLOW, count=1)) for _ in range(300)]
         s.process.signal(signal.SIGTERM)
-        results = await asyncio.gather(*calls, return_exceptions=True)
-        codes = {result.code() for result in results if isinstance(result, grpc.aio.AioRpcError)}
-        assert codes <= {grpc.StatusCode.UNAVAILABLE}
+        assert set(await asyncio.gather(*callers)) == {grpc.StatusCode.UNAVAILABLE}
+        await held
+        assert await s.process.exit_status() == 0
 
 
 @SIGNALS
@@ -107,33 +121,27 @@ async def test_a_second_signal_ends_the_process_at_once(slow_repository: Path, n
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+async def cut_off(s: Subject) -> None:
+    """Have calls that would never end be cut off, and see the process leave in order."""
+    calls = [s.decode(ENDLESS_TURNS) for _ in range(3)]
+    await s.accepted(3)
+    s.process.signal(signal.SIGTERM)
+    results: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(result, grpc.aio.AioRpcError) for result in results)
+    assert {result.code() for result in results} <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    assert await s.process.exit_status() == 0
+
+
 async def test_calls_that_outlast_the_drain_are_cut_off_and_the_exit_is_clean(slow_repository: Path) -> None:
     async with subject(slow_repository, "--drain-timeout=0") as s:
-        calls = [s.decode(SOME_TURNS) for _ in range(3)]
-        await s.accepted(3)
-        s.process.signal(signal.SIGTERM)
-        results: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
-        assert all(isinstance(result, grpc.aio.AioRpcError) for result in results)
-        assert {result.code() for result in results} <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-        assert await s.process.exit_status() == 0
+        await cut_off(s)
+
+
+@pytest.mark.xfail(strict=True, reason="onnxruntime writes a coloured line of its own when a run is ended")
+async def test_a_run_that_is_cut_off_leaves_none_but_log_lines(slow_repository: Path) -> None:
+    async with subject(slow_repository, "--drain-timeout=0") as s:
+        await cut_off(s)
         assert not s.process.complaints()
-
-
-async def test_new_calls_are_refused_once_the_drain_began(slow_repository: Path) -> None:
-    async with subject(slow_repository) as s:
-        held = s.decode(5 * SOME_TURNS)
-        await s.accepted(1)
-        s.process.signal(signal.SIGTERM)
-        await s.process.log("draining")
-        code = None
-        while code is None and not held.done():
-            try:
-                await s.generation.Sample(pb.SampleRequest(model=SLOW, count=0))
-            except grpc.aio.AioRpcError as error:
-                code = error.code() if error.code() is not grpc.StatusCode.INVALID_ARGUMENT else None
-        assert code is grpc.StatusCode.UNAVAILABLE
-        await held
-        assert await s.process.exit_status() == 0
 
 
 async def test_an_idle_server_stops_at_once(slow_repository: Path) -> None:
