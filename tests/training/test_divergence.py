@@ -34,7 +34,7 @@ def test_a_run_that_diverges_ends_at_once_and_keeps_the_checkpoint_of_before(
     argv = arguments(family, tmp_path / "run", "--model.learning_rate", "1e30")
     line, kept = fails(capsys, argv, tmp_path / "run")
     assert "diverged in epoch 1" in line
-    assert re.search(r"the (elbo|generator) (loss|gradient) is (nan|inf) at step [12];", line)
+    assert re.search(r"after step [01]: the (elbo|generator) (loss|gradient) is (nan|inf);", line)
     assert kept.progress.step == 0
     assert all(tensor.isfinite().all() for tensor in kept.model.values())
 

@@ -145,6 +145,16 @@ def test_a_killed_process_loses_at_most_the_epoch_under_way(trained: Any, tmp_pa
     assert records == list(range(1, epoch + 2))
 
 
+def test_a_line_of_metrics_that_a_crash_cut_short_is_written_again(trained: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "2")) == 0
+    metrics = RunFolder(run).metrics
+    metrics.write_text(metrics.read_text() + '{"epoch": 3, "st')
+    assert train.main(arguments("mlp_vae", run)) == 0
+    assert [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()] == [1, 2, 3]
+    assert_same(run, trained("mlp_vae"))
+
+
 def test_a_signal_ends_the_command_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     endless = arguments("mlp_vae", tmp_path / "run", "--trainer.epochs", "1000000")
     command = [str(Path(sys.executable).parent / "latentserve-train"), *endless]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,8 +25,7 @@ class Journal:
 
     def __init__(self, folder: RunFolder, step: int) -> None:
         self._folder = folder
-        kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
-        folder.metrics.write_text("".join(f"{line}\n" for line in kept))
+        folder.metrics.write_text("".join(f"{line}\n" for line in self._lines_until(step)))
         self._writer = SummaryWriter(str(folder.tensorboard), purge_step=step + 1)
 
     def __enter__(self) -> Self:
@@ -36,8 +36,13 @@ class Journal:
     ) -> None:
         self._writer.close()
 
-    def _lines(self) -> list[str]:
-        return self._folder.metrics.read_text().splitlines() if self._folder.metrics.is_file() else []
+    def _lines_until(self, step: int) -> Iterator[str]:
+        lines = self._folder.metrics.read_text().splitlines() if self._folder.metrics.is_file() else []
+        for line in lines:
+            # A crash can cut the last line short; its epoch is then done again.
+            with contextlib.suppress(json.JSONDecodeError):
+                if json.loads(line)["step"] <= step:
+                    yield line
 
     def say(self, line: str) -> None:
         """Print one line, above the bar if there is one."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from latentserve_training.accelerator import Device, Precision
 from latentserve_training.average import averaged
 from latentserve_training.checkpoint import Checkpoint, Origin, Progress
 from latentserve_training.data import Dataset
@@ -41,10 +43,10 @@ class TrainerConfig:
     ema_decay: float = 0.999
     """Decay, per step, of the averaged weights that are evaluated and exported; 0 takes the latest weights."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """Where to train; auto takes a CUDA device if there is one."""
 
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     """bfloat16 is mixed precision; auto takes it on CUDA and on CPUs with AVX512-BF16 or AMX, which compute in it."""
 
     channels_last: bool = True
@@ -56,26 +58,6 @@ class TrainerConfig:
                 raise ConfigError(f"trainer.{field} is {getattr(self, field)}; it must be at least 1")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"trainer.ema_decay is {self.ema_decay}; it must be at least 0 and less than 1")
-
-
-def make_fabric(config: TrainerConfig) -> Fabric:
-    """The device and precision that `config` asks for.
-
-    Raises:
-        ConfigError: CUDA is asked for and there is none.
-    """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("trainer.device is cuda, but no CUDA device is available; allowed are auto and cpu")
-    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and _computes_in_bfloat16(device))
-    return Fabric(accelerator=device, devices=1, precision="bf16-mixed" if bfloat16 else "32-true")
-
-
-def _computes_in_bfloat16(device: str) -> bool:
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 class Trainer:
@@ -169,15 +151,18 @@ class Trainer:
         # Only this phase's parameters: the generator's loss must not leave gradients in the discriminator.
         self.fabric.backward(loss, inputs=parameters)
         norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-        for what, value in ((f"{phase.name} loss", loss), (f"{phase.name} gradient", norm)):
-            if not torch.isfinite(value):
-                raise DivergedError(
-                    f"diverged in epoch {self.progress.epoch + 1}: the {what} is {value.item()} at step "
-                    f"{self.progress.step + 1}; the last checkpoint is from before; try a smaller model.learning_rate"
-                )
+        self._require_finite(f"{phase.name} loss", loss.item())
+        self._require_finite(f"{phase.name} gradient", norm.item())
         phase.optimizer.step()
         phase.optimizer.zero_grad()
         return {name: value.item() for name, value in logged.items()} | {f"{phase.name}_gradient_norm": norm.item()}
+
+    def _require_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"diverged in epoch {self.progress.epoch + 1}, after step {self.progress.step}: the {what} is {value}; "
+                "the last checkpoint is from before; try a smaller model.learning_rate"
+            )
 
     def _end_epoch(self, journal: Journal) -> bool:
         """Close the epoch: validate, record, judge. True where this is the best epoch so far."""
@@ -186,6 +171,8 @@ class Trainer:
         averaged_model = self.averaged_model()
         generator = torch.Generator(self.fabric.device).manual_seed(_VALIDATION_SEED)
         progress.results = averaged_model.validate(self.validation_images, generator)
+        for name, value in progress.results.items():
+            self._require_finite(f"validation's {name}", value)
         pace = progress.step * self.config.batch_size / progress.seconds
         progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
         record = {
@@ -199,10 +186,12 @@ class Trainer:
         }
         journal.epoch(record, to_uint8(self._grid(averaged_model)))
         self.model.diagnose(means | progress.results, progress.step)
-        value = progress.results[self.model.selection] if self.model.selection else None
-        if value is None or (progress.best is not None and value >= progress.best):
+        if self.model.selection is None:
             return False
-        progress.best = value
+        score = progress.results[self.model.selection]
+        if progress.best is not None and score >= progress.best:
+            return False
+        progress.best = score
         return True
 
     def averaged_model(self) -> GenerativeModel:

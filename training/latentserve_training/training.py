@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from latentserve_training.accelerator import make_fabric, resolve_precision
 from latentserve_training.checkpoint import Checkpoint, Origin
 from latentserve_training.config import RunConfig, differences, parse_command_line
 from latentserve_training.data import load
@@ -16,7 +17,7 @@ from latentserve_training.journal import Journal
 from latentserve_training.models import build
 from latentserve_training.provenance import git_commit
 from latentserve_training.run_folder import RunFolder
-from latentserve_training.trainer import Trainer, make_fabric
+from latentserve_training.trainer import Trainer
 
 
 def train(argv: Sequence[str] | None, prog: str) -> None:
@@ -54,7 +55,7 @@ def prepare(config: RunConfig, folder: RunFolder) -> Trainer:
     )
     torch.manual_seed(config.seed)
     model = build(config.model, origin.image_shape)
-    fabric = make_fabric(config.trainer)
+    fabric = make_fabric(config.trainer.device, config.trainer.precision)
     trainer = Trainer(config.trainer, seed=config.seed, origin=origin, fabric=fabric, model=model, dataset=dataset)
     if previous is not None:
         _require_same_data(previous.origin, origin, folder)
@@ -110,5 +111,8 @@ def _require_same_data(previous: Origin, current: Origin, folder: RunFolder) -> 
 def _opening(trainer: Trainer, data: str, folder: RunFolder) -> str:
     start = f"continuing after step {trainer.progress.step}" if trainer.progress.step else "starting"
     weights = sum(parameter.numel() for parameter in trainer.model.parameters())
-    computing = f"{trainer.fabric.device}, {trainer.fabric._precision.precision}, {torch.get_num_threads()} threads"
+    device = trainer.fabric.device
+    computing = (
+        f"{device}, {resolve_precision(trainer.config.precision, device.type)}, {torch.get_num_threads()} threads"
+    )
     return f"{start}: {weights:,} weights, {len(trainer.images):,} images of {data}, {computing}, into {folder.path}"

@@ -1,0 +1,41 @@
+"""The device and the precision that a run really uses."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from lightning.fabric import Fabric
+
+from latentserve_training.errors import ConfigError
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def make_fabric(device: Device, precision: Precision) -> Fabric:
+    """Fabric on one device: on "auto" a CUDA device if there is one.
+
+    Raises:
+        ConfigError: CUDA is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("trainer.device is cuda, but no CUDA device is available; allowed are auto and cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    mixed = resolve_precision(precision, device) == "bfloat16"
+    return Fabric(accelerator=device, devices=1, precision="bf16-mixed" if mixed else "32-true")
+
+
+def resolve_precision(precision: Precision, device_type: str) -> Literal["float32", "bfloat16"]:
+    """`precision`, or on "auto" bfloat16 where a device of that type, "cpu" or "cuda", computes in it."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if _computes_in_bfloat16(device_type) else "float32"
+
+
+def _computes_in_bfloat16(device_type: str) -> bool:
+    if device_type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
