@@ -4,7 +4,9 @@ LatentServeError
 ├── InvalidArgument         the request is malformed; names the field
 ├── ModelNotFound           no such model, version or alias
 ├── CapabilityMissing       the model cannot answer this kind of call
+├── NotPermitted            the call is known but not for this service's callers
 ├── ModelNotReady           the model is known but cannot answer now
+├── ChangeRefused           the repository is not in a state that allows the change
 ├── Overloaded              the queue is full
 ├── DeadlineExpired         the caller's deadline passed while its rows waited
 ├── ShuttingDown            the server takes no more calls
@@ -38,8 +40,16 @@ class CapabilityMissing(LatentServeError):
     """The model exists but cannot answer this kind of call, as a GAN cannot encode."""
 
 
+class NotPermitted(LatentServeError):
+    """The call is known, and not for the callers of this service."""
+
+
 class ModelNotReady(LatentServeError):
     """The model exists but is loading, unloading or broken."""
+
+
+class ChangeRefused(LatentServeError):
+    """What is served cannot be changed so: a version does not load, is not READY, or an alias points to it."""
 
 
 class Overloaded(LatentServeError):

@@ -1,4 +1,4 @@
-"""What every call of the latentserve services shares: request id, errors to status codes, metrics, access log."""
+"""What every call of the services that run models shares: request id, errors to status codes, metrics, access log."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from google.rpc import error_details_pb2, status_pb2
 
 from latentserve_server.errors import (
     CapabilityMissing,
+    ChangeRefused,
     DeadlineExpired,
     EngineFailure,
     InvalidArgument,
     LatentServeError,
     ModelNotFound,
     ModelNotReady,
+    NotPermitted,
     Overloaded,
     ShuttingDown,
     StartupError,
 )
 from latentserve_server.logs import request_id
 from latentserve_server.metrics import Metrics
+from latentserve_server.oip_names import split_name
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 REQUEST_ID = "x-request-id"
 """Metadata key: taken from the request where the caller sent one, and always in the reply's trailing metadata."""
 
+_GUARDED = ("/latentserve.", "/inference.")
 _MAX_REQUEST_ID = 128
 _LEAST_PUSHBACK_MS = 50
 
@@ -43,7 +47,9 @@ STATUS: dict[type[LatentServeError], grpc.StatusCode] = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     ModelNotFound: grpc.StatusCode.NOT_FOUND,
     CapabilityMissing: grpc.StatusCode.FAILED_PRECONDITION,
+    NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     ModelNotReady: grpc.StatusCode.UNAVAILABLE,
+    ChangeRefused: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
     ShuttingDown: grpc.StatusCode.UNAVAILABLE,
@@ -59,7 +65,7 @@ def status_of(error: Exception) -> grpc.StatusCode:
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the calls of the latentserve services; health and reflection pass untouched."""
+    """Wraps the calls of the services that run models; health and reflection pass untouched."""
 
     def __init__(self, metrics: Metrics, is_model: Callable[[str], bool], *, access_log: bool) -> None:
         """`is_model` keeps made-up names out of the metrics' labels."""
@@ -74,7 +80,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """The handler of the call, wrapped."""
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith("/latentserve."):
+        if handler is None or not handler_call_details.method.startswith(_GUARDED):
             return handler
         method = handler_call_details.method.rpartition("/")[2]
         caller_id = dict(handler_call_details.invocation_metadata or ()).get(REQUEST_ID, "")
@@ -91,6 +97,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 async for response in behaviour(self._parse(handler, raw, call), context):
                     yield response
 
+        async def duplex(raws: AsyncIterator[bytes], context: Context) -> None:
+            async with self._guard(method, str(caller_id), context) as call:
+                behaviour: Any = handler.stream_stream
+                await behaviour((self._parse(handler, raw, call) async for raw in raws), context)
+
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(duplex, None, handler.response_serializer)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
         return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
@@ -127,7 +140,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             request = deserialize(raw)
         except Exception as error:
             raise InvalidArgument("request", "the bytes are not a message of this call's type") from error
-        name = getattr(getattr(request, "model", None), "name", "")
+        name, _ = split_name(_model_name(request), self._is_model)
         call.model = name if self._is_model(name) else ""
         return request
 
@@ -145,6 +158,12 @@ class _Ending:
         self.code = grpc.StatusCode.OK
         self.message = ""
         self.model = ""
+
+
+def _model_name(request: Any) -> str:
+    """What the request calls its model: in a reference, or by itself in the Open Inference Protocol."""
+    reference = getattr(request, "model", request)
+    return str(getattr(reference, "name", "") or getattr(reference, "model_name", ""))
 
 
 def _advice(error: LatentServeError) -> tuple[tuple[str, str | bytes], ...]:
