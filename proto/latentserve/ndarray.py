@@ -19,6 +19,7 @@ MAX_EXTENT = 2**31 - 1
 _WIRE_DTYPES: dict[tensor_pb2.DType, np.dtype[Any]] = {
     tensor_pb2.DTYPE_FLOAT32: np.dtype("<f4"),
     tensor_pb2.DTYPE_UINT8: np.dtype("u1"),
+    tensor_pb2.DTYPE_FLOAT16: np.dtype("<f2"),
 }
 _WIRE_CODES: dict[np.dtype[Any], tensor_pb2.DType] = {dtype: code for code, dtype in _WIRE_DTYPES.items()}
 
@@ -52,7 +53,7 @@ def to_ndarray(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
 
 
 def from_ndarray(array: NDArray[Any]) -> tensor_pb2.Tensor:
-    """The Tensor that carries `array` (float32 or uint8, any shape and memory layout).
+    """The Tensor that carries `array` (float32, float16 or uint8, any shape and memory layout).
 
     Raises:
         TensorError: the dtype has no wire form.

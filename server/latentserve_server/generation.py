@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
+import numpy as np
 from numpy.typing import NDArray
 
 from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc
-from latentserve_server.errors import InvalidArgument
-from latentserve_server.images import payload_bytes, read_images, read_latents, write_images
+from latentserve_server.answers import Decoded, Spent
+from latentserve_server.call_clock import CallClock
+from latentserve_server.images import check_output, payload_bytes, read_images, read_latents, write_images
 from latentserve_server.models import resolve
 from latentserve_server.noise import NOISE_SCHEME
+from latentserve_server.points import locate
 from latentserve_server.repository import Repository
-from latentserve_server.served_model import PixelForm, ServedModel, Spent
+from latentserve_server.request_fields import axes_of, chunk_rows_of, form_of, path_of, seed_of, shaping_of
+from latentserve_server.served_model import ServedModel, Terms, check_indices
+from latentserve_server.stream import chunks
+from latentserve_server.walks import interpolate, traverse
 from latentserve_server.workers import Workers
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_FORMS = {
-    pb.IMAGE_FORMAT_UNSPECIFIED: PixelForm.FLOAT32,
-    pb.IMAGE_FORMAT_FLOAT32: PixelForm.FLOAT32,
-    pb.IMAGE_FORMAT_UINT8: PixelForm.UINT8,
-    pb.IMAGE_FORMAT_PNG: PixelForm.UINT8,
-}
 
 
 class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
@@ -39,92 +39,146 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
 
     async def Sample(self, request: pb.SampleRequest, context: Context) -> pb.SampleResponse:
         """Images drawn from the prior."""
-        call = _Call.begin(context)
+        clock = CallClock(context)
         model = resolve(self._repository, request.model)
-        form = _form(request.output)
-        seed = request.seed if request.HasField("seed") else None
-        sampled = await model.sample(request.count, seed, request.first_index, form, call.deadline)
+        check_output(request.output, request.count, model.manifest.image)
+        form, shaping = form_of(request.output), shaping_of(request)
+        where = request.count, seed_of(request), request.first_index
+        sampled = await model.sample(*where, form, clock.terms(request.priority), shaping)
         images = await self._write(sampled.images, request.output)
         return pb.SampleResponse(
-            images=images, seed=sampled.seed, noise_scheme=NOISE_SCHEME, served=call.served(model, sampled.spent)
+            images=images, seed=sampled.seed, noise_scheme=NOISE_SCHEME, served=clock.served(model, sampled.spent)
         )
+
+    async def StreamSamples(
+        self, request: pb.StreamSamplesRequest, context: Context
+    ) -> AsyncIterator[pb.StreamSamplesResponse]:
+        """Images drawn from the prior, chunk by chunk."""
+        model = resolve(self._repository, request.model)
+        rows, form, shaping = chunk_rows_of(request, model), form_of(request.output), shaping_of(request)
+        check_output(request.output, rows, model.manifest.image)
+        check_indices("first_index", request.first_index, request.count)
+        seed = secrets.randbits(64) if (given := seed_of(request)) is None else given
+
+        async def make(start: int, rows: int) -> pb.StreamSamplesResponse:
+            clock = CallClock(context)
+            terms = clock.terms(request.priority or pb.PRIORITY_BULK)
+            sampled = await model.sample(rows, seed, start, form, terms, shaping)
+            return pb.StreamSamplesResponse(
+                images=await self._write(sampled.images, request.output),
+                first_index=start,
+                seed=seed,
+                noise_scheme=NOISE_SCHEME,
+                served=clock.served(model, sampled.spent),
+            )
+
+        async with aclosing(chunks(make, request.first_index, request.count, rows)) as stream:
+            async for chunk in stream:
+                yield chunk
 
     async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:
         """Posteriors of images."""
-        call = _Call.begin(context)
+        clock = CallClock(context)
         model = resolve(self._repository, request.model)
+        terms = clock.terms(request.priority)
         images = await self._read(request.images, model)
         if not request.HasField("draw"):
-            encoded = await model.encode(images, call.deadline)
+            encoded = await model.encode(images, terms)
         else:
-            seed = request.draw.seed if request.draw.HasField("seed") else None
-            encoded = await model.encode_and_draw(images, seed, request.draw.first_index, call.deadline)
+            encoded = await model.encode_and_draw(images, seed_of(request.draw), request.draw.first_index, terms)
         return pb.EncodeResponse(
             mean=from_ndarray(encoded.mean),
             log_variance=from_ndarray(encoded.log_variance),
             z=None if encoded.z is None else from_ndarray(encoded.z),
             seed=encoded.seed,
             noise_scheme="" if encoded.z is None else NOISE_SCHEME,
-            served=call.served(model, encoded.spent),
+            served=clock.served(model, encoded.spent),
         )
 
     async def Decode(self, request: pb.DecodeRequest, context: Context) -> pb.DecodeResponse:
         """Images of latents."""
-        call = _Call.begin(context)
+        clock = CallClock(context)
         model = resolve(self._repository, request.model)
-        form = _form(request.output)
-        dim = model.manifest.latent.dim
-        latents = await self._workers.run(len(request.latents.data), read_latents, request.latents, dim)
-        decoded = await model.decode(latents, form, call.deadline)
-        images = await self._write(decoded.images, request.output)
-        return pb.DecodeResponse(images=images, served=call.served(model, decoded.spent))
+        size, dim = len(request.latents.data), model.manifest.latent.dim
+        latents = await self._workers.run(size, read_latents, "latents", request.latents, dim)
+        decoded, images = await self._decode(latents, model, request.output, clock.terms(request.priority))
+        return pb.DecodeResponse(images=images, served=clock.served(model, decoded.spent))
 
     async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> pb.ReconstructResponse:
         """Images encoded and decoded again, with what was lost."""
-        call = _Call.begin(context)
+        clock = CallClock(context)
         model = resolve(self._repository, request.model)
-        form = _form(request.output)
         images = await self._read(request.images, model)
-        reconstructed = await model.reconstruct(images, form, call.deadline)
+        check_output(request.output, len(images), model.manifest.image)
+        form = form_of(request.output)
+        reconstructed = await model.reconstruct(images, form, clock.terms(request.priority))
         return pb.ReconstructResponse(
             images=await self._write(reconstructed.images, request.output),
             reconstruction_error=reconstructed.reconstruction_error,
             kl=reconstructed.kl,
-            served=call.served(model, reconstructed.spent),
+            served=clock.served(model, reconstructed.spent),
         )
 
-    async def _read(self, images: pb.Images, model: ServedModel) -> NDArray[Any]:
+    async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> pb.InterpolateResponse:
+        """Images along paths between pairs of latents."""
+        clock = CallClock(context)
+        model = resolve(self._repository, request.model)
+        terms, path = clock.terms(request.priority), path_of(request)
+        starts, spent_on_starts = await self._locate("from", getattr(request, "from"), model, terms)
+        ends, spent_on_ends = await self._locate("to", request.to, model, terms, expected=len(starts))
+        model.check_rows("pairs * steps", len(starts) * request.steps)
+        latents = await self._workers.run(
+            4 * starts.size * request.steps, interpolate, starts, ends, request.steps, path
+        )
+        decoded, images = await self._decode(latents, model, request.output, terms)
+        spent = spent_on_starts + spent_on_ends + decoded.spent
+        return pb.InterpolateResponse(images=images, latents=from_ndarray(latents), served=clock.served(model, spent))
+
+    async def Traverse(self, request: pb.TraverseRequest, context: Context) -> pb.TraverseResponse:
+        """Images of what one or two latent dimensions do."""
+        clock = CallClock(context)
+        model = resolve(self._repository, request.model)
+        terms, axes = clock.terms(request.priority), axes_of(request, model)
+        origin, spent = np.zeros((1, model.manifest.latent.dim), np.float32), Spent()
+        if request.HasField("origin"):
+            origin, spent = await self._locate("origin", request.origin, model, terms, expected=1)
+        latents = traverse(origin[0], axes)
+        decoded, images = await self._decode(latents, model, request.output, terms)
+        served = clock.served(model, spent + decoded.spent)
+        return pb.TraverseResponse(images=images, latents=from_ndarray(latents), served=served)
+
+    async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
+        """How well the model explains images."""
+        clock = CallClock(context)
+        model = resolve(self._repository, request.model)
+        images = await self._read(request.images, model)
+        how = request.draws, seed_of(request) or 0, request.first_index
+        scored = await model.score(images, *how, clock.terms(request.priority))
+        scores = scored.scores
+        return pb.ScoreResponse(
+            reconstruction_error=scores.reconstruction_error,
+            kl=scores.kl,
+            elbo=scores.elbo,
+            importance_bound=() if scores.importance_bound is None else scores.importance_bound,
+            served=clock.served(model, scored.spent),
+        )
+
+    async def _locate(
+        self, field: str, points: pb.Points, model: ServedModel, terms: Terms, expected: int | None = None
+    ) -> tuple[NDArray[np.float32], Spent]:
+        return await locate(field, points, model, terms, self._workers, expected=expected)
+
+    async def _decode(
+        self, latents: NDArray[np.float32], model: ServedModel, output: pb.Output, terms: Terms
+    ) -> tuple[Decoded, pb.Images]:
+        check_output(output, len(latents), model.manifest.image)
+        decoded = await model.decode(latents, form_of(output), terms)
+        return decoded, await self._write(decoded.images, output)
+
+    async def _read(self, images: pb.Images, model: ServedModel) -> NDArray[np.float32]:
         return await self._workers.run(
             payload_bytes(images), read_images, images, model.manifest.image, model.limits.max_rows_per_request
         )
 
     async def _write(self, images: NDArray[Any], output: pb.Output) -> pb.Images:
-        return await self._workers.run(images.nbytes, write_images, images, output.format)
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """When a call began, and until when its caller waits, in seconds of the monotonic clock, which the loop keeps."""
-
-    began_ns: int
-    deadline: float
-
-    @classmethod
-    def begin(cls, context: Context) -> _Call:
-        remaining = context.time_remaining()
-        began_ns = time.monotonic_ns()
-        return cls(began_ns, float("inf") if remaining is None else began_ns / 1e9 + remaining)
-
-    def served(self, model: ServedModel, spent: Spent) -> pb.Served:
-        timing = pb.Timing(
-            queue_ns=spent.queue_ns, compute_ns=spent.compute_ns, total_ns=time.monotonic_ns() - self.began_ns
-        )
-        return pb.Served(model=model.identity.name, version=model.identity.version, timing=timing)
-
-
-def _form(output: pb.Output) -> PixelForm:
-    try:
-        return _FORMS[output.format]
-    except KeyError:
-        allowed = ", ".join(pb.ImageFormat.Name(known) for known in _FORMS)
-        raise InvalidArgument("output.format", f"{output.format} is not one of {allowed}") from None
+        return await self._workers.run(images.nbytes, write_images, images, output)

@@ -15,6 +15,18 @@ from latentserve_server.errors import InvalidArgument
 
 _MODES = {1: "L", 3: "RGB"}
 _LEVELS = np.float32(255)
+_GAP = 2
+_MAX_GRID_SIDE = 16_383
+"""What WebP holds; the other formats hold more."""
+MAX_FILE_PIXELS = 1 << 26
+"""Pixels of an image file that is to be resized, at most; 256 MiB as RGB with room to work."""
+
+_FILE_FORMATS: dict[int, tuple[str, dict[str, Any]]] = {
+    generation_pb2.IMAGE_FORMAT_PNG: ("PNG", {"compress_level": 1}),
+    generation_pb2.IMAGE_FORMAT_JPEG: ("JPEG", {"quality": 90, "subsampling": 0}),
+    generation_pb2.IMAGE_FORMAT_WEBP: ("WEBP", {"lossless": True, "method": 0}),
+}
+"""Pillow's name of each file format, and how it is written."""
 
 
 def read_array(field: str, tensor: tensor_pb2.Tensor) -> NDArray[Any]:
@@ -29,16 +41,16 @@ def read_array(field: str, tensor: tensor_pb2.Tensor) -> NDArray[Any]:
         raise InvalidArgument(field, str(error)) from error
 
 
-def read_latents(tensor: tensor_pb2.Tensor, dim: int) -> NDArray[np.float32]:
+def read_latents(field: str, tensor: tensor_pb2.Tensor, dim: int) -> NDArray[np.float32]:
     """Latents as float32 [n, dim], all finite.
 
     Raises:
         InvalidArgument: they are anything else.
     """
-    latents = read_array("latents", tensor)
+    latents = read_array(field, tensor)
     if latents.dtype != np.float32 or latents.shape[1:] != (dim,):
-        raise InvalidArgument("latents", f"{_describe(latents)} where float32 [n, {dim}] is wanted")
-    _demand_finite("latents", latents)
+        raise InvalidArgument(field, f"{_describe(latents)} where float32 [n, {dim}] is wanted")
+    _demand_finite(field, latents)
     return latents
 
 
@@ -55,16 +67,42 @@ def read_images(images: generation_pb2.Images, spec: bundle_pb2.ImageSpec, max_r
             files = images.encoded.files
             if not 1 <= len(files) <= max_rows:  # before decoding: each file takes time and memory
                 raise InvalidArgument("images.encoded.files", f"{len(files)} files; 1 to {max_rows} are allowed")
-            return np.stack([_read_file(f"images.encoded.files[{i}]", data, spec) for i, data in enumerate(files)])
+            resize = images.encoded.resize
+            return np.stack(
+                [_read_file(f"images.encoded.files[{i}]", data, spec, resize=resize) for i, data in enumerate(files)]
+            )
         case _:
             raise InvalidArgument("images", "neither tensor nor encoded is set")
 
 
-def write_images(images: NDArray[Any], image_format: generation_pb2.ImageFormat) -> generation_pb2.Images:
-    """Images [n, channels, height, width] for the wire: float32 or uint8 as a tensor, or uint8 as PNG files."""
-    if image_format != generation_pb2.IMAGE_FORMAT_PNG:
+def check_output(output: generation_pb2.Output, rows: int, spec: bundle_pb2.ImageSpec) -> None:
+    """Hold the wanted form of `rows` images to what can be made.
+
+    Raises:
+        InvalidArgument: the format is unknown, or a grid is too large or not of files.
+    """
+    if output.format not in generation_pb2.ImageFormat.values():
+        known = ", ".join(generation_pb2.ImageFormat.keys())
+        raise InvalidArgument("output.format", f"{output.format} is not one of {known}")
+    if not output.grid_columns:
+        return
+    if output.format not in _FILE_FORMATS:
+        raise InvalidArgument("output.grid_columns", "a grid is a picture: the format must be PNG, JPEG or WebP")
+    columns = min(output.grid_columns, rows)
+    width, height = columns * (spec.width + _GAP), -(-rows // columns) * (spec.height + _GAP)
+    if max(width, height) > _MAX_GRID_SIDE:
+        raise InvalidArgument("output.grid_columns", f"{width}x{height} pixels; {_MAX_GRID_SIDE} a side are allowed")
+
+
+def write_images(images: NDArray[Any], output: generation_pb2.Output) -> generation_pb2.Images:
+    """Images [n, channels, height, width] for the wire: a tensor, or uint8 images as files, or as one of a grid."""
+    if output.format == generation_pb2.IMAGE_FORMAT_FLOAT16:
+        return generation_pb2.Images(tensor=from_ndarray(images.astype(np.float16)))
+    if output.format not in _FILE_FORMATS:
         return generation_pb2.Images(tensor=from_ndarray(images))
-    files = [_png(image) for image in images]
+    name, options = _FILE_FORMATS[output.format]
+    pictures = [_tile(images, output.grid_columns)] if output.grid_columns else images
+    files = [_file(picture, name, options) for picture in pictures]
     return generation_pb2.Images(encoded=generation_pb2.EncodedImages(files=files))
 
 
@@ -81,6 +119,8 @@ def _read_tensor(tensor: tensor_pb2.Tensor, spec: bundle_pb2.ImageSpec) -> NDArr
         raise InvalidArgument(field, f"{_describe(array)} where [n, {', '.join(map(str, shape))}] is wanted")
     if array.dtype == np.uint8:
         return array.astype(np.float32) / _LEVELS
+    if array.dtype != np.float32:
+        raise InvalidArgument(field, f"{_describe(array)}; float32 and uint8 are allowed")
     _demand_finite(field, array)
     if array.size and (array.min() < spec.min_value or array.max() > spec.max_value):
         allowed = f"{spec.min_value:g} to {spec.max_value:g} are allowed"
@@ -88,28 +128,49 @@ def _read_tensor(tensor: tensor_pb2.Tensor, spec: bundle_pb2.ImageSpec) -> NDArr
     return array
 
 
-def _read_file(field: str, data: bytes, spec: bundle_pb2.ImageSpec) -> NDArray[np.float32]:
+def _read_file(field: str, data: bytes, spec: bundle_pb2.ImageSpec, *, resize: bool) -> NDArray[np.float32]:
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as file:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as file:
             # Only the header is read so far: a small file of a huge image is refused before it is unpacked.
-            if file.size != (spec.width, spec.height):
-                width, height = file.size
-                raise InvalidArgument(field, f"{width}x{height} pixels where {spec.width}x{spec.height} are wanted")
-            if file.mode.startswith(("I", "F")) or any("16" in str(tile.args) for tile in file.tile):
-                raise InvalidArgument(field, "more than 8 bits a channel; 8 are wanted")
-            pixels = np.asarray(file.convert(_MODES[spec.channels]), dtype=np.float32)
+            _check_header(field, file, spec, resize=resize)
+            picture = file.convert(_MODES[spec.channels])
+            if resize:
+                picture = picture.resize((spec.width, spec.height), Image.Resampling.BICUBIC)
+            pixels = np.asarray(picture, dtype=np.float32)
     except InvalidArgument:
         raise
     except Exception as error:  # Pillow raises many kinds on damaged files
-        raise InvalidArgument(field, "not a readable PNG or JPEG image") from error
+        raise InvalidArgument(field, "not a readable PNG, JPEG or WebP image") from error
     return np.moveaxis(pixels.reshape(spec.height, spec.width, spec.channels), -1, 0) / _LEVELS
 
 
-def _png(image: NDArray[np.uint8]) -> bytes:
+def _check_header(field: str, file: Image.Image, spec: bundle_pb2.ImageSpec, *, resize: bool) -> None:
+    width, height = file.size
+    if not resize and file.size != (spec.width, spec.height):
+        raise InvalidArgument(field, f"{width}x{height} pixels where {spec.width}x{spec.height} are wanted")
+    if width * height > MAX_FILE_PIXELS:
+        raise InvalidArgument(field, f"{width}x{height} pixels; {MAX_FILE_PIXELS} in all are allowed")
+    tiles = getattr(file, "tile", ())
+    if file.mode.startswith(("I", "F")) or any("16" in str(tile.args) for tile in tiles):
+        raise InvalidArgument(field, "more than 8 bits a channel; 8 are wanted")
+
+
+def _tile(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+    """Images [n, channels, height, width] as one picture [channels, height, width], row by row, on black."""
+    count, channels, height, width = images.shape
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    cells = np.zeros((rows * columns, channels, height + _GAP, width + _GAP), np.uint8)
+    cells[:count, :, :height, :width] = images
+    grid = cells.reshape(rows, columns, *cells.shape[1:]).transpose(2, 0, 3, 1, 4)
+    return grid.reshape(channels, rows * (height + _GAP), columns * (width + _GAP))[:, :-_GAP, :-_GAP]
+
+
+def _file(image: NDArray[np.uint8], name: str, options: dict[str, Any]) -> bytes:
     channels = image.shape[0]
     pixels = np.ascontiguousarray(np.moveaxis(image, 0, -1) if channels > 1 else image[0])
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    Image.fromarray(pixels).save(file, name, **options)
     return file.getvalue()
 
 

@@ -24,6 +24,12 @@ MAX_INDEX = 2**48
 MAX_LATENT_DIM = 2**16
 """Largest row, in values; the other half of the counter's bound."""
 
+MAX_ATTEMPTS = 64
+"""Draws of a value that keeps falling outside a truncation's bound; at 0.5, 3e-14 of the values take more."""
+
+ATTEMPT_STRIDE = 256
+"""Distance between the streams of a truncation's attempts."""
+
 _WORDS_PER_BLOCK = 4
 _VALUES_PER_WORD = 2
 _CHUNK_VALUES = 2**15  # scratch stays within a core's cache
@@ -58,7 +64,7 @@ class NoiseSource(threading.local):
         self._generator = np.random.Philox()
         self._scratch = np.empty((4, _CHUNK_VALUES // _VALUES_PER_WORD), _F)
 
-    def draw(self, seed: int, first_index: int, count: int, dim: int, stream: Stream) -> NDArray[np.float32]:
+    def draw(self, seed: int, first_index: int, count: int, dim: int, stream: int) -> NDArray[np.float32]:
         """Rows `first_index` to `first_index + count - 1` of `seed`'s sequence, float32 [count, dim], N(0, 1).
 
         Row i depends on (seed, stream, i, dim) alone. `seed` is in [0, 2^64), every index below `MAX_INDEX`, and `dim`
@@ -73,7 +79,24 @@ class NoiseSource(threading.local):
             _box_muller(words, chunk, self._scratch[:, : words.size])
         return values.reshape(count, width * _VALUES_PER_WORD)[:, :dim]
 
-    def _seek(self, seed: int, stream: Stream, word: int) -> None:
+    def draw_truncated(
+        self, seed: int, first_index: int, count: int, dim: int, stream: Stream, bound: float
+    ) -> NDArray[np.float32]:
+        """As `draw`, from the normal distribution cut off at +-`bound`, which is at least 0.5.
+
+        A value outside is replaced by the one at the same place of attempt 1, 2, ... until one is inside; attempt k is
+        the sequence of stream + 256 k. What is still outside after `MAX_ATTEMPTS` is cut off at the bound.
+        """
+        rows = self.draw(seed, first_index, count, dim, stream).copy()
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            outside = np.abs(rows) > bound
+            if not outside.any():
+                return rows
+            again = self.draw(seed, first_index, count, dim, stream + ATTEMPT_STRIDE * attempt)
+            rows[outside] = again[outside]
+        return np.clip(rows, -bound, bound)
+
+    def _seek(self, seed: int, stream: int, word: int) -> None:
         """Make the generator's next output the given word of the sequence of (seed, stream)."""
         block, skipped = divmod(word, _WORDS_PER_BLOCK)
         self._generator.state = {

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2, models_pb2
+from latentserve_server.answers import Decoded, Encoded, Reconstructed, Scored, Spent
 from latentserve_server.batcher import Batcher
 from latentserve_server.call import Arrays, Outcome
 from latentserve_server.engine import Device
 from latentserve_server.errors import CapabilityMissing, InvalidArgument
-from latentserve_server.nats import bernoulli_nats, gaussian_kl_nats
 from latentserve_server.noise import MAX_INDEX, NoiseSource, Stream
+from latentserve_server.scoring import draw_latents, score_at_mean, score_draws
 from latentserve_server.workers import Workers
 
 Float32 = NDArray[np.float32]
@@ -62,41 +62,33 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """Time a call waited for the engine, and had it, in nanoseconds."""
+class Terms:
+    """How long a caller waits, and whether for others: `deadline` is a time of the event loop's clock, in seconds."""
 
-    queue_ns: int
-    compute_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """Images [n, channels, height, width], float32 or uint8; `seed` where they were sampled."""
-
-    images: NDArray[Any]
-    spent: Spent
-    seed: int | None = None
+    deadline: float = float("inf")
+    bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """Posterior parameters [n, latent_dim], and the latents drawn from them where that was asked for."""
+class Shaping:
+    """What is done to noise before it is decoded: cut off at +-`truncation`, then multiplied by `temperature`."""
 
-    mean: Float32
-    log_variance: Float32
-    spent: Spent
-    z: Float32 | None = None
-    seed: int | None = None
+    temperature: float = 1.0
+    truncation: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the bounds of the contract.
+
+        Raises:
+            InvalidArgument: a value is out of bounds, or not a number.
+        """
+        if not 0 <= self.temperature <= 4:
+            raise InvalidArgument("shaping.temperature", f"{self.temperature:g}; 0 to 4 are allowed")
+        if self.truncation is not None and not 0.5 <= self.truncation <= 8:
+            raise InvalidArgument("shaping.truncation", f"{self.truncation:g}; 0.5 to 8 are allowed")
 
 
-@dataclass(frozen=True, slots=True)
-class Reconstructed:
-    """Images [n, channels, height, width] and what each cost, in nats [n]."""
-
-    images: NDArray[Any]
-    reconstruction_error: Float32
-    kl: Float32
-    spent: Spent
+_AS_DRAWN = Shaping()
 
 
 class ServedModel:
@@ -123,51 +115,98 @@ class ServedModel:
         self._workers = workers
         self._release = release
 
-    async def sample(self, count: int, seed: int | None, first_index: int, form: PixelForm, deadline: float) -> Decoded:
+    async def sample(
+        self,
+        count: int,
+        seed: int | None,
+        first_index: int,
+        form: PixelForm,
+        terms: Terms,
+        shaping: Shaping = _AS_DRAWN,
+    ) -> Decoded:
         """Rows `first_index` to `first_index + count - 1` of the seed's images."""
-        self._check_rows("count", count)
-        _check_indices("first_index", first_index, count)
+        self.check_rows("count", count)
+        check_indices("first_index", first_index, count)
         seed = secrets.randbits(64) if seed is None else seed
-        dim = self.manifest.latent.dim
-        latents = await self._workers.run(
-            4 * count * dim, self._noise.draw, seed, first_index, count, dim, Stream.PRIOR
-        )
-        decoded = await self._run(bundle_pb2.GRAPH_ROLE_DECODER, {"latent": latents}, (form.value,), deadline)
-        return Decoded(decoded.outputs[form.value], _spent(decoded), seed)
+        size = 4 * count * self.manifest.latent.dim
+        latents = await self._workers.run(size, self._draw_prior, seed, first_index, count, shaping)
+        decoded = await self.decode(latents, form, terms)
+        return Decoded(decoded.images, decoded.spent, seed)
 
-    async def decode(self, latents: Float32, form: PixelForm, deadline: float) -> Decoded:
+    async def decode(self, latents: Float32, form: PixelForm, terms: Terms) -> Decoded:
         """The images of latents [n, latent_dim]."""
-        self._check_rows("latents", len(latents))
-        decoded = await self._run(bundle_pb2.GRAPH_ROLE_DECODER, {"latent": latents}, (form.value,), deadline)
-        return Decoded(decoded.outputs[form.value], _spent(decoded))
+        self.check_rows("latents", len(latents))
+        outcome = await self._run(bundle_pb2.GRAPH_ROLE_DECODER, {"latent": latents}, (form.value,), terms)
+        return Decoded(outcome.outputs[form.value], Spent.of(outcome))
 
-    async def encode(self, images: Float32, deadline: float) -> Encoded:
+    async def encode(self, images: Float32, terms: Terms) -> Encoded:
         """The posteriors of images [n, channels, height, width]."""
-        self._demand(models_pb2.CAPABILITY_ENCODE)
-        self._check_rows("images", len(images))
-        encoded = await self._run(bundle_pb2.GRAPH_ROLE_ENCODER, {"image": images}, ("mean", "log_variance"), deadline)
-        return Encoded(encoded.outputs["mean"], encoded.outputs["log_variance"], _spent(encoded))
+        self._demand(models_pb2.CAPABILITY_ENCODE, "encode")
+        self.check_rows("images", len(images))
+        outcome = await self._run(bundle_pb2.GRAPH_ROLE_ENCODER, {"image": images}, ("mean", "log_variance"), terms)
+        return Encoded(outcome.outputs["mean"], outcome.outputs["log_variance"], Spent.of(outcome))
 
-    async def encode_and_draw(self, images: Float32, seed: int | None, first_index: int, deadline: float) -> Encoded:
+    async def encode_and_draw(self, images: Float32, seed: int | None, first_index: int, terms: Terms) -> Encoded:
         """The posteriors of images, and one latent from each: mean + exp(log_variance / 2) * noise."""
-        _check_indices("draw.first_index", first_index, len(images))
-        encoded = await self.encode(images, deadline)
+        check_indices("draw.first_index", first_index, len(images))
+        encoded = await self.encode(images, terms)
         seed = secrets.randbits(64) if seed is None else seed
-        z = await self._workers.run(encoded.mean.nbytes, self._draw_posterior, encoded, seed, first_index)
+        _, z = await self._draw_posterior(encoded, seed, first_index, 1)
         return Encoded(encoded.mean, encoded.log_variance, encoded.spent, z, seed)
 
-    async def reconstruct(self, images: Float32, form: PixelForm, deadline: float) -> Reconstructed:
+    async def reconstruct(self, images: Float32, form: PixelForm, terms: Terms) -> Reconstructed:
         """The images decoded from the posterior means of images, and what each cost."""
-        self._demand(models_pb2.CAPABILITY_RECONSTRUCT)
-        encoded = await self.encode(images, deadline)
-        decoded = await self._run(
-            bundle_pb2.GRAPH_ROLE_DECODER, {"latent": encoded.mean}, (form.value, "logits"), deadline
+        self._demand(models_pb2.CAPABILITY_RECONSTRUCT, "reconstruct")
+        encoded = await self.encode(images, terms)
+        outcome = await self._run(
+            bundle_pb2.GRAPH_ROLE_DECODER, {"latent": encoded.mean}, (form.value, "logits"), terms
         )
-        logits = decoded.outputs["logits"]
-        error = await self._workers.run(images.nbytes, bernoulli_nats, images, logits)
-        kl = await self._workers.run(encoded.mean.nbytes, gaussian_kl_nats, encoded.mean, encoded.log_variance)
-        spent = Spent(encoded.spent.queue_ns + decoded.queue_ns, encoded.spent.compute_ns + decoded.compute_ns)
-        return Reconstructed(decoded.outputs[form.value], error, kl, spent)
+        scores = await self._workers.run(
+            images.nbytes, score_at_mean, images, encoded.mean, encoded.log_variance, outcome.outputs["logits"]
+        )
+        return Reconstructed(
+            outcome.outputs[form.value], scores.reconstruction_error, scores.kl, encoded.spent + Spent.of(outcome)
+        )
+
+    async def score(self, images: Float32, draws: int, seed: int, first_index: int, terms: Terms) -> Scored:
+        """How well the model explains images: at the posterior mean for 0 draws, else over so many draws an image."""
+        self._demand(models_pb2.CAPABILITY_RECONSTRUCT, "score")
+        self.check_rows("images * draws", len(images) * max(1, draws))
+        check_indices("first_index", first_index * max(1, draws), len(images) * max(1, draws))
+        encoded = await self.encode(images, terms)
+        noise, latents = encoded.mean, encoded.mean
+        if draws:
+            noise, latents = await self._draw_posterior(encoded, seed, first_index * draws, draws)
+        outcome = await self._run(bundle_pb2.GRAPH_ROLE_DECODER, {"latent": latents}, ("logits",), terms)
+        logits = outcome.outputs["logits"]
+        posterior = images, encoded.mean, encoded.log_variance
+        scores = await (
+            self._workers.run(logits.nbytes, score_draws, *posterior, noise, latents, logits)
+            if draws
+            else self._workers.run(logits.nbytes, score_at_mean, *posterior, logits)
+        )
+        return Scored(scores, encoded.spent + Spent.of(outcome))
+
+    def prior_rows(self, seeds: Sequence[int]) -> Float32:
+        """Row 0 of each seed's latents, [n, latent_dim]."""
+        self.check_rows("seeds", len(seeds))
+        return np.concatenate([self._draw_prior(seed, 0, 1, _AS_DRAWN) for seed in seeds])
+
+    def check_rows(self, field: str, rows: int) -> None:
+        """Hold a number of rows to the limit of one call.
+
+        Raises:
+            InvalidArgument: there are none, or too many.
+        """
+        limit = self.limits.max_rows_per_request
+        if not 1 <= rows <= limit:
+            raise InvalidArgument(field, f"{rows} rows; 1 to {limit} are allowed")
+
+    async def infer(self, role: bundle_pb2.GraphRole, rows: Float32, outputs: tuple[str, ...], terms: Terms) -> Outcome:
+        """One graph as it is: its named outputs for the rows of its input. The model must have the graph."""
+        tensor = "image" if role == bundle_pb2.GRAPH_ROLE_ENCODER else "latent"
+        self.check_rows(tensor, len(rows))
+        return await self._run(role, {tensor: rows}, outputs, terms)
 
     async def close(self) -> None:
         """Let what runs end, refuse what waits, free the engines."""
@@ -175,33 +214,38 @@ class ServedModel:
             await batcher.close()
         await self._release()
 
-    def _draw_posterior(self, encoded: Encoded, seed: int, first_index: int) -> Float32:
+    def _draw_prior(self, seed: int, first_index: int, count: int, shaping: Shaping) -> Float32:
+        where = seed, first_index, count, self.manifest.latent.dim, Stream.PRIOR
+        bound = shaping.truncation
+        noise = self._noise.draw(*where) if bound is None else self._noise.draw_truncated(*where, bound)
+        return noise if shaping.temperature == 1 else noise * np.float32(shaping.temperature)
+
+    async def _draw_posterior(
+        self, encoded: Encoded, seed: int, first_index: int, draws: int
+    ) -> tuple[Float32, Float32]:
+        """Noise and latents of so many draws from each posterior, [n * draws, latent_dim], image by image."""
         rows, dim = encoded.mean.shape
-        noise = self._noise.draw(seed, first_index, rows, dim, Stream.POSTERIOR)
-        deviation: Float32 = np.exp(encoded.log_variance * np.float32(0.5))
-        return encoded.mean + deviation * noise
 
-    async def _run(
-        self, role: bundle_pb2.GraphRole, inputs: Arrays, outputs: tuple[str, ...], deadline: float
-    ) -> Outcome:
-        return await self._batchers[role].submit(inputs, outputs, deadline=deadline)
+        def draw() -> tuple[Float32, Float32]:
+            noise = self._noise.draw(seed, first_index, rows * draws, dim, Stream.POSTERIOR)
+            return noise, draw_latents(encoded.mean, encoded.log_variance, noise)
 
-    def _demand(self, capability: models_pb2.Capability) -> None:
+        return await self._workers.run(4 * rows * draws * dim, draw)
+
+    async def _run(self, role: bundle_pb2.GraphRole, inputs: Arrays, outputs: tuple[str, ...], terms: Terms) -> Outcome:
+        return await self._batchers[role].submit(inputs, outputs, terms.deadline, bulk=terms.bulk)
+
+    def _demand(self, capability: models_pb2.Capability, verb: str) -> None:
         if capability not in self.capabilities:
-            verb = models_pb2.Capability.Name(capability).removeprefix("CAPABILITY_").lower()
             kind = bundle_pb2.ModelKind.Name(self.manifest.kind).removeprefix("MODEL_KIND_")
             raise CapabilityMissing(f"model {self.identity.name!r} is a {kind} and cannot {verb}")
 
-    def _check_rows(self, field: str, rows: int) -> None:
-        limit = self.limits.max_rows_per_request
-        if not 1 <= rows <= limit:
-            raise InvalidArgument(field, f"{rows} rows; 1 to {limit} are allowed")
 
+def check_indices(field: str, first_index: int, count: int) -> None:
+    """Hold noise indices to the bound of the scheme.
 
-def _check_indices(field: str, first_index: int, count: int) -> None:
+    Raises:
+        InvalidArgument: the last index is beyond it.
+    """
     if first_index + count > MAX_INDEX:
         raise InvalidArgument(field, f"{first_index} + {count} rows is over 2^48")
-
-
-def _spent(outcome: Outcome) -> Spent:
-    return Spent(outcome.queue_ns, outcome.compute_ns)

@@ -14,10 +14,34 @@ class ImageFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_FORMAT_FLOAT32: _ClassVar[ImageFormat]
     IMAGE_FORMAT_UINT8: _ClassVar[ImageFormat]
     IMAGE_FORMAT_PNG: _ClassVar[ImageFormat]
+    IMAGE_FORMAT_FLOAT16: _ClassVar[ImageFormat]
+    IMAGE_FORMAT_JPEG: _ClassVar[ImageFormat]
+    IMAGE_FORMAT_WEBP: _ClassVar[ImageFormat]
+
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_INTERACTIVE: _ClassVar[Priority]
+    PRIORITY_BULK: _ClassVar[Priority]
+
+class Path(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PATH_UNSPECIFIED: _ClassVar[Path]
+    PATH_LINEAR: _ClassVar[Path]
+    PATH_SPHERICAL: _ClassVar[Path]
 IMAGE_FORMAT_UNSPECIFIED: ImageFormat
 IMAGE_FORMAT_FLOAT32: ImageFormat
 IMAGE_FORMAT_UINT8: ImageFormat
 IMAGE_FORMAT_PNG: ImageFormat
+IMAGE_FORMAT_FLOAT16: ImageFormat
+IMAGE_FORMAT_JPEG: ImageFormat
+IMAGE_FORMAT_WEBP: ImageFormat
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_INTERACTIVE: Priority
+PRIORITY_BULK: Priority
+PATH_UNSPECIFIED: Path
+PATH_LINEAR: Path
+PATH_SPHERICAL: Path
 
 class ModelRef(_message.Message):
     __slots__ = ("name", "version", "alias")
@@ -30,16 +54,20 @@ class ModelRef(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., alias: _Optional[str] = ...) -> None: ...
 
 class Output(_message.Message):
-    __slots__ = ("format",)
+    __slots__ = ("format", "grid_columns")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    GRID_COLUMNS_FIELD_NUMBER: _ClassVar[int]
     format: ImageFormat
-    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ...) -> None: ...
+    grid_columns: int
+    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., grid_columns: _Optional[int] = ...) -> None: ...
 
 class EncodedImages(_message.Message):
-    __slots__ = ("files",)
+    __slots__ = ("files", "resize")
     FILES_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_FIELD_NUMBER: _ClassVar[int]
     files: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, files: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    resize: bool
+    def __init__(self, files: _Optional[_Iterable[bytes]] = ..., resize: _Optional[bool] = ...) -> None: ...
 
 class Images(_message.Message):
     __slots__ = ("tensor", "encoded")
@@ -50,14 +78,16 @@ class Images(_message.Message):
     def __init__(self, tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., encoded: _Optional[_Union[EncodedImages, _Mapping]] = ...) -> None: ...
 
 class Timing(_message.Message):
-    __slots__ = ("queue_ns", "compute_ns", "total_ns")
+    __slots__ = ("queue_ns", "compute_ns", "total_ns", "batch_rows")
     QUEUE_NS_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_NS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_NS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
     queue_ns: int
     compute_ns: int
     total_ns: int
-    def __init__(self, queue_ns: _Optional[int] = ..., compute_ns: _Optional[int] = ..., total_ns: _Optional[int] = ...) -> None: ...
+    batch_rows: int
+    def __init__(self, queue_ns: _Optional[int] = ..., compute_ns: _Optional[int] = ..., total_ns: _Optional[int] = ..., batch_rows: _Optional[int] = ...) -> None: ...
 
 class Served(_message.Message):
     __slots__ = ("model", "version", "timing")
@@ -70,18 +100,30 @@ class Served(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
 
 class SampleRequest(_message.Message):
-    __slots__ = ("model", "count", "seed", "first_index", "output")
+    __slots__ = ("model", "count", "seed", "first_index", "output", "priority", "shaping")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    SHAPING_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     count: int
     seed: int
     first_index: int
     output: Output
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., output: _Optional[_Union[Output, _Mapping]] = ...) -> None: ...
+    priority: Priority
+    shaping: Shaping
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., shaping: _Optional[_Union[Shaping, _Mapping]] = ...) -> None: ...
+
+class Shaping(_message.Message):
+    __slots__ = ("temperature", "truncation")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATION_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    truncation: float
+    def __init__(self, temperature: _Optional[float] = ..., truncation: _Optional[float] = ...) -> None: ...
 
 class SampleResponse(_message.Message):
     __slots__ = ("images", "seed", "noise_scheme", "served")
@@ -104,14 +146,16 @@ class Draw(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., first_index: _Optional[int] = ...) -> None: ...
 
 class EncodeRequest(_message.Message):
-    __slots__ = ("model", "images", "draw")
+    __slots__ = ("model", "images", "draw", "priority")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     DRAW_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     images: Images
     draw: Draw
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., draw: _Optional[_Union[Draw, _Mapping]] = ...) -> None: ...
+    priority: Priority
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., draw: _Optional[_Union[Draw, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
     __slots__ = ("mean", "log_variance", "z", "seed", "noise_scheme", "served")
@@ -130,14 +174,16 @@ class EncodeResponse(_message.Message):
     def __init__(self, mean: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., log_variance: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., z: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., seed: _Optional[int] = ..., noise_scheme: _Optional[str] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
 
 class DecodeRequest(_message.Message):
-    __slots__ = ("model", "latents", "output")
+    __slots__ = ("model", "latents", "output", "priority")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LATENTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     latents: _tensor_pb2.Tensor
     output: Output
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., latents: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ...) -> None: ...
+    priority: Priority
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., latents: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
 
 class DecodeResponse(_message.Message):
     __slots__ = ("images", "served")
@@ -148,14 +194,16 @@ class DecodeResponse(_message.Message):
     def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
 
 class ReconstructRequest(_message.Message):
-    __slots__ = ("model", "images", "output")
+    __slots__ = ("model", "images", "output", "priority")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     images: Images
     output: Output
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ...) -> None: ...
+    priority: Priority
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
 
 class ReconstructResponse(_message.Message):
     __slots__ = ("images", "reconstruction_error", "kl", "served")
@@ -168,3 +216,146 @@ class ReconstructResponse(_message.Message):
     kl: _containers.RepeatedScalarFieldContainer[float]
     served: Served
     def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., reconstruction_error: _Optional[_Iterable[float]] = ..., kl: _Optional[_Iterable[float]] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
+
+class StreamSamplesRequest(_message.Message):
+    __slots__ = ("model", "count", "seed", "first_index", "output", "chunk_rows", "priority", "shaping")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_ROWS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    SHAPING_FIELD_NUMBER: _ClassVar[int]
+    model: ModelRef
+    count: int
+    seed: int
+    first_index: int
+    output: Output
+    chunk_rows: int
+    priority: Priority
+    shaping: Shaping
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., chunk_rows: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., shaping: _Optional[_Union[Shaping, _Mapping]] = ...) -> None: ...
+
+class StreamSamplesResponse(_message.Message):
+    __slots__ = ("images", "first_index", "seed", "noise_scheme", "served")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SCHEME_FIELD_NUMBER: _ClassVar[int]
+    SERVED_FIELD_NUMBER: _ClassVar[int]
+    images: Images
+    first_index: int
+    seed: int
+    noise_scheme: str
+    served: Served
+    def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., first_index: _Optional[int] = ..., seed: _Optional[int] = ..., noise_scheme: _Optional[str] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
+
+class Seeds(_message.Message):
+    __slots__ = ("seeds",)
+    SEEDS_FIELD_NUMBER: _ClassVar[int]
+    seeds: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, seeds: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Points(_message.Message):
+    __slots__ = ("latents", "seeds", "images")
+    LATENTS_FIELD_NUMBER: _ClassVar[int]
+    SEEDS_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    latents: _tensor_pb2.Tensor
+    seeds: Seeds
+    images: Images
+    def __init__(self, latents: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., seeds: _Optional[_Union[Seeds, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ...) -> None: ...
+
+class InterpolateRequest(_message.Message):
+    __slots__ = ("model", "to", "steps", "path", "output", "priority")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    model: ModelRef
+    to: Points
+    steps: int
+    path: Path
+    output: Output
+    priority: Priority
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., to: _Optional[_Union[Points, _Mapping]] = ..., steps: _Optional[int] = ..., path: _Optional[_Union[Path, str]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., **kwargs) -> None: ...
+
+class InterpolateResponse(_message.Message):
+    __slots__ = ("images", "latents", "served")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    LATENTS_FIELD_NUMBER: _ClassVar[int]
+    SERVED_FIELD_NUMBER: _ClassVar[int]
+    images: Images
+    latents: _tensor_pb2.Tensor
+    served: Served
+    def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., latents: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
+
+class Axis(_message.Message):
+    __slots__ = ("dimension", "low", "high", "steps")
+    DIMENSION_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    dimension: int
+    low: float
+    high: float
+    steps: int
+    def __init__(self, dimension: _Optional[int] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., steps: _Optional[int] = ...) -> None: ...
+
+class TraverseRequest(_message.Message):
+    __slots__ = ("model", "origin", "axes", "output", "priority")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    AXES_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    model: ModelRef
+    origin: Points
+    axes: _containers.RepeatedCompositeFieldContainer[Axis]
+    output: Output
+    priority: Priority
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., origin: _Optional[_Union[Points, _Mapping]] = ..., axes: _Optional[_Iterable[_Union[Axis, _Mapping]]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+
+class TraverseResponse(_message.Message):
+    __slots__ = ("images", "latents", "served")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    LATENTS_FIELD_NUMBER: _ClassVar[int]
+    SERVED_FIELD_NUMBER: _ClassVar[int]
+    images: Images
+    latents: _tensor_pb2.Tensor
+    served: Served
+    def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., latents: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
+
+class ScoreRequest(_message.Message):
+    __slots__ = ("model", "images", "draws", "seed", "first_index", "priority")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    DRAWS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    model: ModelRef
+    images: Images
+    draws: int
+    seed: int
+    first_index: int
+    priority: Priority
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., draws: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+
+class ScoreResponse(_message.Message):
+    __slots__ = ("reconstruction_error", "kl", "elbo", "importance_bound", "served")
+    RECONSTRUCTION_ERROR_FIELD_NUMBER: _ClassVar[int]
+    KL_FIELD_NUMBER: _ClassVar[int]
+    ELBO_FIELD_NUMBER: _ClassVar[int]
+    IMPORTANCE_BOUND_FIELD_NUMBER: _ClassVar[int]
+    SERVED_FIELD_NUMBER: _ClassVar[int]
+    reconstruction_error: _containers.RepeatedScalarFieldContainer[float]
+    kl: _containers.RepeatedScalarFieldContainer[float]
+    elbo: _containers.RepeatedScalarFieldContainer[float]
+    importance_bound: _containers.RepeatedScalarFieldContainer[float]
+    served: Served
+    def __init__(self, reconstruction_error: _Optional[_Iterable[float]] = ..., kl: _Optional[_Iterable[float]] = ..., elbo: _Optional[_Iterable[float]] = ..., importance_bound: _Optional[_Iterable[float]] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...

@@ -43,6 +43,11 @@ class GenerationServiceStub:
                 request_serializer=latentserve_dot_v1_dot_generation__pb2.SampleRequest.SerializeToString,
                 response_deserializer=latentserve_dot_v1_dot_generation__pb2.SampleResponse.FromString,
                 _registered_method=True)
+        self.StreamSamples = channel.unary_stream(
+                '/latentserve.v1.GenerationService/StreamSamples',
+                request_serializer=latentserve_dot_v1_dot_generation__pb2.StreamSamplesRequest.SerializeToString,
+                response_deserializer=latentserve_dot_v1_dot_generation__pb2.StreamSamplesResponse.FromString,
+                _registered_method=True)
         self.Encode = channel.unary_unary(
                 '/latentserve.v1.GenerationService/Encode',
                 request_serializer=latentserve_dot_v1_dot_generation__pb2.EncodeRequest.SerializeToString,
@@ -58,6 +63,21 @@ class GenerationServiceStub:
                 request_serializer=latentserve_dot_v1_dot_generation__pb2.ReconstructRequest.SerializeToString,
                 response_deserializer=latentserve_dot_v1_dot_generation__pb2.ReconstructResponse.FromString,
                 _registered_method=True)
+        self.Interpolate = channel.unary_unary(
+                '/latentserve.v1.GenerationService/Interpolate',
+                request_serializer=latentserve_dot_v1_dot_generation__pb2.InterpolateRequest.SerializeToString,
+                response_deserializer=latentserve_dot_v1_dot_generation__pb2.InterpolateResponse.FromString,
+                _registered_method=True)
+        self.Traverse = channel.unary_unary(
+                '/latentserve.v1.GenerationService/Traverse',
+                request_serializer=latentserve_dot_v1_dot_generation__pb2.TraverseRequest.SerializeToString,
+                response_deserializer=latentserve_dot_v1_dot_generation__pb2.TraverseResponse.FromString,
+                _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/latentserve.v1.GenerationService/Score',
+                request_serializer=latentserve_dot_v1_dot_generation__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=latentserve_dot_v1_dot_generation__pb2.ScoreResponse.FromString,
+                _registered_method=True)
 
 
 class GenerationServiceServicer:
@@ -70,6 +90,14 @@ class GenerationServiceServicer:
     def Sample(self, request, context):
         """Sample draws latents from the model's prior and decodes them. Row i of seed s is the same image whatever the count,
         the batch or the replica, so work can be split by first_index, resumed and retried.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamSamples(self, request, context):
+        """StreamSamples draws as Sample does, any number of images, as a stream of chunks. A stream that was cut off is resumed
+        by first_index; one that is not read does not run on; one that is cancelled stops.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +124,27 @@ class GenerationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Interpolate(self, request, context):
+        """Interpolate decodes the points of paths between pairs of latents, which are given, drawn from seeds or encoded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Traverse(self, request, context):
+        """Traverse decodes what one latent dimension does, or the plane that two of them span.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Score(self, request, context):
+        """Score says how well the model explains images: reconstruction, KL, ELBO and a tighter bound on the likelihood.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GenerationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -103,6 +152,11 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     servicer.Sample,
                     request_deserializer=latentserve_dot_v1_dot_generation__pb2.SampleRequest.FromString,
                     response_serializer=latentserve_dot_v1_dot_generation__pb2.SampleResponse.SerializeToString,
+            ),
+            'StreamSamples': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamSamples,
+                    request_deserializer=latentserve_dot_v1_dot_generation__pb2.StreamSamplesRequest.FromString,
+                    response_serializer=latentserve_dot_v1_dot_generation__pb2.StreamSamplesResponse.SerializeToString,
             ),
             'Encode': grpc.unary_unary_rpc_method_handler(
                     servicer.Encode,
@@ -118,6 +172,21 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     servicer.Reconstruct,
                     request_deserializer=latentserve_dot_v1_dot_generation__pb2.ReconstructRequest.FromString,
                     response_serializer=latentserve_dot_v1_dot_generation__pb2.ReconstructResponse.SerializeToString,
+            ),
+            'Interpolate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Interpolate,
+                    request_deserializer=latentserve_dot_v1_dot_generation__pb2.InterpolateRequest.FromString,
+                    response_serializer=latentserve_dot_v1_dot_generation__pb2.InterpolateResponse.SerializeToString,
+            ),
+            'Traverse': grpc.unary_unary_rpc_method_handler(
+                    servicer.Traverse,
+                    request_deserializer=latentserve_dot_v1_dot_generation__pb2.TraverseRequest.FromString,
+                    response_serializer=latentserve_dot_v1_dot_generation__pb2.TraverseResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=latentserve_dot_v1_dot_generation__pb2.ScoreRequest.FromString,
+                    response_serializer=latentserve_dot_v1_dot_generation__pb2.ScoreResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -151,6 +220,33 @@ class GenerationService:
             '/latentserve.v1.GenerationService/Sample',
             latentserve_dot_v1_dot_generation__pb2.SampleRequest.SerializeToString,
             latentserve_dot_v1_dot_generation__pb2.SampleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamSamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/latentserve.v1.GenerationService/StreamSamples',
+            latentserve_dot_v1_dot_generation__pb2.StreamSamplesRequest.SerializeToString,
+            latentserve_dot_v1_dot_generation__pb2.StreamSamplesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -232,6 +328,87 @@ class GenerationService:
             '/latentserve.v1.GenerationService/Reconstruct',
             latentserve_dot_v1_dot_generation__pb2.ReconstructRequest.SerializeToString,
             latentserve_dot_v1_dot_generation__pb2.ReconstructResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Interpolate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/latentserve.v1.GenerationService/Interpolate',
+            latentserve_dot_v1_dot_generation__pb2.InterpolateRequest.SerializeToString,
+            latentserve_dot_v1_dot_generation__pb2.InterpolateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Traverse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/latentserve.v1.GenerationService/Traverse',
+            latentserve_dot_v1_dot_generation__pb2.TraverseRequest.SerializeToString,
+            latentserve_dot_v1_dot_generation__pb2.TraverseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/latentserve.v1.GenerationService/Score',
+            latentserve_dot_v1_dot_generation__pb2.ScoreRequest.SerializeToString,
+            latentserve_dot_v1_dot_generation__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,12 +41,22 @@ class GenerationServiceStub:
     """Sample draws latents from the model's prior and decodes them. Row i of seed s is the same image whatever the count,
     the batch or the replica, so work can be split by first_index, resumed and retried.
     """
+    StreamSamples: _grpc.UnaryStreamMultiCallable[_generation_pb2.StreamSamplesRequest, _generation_pb2.StreamSamplesResponse]
+    """StreamSamples draws as Sample does, any number of images, as a stream of chunks. A stream that was cut off is resumed
+    by first_index; one that is not read does not run on; one that is cancelled stops.
+    """
     Encode: _grpc.UnaryUnaryMultiCallable[_generation_pb2.EncodeRequest, _generation_pb2.EncodeResponse]
     """Encode maps images to the parameters of the approximate posterior q(z|x) = N(mean, diag(exp(log_variance)))."""
     Decode: _grpc.UnaryUnaryMultiCallable[_generation_pb2.DecodeRequest, _generation_pb2.DecodeResponse]
     """Decode maps latents to images: for a VAE the mean of p(x|z), for a GAN the generator's image."""
     Reconstruct: _grpc.UnaryUnaryMultiCallable[_generation_pb2.ReconstructRequest, _generation_pb2.ReconstructResponse]
     """Reconstruct encodes images, decodes the posterior means, and says how much was lost on the way."""
+    Interpolate: _grpc.UnaryUnaryMultiCallable[_generation_pb2.InterpolateRequest, _generation_pb2.InterpolateResponse]
+    """Interpolate decodes the points of paths between pairs of latents, which are given, drawn from seeds or encoded."""
+    Traverse: _grpc.UnaryUnaryMultiCallable[_generation_pb2.TraverseRequest, _generation_pb2.TraverseResponse]
+    """Traverse decodes what one latent dimension does, or the plane that two of them span."""
+    Score: _grpc.UnaryUnaryMultiCallable[_generation_pb2.ScoreRequest, _generation_pb2.ScoreResponse]
+    """Score says how well the model explains images: reconstruction, KL, ELBO and a tighter bound on the likelihood."""
 
 @_typing.type_check_only
 class GenerationServiceAsyncStub(GenerationServiceStub):
@@ -61,12 +71,22 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     """Sample draws latents from the model's prior and decodes them. Row i of seed s is the same image whatever the count,
     the batch or the replica, so work can be split by first_index, resumed and retried.
     """
+    StreamSamples: _aio.UnaryStreamMultiCallable[_generation_pb2.StreamSamplesRequest, _generation_pb2.StreamSamplesResponse]  # type: ignore[assignment]
+    """StreamSamples draws as Sample does, any number of images, as a stream of chunks. A stream that was cut off is resumed
+    by first_index; one that is not read does not run on; one that is cancelled stops.
+    """
     Encode: _aio.UnaryUnaryMultiCallable[_generation_pb2.EncodeRequest, _generation_pb2.EncodeResponse]  # type: ignore[assignment]
     """Encode maps images to the parameters of the approximate posterior q(z|x) = N(mean, diag(exp(log_variance)))."""
     Decode: _aio.UnaryUnaryMultiCallable[_generation_pb2.DecodeRequest, _generation_pb2.DecodeResponse]  # type: ignore[assignment]
     """Decode maps latents to images: for a VAE the mean of p(x|z), for a GAN the generator's image."""
     Reconstruct: _aio.UnaryUnaryMultiCallable[_generation_pb2.ReconstructRequest, _generation_pb2.ReconstructResponse]  # type: ignore[assignment]
     """Reconstruct encodes images, decodes the posterior means, and says how much was lost on the way."""
+    Interpolate: _aio.UnaryUnaryMultiCallable[_generation_pb2.InterpolateRequest, _generation_pb2.InterpolateResponse]  # type: ignore[assignment]
+    """Interpolate decodes the points of paths between pairs of latents, which are given, drawn from seeds or encoded."""
+    Traverse: _aio.UnaryUnaryMultiCallable[_generation_pb2.TraverseRequest, _generation_pb2.TraverseResponse]  # type: ignore[assignment]
+    """Traverse decodes what one latent dimension does, or the plane that two of them span."""
+    Score: _aio.UnaryUnaryMultiCallable[_generation_pb2.ScoreRequest, _generation_pb2.ScoreResponse]  # type: ignore[assignment]
+    """Score says how well the model explains images: reconstruction, KL, ELBO and a tighter bound on the likelihood."""
 
 class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     """GenerationService runs deep generative models with a latent space.
@@ -83,6 +103,16 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_generation_pb2.SampleResponse, _abc.Awaitable[_generation_pb2.SampleResponse]]:
         """Sample draws latents from the model's prior and decodes them. Row i of seed s is the same image whatever the count,
         the batch or the replica, so work can be split by first_index, resumed and retried.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamSamples(
+        self,
+        request: _generation_pb2.StreamSamplesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generation_pb2.StreamSamplesResponse], _abc.AsyncIterator[_generation_pb2.StreamSamplesResponse]]:
+        """StreamSamples draws as Sample does, any number of images, as a stream of chunks. A stream that was cut off is resumed
+        by first_index; one that is not read does not run on; one that is cancelled stops.
         """
 
     @_abc_1.abstractmethod
@@ -108,5 +138,29 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generation_pb2.ReconstructResponse, _abc.Awaitable[_generation_pb2.ReconstructResponse]]:
         """Reconstruct encodes images, decodes the posterior means, and says how much was lost on the way."""
+
+    @_abc_1.abstractmethod
+    def Interpolate(
+        self,
+        request: _generation_pb2.InterpolateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_pb2.InterpolateResponse, _abc.Awaitable[_generation_pb2.InterpolateResponse]]:
+        """Interpolate decodes the points of paths between pairs of latents, which are given, drawn from seeds or encoded."""
+
+    @_abc_1.abstractmethod
+    def Traverse(
+        self,
+        request: _generation_pb2.TraverseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_pb2.TraverseResponse, _abc.Awaitable[_generation_pb2.TraverseResponse]]:
+        """Traverse decodes what one latent dimension does, or the plane that two of them span."""
+
+    @_abc_1.abstractmethod
+    def Score(
+        self,
+        request: _generation_pb2.ScoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_pb2.ScoreResponse, _abc.Awaitable[_generation_pb2.ScoreResponse]]:
+        """Score says how well the model explains images: reconstruction, KL, ELBO and a tighter bound on the likelihood."""
 
 def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

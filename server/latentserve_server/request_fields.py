@@ -1,0 +1,94 @@
+"""Fields of GenerationService's requests, checked and as the model takes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from latentserve.v1 import generation_pb2 as pb
+from latentserve_server.errors import InvalidArgument
+from latentserve_server.served_model import PixelForm, ServedModel, Shaping
+from latentserve_server.walks import Axis, Path
+
+_CHUNK_BYTES = 1 << 20
+"""What a chunk of a stream holds where the caller does not say, as float32 images: large enough to make the cost of a
+message small, and small enough to arrive soon."""
+
+_FLOAT_FORMATS = (pb.IMAGE_FORMAT_UNSPECIFIED, pb.IMAGE_FORMAT_FLOAT32, pb.IMAGE_FORMAT_FLOAT16)
+_PATHS = {pb.PATH_UNSPECIFIED: Path.LINEAR, pb.PATH_LINEAR: Path.LINEAR, pb.PATH_SPHERICAL: Path.SPHERICAL}
+
+
+def form_of(output: pb.Output) -> PixelForm:
+    """What the decoder has to give for the wanted form."""
+    return PixelForm.FLOAT32 if output.format in _FLOAT_FORMATS else PixelForm.UINT8
+
+
+def seed_of(message: pb.SampleRequest | pb.StreamSamplesRequest | pb.Draw | pb.ScoreRequest) -> int | None:
+    """The seed, where the caller gave one."""
+    return message.seed if message.HasField("seed") else None
+
+
+def shaping_of(request: pb.SampleRequest | pb.StreamSamplesRequest) -> Shaping:
+    """What is to be done to the noise.
+
+    Raises:
+        InvalidArgument: a value is out of bounds.
+    """
+    shaping = request.shaping
+    return Shaping(
+        temperature=shaping.temperature if shaping.HasField("temperature") else 1.0,
+        truncation=shaping.truncation if shaping.HasField("truncation") else None,
+    )
+
+
+def path_of(request: pb.InterpolateRequest) -> Path:
+    """The way taken.
+
+    Raises:
+        InvalidArgument: the path is unknown, or has no two ends.
+    """
+    if request.path not in _PATHS:
+        raise InvalidArgument("path", f"{request.path} is not one of {', '.join(pb.Path.keys())}")
+    if request.steps < 2:
+        raise InvalidArgument("steps", f"{request.steps}; at least 2 are needed, the two ends")
+    return _PATHS[request.path]
+
+
+def axes_of(request: pb.TraverseRequest, model: ServedModel) -> Sequence[Axis]:
+    """The axes of a traversal.
+
+    Raises:
+        InvalidArgument: there are not one or two of them, they are the same, or one is out of bounds.
+    """
+    if len(request.axes) not in (1, 2):
+        raise InvalidArgument("axes", f"{len(request.axes)} axes; 1 or 2 are allowed")
+    dim = model.manifest.latent.dim
+    for number, axis in enumerate(request.axes):
+        field = f"axes[{number}]"
+        if axis.dimension >= dim:
+            raise InvalidArgument(f"{field}.dimension", f"{axis.dimension}; 0 to {dim - 1} are allowed")
+        if axis.steps < 2:
+            raise InvalidArgument(f"{field}.steps", f"{axis.steps}; at least 2 are needed, the two ends")
+        if not (math.isfinite(axis.low) and math.isfinite(axis.high)):
+            raise InvalidArgument(field, f"from {axis.low} to {axis.high}; both must be finite")
+    if len({axis.dimension for axis in request.axes}) < len(request.axes):
+        raise InvalidArgument("axes", f"both are dimension {request.axes[0].dimension}")
+    model.check_rows("the product of axes.steps", math.prod(axis.steps for axis in request.axes))
+    return [Axis(axis.dimension, axis.low, axis.high, axis.steps) for axis in request.axes]
+
+
+def chunk_rows_of(request: pb.StreamSamplesRequest, model: ServedModel) -> int:
+    """The rows of a chunk: what the caller says, else about a mebibyte of whole batches.
+
+    Raises:
+        InvalidArgument: there are no rows to stream, or more in a chunk than a call may have.
+    """
+    if not request.count:
+        raise InvalidArgument("count", "0 rows; at least 1 is needed")
+    if request.chunk_rows:
+        model.check_rows("chunk_rows", request.chunk_rows)
+        return request.chunk_rows
+    image, batch = model.manifest.image, model.limits.max_batch_rows
+    row_bytes = 4 * image.channels * image.height * image.width
+    batches = max(1, _CHUNK_BYTES // row_bytes // batch)
+    return min(batches * batch, model.limits.max_rows_per_request)

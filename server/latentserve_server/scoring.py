@@ -1,0 +1,62 @@
+"""How well a model explains images: the terms of the ELBO, and the importance-weighted bound, an image at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve_server.nats import bernoulli_nats, gaussian_kl_nats
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One value of each an image, float32 [n], in nats."""
+
+    reconstruction_error: Float32
+    kl: Float32
+    elbo: Float32
+    importance_bound: Float32 | None
+
+
+def score_at_mean(images: Float32, mean: Float32, log_variance: Float32, logits: Float32) -> Scores:
+    """The scores at the posterior mean; `logits` are decoded from it."""
+    error = bernoulli_nats(images, logits)
+    kl = gaussian_kl_nats(mean, log_variance)
+    return Scores(error, kl, -(error + kl), None)
+
+
+def score_draws(
+    images: Float32, mean: Float32, log_variance: Float32, noise: Float32, latents: Float32, logits: Float32
+) -> Scores:
+    """The scores over k draws an image: noise, latents [n * k, d] and logits [n * k, ...], image by image.
+
+    The bound is log 1/k sum_j w_j with log w = log p(x|z) + log p(z) - log q(z|x); Burda, Grosse and Salakhutdinov
+    2015, "Importance weighted autoencoders", equation 8. The normalising constants of p(z) and q(z|x) cancel.
+    """
+    draws = len(latents) // len(images)
+    errors = bernoulli_nats(np.repeat(images, draws, axis=0), logits).astype(np.float64)
+    log_prior = -0.5 * np.sum(np.square(latents, dtype=np.float64), axis=1)
+    log_posterior = -0.5 * np.sum(
+        np.square(noise, dtype=np.float64) + np.repeat(log_variance, draws, axis=0), axis=1, dtype=np.float64
+    )
+    log_weights = (log_prior - log_posterior - errors).reshape(-1, draws)
+    error = errors.reshape(-1, draws).mean(axis=1).astype(np.float32)
+    kl = gaussian_kl_nats(mean, log_variance)
+    return Scores(error, kl, -(error + kl), _log_mean_exp(log_weights).astype(np.float32))
+
+
+def draw_latents(mean: Float32, log_variance: Float32, noise: Float32) -> Float32:
+    """mean + exp(log_variance / 2) * noise for every row of noise, [n * k, d], image by image."""
+    draws = len(noise) // len(mean)
+    deviation: Float32 = np.exp(log_variance * np.float32(0.5))
+    return np.repeat(mean, draws, axis=0) + np.repeat(deviation, draws, axis=0) * noise
+
+
+def _log_mean_exp(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    peak = values.max(axis=1, keepdims=True)
+    result: NDArray[np.float64] = np.log(np.mean(np.exp(values - peak), axis=1)) + peak[:, 0]
+    return result
