@@ -1,0 +1,148 @@
+"""The Open Inference Protocol on the wire: named tensors in, named tensors out, through the batchers of the models."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2
+
+from latentserve.oip import inference_pb2 as pb
+from latentserve.oip import inference_pb2_grpc
+from latentserve_server.errors import InvalidArgument, LatentServeError, ModelNotFound, ModelNotReady, NotPermitted
+from latentserve_server.oip_metadata import config_of, index_of, metadata_of
+from latentserve_server.oip_model import lease_model
+from latentserve_server.oip_parameters import check_tensors, read_parameters
+from latentserve_server.oip_stream import answer_in_order
+from latentserve_server.oip_tensors import check_reply_size, read_rows, read_wanted, write_outputs
+from latentserve_server.repository import Repository
+from latentserve_server.served_model import Terms
+from latentserve_server.workers import Workers
+
+_logger = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+NAME = "latentserve"
+EXTENSIONS = ("model_configuration", "schedule_policy")
+"""Extensions that are answered in full; of model_repository only the index is."""
+
+_STREAM_AHEAD = 16
+
+
+class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
+    """Answers the Open Inference Protocol from the repository's models."""
+
+    def __init__(
+        self, repository: Repository, workers: Workers, health_servicer: health.aio.HealthServicer, version: str
+    ) -> None:
+        """`version` is the server's."""
+        self._repository = repository
+        self._workers = workers
+        self._health = health_servicer
+        self._version = version
+
+    async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
+        """The answer is the proof."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
+        """What the health service says of the whole server."""
+        health_now = await self._health.Check(health_pb2.HealthCheckRequest(), context)
+        return pb.ServerReadyResponse(ready=health_now.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
+        """Whether the model would be found."""
+        with suppress(ModelNotFound, ModelNotReady), lease_model(self._repository, request.name, request.version):
+            return pb.ModelReadyResponse(ready=True)
+        return pb.ModelReadyResponse(ready=False)
+
+    async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
+        """What the server is."""
+        return pb.ServerMetadataResponse(name=NAME, version=self._version, extensions=EXTENSIONS)
+
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
+        """A model's tensors."""
+        with lease_model(self._repository, request.name, request.version) as model:
+            return metadata_of(model, self._repository.entries())
+
+    async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
+        """A model's configuration."""
+        with lease_model(self._repository, request.name, request.version) as model:
+            return pb.ModelConfigResponse(config=config_of(model))
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+        """A model's outputs."""
+        return await self._infer(request, _deadline_of(context))
+
+    async def ModelStreamInfer(  # type: ignore[override]  # writes to the context, so that its tasks end with the call
+        self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
+    ) -> None:
+        """A response to every request, in order."""
+        answer = partial(self._answer_in_band, deadline=_deadline_of(context))
+        await answer_in_order(request_iterator, answer, context.write, ahead=_STREAM_AHEAD)
+
+    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
+        """Every model of the repository."""
+        if request.repository_name:
+            raise InvalidArgument("repository_name", "must be empty; there is one repository")
+        return index_of(self._repository.entries(), ready=request.ready)
+
+    async def RepositoryModelLoad(
+        self, request: pb.RepositoryModelLoadRequest, context: Context
+    ) -> pb.RepositoryModelLoadResponse:
+        """Not for callers of this service."""
+        raise NotPermitted("models are not loaded through this service")
+
+    async def RepositoryModelUnload(
+        self, request: pb.RepositoryModelUnloadRequest, context: Context
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Not for callers of this service."""
+        raise NotPermitted("models are not unloaded through this service")
+
+    async def _infer(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelInferResponse:
+        parameters = read_parameters(request.parameters)
+        check_tensors(request)
+        terms = Terms(min(deadline, _now() + parameters.timeout), parameters.bulk)
+        with lease_model(self._repository, request.model_name, request.model_version) as model:
+            limits = model.served.limits
+            wanted = read_wanted(request, model.outputs)
+            rows = await self._workers.run(
+                request.ByteSize(), read_rows, request, model.input, limits.max_rows_per_request
+            )
+            check_reply_size(len(rows), wanted, limits.max_message_bytes, raw=parameters.raw)
+            arrays = await model.run(rows, tuple(port.name for port in wanted), terms, self._workers)
+        response = pb.ModelInferResponse(
+            model_name=model.name, model_version=str(model.served.identity.version), id=request.id
+        )
+        size = sum(arrays[port.name].nbytes for port in wanted)
+        await self._workers.run(size, write_outputs, response, wanted, arrays, raw=parameters.raw)
+        return response
+
+    async def _answer_in_band(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelStreamInferResponse:
+        answer = pb.ModelStreamInferResponse()
+        try:
+            answer.infer_response.CopyFrom(await self._infer(request, deadline))
+        except LatentServeError as error:
+            _logger.info("a request of a stream was refused: %s", error, extra={"model": request.model_name})
+            answer.error_message = str(error)
+            answer.infer_response.MergeFrom(
+                pb.ModelInferResponse(id=request.id, model_name=request.model_name, model_version=request.model_version)
+            )
+        answer.infer_response.parameters["triton_final_response"].bool_param = True
+        return answer
+
+
+def _deadline_of(context: Context) -> float:
+    """Until when the caller waits, in seconds of the event loop's clock."""
+    remaining = context.time_remaining()
+    return float("inf") if remaining is None else _now() + remaining
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,83 @@
+"""What the Open Inference Protocol says of models: their tensors, their configuration, and the list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from latentserve.oip import inference_pb2 as pb
+from latentserve_server.engine import Device
+from latentserve_server.entry import Entry, State
+from latentserve_server.oip_model import InferenceModel, Port, parts_of
+from latentserve_server.oip_tensors import datatype_of
+
+PLATFORM = "onnxruntime_onnx"
+BACKEND = "onnxruntime"
+
+PRIORITY_LEVELS = 2
+"""Interactive and bulk."""
+
+_KINDS = {Device.CPU: pb.ModelInstanceGroup.KIND_CPU, Device.CUDA: pb.ModelInstanceGroup.KIND_GPU}
+
+
+def metadata_of(model: InferenceModel, entries: Iterable[Entry]) -> pb.ModelMetadataResponse:
+    """The model's tensors, and its versions among the repository's entries."""
+    return pb.ModelMetadataResponse(
+        name=model.name,
+        versions=[
+            str(entry.version)
+            for entry in entries
+            if entry.name == model.served.identity.name and entry.model and model.part in parts_of(entry.model)
+        ],
+        platform=PLATFORM,
+        inputs=[_describe(model.input)],
+        outputs=[_describe(port) for port in model.outputs],
+    )
+
+
+def config_of(model: InferenceModel) -> pb.ModelConfig:
+    """The model's configuration."""
+    limits, device = model.served.limits, model.served.identity.device
+    return pb.ModelConfig(
+        name=model.name,
+        platform=PLATFORM,
+        backend=BACKEND,
+        max_batch_size=limits.max_rows_per_request,
+        input=[
+            pb.ModelInput(
+                name=model.input.name,
+                data_type=_data_type(model.input),
+                format=pb.ModelInput.FORMAT_NCHW if len(model.input.shape) == 3 else pb.ModelInput.FORMAT_NONE,
+                dims=model.input.shape,
+            )
+        ],
+        output=[pb.ModelOutput(name=port.name, data_type=_data_type(port), dims=port.shape) for port in model.outputs],
+        instance_group=[pb.ModelInstanceGroup(name=device, kind=_KINDS[device], count=1)],
+        dynamic_batching=pb.ModelDynamicBatching(
+            preferred_batch_size=[limits.max_batch_rows], priority_levels=PRIORITY_LEVELS, default_priority_level=1
+        ),
+    )
+
+
+def index_of(entries: Iterable[Entry], *, ready: bool) -> pb.RepositoryIndexResponse:
+    """Every part of every READY version, and unless only those are wanted, every other version."""
+    return pb.RepositoryIndexResponse(models=[line for entry in entries for line in _lines(entry, ready=ready)])
+
+
+def _lines(entry: Entry, *, ready: bool) -> Iterator[pb.RepositoryIndexResponse.ModelIndex]:
+    if ready and entry.state is not State.READY:
+        return
+    suffixes = [part.value for part in parts_of(entry.model)] if entry.model else [""]
+    for suffix in suffixes:
+        yield pb.RepositoryIndexResponse.ModelIndex(
+            name=entry.name + suffix, version=str(entry.version), state=entry.state.name, reason=entry.reason
+        )
+
+
+def _describe(port: Port) -> pb.ModelMetadataResponse.TensorMetadata:
+    return pb.ModelMetadataResponse.TensorMetadata(name=port.name, datatype=datatype_of(port), shape=(-1, *port.shape))
+
+
+def _data_type(port: Port) -> pb.DataType:
+    return pb.TYPE_UINT8 if port.dtype == np.uint8 else pb.TYPE_FP32
