@@ -159,7 +159,7 @@ class Batcher:
             batch = await self._refresh(batch) if batch else await self._gather()
             if batch is not None:
                 batch = await self._run(batch)
-            elif not self._queue.rows:
+            elif not self._queue.rows and not self._closing:
                 self._arrival.clear()
                 await self._arrival.wait()
 

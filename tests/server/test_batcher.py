@@ -189,6 +189,21 @@ async def test_a_caller_that_leaves_after_its_batch_was_joined_never_reaches_the
         assert b.graph.batches == [[0], [20, 21]]
 
 
+async def test_closing_while_a_joined_batch_has_lost_all_its_callers_ends() -> None:
+    async with bench(max_batch_rows=4) as b:
+        held = await b.hold_engine()
+        gone = b.call(10, 4)
+        await turn_loop()
+        assert b.notes.queue_rows == 0, "the batch is full and joined"
+        gone.cancel()
+        closing = asyncio.create_task(b.batcher.close())
+        await turn_loop()
+        b.graph.open()
+        await closing
+        assert doubled(await held) == [0]
+        assert b.graph.batches == [[0]]
+
+
 async def test_a_run_is_ended_when_the_last_of_its_callers_has_left() -> None:
     async with bench() as b:
         held = await b.hold_engine()
