@@ -1,0 +1,139 @@
+"""Many callers of one real server: who waits, who is refused, who leaves, and what the others see of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from held_graph import BACKSTOP_SECONDS
+from running_server import RunningServer, running_server
+from tiny_bundle import TinyModel
+
+from latentserve.ndarray import from_ndarray, to_ndarray
+from latentserve.v1 import generation_pb2 as pb
+from latentserve.v1 import models_pb2
+
+SLOW, QUICK = pb.ModelRef(name="slow"), pb.ModelRef(name="quick")
+ENDLESS_TURNS, SOME_TURNS = 2e9, 20_000
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    TinyModel(slow=True).write(root / "slow" / "1")
+    TinyModel(seed=3).write(root / "quick" / "1")
+    return root
+
+
+@pytest.fixture
+async def busy(models: Path) -> AsyncIterator[RunningServer]:
+    """A server whose batches are larger than its queue: whatever waits, waits in the queue."""
+    limits = {"max_rows_per_request": 16, "max_batch_rows": 32, "max_queue_rows": 20}
+    async with running_server(models, metrics_listen="127.0.0.1:0", drain_timeout=0, **limits) as server:
+        yield server
+
+
+def decode(served: RunningServer, turns: float = 0, **options: Any) -> Any:
+    """A call of the slow model, whose batch takes so many turns of the decoder's loop."""
+    latents = from_ndarray(np.full((1, 3), turns, np.float32))
+    return served.generation.Decode(pb.DecodeRequest(model=SLOW, latents=latents), **options)
+
+
+def sample(served: RunningServer, count: int, model: pb.ModelRef = SLOW, **options: Any) -> Any:
+    return served.generation.Sample(pb.SampleRequest(model=model, count=count, seed=1), **options)
+
+
+async def running(served: RunningServer) -> None:
+    """Return once a call has been admitted and nothing waits: so it runs."""
+    async with asyncio.timeout(BACKSTOP_SECONDS):
+        while not await served.metric("requests_in_flight") or await served.metric("queue_rows"):
+            pass
+
+
+async def waiting(served: RunningServer, rows: int) -> None:
+    """Return once so many rows wait."""
+    async with asyncio.timeout(BACKSTOP_SECONDS):
+        while await served.metric("queue_rows") != rows:
+            pass
+
+
+async def test_a_full_queue_refuses_at_once_and_admits_again_later(busy: RunningServer) -> None:
+    held = decode(busy, SOME_TURNS)
+    await running(busy)
+    waits = sample(busy, 16)
+    await waiting(busy, 16)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sample(busy, 5)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert caught.value.details() == "16 of at most 20 rows wait; 5 more do not fit"
+    assert not held.done()
+    assert to_ndarray((await waits).images.tensor).shape[0] == 16
+    assert to_ndarray((await sample(busy, 16)).images.tensor).shape[0] == 16
+    await held
+    assert await busy.metric("requests_total", method="Sample", code="RESOURCE_EXHAUSTED") == 1
+    assert await busy.metric("queue_rows") == 0
+
+
+async def test_callers_that_leave_free_their_places_and_leave_the_others_alone(busy: RunningServer) -> None:
+    held = decode(busy, SOME_TURNS)
+    await running(busy)
+    calls = [sample(busy, 4) for _ in range(4)]
+    await waiting(busy, 16)
+    calls[1].cancel()
+    calls[2].cancel()
+    await waiting(busy, 8)
+    first, last = [to_ndarray((await calls[i]).images.tensor) for i in (0, 3)]
+    np.testing.assert_array_equal(first, last)
+    await held
+    assert await busy.metric("dropped_calls_total", reason="cancelled") == 2
+    assert await busy.metric("batch_rows_sum", model="slow", graph="decoder") == 1 + 8
+    assert await busy.metric("requests_total", code="CANCELLED") == 2
+    assert await busy.metric("requests_in_flight") == 0
+
+
+async def test_a_caller_whose_deadline_passes_is_dropped_from_the_queue(busy: RunningServer) -> None:
+    held = decode(busy, ENDLESS_TURNS)
+    await running(busy)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sample(busy, 4, timeout=0.05)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await waiting(busy, 0)
+    assert not held.done()
+    held.cancel()
+
+
+async def test_one_model_does_not_wait_for_another_nor_the_server_for_a_model(busy: RunningServer) -> None:
+    held = decode(busy, ENDLESS_TURNS)
+    await running(busy)
+    assert (await sample(busy, 8, QUICK)).served.model == "quick"
+    assert len((await busy.models.ListModels(models_pb2.ListModelsRequest())).models) == 2
+    assert not held.done()
+    held.cancel()
+
+
+async def test_the_engine_is_free_again_once_the_callers_of_an_endless_run_have_left(busy: RunningServer) -> None:
+    held = decode(busy, ENDLESS_TURNS)
+    await running(busy)
+    held.cancel()
+    assert to_ndarray((await sample(busy, 3)).images.tensor).shape[0] == 3
+
+
+async def test_two_servers_of_one_process_do_not_know_of_each_other(models: Path, repository: Path) -> None:
+    options: dict[str, Any] = {"metrics_listen": "127.0.0.1:0"}
+    async with running_server(models, **options) as one, running_server(repository, **options) as other:
+        assert one.server.port != other.server.port
+        replies = await asyncio.gather(
+            *(sample(one, 3, QUICK) for _ in range(4)), *(sample(other, 3, pb.ModelRef(name="vae")) for _ in range(6))
+        )
+        assert [reply.served.model for reply in replies] == ["quick"] * 4 + ["vae"] * 6
+        assert (await one.metric("requests_total"), await other.metric("requests_total")) == (4, 6)
+        await one.server.stop()
+        assert (await sample(other, 1, pb.ModelRef(name="vae"))).served.version == 1
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await sample(one, 1, QUICK)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
