@@ -1,0 +1,89 @@
+"""How long a call is expected to wait, and what follows from an expectation that was wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from held_graph import HeldGraph, Notes, batch_limits, turn_loop
+
+from latentserve_server.batcher import Batcher
+from latentserve_server.call import Outcome
+from latentserve_server.errors import Overloaded
+from latentserve_server.pace import Pace
+from latentserve_server.workers import Workers
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """An event loop whose clock a test can put forward."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
+async def call_with_patience(batcher: Batcher, rows: int, seconds: float) -> Outcome:
+    deadline = asyncio.get_running_loop().time() + seconds
+    return await batcher.submit({"x": np.arange(rows)}, ["double"], deadline)
+
+
+def test_nothing_is_expected_before_anything_is_known() -> None:
+    assert Pace(8).wait(100, now=5.0) == 0.0
+
+
+def test_the_wait_is_what_remains_of_the_run_under_way_and_the_runs_before() -> None:
+    pace = Pace(8)
+    pace.dispatch(10.0)
+    pace.finish(8, 12.0)
+    assert pace.wait(3, now=20.0) == pytest.approx(6.0)
+    pace.dispatch(20.0)
+    assert pace.wait(3, now=20.5) == pytest.approx(1.5 + 6.0)
+    assert pace.wait(3, now=90.0) == pytest.approx(6.0)
+
+
+def test_small_batches_say_nothing_of_full_ones() -> None:
+    pace = Pace(8)
+    pace.dispatch(0.0)
+    pace.finish(3, 100.0)
+    assert pace.wait(1, now=100.0) == 0.0
+
+
+def after_a_stall(patience: float) -> Outcome:
+    """The outcome of a call to an idle engine whose last batch, a full one, took a hundred seconds."""
+
+    async def scenario() -> Outcome:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Clock)
+        graph = HeldGraph()
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(graph, executor, Workers(1), Notes(), batch_limits(8, 100))
+            batcher.start()
+            stalled = asyncio.create_task(call_with_patience(batcher, 8, float("inf")))
+            await graph.batch_entered()
+            loop.ahead = 100.0
+            graph.open()
+            await stalled
+            await turn_loop()
+            try:
+                return await call_with_patience(batcher, 1, patience)
+            finally:
+                await batcher.close()
+
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        return runner.run(scenario())
+
+
+def test_a_patient_caller_is_answered_after_a_stall() -> None:
+    assert after_a_stall(patience=1000).outputs["double"].tolist() == [0]
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=Overloaded,
+    reason="an idle engine refuses, and as only full batches teach the pace, it may refuse every caller for ever",
+)
+def test_a_stall_does_not_close_an_idle_engine_to_callers_of_ordinary_patience() -> None:
+    assert after_a_stall(patience=30).outputs["double"].tolist() == [0]
