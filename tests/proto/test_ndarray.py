@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from latentserve.ndarray import TensorError, from_ndarray, to_ndarray
 from latentserve.v1.tensor_pb2 import DTYPE_FLOAT32, DTYPE_UINT8, DTYPE_UNSPECIFIED, Tensor
 
-DTYPES = st.sampled_from(["<f4", ">f4", "u1"])
+DTYPES = st.sampled_from(["<f4", ">f4", "<f2", ">f2", "u1"])
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4)
 
 
@@ -45,16 +45,16 @@ def test_an_array_that_shares_the_message_cannot_be_written() -> None:
         array[0] = 0
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float16", "int32", "int8", "bool", "complex64", "U3", "O"])
+@pytest.mark.parametrize("dtype", ["float64", "int32", "int8", "bool", "complex64", "U3", "O"])
 def test_an_array_without_a_wire_form_is_refused(dtype: str) -> None:
-    with pytest.raises(TensorError, match=r"not one of float32, uint8$"):
+    with pytest.raises(TensorError, match="not one of float32, "):
         from_ndarray(np.zeros(3, dtype))
 
 
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        (Tensor(dtype=DTYPE_UNSPECIFIED, shape=[1], data=b"a"), "dtype 0 is not one of DTYPE_FLOAT32, DTYPE_UINT8"),
+        (Tensor(dtype=DTYPE_UNSPECIFIED, shape=[1], data=b"a"), "dtype 0 is not one of DTYPE_FLOAT32, "),
         (Tensor(dtype=7, shape=[1], data=b"a"), "dtype 7 is not one of"),  # type: ignore[arg-type]
         (Tensor(dtype=DTYPE_UINT8, shape=[-1], data=b""), r"shape \[-1\] has a negative extent"),
         (Tensor(dtype=DTYPE_UINT8, shape=[-2, -2], data=b"abcd"), "has a negative extent"),
@@ -79,7 +79,7 @@ def test_a_shape_that_numpy_cannot_hold_is_refused(shape: list[int]) -> None:
 
 @given(
     dtype=st.integers(-1, 4),
-    shape=st.lists(st.integers(-2, 4), max_size=5),
+    shape=st.lists(st.one_of(st.integers(-2, 4), st.integers(-(2**63), 2**63 - 1)), max_size=5),
     data=st.binary(max_size=64),
 )
 def test_any_tensor_is_an_array_or_a_tensor_error(dtype: Any, shape: list[int], data: bytes) -> None:

@@ -117,14 +117,14 @@ MALFORMED: dict[str, tuple[Any, str]] = {
         encode_tensor(tensor_pb2.Tensor(dtype=BYTE, shape=[1, 1, 4, 5], data=b"a" * 21)),
         "images.tensor: data has 21 bytes",
     ),
-    "garbage file": (encode(picture(), b"garbage"), r"images.encoded.files\[1\]: not a readable PNG or JPEG"),
+    "garbage file": (encode(picture(), b"garbage"), r"images.encoded.files\[1\]: not a readable PNG, JPEG"),
     "empty file": (encode(b""), r"images.encoded.files\[0\]: not a readable"),
     "truncated file": (encode(picture()[:-20]), r"images.encoded.files\[0\]: not a readable"),
     "file of another size": (
         encode(picture(size=(4, 5))),
         r"images.encoded.files\[0\]: 4x5 pixels where 5x4 are wanted",
     ),
-    "GIF file": (encode(picture(form="GIF")), r"images.encoded.files\[0\]: not a readable PNG or JPEG"),
+    "GIF file": (encode(picture(form="GIF")), r"images.encoded.files\[0\]: not a readable PNG, JPEG"),
     "16 bits, grey": (encode(GREY16), r"images.encoded.files\[0\]: .*8 bits a channel"),
     "decompression bomb": (encode(BOMB), r"images.encoded.files\[0\]: "),
     "draw over the end": (
