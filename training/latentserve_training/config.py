@@ -66,9 +66,9 @@ def parse_command_line(argv: Sequence[str] | None, prog: str, description: str) 
         "--output", type=Path, required=True, metavar="RUN", help="Folder of the run; continued if it exists."
     )
     parser.add_argument(
-        "--system-malloc",
+        "--untuned",
         action="store_true",
-        help="Leave glibc's allocator as it is (default: tuned; 2x faster on CPU).",
+        help="Leave malloc and OpenMP as they are, instead of restarting with both tuned for training on a CPU.",
     )
     namespace = parser.parse_args(argv)
     return _instantiate(parser, namespace), namespace.output

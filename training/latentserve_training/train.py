@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from latentserve_training.allocator import restart_tuned
+from latentserve_training.launch import restart_tuned
 
 PROG = "latentserve-train"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train as `argv` says (the process's own arguments when absent); returns the exit code."""
-    if argv is None and "--system-malloc" not in sys.argv:
+    if argv is None and "--untuned" not in sys.argv:
         restart_tuned()
     # Imported only now: torch takes seconds to import, and a restart would pay for it twice.
     from latentserve_training import command_line, training

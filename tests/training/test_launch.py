@@ -1,4 +1,4 @@
-"""The tuned allocator: one restart, the same command, and the user's own settings kept."""
+"""The tuned process: one restart, the same command, and the user's own settings kept."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-from latentserve_training.allocator import VARIABLES
+from latentserve_training.launch import VARIABLES
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="tunes glibc")
 
 REPORT = """
 import os, sys
 print("start", *sys.argv[1:], flush=True)
-from latentserve_training.allocator import restart_tuned
+from latentserve_training.launch import restart_tuned
 restart_tuned()
 print(*(os.environ.get(name) for name in sys.argv[1:]), flush=True)
 """
