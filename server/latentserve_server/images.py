@@ -139,6 +139,8 @@ def _read_file(field: str, data: bytes, spec: bundle_pb2.ImageSpec, *, resize: b
             pixels = np.asarray(picture, dtype=np.float32)
     except InvalidArgument:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own bound, a higher one
+        raise InvalidArgument(field, f"too many pixels; {MAX_FILE_PIXELS} in all are allowed") from error
     except Exception as error:  # Pillow raises many kinds on damaged files
         raise InvalidArgument(field, "not a readable PNG, JPEG or WebP image") from error
     return np.moveaxis(pixels.reshape(spec.height, spec.width, spec.channels), -1, 0) / _LEVELS
