@@ -32,6 +32,7 @@ async def _serve(config: ServerConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _on_signal, stopping, number)
     server = Server(config)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.request_rescan)
     start = asyncio.ensure_future(server.start())
     stop = asyncio.ensure_future(stopping.wait())
     try:

@@ -12,6 +12,7 @@ import docstring_parser
 from jsonargparse import ArgumentParser
 
 from latentserve_server.errors import ConfigError
+from latentserve_server.version_policy import VersionPolicy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,8 +23,14 @@ class ServerConfig:
     """Directory of model bundles, <name>/<version>/manifest.json."""
     listen: str = "127.0.0.1:50051"
     """Address of the gRPC services, host:port; port 0 takes a free one."""
+    admin_listen: str = "off"
+    """Address of ModelAdminService, host:port; 'off' for none. Whoever reaches it may change what is served."""
     metrics_listen: str = "127.0.0.1:9090"
     """Address of the Prometheus metrics, host:port, at /metrics; 'off' for none."""
+    version_policy: str = "latest:1"
+    """Versions of each model to serve: 'latest:N', the N highest that load; 'all'; 'explicit', what aliases name."""
+    poll_interval: float = 0.0
+    """Seconds between looks for changes in the repository; 0 looks on SIGHUP or on request alone."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where graphs run; 'cuda' refuses to start unless it is really used, 'auto' takes it where it works."""
     cpu_threads: int = 0
@@ -66,7 +73,11 @@ class ServerConfig:
         self._demand("max_queue_bytes", self.max_queue_bytes >= self.max_message_bytes, "is below --max-message-bytes")
         enough = self.max_queue_rows >= self.max_rows_per_request
         self._demand("max_queue_rows", enough, "must not be below --max-rows-per-request")
+        self._demand("poll_interval", self.poll_interval == 0 or self.poll_interval >= 0.1, "must be 0 or at least 0.1")
+        VersionPolicy.parse(self.version_policy)
         parse_address("--listen", self.listen)
+        if self.admin_listen != "off":
+            parse_address("--admin-listen", self.admin_listen)
         if self.metrics_listen != "off":
             parse_address("--metrics-listen", self.metrics_listen)
 

@@ -11,7 +11,9 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from latentserve_server.entry import State
 from latentserve_server.errors import ConfigError
+from latentserve_server.served_model import Identity
 
 
 def _geometric(first: float, factor: float, count: int) -> Sequence[float]:
@@ -38,7 +40,18 @@ class Metrics:
         self._padding = self._counter("padding_rows", "Rows of batches that were filled up with zeros.", graphs)
         self._refused = self._counter("refused_calls", "Calls that a queue did not admit.", (*graphs, "reason"))
         self._dropped = self._counter("dropped_calls", "Calls that left before they ran.", (*graphs, "reason"))
+        self._of_graphs = (
+            self._queue_rows,
+            self._queue,
+            self._compute,
+            self._batch_rows,
+            self._padding,
+            self._refused,
+            self._dropped,
+        )
         self._model = self._gauge("model_info", "Models that are ready.", ("model", "version", "digest", "device"))
+        self._state = self._gauge("model_state", "1 for the state of a version.", ("model", "version", "state"))
+        self._loads = self._counter("model_loads", "Attempts to load a version.", ("model", "result"))
         self._build = self._gauge("build_info", "What this server is made of.", ("version", "onnxruntime", "device"))
         self._exporter: tuple[WSGIServer, Thread] | None = None
 
@@ -76,9 +89,30 @@ class Metrics:
         """Say what this server is made of."""
         self._build.labels(version, onnxruntime, device).set(1)
 
-    def set_model(self, model: str, version: int, digest: str, device: str) -> None:
-        """Say that a model is ready."""
-        self._model.labels(model, str(version), digest, device).set(1)
+    def state_changed(self, model: str, version: int, state: State | None) -> None:
+        """The version is in the state; None where it is gone."""
+        for one in State:
+            if state is None:
+                self._state.remove(model, str(version), one.value)
+            else:
+                self._state.labels(model, str(version), one.value).set(one is state)
+
+    def load_ended(self, model: str, *, succeeded: bool) -> None:
+        """An attempt to load a version came to an end."""
+        self._loads.labels(model, "success" if succeeded else "failure").inc()
+
+    def model_opened(self, identity: Identity) -> None:
+        """A model answers calls now."""
+        self._model.labels(identity.name, str(identity.version), identity.digest, identity.device).set(1)
+
+    def model_retired(self, identity: Identity) -> None:
+        """A model takes no more calls."""
+        self._model.remove(identity.name, str(identity.version), identity.digest, identity.device)
+
+    def version_closed(self, model: str, version: int) -> None:
+        """Nothing of the version is open any more."""
+        for metric in self._of_graphs:
+            metric.remove_by_labels({"model": model, "version": str(version)})
 
     def observer(self, model: str, version: int, graph: str) -> GraphMetrics:
         """The metrics of one graph."""

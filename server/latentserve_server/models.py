@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
 
 from latentserve.v1 import generation_pb2, models_pb2_grpc
 from latentserve.v1 import models_pb2 as pb
+from latentserve_server.entry import Entry, State
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.noise import NOISE_SCHEME
-from latentserve_server.repository import Entry, Repository, State
+from latentserve_server.repository import Repository
 from latentserve_server.served_model import ServedModel
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -20,30 +23,47 @@ _MAX_NAME = 128
 _STATES = {
     State.LOADING: pb.MODEL_STATE_LOADING,
     State.READY: pb.MODEL_STATE_READY,
+    State.UNLOADING: pb.MODEL_STATE_UNLOADING,
     State.UNAVAILABLE: pb.MODEL_STATE_UNAVAILABLE,
 }
 
 
+def lease(repository: Repository, ref: generation_pb2.ModelRef) -> AbstractContextManager[ServedModel]:
+    """The model that a request names, for as long as the block that answers it: the model stays open that long.
+
+    Raises:
+        InvalidArgument: the reference is malformed. ModelNotFound, ModelNotReady: as the repository says, on entry.
+    """
+    version, alias = _selector(ref)
+    return repository.lease(ref.name, version, alias)
+
+
 def resolve(repository: Repository, ref: generation_pb2.ModelRef) -> ServedModel:
-    """The model that a request names.
+    """The model that a request names, to be described; a call that it is to answer takes a `lease`.
 
     Raises:
         InvalidArgument: the reference is malformed. ModelNotFound, ModelNotReady: as the repository says.
     """
-    if not ref.name:
-        raise InvalidArgument("model.name", "is empty; name a model")
-    for field in ("name", "alias"):  # errors repeat them, and a status holds no more than a few kilobytes
-        if len(getattr(ref, field)) > _MAX_NAME:
-            raise InvalidArgument(f"model.{field}", f"is over {_MAX_NAME} characters long")
-    match ref.WhichOneof("selector"):
-        case "version":
-            if ref.version < 1:
-                raise InvalidArgument("model.version", f"{ref.version}; versions are at least 1")
-            return repository.get(ref.name, version=ref.version)
-        case "alias":
-            return repository.get(ref.name, alias=ref.alias)
-        case _:
-            return repository.get(ref.name)
+    version, alias = _selector(ref)
+    return repository.get(ref.name, version, alias)
+
+
+def list_models(repository: Repository) -> list[pb.ModelStatus]:
+    """Every version of every model, ordered by name, then version."""
+    return [model_status(repository, entry) for entry in repository.entries()]
+
+
+def model_status(repository: Repository, entry: Entry) -> pb.ModelStatus:
+    """One line of the list of models."""
+    return pb.ModelStatus(
+        name=entry.name,
+        version=entry.version,
+        state=_STATES[entry.state],
+        reason=entry.reason,
+        is_default=repository.is_default(entry),
+        aliases=repository.aliases_of(entry.name, entry.version),
+        capabilities=entry.model.capabilities if entry.model else (),
+    )
 
 
 class ModelServicer(models_pb2_grpc.ModelServiceServicer):
@@ -54,28 +74,39 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """Every version of every model."""
-        return pb.ListModelsResponse(models=[self._status(entry) for entry in self._repository.entries()])
+        return pb.ListModelsResponse(models=list_models(self._repository))
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """One READY version, described."""
-        return pb.GetModelResponse(model=_describe(resolve(self._repository, request.model)))
-
-    def _status(self, entry: Entry) -> pb.ModelStatus:
-        return pb.ModelStatus(
-            name=entry.name,
-            version=entry.version,
-            state=_STATES[entry.state],
-            reason=entry.reason,
-            is_default=self._repository.is_default(entry),
-            capabilities=entry.model.capabilities if entry.model else (),
-        )
+        model = resolve(self._repository, request.model)
+        aliases = self._repository.aliases_of(model.identity.name, model.identity.version)
+        return pb.GetModelResponse(model=_describe(model, aliases))
 
 
-def _describe(model: ServedModel) -> pb.Model:
+def _selector(ref: generation_pb2.ModelRef) -> tuple[int | None, str | None]:
+    """The version and the alias that a reference, which is well formed, selects by."""
+    if not ref.name:
+        raise InvalidArgument("model.name", "is empty; name a model")
+    for field in ("name", "alias"):  # errors repeat them, and a status holds no more than a few kilobytes
+        if len(getattr(ref, field)) > _MAX_NAME:
+            raise InvalidArgument(f"model.{field}", f"is over {_MAX_NAME} characters long")
+    match ref.WhichOneof("selector"):
+        case "version":
+            if ref.version < 1:
+                raise InvalidArgument("model.version", f"{ref.version}; versions are at least 1")
+            return ref.version, None
+        case "alias":
+            return None, ref.alias
+        case _:
+            return None, None
+
+
+def _describe(model: ServedModel, aliases: Sequence[str]) -> pb.Model:
     limits = model.limits
     return pb.Model(
         name=model.identity.name,
         version=model.identity.version,
+        aliases=aliases,
         capabilities=model.capabilities,
         manifest=model.manifest,
         digest=model.identity.digest,

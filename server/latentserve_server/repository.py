@@ -1,143 +1,233 @@
-"""Which model versions there are, in what state, and which one a name means."""
+"""The models under one directory: which there are, which one a name means, and what changes that.
+
+All changes are commands of one queue, so nothing is locked. What is wanted follows from the directory, the version
+policy, the aliases and the requests for single versions; the lifecycle brings what is served there.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import re
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from latentserve_server.errors import BundleError, ConfigError, ModelNotFound, ModelNotReady, StartupError
+from latentserve_server.aliases import AliasFile, read_aliases, write_aliases
+from latentserve_server.catalog import Catalog, read_catalog
+from latentserve_server.command_queue import CommandQueue
+from latentserve_server.entry import Entry, State
+from latentserve_server.errors import ChangeRefused, ConfigError, ModelNotFound, ShuttingDown, StartupError
+from latentserve_server.lease import LeasedModel
+from latentserve_server.lifecycle import Lifecycle
 from latentserve_server.served_model import ServedModel
+from latentserve_server.version_policy import VersionPolicy
+from latentserve_server.versions import Versions
 
 _logger = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_VERSION = re.compile(r"[1-9][0-9]{0,17}")
-
-
-class State(Enum):
-    """Where a model version stands in its life."""
-
-    LOADING = "loading"
-    READY = "ready"
-    UNAVAILABLE = "unavailable"
-
-
-@dataclass(slots=True)
-class Entry:
-    """One version of one model."""
-
-    name: str
-    version: int
-    directory: Path
-    state: State = State.LOADING
-    reason: str = ""
-    """Why the version is UNAVAILABLE."""
-    model: ServedModel | None = None
-    """The model, while READY."""
-
 
 class Repository:
-    """The model versions under one directory, `<name>/<version>/`, and the models opened from them."""
+    """Serves the versions of `<name>/<version>/`. Made and used on one event loop."""
 
-    def __init__(self, root: Path, load: Callable[[str, int, Path], Awaitable[ServedModel]]) -> None:
+    def __init__(self, root: Path, policy: VersionPolicy, lifecycle: Lifecycle) -> None:
         self._root = root
-        self._load = load
-        self._entries: dict[tuple[str, int], Entry] = {}
+        self._policy = policy
+        self._lifecycle = lifecycle
+        self._models: dict[str, Versions] = {}
+        self._problems: set[str] = set()
+        self._commands = CommandQueue()
 
     async def open(self) -> None:
-        """Find and load every version; a broken one becomes UNAVAILABLE and the others are served.
+        """Find and load what is wanted; a broken version becomes UNAVAILABLE and the others are served.
 
         Raises:
-            ConfigError: the directory is missing or holds no bundle. StartupError: not one version could be loaded.
+            ConfigError: the directory is missing or holds no bundle. DeviceError: a graph does not run on the device.
+            StartupError: versions are wanted, and not one could be loaded.
         """
-        for name, version, directory in _scan(self._root):
-            self._entries[name, version] = Entry(name, version, directory)
-        if not self._entries:
+        self._see(await asyncio.to_thread(read_catalog, self._root))
+        entries = self.entries()
+        if not entries:
             raise ConfigError(f"{self._root}: no model found; bundles lie in <name>/<version>/manifest.json")
-        for entry in self.entries():
-            await self._open_entry(entry)
-        if not any(entry.state is State.READY for entry in self._entries.values()):
-            broken = "; ".join(f"{entry.name}/{entry.version}: {entry.reason}" for entry in self.entries())
-            raise StartupError(f"{self._root}: no model can be served: {broken}")
+        await self._settle(starting=True)
+        if not any(entry.leased for entry in entries):
+            reasons = "; ".join(f"{entry.name}/{entry.version}: {entry.reason}" for entry in entries)
+            if any(entry.failed_digest is not None for entry in entries):
+                raise StartupError(f"{self._root}: no model can be served: {reasons}")
+            _logger.warning("nothing is served until an alias or a Load names a version: %s", reasons)
+        self._commands.start()
 
     async def close(self) -> None:
-        """Close every model."""
-        for entry in self.entries():
-            model, entry.model = entry.model, None
-            if model is not None:
-                entry.state, entry.reason = State.UNAVAILABLE, "the server is stopping"
-                await model.close()
+        """Close every model, whether or not calls hold leases on it; give up what is being loaded."""
+        await self._commands.close()
+        for versions in self._models.values():
+            for entry in versions:
+                if entry.leased is not None:
+                    self._lifecycle.retire(versions, entry)
+        await self._lifecycle.close()
 
     def entries(self) -> list[Entry]:
         """Every version, ordered by name, then version."""
-        return [self._entries[key] for key in sorted(self._entries)]
+        return [entry for name in sorted(self._models) for entry in self._models[name]]
 
     def is_default(self, entry: Entry) -> bool:
         """Whether the entry answers calls that name no version."""
-        return entry.model is not None and entry.version == self._latest_ready(entry.name)
+        return entry.version == self._models[entry.name].default
+
+    def aliases_of(self, name: str, version: int) -> list[str]:
+        """The aliases that point to a version, in alphabetical order."""
+        return self._models[name].aliases_of(version) if name in self else []
 
     def __contains__(self, name: str) -> bool:
-        return any(entry.name == name for entry in self._entries.values())
+        return bool(self._models.get(name))
 
     def get(self, name: str, version: int | None = None, alias: str | None = None) -> ServedModel:
-        """The model that answers for a name: of the given version or alias, else of the highest READY version.
+        """The model that answers for a name, to be described; a call that it is to answer takes a `lease`.
 
         Raises:
             ModelNotFound: there is no such name, version or alias. ModelNotReady: there is, but it cannot answer now.
         """
+        return self._answering(name, version, alias).model
+
+    @contextmanager
+    def lease(self, name: str, version: int | None = None, alias: str | None = None) -> Iterator[ServedModel]:
+        """The model of the version or alias, else of the highest READY version. It stays open within the block.
+
+        Raises:
+            ModelNotFound: there is no such name, version or alias. ModelNotReady: there is, but it cannot answer now.
+        """
+        with self._answering(name, version, alias).lease() as model:
+            yield model
+
+    async def rescan(self, *, retry: bool) -> list[str]:
+        """Follow the directory; with `retry`, try versions that failed again. Returns what made no sense, in lines.
+
+        Raises:
+            ChangeRefused: the directory cannot be read; what is served stays.
+        """
+        return await self._commands.put(lambda: self._rescan(retry=retry))
+
+    def request_rescan(self) -> None:
+        """Follow the directory, with another try for versions that failed, once the changes under way are made."""
+        with suppress(ShuttingDown):
+            self._commands.put(lambda: self._rescan(retry=True))
+
+    async def load(self, name: str, version: int) -> Entry:
+        """Make a version READY and keep it so, whatever the policy.
+
+        Raises:
+            ModelNotFound: there is no such version. ChangeRefused: it cannot be loaded; what is served stays.
+        """
+        return await self._commands.put(lambda: self._load(name, version))
+
+    async def unload(self, name: str, version: int) -> None:
+        """Take a version out of service, whatever the policy; returns once its model is closed.
+
+        Raises:
+            ModelNotFound: there is no such version. ChangeRefused: an alias points to it.
+        """
+        leased = await self._commands.put(lambda: self._unload(name, version))
+        await self._lifecycle.closed(leased)
+
+    async def set_alias(self, name: str, alias: str, version: int | None) -> bool:
+        """Point an alias to a READY version, or delete it with None; returns whether that was stored on disk.
+
+        Raises:
+            ModelNotFound: there is no such version or alias. ChangeRefused: the version is not READY, or the alias
+                file is damaged.
+        """
+        return await self._commands.put(lambda: self._set_alias(name, alias, version))
+
+    async def _rescan(self, *, retry: bool) -> list[str]:
+        catalog = await self._read_catalog()
+        self._see(catalog, retry=retry)
+        await self._settle()
+        return catalog.problems
+
+    async def _load(self, name: str, version: int) -> Entry:
+        self._see(await self._read_catalog())
+        versions = self._versions(name)
+        entry = versions.entry(version)
+        is_new = versions.pin(version)
+        entry.failed_digest = None
+        if entry.needs_loading:
+            await self._lifecycle.open(versions, entry)
+        if entry.failed_digest is not None and is_new:
+            versions.unpin(version)
+        await self._settle()
+        if entry.failed_digest is not None:
+            raise ChangeRefused(f"model {name!r} version {version} cannot be loaded: {entry.reason}")
+        return entry
+
+    async def _unload(self, name: str, version: int) -> LeasedModel | None:
+        versions = self._versions(name)
+        leased = versions.entry(version).leased
+        if aliases := versions.aliases_in_the_way(version):
+            raise ChangeRefused(f"model {name!r} version {version} has the alias {', '.join(aliases)}; move it first")
+        versions.withdraw(version)
+        await self._settle()
+        return leased
+
+    async def _set_alias(self, name: str, alias: str, version: int | None) -> bool:
+        versions = self._versions(name)
+        if version is None and alias not in versions.intended_aliases.versions:
+            raise ModelNotFound(f"model {name!r} has no alias {alias!r}")
+        if version is not None and versions.entry(version).state is not State.READY:
+            raise ChangeRefused(f"alias {alias!r} cannot move: {versions.entry(version)}")
+        stored, aliases = await asyncio.to_thread(
+            _store_alias, versions.directory, versions.intended_aliases, alias, version
+        )
+        versions.intend(aliases)
+        await self._settle()
+        return stored
+
+    async def _read_catalog(self) -> Catalog:
+        try:
+            return await asyncio.to_thread(read_catalog, self._root)
+        except ConfigError as error:
+            _logger.error("what is served stays: %s", error)
+            raise ChangeRefused(str(error)) from error
+
+    def _see(self, catalog: Catalog, *, retry: bool = False) -> None:
+        for problem in sorted({*catalog.problems} - self._problems):  # each is said once, not at every poll
+            _logger.warning("%s", problem)
+        self._problems = {*catalog.problems}
+        for name, found in catalog.models.items():
+            if name not in self._models:
+                self._models[name] = Versions(name, found.path, self._policy)
+            self._models[name].see(found, retry=retry)
+        for name in self._models.keys() - catalog.models.keys() - catalog.unreadable:
+            self._models[name].see(None, retry=retry)
+
+    async def _settle(self, *, starting: bool = False) -> None:
+        models = [self._models[name] for name in sorted(self._models)]
+        for versions in models:
+            self._lifecycle.announce(versions)
+        for versions in models:
+            await self._lifecycle.settle(versions, starting=starting)
+        self._models = {name: versions for name, versions in self._models.items() if len(versions)}
+
+    def _answering(self, name: str, version: int | None, alias: str | None) -> LeasedModel:
+        leased = self._versions(name).answering(version, alias).leased
+        assert leased is not None
+        return leased
+
+    def _versions(self, name: str) -> Versions:
         if name not in self:
             raise ModelNotFound(f"model {name!r} is not in the repository")
-        if alias is not None:
-            raise ModelNotFound(f"model {name!r} has no alias {alias!r}")
-        wanted = self._latest_ready(name) if version is None else version
-        entry = self._entries.get((name, wanted)) if wanted is not None else None
-        if wanted is not None and entry is None:
-            raise ModelNotFound(f"model {name!r} has no version {wanted}")
-        if entry is None or entry.model is None:
-            raise ModelNotReady(self._why_not_ready(name, entry))
-        return entry.model
-
-    def _latest_ready(self, name: str) -> int | None:
-        ready = (entry.version for entry in self._entries.values() if entry.name == name and entry.model is not None)
-        return max(ready, default=None)
-
-    def _why_not_ready(self, name: str, entry: Entry | None) -> str:
-        entries = [entry] if entry else [entry for entry in self.entries() if entry.name == name]
-        return "; ".join(
-            f"model {name!r} version {entry.version} is {entry.state.value}"
-            + (f": {entry.reason}" if entry.reason else "")
-            for entry in entries
-        )
-
-    async def _open_entry(self, entry: Entry) -> None:
-        fields = {"model": entry.name, "version": entry.version}
-        _logger.info("loading %s version %d", entry.name, entry.version, extra=fields)
-        try:
-            entry.model = await self._load(entry.name, entry.version, entry.directory)
-        except BundleError as error:
-            entry.state, entry.reason = State.UNAVAILABLE, str(error)
-            _logger.error("%s version %d is unavailable: %s", entry.name, entry.version, error, extra=fields)
-        else:
-            entry.state = State.READY
-            digest = entry.model.identity.digest
-            _logger.info("%s version %d is ready", entry.name, entry.version, extra=fields | {"digest": digest})
+        return self._models[name]
 
 
-def _scan(root: Path) -> Iterator[tuple[str, int, Path]]:
-    """Every `<name>/<version>/` below root; names that begin with a dot are publications under way."""
+def _store_alias(directory: Path, known: AliasFile, alias: str, version: int | None) -> tuple[bool, AliasFile]:
+    """Change one alias in the file and in what is known of it; returns whether the file could be written."""
     try:
-        directories = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        found = read_aliases(directory)
+    except (ValueError, OSError) as error:
+        raise ChangeRefused(f"{directory.name}: {error}") from error
+    current = known if found.digest == known.digest else found
+    others = {name: target for name, target in current.versions.items() if name != alias}
+    wanted = others | ({} if version is None else {alias: version})
+    try:
+        return True, write_aliases(directory, wanted)
     except OSError as error:
-        raise ConfigError(f"{root}: not a readable directory: {error.strerror}") from error
-    for directory in directories:
-        for version in sorted(path for path in directory.iterdir() if path.is_dir()):
-            if version.name.startswith("."):
-                continue
-            if _NAME.fullmatch(directory.name) and _VERSION.fullmatch(version.name):
-                yield directory.name, int(version.name), version
-            else:
-                _logger.warning("ignored: %s is not <name>/<version>, a positive integer", version.relative_to(root))
+        _logger.warning("alias %s of %s is not stored: %s", alias, directory.name, error)
+        return False, AliasFile(wanted, current.digest)

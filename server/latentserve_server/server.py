@@ -10,18 +10,24 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from latentserve.oip import inference_pb2, inference_pb2_grpc
 from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
+from latentserve_server.admin import ModelAdminServicer
 from latentserve_server.config import ServerConfig, parse_address
 from latentserve_server.engine import Device, available_cpus, choose_device, runtime_version
 from latentserve_server.errors import ConfigError
 from latentserve_server.generation import GenerationServicer
 from latentserve_server.interceptors import CallInterceptor
+from latentserve_server.lifecycle import Lifecycle
 from latentserve_server.loading import Loader
 from latentserve_server.metrics import Metrics
 from latentserve_server.models import ModelServicer
 from latentserve_server.noise import NoiseSource
+from latentserve_server.oip import InferenceServicer
 from latentserve_server.repository import Repository
 from latentserve_server.served_model import Limits
+from latentserve_server.version_policy import VersionPolicy
+from latentserve_server.watcher import watch
 from latentserve_server.workers import Workers
 
 _logger = logging.getLogger(__name__)
@@ -29,7 +35,11 @@ _logger = logging.getLogger(__name__)
 SERVICES = (
     generation_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name,
     models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
+
+
+ADMIN_SERVICE = models_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_name
 
 
 class Server:
@@ -62,11 +72,17 @@ class Server:
             workers=self._workers,
             observer=self._metrics.observer,
         )
-        self._repository = Repository(config.repository, loader.load)
+        lifecycle = Lifecycle(loader.load, self._metrics)
+        self._repository = Repository(config.repository, VersionPolicy.parse(config.version_policy), lifecycle)
+        self._watcher: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
+        self._interceptor = CallInterceptor(self._metrics, self._repository.__contains__, access_log=config.access_log)
         self._grpc = self._build_grpc()
+        self._admin = self._build_admin() if config.admin_listen != "off" else None
         self.port = 0
         """The port of the gRPC services, once started."""
+        self.admin_port = 0
+        """The port of ModelAdminService, once started; 0 where it is off."""
         self.metrics_port = 0
         """The port of the metrics, once started; 0 where they are off."""
 
@@ -79,18 +95,27 @@ class Server:
         self._bind()
         await self._set_health(serving=False)
         await self._grpc.start()
+        if self._admin is not None:
+            await self._admin.start()
         await self._repository.open()
-        for entry in self._repository.entries():
-            if entry.model is not None:
-                identity = entry.model.identity
-                self._metrics.set_model(identity.name, identity.version, identity.digest, identity.device)
+        if self._config.poll_interval:
+            watching = watch(self._repository, self._config.poll_interval)
+            self._watcher = asyncio.get_running_loop().create_task(watching)
         await self._set_health(serving=True)
-        ports = {"port": self.port, "metrics_port": self.metrics_port}
+        ports = {"port": self.port, "metrics_port": self.metrics_port, "admin_port": self.admin_port}
         _logger.info("serving on port %d, metrics on port %d", self.port, self.metrics_port, extra=ports)
+
+    def request_rescan(self) -> None:
+        """Follow the repository's directory soon, with another try for versions that failed."""
+        self._repository.request_rescan()
 
     async def stop(self) -> None:
         """Say NOT_SERVING, let the calls under way end, and free everything. Harmless when start failed."""
         await self._health.enter_graceful_shutdown()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._admin is not None:
+            await self._admin.stop(None)
         if self.port:
             _logger.info("draining")
             await asyncio.sleep(self._config.drain_delay)
@@ -103,10 +128,9 @@ class Server:
     def _bind(self) -> None:
         if self._config.metrics_listen != "off":
             self.metrics_port = self._metrics.serve(*parse_address("--metrics-listen", self._config.metrics_listen))
-        try:
-            self.port = self._grpc.add_insecure_port(self._config.listen)
-        except RuntimeError as error:
-            raise ConfigError(f"--listen {self._config.listen}: the address cannot be bound; is it in use?") from error
+        self.port = _add_port(self._grpc, "--listen", self._config.listen)
+        if self._admin is not None:
+            self.admin_port = _add_port(self._admin, "--admin-listen", self._config.admin_listen)
 
     async def _set_health(self, *, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
@@ -114,9 +138,8 @@ class Server:
             await self._health.set(service, status)
 
     def _build_grpc(self) -> grpc.aio.Server:
-        interceptor = CallInterceptor(self._metrics, self._repository.__contains__, access_log=self._config.access_log)
         server = grpc.aio.server(
-            interceptors=[interceptor],
+            interceptors=[self._interceptor],
             options=[
                 ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
@@ -129,6 +152,29 @@ class Server:
             GenerationServicer(self._repository, self._workers), server
         )
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._repository), server)
+        inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+            InferenceServicer(
+                self._repository,
+                self._workers,
+                self._health,
+                version("latentserve-server"),
+                stream_rows=min(2 * self._config.max_batch_rows, self._config.max_queue_rows),
+            ),
+            server,
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server
+
+    def _build_admin(self) -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=[self._interceptor], options=[("grpc.so_reuseport", 0)])
+        models_pb2_grpc.add_ModelAdminServiceServicer_to_server(ModelAdminServicer(self._repository), server)
+        reflection.enable_server_reflection((ADMIN_SERVICE, reflection.SERVICE_NAME), server)
+        return server
+
+
+def _add_port(server: grpc.aio.Server, option: str, address: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ConfigError(f"{option} {address}: the address cannot be bound; is it in use?") from error

@@ -36,12 +36,17 @@ def test_every_field_is_a_flag() -> None:
     given: dict[str, Any] = {
         "repository": Path("models"),
         "listen": "[::1]:1",
+        "admin_listen": "[::1]:2",
         "metrics_listen": "off",
+        "version_policy": "latest:3",
+        "poll_interval": 0.5,
         "device": "cpu",
         "cpu_threads": 3,
         "max_rows_per_request": 5,
         "max_batch_rows": 6,
         "max_queue_rows": 7,
+        "max_queue_bytes": 2 << 20,
+        "pad_batches": "always",
         "max_message_bytes": 1 << 20,
         "drain_delay": 1.5,
         "drain_timeout": 2.5,
@@ -99,10 +104,14 @@ NOT_ALLOWED = {
     "max_queue_rows": ["0", "4095"],
     "cpu_threads": ["-1"],
     "drain_delay": ["-0.1"],
+    "poll_interval": ["-1", "0.05"],
+    "version_policy": ["", "latest", "latest:0", "latest:-1", "latest:01", "newest", "1,2", "all "],
     "drain_timeout": ["-1"],
+    "max_queue_bytes": ["0", str((64 << 20) - 1)],
     "max_message_bytes": ["0", str((1 << 20) - 1), str(1 << 31)],
     "listen": ["", "50051", "host:", ":50051", "host:65536", "host:-1", "host:http", "host:1 ", "host:٣"],
     "metrics_listen": ["on", "9090", "host:99999"],
+    "admin_listen": ["on", "50052", "host:99999"],
 }
 
 

@@ -36,7 +36,7 @@ async def listed(served: RunningServer) -> list[models_pb2.ModelStatus]:
 
 async def test_the_highest_version_answers_unless_another_is_named(tmp_path: Path) -> None:
     write_versions(tmp_path, 9, 10, 2)
-    async with running_server(tmp_path) as served:
+    async with running_server(tmp_path, version_policy="all") as served:
         assert await answering(served) == 10
         assert [await answering(served, version=version) for version in (2, 9, 10)] == [2, 9, 10]
         assert [(one.version, one.is_default) for one in await listed(served)] == [(2, False), (9, False), (10, True)]
@@ -44,7 +44,7 @@ async def test_the_highest_version_answers_unless_another_is_named(tmp_path: Pat
 
 async def test_versions_answer_with_their_own_weights(tmp_path: Path) -> None:
     write_versions(tmp_path, 1, 2)
-    async with running_server(tmp_path) as served:
+    async with running_server(tmp_path, version_policy="all") as served:
         replies = [
             await served.generation.Sample(
                 pb.SampleRequest(model=pb.ModelRef(name="vae", version=version), count=1, seed=1)

@@ -1,0 +1,90 @@
+"""What lies in a repository's directory: `<name>/<version>/manifest.json` and `<name>/aliases.json`. Opens no model."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from latentserve_server.aliases import AliasFile, read_aliases
+from latentserve_server.bundle import MANIFEST, MAX_MANIFEST_BYTES
+from latentserve_server.errors import ConfigError
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+
+
+@dataclass(slots=True)
+class ModelDirectory:
+    """One model's directory."""
+
+    path: Path
+    digests: dict[int, str] = field(default_factory=dict)
+    """For each version the SHA-256 of its manifest in hexadecimal; empty where there is none to read."""
+    aliases: AliasFile | None = None
+    """What the alias file says; None where it cannot be read, which is a problem."""
+
+
+@dataclass(slots=True)
+class Catalog:
+    """The models of a repository's directory."""
+
+    models: dict[str, ModelDirectory] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)
+    """Models whose directory could not be read, so that nothing is known of them."""
+    problems: list[str] = field(default_factory=list)
+    """What is neither a model nor to be passed over in silence; one line each."""
+
+
+def read_catalog(root: Path) -> Catalog:
+    """Look through the directory. Names that begin with a dot are publications under way.
+
+    Raises:
+        ConfigError: the directory cannot be read.
+    """
+    catalog = Catalog()
+    try:
+        directories = _directories(root)
+    except OSError as error:
+        raise ConfigError(f"{root}: not a readable directory: {error.strerror}") from error
+    for directory in directories:
+        try:
+            model = _read_model(root, directory, catalog.problems)
+        except OSError as error:
+            catalog.unreadable.add(directory.name)
+            catalog.problems.append(f"{directory.name}: cannot be read: {error.strerror}")
+            continue
+        if model.digests:
+            catalog.models[directory.name] = model
+    return catalog
+
+
+def _read_model(root: Path, directory: Path, problems: list[str]) -> ModelDirectory:
+    model = ModelDirectory(directory)
+    for version in _directories(directory):
+        if _NAME.fullmatch(directory.name) and _VERSION.fullmatch(version.name):
+            model.digests[int(version.name)] = _manifest_digest(version)
+        else:
+            problems.append(f"ignored: {version.relative_to(root)} is not <name>/<version>, a positive integer")
+    if model.digests:
+        try:
+            model.aliases = read_aliases(directory)
+        except (ValueError, OSError) as error:
+            problems.append(f"{directory.name}: {error}")
+    return model
+
+
+def _directories(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _manifest_digest(version: Path) -> str:
+    path = version / MANIFEST
+    try:
+        if not path.is_file():  # a pipe would not end
+            return ""
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(MAX_MANIFEST_BYTES + 1)).hexdigest()
+    except OSError:  # whoever loads the version says what is wrong with it
+        return ""

@@ -1,0 +1,165 @@
+"""The versions of one model: which are wanted, which answers, and where the aliases point. Opens and closes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from latentserve_server.aliases import AliasFile
+from latentserve_server.catalog import ModelDirectory
+from latentserve_server.entry import Entry, State
+from latentserve_server.errors import ModelNotFound, ModelNotReady
+from latentserve_server.version_policy import VersionPolicy
+
+
+class Versions:
+    """The versions and aliases of one model."""
+
+    def __init__(self, name: str, directory: Path, policy: VersionPolicy) -> None:
+        self.name = name
+        self.directory = directory
+        self._policy = policy
+        self._entries: dict[int, Entry] = {}
+        self._aliases: dict[str, int] = {}
+        self._intended: dict[str, int] = {}  # an alias follows only once the version is READY
+        self._aliases_digest = ""
+        self._pinned: set[int] = set()
+        self._withdrawn: set[int] = set()
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter([self._entries[version] for version in sorted(self._entries)])
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def entry(self, version: int) -> Entry:
+        """The entry of a version.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        if version not in self._entries:
+            raise ModelNotFound(f"model {self.name!r} has no version {version}")
+        return self._entries[version]
+
+    def answering(self, version: int | None, alias: str | None) -> Entry:
+        """The READY entry that answers: of the version or the alias, else of the highest READY version.
+
+        Raises:
+            ModelNotFound: there is no such version or alias. ModelNotReady: there is, but it cannot answer now.
+        """
+        if alias is not None:
+            version = self._follow(alias)
+        elif version is None:
+            version = self.default
+        if version is None:
+            raise ModelNotReady("; ".join(str(entry) for entry in self))
+        entry = self.entry(version)
+        if entry.leased is None:
+            raise ModelNotReady(str(entry))
+        return entry
+
+    @property
+    def default(self) -> int | None:
+        """The highest READY version."""
+        return max((entry.version for entry in self if entry.state is State.READY), default=None)
+
+    def aliases_of(self, version: int) -> list[str]:
+        """The aliases that point to a version, in alphabetical order."""
+        return sorted(alias for alias, target in self._aliases.items() if target == version)
+
+    def aliases_in_the_way(self, version: int) -> list[str]:
+        """The aliases that point to a version, or are to."""
+        intended = (alias for alias, target in self._intended.items() if target == version)
+        return sorted({*self.aliases_of(version), *intended})
+
+    @property
+    def intended_aliases(self) -> AliasFile:
+        """The version that each alias is to name, and the digest of the file that says so, or said so first."""
+        return AliasFile(dict(self._intended), self._aliases_digest)
+
+    def see(self, found: ModelDirectory | None, *, retry: bool) -> None:
+        """Note what a scan found; None where the model's directory is gone."""
+        digests = found.digests if found else {}
+        for version, digest in digests.items():
+            if version not in self._entries:
+                directory = self.directory / str(version)
+                self._entries[version] = Entry(self.name, version, directory, digest, self._unwanted)
+            self._entries[version].see(digest, retry=retry)
+        for entry in self:
+            if entry.version not in digests:
+                entry.exists = False
+                self._pinned.discard(entry.version)
+                self._withdrawn.discard(entry.version)
+        if found is None:
+            self.intend(AliasFile())
+        elif found.aliases is not None and found.aliases.digest != self._aliases_digest:
+            self.intend(found.aliases)
+
+    def intend(self, aliases: AliasFile) -> None:
+        """Have these aliases and no others, until a scan finds another file than that of the digest."""
+        self._intended, self._aliases_digest = dict(aliases.versions), aliases.digest
+
+    def pin(self, version: int) -> bool:
+        """Want the version, whatever the policy; returns whether that is new."""
+        self._withdrawn.discard(version)
+        is_new = version not in self._pinned
+        self._pinned.add(version)
+        return is_new
+
+    def unpin(self, version: int) -> None:
+        """Leave the version to the policy."""
+        self._pinned.discard(version)
+
+    def withdraw(self, version: int) -> None:
+        """Want the version no more, whatever the policy."""
+        self._pinned.discard(version)
+        self._withdrawn.add(version)
+
+    def wanted(self) -> set[int]:
+        """The versions to serve: those of the policy that are not broken, those that aliases name, and the pinned."""
+        able = {entry.version for entry in self if entry.may_answer} - self._withdrawn
+        named = {*self._aliases.values(), *self._intended.values(), *self._pinned}
+        return self._policy.choose(list(able)) | (named & able)
+
+    def to_load(self) -> list[Entry]:
+        """The wanted entries whose directories hold something that is not served yet, the highest first."""
+        wanted = self.wanted()
+        return [entry for entry in reversed(list(self)) if entry.version in wanted and entry.needs_loading]
+
+    def to_unload(self) -> list[Entry]:
+        """The READY entries that are not wanted."""
+        wanted = self.wanted()
+        return [entry for entry in self if entry.state is State.READY and entry.version not in wanted]
+
+    def why_unwanted(self, entry: Entry) -> str:
+        """Why an entry is not wanted, in one line."""
+        if not entry.exists:
+            return "its directory is gone"
+        return "unloaded on request" if entry.version in self._withdrawn else self._unwanted
+
+    def move_aliases(self) -> list[tuple[str, int]]:
+        """Point every alias to the version it is to name, if that is READY and to stay; returns those that moved."""
+        ready = {entry.version for entry in self if entry.state is State.READY} & self.wanted()
+        kept = {alias: version for alias, version in self._aliases.items() if version in ready}
+        moved = {alias: version for alias, version in self._intended.items() if version in ready}
+        before = self._aliases
+        self._aliases = {alias: version for alias, version in (kept | moved).items() if alias in self._intended}
+        return [(alias, version) for alias, version in self._aliases.items() if before.get(alias) != version]
+
+    def forget(self, entry: Entry) -> None:
+        """Drop an entry whose directory is gone and that answers nothing any more."""
+        del self._entries[entry.version]
+
+    @property
+    def _unwanted(self) -> str:
+        return f"the version policy {self._policy} does not want it"
+
+    def _follow(self, alias: str) -> int:
+        if alias in self._aliases:
+            return self._aliases[alias]
+        if alias not in self._intended:
+            raise ModelNotFound(f"model {self.name!r} has no alias {alias!r}")
+        version = self._intended[alias]
+        why = self._entries.get(version, "there is no such version")
+        raise ModelNotReady(f"alias {alias!r} of model {self.name!r} names version {version}: {why}")
