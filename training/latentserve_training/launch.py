@@ -1,9 +1,9 @@
 """The process environment that training on a CPU runs best in, and the restart that puts a process into it.
 
-glibc hands every freed block of a few megabytes back to the kernel and asks for it again a moment later. The activations
-of a convolution are such blocks, so half of a training step goes into page faults; the MALLOC variables keep freed memory
-in the process. OpenMP's threads spin while they wait for one another, which on processors that others use as well takes
-the time from the very thread that they wait for; waiting passively has them sleep.
+glibc hands every freed block of a few megabytes back to the kernel and asks for it again a moment later. The
+activations of a convolution are such blocks, so half of a training step goes into page faults; the MALLOC variables
+keep freed memory in the process. OpenMP's threads spin while they wait for one another, which on processors that others
+use as well takes the time from the very thread that they wait for; waiting passively has them sleep.
 
 Both libraries read their variables once, when a process starts, hence the restart.
 """
