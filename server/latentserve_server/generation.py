@@ -17,7 +17,7 @@ from latentserve.v1 import generation_pb2_grpc
 from latentserve_server.answers import Decoded, Spent
 from latentserve_server.call_clock import CallClock
 from latentserve_server.images import check_output, payload_bytes, read_images, read_latents, write_images
-from latentserve_server.models import resolve
+from latentserve_server.models import lease
 from latentserve_server.noise import NOISE_SCHEME
 from latentserve_server.points import locate
 from latentserve_server.repository import Repository
@@ -40,128 +40,130 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     async def Sample(self, request: pb.SampleRequest, context: Context) -> pb.SampleResponse:
         """Images drawn from the prior."""
         clock = CallClock(context)
-        model = resolve(self._repository, request.model)
-        check_output(request.output, request.count, model.manifest.image)
-        form, shaping = form_of(request.output), shaping_of(request)
-        where = request.count, seed_of(request), request.first_index
-        sampled = await model.sample(*where, form, clock.terms(request.priority), shaping)
-        images = await self._write(sampled.images, request.output)
-        return pb.SampleResponse(
-            images=images, seed=sampled.seed, noise_scheme=NOISE_SCHEME, served=clock.served(model, sampled.spent)
-        )
+        with lease(self._repository, request.model) as model:
+            check_output(request.output, request.count, model.manifest.image)
+            form, shaping = form_of(request.output), shaping_of(request)
+            where = request.count, seed_of(request), request.first_index
+            sampled = await model.sample(*where, form, clock.terms(request.priority), shaping)
+            images = await self._write(sampled.images, request.output)
+            return pb.SampleResponse(
+                images=images, seed=sampled.seed, noise_scheme=NOISE_SCHEME, served=clock.served(model, sampled.spent)
+            )
 
     async def StreamSamples(
         self, request: pb.StreamSamplesRequest, context: Context
     ) -> AsyncIterator[pb.StreamSamplesResponse]:
         """Images drawn from the prior, chunk by chunk."""
-        model = resolve(self._repository, request.model)
-        rows, form, shaping = chunk_rows_of(request, model), form_of(request.output), shaping_of(request)
-        check_output(request.output, rows, model.manifest.image)
-        check_indices("first_index", request.first_index, request.count)
-        seed = secrets.randbits(64) if (given := seed_of(request)) is None else given
+        with lease(self._repository, request.model) as model:
+            rows, form, shaping = chunk_rows_of(request, model), form_of(request.output), shaping_of(request)
+            check_output(request.output, rows, model.manifest.image)
+            check_indices("first_index", request.first_index, request.count)
+            seed = secrets.randbits(64) if (given := seed_of(request)) is None else given
 
-        async def make(start: int, rows: int) -> pb.StreamSamplesResponse:
-            clock = CallClock(context)
-            terms = clock.terms(request.priority or pb.PRIORITY_BULK)
-            sampled = await model.sample(rows, seed, start, form, terms, shaping)
-            return pb.StreamSamplesResponse(
-                images=await self._write(sampled.images, request.output),
-                first_index=start,
-                seed=seed,
-                noise_scheme=NOISE_SCHEME,
-                served=clock.served(model, sampled.spent),
-            )
+            async def make(start: int, rows: int) -> pb.StreamSamplesResponse:
+                clock = CallClock(context)
+                terms = clock.terms(request.priority or pb.PRIORITY_BULK)
+                sampled = await model.sample(rows, seed, start, form, terms, shaping)
+                return pb.StreamSamplesResponse(
+                    images=await self._write(sampled.images, request.output),
+                    first_index=start,
+                    seed=seed,
+                    noise_scheme=NOISE_SCHEME,
+                    served=clock.served(model, sampled.spent),
+                )
 
-        async with aclosing(chunks(make, request.first_index, request.count, rows)) as stream:
-            async for chunk in stream:
-                yield chunk
+            async with aclosing(chunks(make, request.first_index, request.count, rows)) as stream:
+                async for chunk in stream:
+                    yield chunk
 
     async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:
         """Posteriors of images."""
         clock = CallClock(context)
-        model = resolve(self._repository, request.model)
-        terms = clock.terms(request.priority)
-        images = await self._read(request.images, model)
-        if not request.HasField("draw"):
-            encoded = await model.encode(images, terms)
-        else:
-            encoded = await model.encode_and_draw(images, seed_of(request.draw), request.draw.first_index, terms)
-        return pb.EncodeResponse(
-            mean=from_ndarray(encoded.mean),
-            log_variance=from_ndarray(encoded.log_variance),
-            z=None if encoded.z is None else from_ndarray(encoded.z),
-            seed=encoded.seed,
-            noise_scheme="" if encoded.z is None else NOISE_SCHEME,
-            served=clock.served(model, encoded.spent),
-        )
+        with lease(self._repository, request.model) as model:
+            terms = clock.terms(request.priority)
+            images = await self._read(request.images, model)
+            if not request.HasField("draw"):
+                encoded = await model.encode(images, terms)
+            else:
+                encoded = await model.encode_and_draw(images, seed_of(request.draw), request.draw.first_index, terms)
+            return pb.EncodeResponse(
+                mean=from_ndarray(encoded.mean),
+                log_variance=from_ndarray(encoded.log_variance),
+                z=None if encoded.z is None else from_ndarray(encoded.z),
+                seed=encoded.seed,
+                noise_scheme="" if encoded.z is None else NOISE_SCHEME,
+                served=clock.served(model, encoded.spent),
+            )
 
     async def Decode(self, request: pb.DecodeRequest, context: Context) -> pb.DecodeResponse:
         """Images of latents."""
         clock = CallClock(context)
-        model = resolve(self._repository, request.model)
-        size, dim = len(request.latents.data), model.manifest.latent.dim
-        latents = await self._workers.run(size, read_latents, "latents", request.latents, dim)
-        decoded, images = await self._decode(latents, model, request.output, clock.terms(request.priority))
-        return pb.DecodeResponse(images=images, served=clock.served(model, decoded.spent))
+        with lease(self._repository, request.model) as model:
+            size, dim = len(request.latents.data), model.manifest.latent.dim
+            latents = await self._workers.run(size, read_latents, "latents", request.latents, dim)
+            decoded, images = await self._decode(latents, model, request.output, clock.terms(request.priority))
+            return pb.DecodeResponse(images=images, served=clock.served(model, decoded.spent))
 
     async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> pb.ReconstructResponse:
         """Images encoded and decoded again, with what was lost."""
         clock = CallClock(context)
-        model = resolve(self._repository, request.model)
-        images = await self._read(request.images, model)
-        check_output(request.output, len(images), model.manifest.image)
-        form = form_of(request.output)
-        reconstructed = await model.reconstruct(images, form, clock.terms(request.priority))
-        return pb.ReconstructResponse(
-            images=await self._write(reconstructed.images, request.output),
-            reconstruction_error=reconstructed.reconstruction_error,
-            kl=reconstructed.kl,
-            served=clock.served(model, reconstructed.spent),
-        )
+        with lease(self._repository, request.model) as model:
+            images = await self._read(request.images, model)
+            check_output(request.output, len(images), model.manifest.image)
+            form = form_of(request.output)
+            reconstructed = await model.reconstruct(images, form, clock.terms(request.priority))
+            return pb.ReconstructResponse(
+                images=await self._write(reconstructed.images, request.output),
+                reconstruction_error=reconstructed.reconstruction_error,
+                kl=reconstructed.kl,
+                served=clock.served(model, reconstructed.spent),
+            )
 
     async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> pb.InterpolateResponse:
         """Images along paths between pairs of latents."""
         clock = CallClock(context)
-        model = resolve(self._repository, request.model)
-        terms, path = clock.terms(request.priority), path_of(request)
-        starts, spent_on_starts = await self._locate("from", getattr(request, "from"), model, terms)
-        ends, spent_on_ends = await self._locate("to", request.to, model, terms, expected=len(starts))
-        model.check_rows("pairs * steps", len(starts) * request.steps)
-        latents = await self._workers.run(
-            4 * starts.size * request.steps, interpolate, starts, ends, request.steps, path
-        )
-        decoded, images = await self._decode(latents, model, request.output, terms)
-        spent = spent_on_starts + spent_on_ends + decoded.spent
-        return pb.InterpolateResponse(images=images, latents=from_ndarray(latents), served=clock.served(model, spent))
+        with lease(self._repository, request.model) as model:
+            terms, path = clock.terms(request.priority), path_of(request)
+            starts, spent_on_starts = await self._locate("from", getattr(request, "from"), model, terms)
+            ends, spent_on_ends = await self._locate("to", request.to, model, terms, expected=len(starts))
+            model.check_rows("pairs * steps", len(starts) * request.steps)
+            latents = await self._workers.run(
+                4 * starts.size * request.steps, interpolate, starts, ends, request.steps, path
+            )
+            decoded, images = await self._decode(latents, model, request.output, terms)
+            spent = spent_on_starts + spent_on_ends + decoded.spent
+            return pb.InterpolateResponse(
+                images=images, latents=from_ndarray(latents), served=clock.served(model, spent)
+            )
 
     async def Traverse(self, request: pb.TraverseRequest, context: Context) -> pb.TraverseResponse:
         """Images of what one or two latent dimensions do."""
         clock = CallClock(context)
-        model = resolve(self._repository, request.model)
-        terms, axes = clock.terms(request.priority), axes_of(request, model)
-        origin, spent = np.zeros((1, model.manifest.latent.dim), np.float32), Spent()
-        if request.HasField("origin"):
-            origin, spent = await self._locate("origin", request.origin, model, terms, expected=1)
-        latents = traverse(origin[0], axes)
-        decoded, images = await self._decode(latents, model, request.output, terms)
-        served = clock.served(model, spent + decoded.spent)
-        return pb.TraverseResponse(images=images, latents=from_ndarray(latents), served=served)
+        with lease(self._repository, request.model) as model:
+            terms, axes = clock.terms(request.priority), axes_of(request, model)
+            origin, spent = np.zeros((1, model.manifest.latent.dim), np.float32), Spent()
+            if request.HasField("origin"):
+                origin, spent = await self._locate("origin", request.origin, model, terms, expected=1)
+            latents = traverse(origin[0], axes)
+            decoded, images = await self._decode(latents, model, request.output, terms)
+            served = clock.served(model, spent + decoded.spent)
+            return pb.TraverseResponse(images=images, latents=from_ndarray(latents), served=served)
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         """How well the model explains images."""
         clock = CallClock(context)
-        model = resolve(self._repository, request.model)
-        images = await self._read(request.images, model)
-        how = request.draws, seed_of(request) or 0, request.first_index
-        scored = await model.score(images, *how, clock.terms(request.priority))
-        scores = scored.scores
-        return pb.ScoreResponse(
-            reconstruction_error=scores.reconstruction_error,
-            kl=scores.kl,
-            elbo=scores.elbo,
-            importance_bound=() if scores.importance_bound is None else scores.importance_bound,
-            served=clock.served(model, scored.spent),
-        )
+        with lease(self._repository, request.model) as model:
+            images = await self._read(request.images, model)
+            how = request.draws, seed_of(request) or 0, request.first_index
+            scored = await model.score(images, *how, clock.terms(request.priority))
+            scores = scored.scores
+            return pb.ScoreResponse(
+                reconstruction_error=scores.reconstruction_error,
+                kl=scores.kl,
+                elbo=scores.elbo,
+                importance_bound=() if scores.importance_bound is None else scores.importance_bound,
+                served=clock.served(model, scored.spent),
+            )
 
     async def _locate(
         self, field: str, points: pb.Points, model: ServedModel, terms: Terms, expected: int | None = None
