@@ -32,20 +32,25 @@ NAME = "latentserve"
 EXTENSIONS = ("model_configuration", "schedule_policy")
 """Extensions that are answered in full; of model_repository only the index is."""
 
-_STREAM_AHEAD = 16
-
 
 class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
     """Answers the Open Inference Protocol from the repository's models."""
 
     def __init__(
-        self, repository: Repository, workers: Workers, health_servicer: health.aio.HealthServicer, version: str
+        self,
+        repository: Repository,
+        workers: Workers,
+        health_servicer: health.aio.HealthServicer,
+        version: str,
+        *,
+        stream_rows: int,
     ) -> None:
-        """`version` is the server's."""
+        """`version` is the server's; `stream_rows` are under way at a time for one stream."""
         self._repository = repository
         self._workers = workers
         self._health = health_servicer
         self._version = version
+        self._stream_rows = stream_rows
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         """The answer is the proof."""
@@ -85,7 +90,7 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> None:
         """A response to every request, in order."""
         answer = partial(self._answer_in_band, deadline=_deadline_of(context))
-        await answer_in_order(request_iterator, answer, context.write, ahead=_STREAM_AHEAD)
+        await answer_in_order(request_iterator, answer, context.write, weigh=_rows_of, room=self._stream_rows)
 
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
         """Every model of the repository."""
@@ -136,6 +141,11 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
             )
         answer.infer_response.parameters["triton_final_response"].bool_param = True
         return answer
+
+
+def _rows_of(request: pb.ModelInferRequest) -> int:
+    """The rows that the request says it has; nothing is checked yet."""
+    return max([1, *(tensor.shape[0] for tensor in request.inputs if tensor.shape)])
 
 
 def _deadline_of(context: Context) -> float:
