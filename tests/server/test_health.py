@@ -22,7 +22,12 @@ from latentserve.v1 import models_pb2
 from latentserve_server.server import Server
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-SERVICES = ("", "latentserve.v1.GenerationService", "latentserve.v1.ModelService")
+SERVICES = (
+    "",
+    "latentserve.v1.GenerationService",
+    "latentserve.v1.ModelService",
+    "inference.GRPCInferenceService",
+)
 
 
 async def statuses(served: RunningServer) -> list[int]:
@@ -52,7 +57,7 @@ async def loading_server(root: Path) -> AsyncIterator[tuple[RunningServer, Binar
 
 async def test_nothing_serves_while_a_model_loads(tmp_path: Path) -> None:
     async with loading_server(tmp_path) as (served, pipe, data):
-        assert await statuses(served) == [NOT_SERVING] * 3
+        assert await statuses(served) == [NOT_SERVING] * len(SERVICES)
         (listed,) = (await served.models.ListModels(models_pb2.ListModelsRequest())).models
         assert (listed.state, listed.is_default) == (models_pb2.MODEL_STATE_LOADING, False)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -64,12 +69,12 @@ async def test_nothing_serves_while_a_model_loads(tmp_path: Path) -> None:
         pipe.write(data)
         pipe.close()
         assert (await watch.read()).status == SERVING
-        assert await statuses(served) == [SERVING] * 3
+        assert await statuses(served) == [SERVING] * len(SERVICES)
         watch.cancel()
 
 
 async def test_every_service_serves_after_the_start(served: RunningServer) -> None:
-    assert await statuses(served) == [SERVING] * 3
+    assert await statuses(served) == [SERVING] * len(SERVICES)
 
 
 async def test_an_unknown_service_is_not_found(served: RunningServer) -> None:
@@ -84,7 +89,7 @@ async def test_a_watcher_sees_the_stop_before_calls_are_refused(repository: Path
         assert (await watch.read()).status == SERVING
         stopping = asyncio.create_task(served.server.stop())
         assert (await watch.read()).status == NOT_SERVING
-        assert await statuses(served) == [NOT_SERVING] * 3
+        assert await statuses(served) == [NOT_SERVING] * len(SERVICES)
         await served.generation.Sample(pb.SampleRequest(model=pb.ModelRef(name="vae"), count=1))
         await stopping
 

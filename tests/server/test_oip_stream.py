@@ -1,0 +1,175 @@
+"""A stream of requests is answered in its order, several at a time, and goes on after a request that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inference_requests import arrays_of, infer_request, stub_of
+from numpy.typing import NDArray
+from running_server import RunningServer, running_server
+from tiny_bundle import FRAGILE_LIMIT, TinyModel
+
+from latentserve.oip import inference_pb2 as pb
+from latentserve_server.oip_stream import answer_in_order
+
+LATENTS = np.random.default_rng(5).standard_normal((40, 3)).astype(np.float32)
+
+
+def requests(*sizes: int) -> list[pb.ModelInferRequest]:
+    """Requests for the first rows, as many as each size says; the id is the position."""
+    return [infer_request("vae", "latent", LATENTS[:size], "image", id=str(i)) for i, size in enumerate(sizes)]
+
+
+async def stream(served: RunningServer, *stream: pb.ModelInferRequest) -> list[pb.ModelStreamInferResponse]:
+    call: Any = stub_of(served).ModelStreamInfer(iter(stream))
+    return [response async for response in call]
+
+
+async def image(served: RunningServer, latents: NDArray[np.float32]) -> NDArray[Any]:
+    return arrays_of(await stub_of(served).ModelInfer(infer_request("vae", "latent", latents)))["image"]
+
+
+async def test_each_request_has_its_response_in_order(served: RunningServer) -> None:
+    sizes = [(7 * i) % 23 + 1 for i in range(50)]
+    expected = await image(served, LATENTS[:23])
+    responses = await stream(served, *requests(*sizes))
+    assert [response.infer_response.id for response in responses] == [str(i) for i in range(50)]
+    for size, response in zip(sizes, responses, strict=True):
+        assert response.error_message == ""
+        assert response.infer_response.parameters["triton_final_response"].bool_param
+        np.testing.assert_array_equal(arrays_of(response.infer_response)["image"], expected[:size])
+
+
+async def test_a_request_that_fails_is_answered_in_its_place(served: RunningServer) -> None:
+    good, endless, unknown, negative, last = requests(1, 33, 1, 1, 2)
+    unknown.model_name, unknown.model_version = "nix", "3"
+    negative.inputs[0].shape[0] = -(2**63)
+    responses = await stream(served, good, endless, unknown, negative, last)
+    assert [response.error_message for response in responses] == [
+        "",
+        "inputs.latent: 33 rows; 1 to 32 are allowed",
+        "model 'nix' is not in the repository",
+        "inputs.latent: -9223372036854775808 rows; 1 to 32 are allowed",
+        "",
+    ]
+    failed = responses[2].infer_response
+    assert (failed.id, failed.model_name, failed.model_version) == ("2", "nix", "3")
+    assert failed.parameters["triton_final_response"].bool_param
+    assert not failed.outputs
+
+
+async def test_a_run_that_fails_fails_its_requests_and_not_the_stream(tmp_path: Path) -> None:
+    TinyModel(fragile=True).write(tmp_path / "vae" / "1")
+    async with running_server(tmp_path) as served:
+        fatal = infer_request("vae", "latent", np.full((1, 3), FRAGILE_LIMIT, np.float32))
+        call: Any = stub_of(served).ModelStreamInfer()
+        answers = []
+        for request in (fatal, *requests(1)):
+            await call.write(request)
+            answers.append(await call.read())
+        await call.done_writing()
+        assert [bool(answer.error_message) for answer in answers] == [True, False]
+        assert "\n" not in answers[0].error_message
+        assert await call.read() is grpc.aio.EOF
+
+
+async def test_requests_of_one_stream_share_batches(tmp_path: Path) -> None:
+    TinyModel(slow=True).write(tmp_path / "vae" / "1")
+    async with running_server(tmp_path, max_batch_rows=8, metrics_listen="127.0.0.1:0") as served:
+        busy = infer_request("vae", "latent", np.full((1, 3), 1e5, np.float32))
+        await stream(served, busy, *[infer_request("vae", "latent", np.zeros((1, 3), np.float32))] * 12)
+        assert await served.metric("batch_rows_sum", graph="decoder") == 13
+        assert await served.metric("batch_rows_count", graph="decoder") < 13
+
+
+async def test_an_empty_stream_ends(served: RunningServer) -> None:
+    assert await stream(served) == []
+
+
+async def test_a_stream_is_one_call_with_an_id(repository: Path) -> None:
+    async with running_server(repository, metrics_listen="127.0.0.1:0") as served:
+        call: Any = stub_of(served).ModelStreamInfer(iter(requests(1, 2)), metadata=(("x-request-id", "s-1"),))
+        assert [response.error_message async for response in call] == ["", ""]
+        assert dict(await call.trailing_metadata())["x-request-id"] == "s-1"
+        assert await served.metric("requests_total", method="ModelStreamInfer", model="vae", code="OK") == 1
+        assert await served.metric("requests_in_flight", method="ModelStreamInfer") == 0
+
+
+async def test_bytes_that_are_no_request_end_the_stream(served: RunningServer) -> None:
+    call = served.channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")(iter([b"\xff"]))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "request: the bytes are not a message of this call's type"
+
+
+async def test_a_caller_that_goes_takes_its_requests_out_of_the_queue(tmp_path: Path) -> None:
+    TinyModel(slow=True).write(tmp_path / "vae" / "1")
+    async with running_server(tmp_path, max_batch_rows=1, metrics_listen="127.0.0.1:0") as served:
+        call: Any = stub_of(served).ModelStreamInfer()
+        await call.write(infer_request("vae", "latent", np.zeros((1, 3), np.float32)))
+        assert not (await call.read()).error_message
+        for _ in range(5):
+            await call.write(infer_request("vae", "latent", np.full((1, 3), 1e8, np.float32)))
+        call.cancel()
+        async with asyncio.timeout(20):
+            await image(served, np.zeros((1, 3), np.float32))
+        assert await served.metric("queue_rows", graph="decoder") == 0
+
+
+class Tally:
+    """Answers weights with their squares, each after as many turns of the loop, and fails those over 30."""
+
+    def __init__(self, weights: list[int]) -> None:
+        self.weights = weights
+        self.most_under_way = 0
+        self.sent: list[int] = []
+        self._under_way: list[int] = []
+
+    def run(self, room: int) -> None:
+        """Answer them all."""
+        asyncio.run(answer_in_order(self._requests(), self._answer, self._send, weigh=lambda w: w, room=room))
+
+    async def _requests(self) -> AsyncIterator[int]:
+        for weight in self.weights:
+            yield weight
+
+    async def _answer(self, weight: int) -> int:
+        self._under_way.append(weight)
+        if len(self._under_way) > 1:
+            self.most_under_way = max(self.most_under_way, sum(self._under_way))
+        for _ in range(weight):
+            await asyncio.sleep(0)
+        self._under_way.remove(weight)
+        if weight > 30:
+            raise KeyError(weight)
+        return weight * weight
+
+    async def _send(self, answer: int) -> None:
+        self.sent.append(answer)
+
+
+@given(weights=st.lists(st.integers(1, 30), max_size=30), room=st.integers(1, 60))
+def test_answers_are_in_order_and_no_more_under_way_than_there_is_room(weights: list[int], room: int) -> None:
+    tally = Tally(weights)
+    tally.run(room)
+    assert tally.sent == [weight * weight for weight in weights]
+    assert tally.most_under_way <= room
+
+
+@given(weights=st.lists(st.integers(1, 33), min_size=1, max_size=30))
+def test_the_first_failure_ends_the_stream_as_itself(weights: list[int]) -> None:
+    tally = Tally([*weights, 31])
+    with pytest.raises(KeyError):
+        tally.run(room=60)
+    answered = next(position for position, weight in enumerate(tally.weights) if weight > 30)
+    assert tally.sent == [weight * weight for weight in tally.weights[: len(tally.sent)]]
+    assert len(tally.sent) <= answered
