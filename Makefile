@@ -19,7 +19,12 @@ setup: .venv/installed  ## Make .venv with the four packages and the tools.
 demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py
 
-test: setup  ## Run every test.
+.venv/tritonclient/installed: tests/contract/tritonclient.txt | setup
+	$(PYTHON) -m venv .venv/tritonclient
+	.venv/tritonclient/bin/pip install -q -r $<
+	touch $@
+
+test: setup .venv/tritonclient/installed  ## Run every test.
 	$(BIN)/python -m pytest
 
 lint: setup  ## Check style and types.
