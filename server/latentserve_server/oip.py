@@ -17,7 +17,7 @@ from latentserve.oip import inference_pb2_grpc
 from latentserve_server.errors import InvalidArgument, LatentServeError, ModelNotFound, ModelNotReady, NotPermitted
 from latentserve_server.oip_metadata import config_of, index_of, metadata_of
 from latentserve_server.oip_model import lease_model
-from latentserve_server.oip_parameters import check_tensors, read_parameters
+from latentserve_server.oip_parameters import read_parameters
 from latentserve_server.oip_stream import answer_in_order
 from latentserve_server.oip_tensors import check_reply_size, read_rows, read_wanted, write_outputs
 from latentserve_server.repository import Repository
@@ -31,6 +31,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 NAME = "latentserve"
 EXTENSIONS = ("model_configuration", "schedule_policy")
 """Extensions that are answered in full; of model_repository only the index is."""
+
+_ADMIN = "latentserve.v1.ModelAdminService, on the server's admin listener"
 
 
 class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
@@ -101,18 +103,17 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
-        """Not for callers of this service."""
-        raise NotPermitted("models are not loaded through this service")
+        """Not for the callers of this service."""
+        raise NotPermitted(f"models are loaded by {_ADMIN}")
 
     async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
-        """Not for callers of this service."""
-        raise NotPermitted("models are not unloaded through this service")
+        """Not for the callers of this service."""
+        raise NotPermitted(f"models are unloaded by {_ADMIN}")
 
     async def _infer(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelInferResponse:
         parameters = read_parameters(request.parameters)
-        check_tensors(request)
         terms = Terms(min(deadline, _now() + parameters.timeout), parameters.bulk)
         with lease_model(self._repository, request.model_name, request.model_version) as model:
             limits = model.served.limits
@@ -134,7 +135,7 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         try:
             answer.infer_response.CopyFrom(await self._infer(request, deadline))
         except LatentServeError as error:
-            _logger.info("a request of a stream was refused: %s", error, extra={"model": request.model_name})
+            _logger.info("a request of a stream was refused: %s", error)
             answer.error_message = str(error)
             answer.infer_response.MergeFrom(
                 pb.ModelInferResponse(id=request.id, model_name=request.model_name, model_version=request.model_version)

@@ -11,10 +11,6 @@ from latentserve_server.errors import InvalidArgument
 _MICROSECONDS = 1e-6
 _FIRST_BULK_PRIORITY = 2
 
-_FORMS_OF_INPUT = ("shared_memory_region",)
-_FORMS_OF_OUTPUT = ("shared_memory_region", "classification")
-"""Parameters that would have a tensor travel in another form: to ignore them would be to answer something else."""
-
 
 @dataclass(frozen=True, slots=True)
 class RequestParameters:
@@ -43,20 +39,27 @@ def read_parameters(parameters: Mapping[str, pb.InferParameter]) -> RequestParam
     )
 
 
-def check_tensors(request: pb.ModelInferRequest) -> None:
-    """Refuse tensors that are to travel in a form that is not understood.
+def check_input_parameters(field: str, parameters: Mapping[str, pb.InferParameter]) -> None:
+    """Refuse an input that is to be taken from elsewhere.
 
     Raises:
-        InvalidArgument: an input or output lies in shared memory, or an output is to be classified.
+        InvalidArgument: it lies in shared memory.
     """
-    for tensor in request.inputs:
-        _refuse(f"inputs.{tensor.name:.128}", tensor.parameters, _FORMS_OF_INPUT)
-    for output in request.outputs:
-        _refuse(f"outputs.{output.name:.128}", output.parameters, _FORMS_OF_OUTPUT)
+    _refuse(field, parameters, ("shared_memory_region",))
 
 
-def _refuse(field: str, parameters: Mapping[str, pb.InferParameter], forms: tuple[str, ...]) -> None:
-    for name in forms:
+def check_output_parameters(field: str, parameters: Mapping[str, pb.InferParameter]) -> None:
+    """Refuse an output that is to be given in another form.
+
+    Raises:
+        InvalidArgument: it is to go to shared memory, or to be classified.
+    """
+    _refuse(field, parameters, ("shared_memory_region", "classification"))
+
+
+def _refuse(field: str, parameters: Mapping[str, pb.InferParameter], names: tuple[str, ...]) -> None:
+    # To ignore these as others are ignored would be to answer something else than was asked.
+    for name in names:
         if name in parameters:
             raise InvalidArgument(f"{field}.parameters.{name}", "is not supported; send and take the elements")
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from latentserve.oip import inference_pb2 as pb
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.oip_model import Port
+from latentserve_server.oip_parameters import check_input_parameters, check_output_parameters
 
 InputTensor = pb.ModelInferRequest.InferInputTensor
 OutputTensor = pb.ModelInferResponse.InferOutputTensor
@@ -36,12 +37,13 @@ def read_rows(request: pb.ModelInferRequest, port: Port, max_rows: int) -> NDArr
     """The rows of the model's one input, float32 [n, *port.shape], all finite; images from 0 to 1.
 
     Raises:
-        InvalidArgument: the input is missing, of another shape or datatype than the model's, or over `max_rows`; its
-            elements are not as many as its shape says, in none or both of the places for them, or out of range; or
-            another input is beside it.
+        InvalidArgument: the input is missing, in shared memory, of another shape or datatype than the model's, or over
+            `max_rows`; its elements are not as many as its shape says, in none or both of the places for them, or out
+            of range; or another input is beside it.
     """
     tensor = _only_input(request, port)
     field = f"inputs.{port.name}"
+    check_input_parameters(field, tensor.parameters)
     is_image = len(port.shape) > 1
     allowed = ("FP32", "UINT8") if is_image else ("FP32",)
     if tensor.datatype not in allowed:
@@ -63,7 +65,7 @@ def read_wanted(request: pb.ModelInferRequest, ports: Sequence[Port]) -> tuple[P
     """The outputs that the request names, in its order; all where it names none.
 
     Raises:
-        InvalidArgument: a name is not one of the model's outputs, or is there twice.
+        InvalidArgument: a name is not one of the model's outputs, or is there twice, or is wanted in another form.
     """
     known = {port.name: port for port in ports}
     wanted: dict[str, Port] = {}
@@ -72,6 +74,7 @@ def read_wanted(request: pb.ModelInferRequest, ports: Sequence[Port]) -> tuple[P
             raise InvalidArgument("outputs", f"{_quote(output.name)} is not one of {', '.join(known)}")
         if output.name in wanted:
             raise InvalidArgument("outputs", f"{output.name!r} is named twice")
+        check_output_parameters(f"outputs.{output.name}", output.parameters)
         wanted[output.name] = known[output.name]
     return tuple(wanted.values()) or tuple(ports)
 

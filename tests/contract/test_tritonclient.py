@@ -27,6 +27,7 @@ SCRIPT = Path(__file__).with_name("tritonclient_calls.py")
 PYTHON = Path(sys.prefix) / "tritonclient" / "bin" / "python"
 BACKSTOP_SECONDS = 60.0
 
+ADMIN = "latentserve.v1.ModelAdminService, on the server's admin listener"
 VAE = pb.ModelRef(name="vae")
 MODEL = TinyModel()
 PIXELS = MODEL.random_images(6).astype(np.float32) / np.float32(255)
@@ -140,8 +141,8 @@ async def test_the_blocking_client_learns_what_was_wrong(call: Call) -> None:
             "StatusCode.INVALID_ARGUMENT",
             "outputs.image.parameters.classification: is not supported; send and take the elements",
         ],
-        "load": ["StatusCode.PERMISSION_DENIED", "models are not loaded through this service"],
-        "unload": ["StatusCode.PERMISSION_DENIED", "models are not unloaded through this service"],
+        "load": ["StatusCode.PERMISSION_DENIED", f"models are loaded by {ADMIN}"],
+        "unload": ["StatusCode.PERMISSION_DENIED", f"models are unloaded by {ADMIN}"],
         "statistics": ["StatusCode.UNIMPLEMENTED", "Method not found!"],
     }
 

@@ -20,6 +20,7 @@ from tiny_bundle import TinyModel
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.oip import inference_pb2 as pb
 from latentserve.v1 import generation_pb2
+from latentserve_server.oip_parameters import RequestParameters, read_parameters
 
 VAE = generation_pb2.ModelRef(name="vae")
 FLOAT32 = generation_pb2.Output(format=generation_pb2.IMAGE_FORMAT_FLOAT32)
@@ -175,6 +176,25 @@ async def test_rows_of_both_services_share_batches(tmp_path_factory: pytest.Temp
         assert decoded.served.timing.batch_rows > 1
         assert await served.metric("batch_rows_sum", graph="decoder") == 8
         assert await served.metric("batch_rows_count", graph="decoder") < 8
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({}, RequestParameters()),
+        ({"timeout": {"int64_param": 0}, "priority": {"int64_param": 0}}, RequestParameters()),
+        ({"timeout": {"int64_param": 1_500_000}}, RequestParameters(timeout=1.5)),
+        ({"priority": {"uint64_param": 1}}, RequestParameters(bulk=False)),
+        ({"priority": {"uint64_param": 2}}, RequestParameters(bulk=True)),
+        ({"priority": {"int64_param": 9}}, RequestParameters(bulk=True)),
+        ({"binary_data_output": {"bool_param": False}}, RequestParameters(raw=False)),
+    ],
+)
+def test_parameters_say_how_a_request_is_treated(
+    parameters: dict[str, dict[str, Any]], expected: RequestParameters
+) -> None:
+    request = pb.ModelInferRequest(parameters={name: pb.InferParameter(**value) for name, value in parameters.items()})
+    assert read_parameters(request.parameters) == expected
 
 
 async def test_a_request_waits_no_longer_than_its_timeout(tmp_path_factory: pytest.TempPathFactory) -> None:

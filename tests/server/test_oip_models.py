@@ -126,6 +126,31 @@ async def test_a_model_whose_own_name_ends_so_comes_first(tmp_path: Path) -> Non
         assert [tensor.name for tensor in (await metadata(served, "vae.reconstruct")).inputs] == ["image"]
 
 
+async def test_a_version_is_a_number_an_alias_or_the_default(tmp_path: Path) -> None:
+    old, new = TinyModel(seed=1), TinyModel(kind="gan", seed=2)
+    old.write(tmp_path / "m" / "1")
+    new.write(tmp_path / "m" / "2")
+    (tmp_path / "m" / "aliases.json").write_text('{"stable": 1}')
+    async with running_server(tmp_path, version_policy="all") as served:
+        latents = np.ones((2, 3), np.float32)
+        for asked, answers, model in (("1", "1", old), ("stable", "1", old), ("2", "2", new), ("", "2", new)):
+            request = infer_request("m", "latent", latents, "image", model_version=asked)
+            response = await stub_of(served).ModelInfer(request)
+            assert response.model_version == answers
+            np.testing.assert_allclose(arrays_of(response)["image"], model.images(latents), atol=1e-5)
+        assert [await ready(served, "m.encoder", asked) for asked in ("1", "stable", "2", "")] == [
+            True,
+            True,
+            False,
+            False,
+        ]
+        assert list((await metadata(served, "m")).versions) == ["1", "2"]
+        described = await stub_of(served).ModelMetadata(pb.ModelMetadataRequest(name="m.encoder", version="stable"))
+        assert list(described.versions) == ["1"]
+        listed = [("m", "1"), ("m.encoder", "1"), ("m.reconstruct", "1"), ("m", "2")]
+        assert await index(served) == [(name, number, "READY") for name, number in listed]
+
+
 async def test_a_part_is_counted_under_its_model_and_a_made_up_name_under_none(repository: Path) -> None:
     async with running_server(repository, metrics_listen="127.0.0.1:0") as served:
         for name in ("vae.encoder", "vae.reconstruct"):

@@ -169,7 +169,8 @@ class GRPCInferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RepositoryModelLoad(self, request, context):
-        """RepositoryModelLoad is refused with PERMISSION_DENIED: what is served is not decided by callers of this service.
+        """RepositoryModelLoad is refused with PERMISSION_DENIED: what is served is not for the callers of this service to decide,
+        but for those of latentserve.v1.ModelAdminService.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

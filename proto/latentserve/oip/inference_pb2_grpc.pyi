@@ -63,7 +63,9 @@ class GRPCInferenceServiceStub:
     RepositoryIndex: _grpc.UnaryUnaryMultiCallable[_inference_pb2.RepositoryIndexRequest, _inference_pb2.RepositoryIndexResponse]
     """RepositoryIndex lists the models of the repository."""
     RepositoryModelLoad: _grpc.UnaryUnaryMultiCallable[_inference_pb2.RepositoryModelLoadRequest, _inference_pb2.RepositoryModelLoadResponse]
-    """RepositoryModelLoad is refused with PERMISSION_DENIED: what is served is not decided by callers of this service."""
+    """RepositoryModelLoad is refused with PERMISSION_DENIED: what is served is not for the callers of this service to decide,
+    but for those of latentserve.v1.ModelAdminService.
+    """
     RepositoryModelUnload: _grpc.UnaryUnaryMultiCallable[_inference_pb2.RepositoryModelUnloadRequest, _inference_pb2.RepositoryModelUnloadResponse]
     """RepositoryModelUnload is refused with PERMISSION_DENIED, as RepositoryModelLoad is."""
 
@@ -98,7 +100,9 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     RepositoryIndex: _aio.UnaryUnaryMultiCallable[_inference_pb2.RepositoryIndexRequest, _inference_pb2.RepositoryIndexResponse]  # type: ignore[assignment]
     """RepositoryIndex lists the models of the repository."""
     RepositoryModelLoad: _aio.UnaryUnaryMultiCallable[_inference_pb2.RepositoryModelLoadRequest, _inference_pb2.RepositoryModelLoadResponse]  # type: ignore[assignment]
-    """RepositoryModelLoad is refused with PERMISSION_DENIED: what is served is not decided by callers of this service."""
+    """RepositoryModelLoad is refused with PERMISSION_DENIED: what is served is not for the callers of this service to decide,
+    but for those of latentserve.v1.ModelAdminService.
+    """
     RepositoryModelUnload: _aio.UnaryUnaryMultiCallable[_inference_pb2.RepositoryModelUnloadRequest, _inference_pb2.RepositoryModelUnloadResponse]  # type: ignore[assignment]
     """RepositoryModelUnload is refused with PERMISSION_DENIED, as RepositoryModelLoad is."""
 
@@ -190,7 +194,9 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.RepositoryModelLoadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.RepositoryModelLoadResponse, _abc.Awaitable[_inference_pb2.RepositoryModelLoadResponse]]:
-        """RepositoryModelLoad is refused with PERMISSION_DENIED: what is served is not decided by callers of this service."""
+        """RepositoryModelLoad is refused with PERMISSION_DENIED: what is served is not for the callers of this service to decide,
+        but for those of latentserve.v1.ModelAdminService.
+        """
 
     @_abc_1.abstractmethod
     def RepositoryModelUnload(
