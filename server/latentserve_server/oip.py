@@ -85,7 +85,9 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """A model's outputs."""
-        return await self._infer(request, _deadline_of(context))
+        response = pb.ModelInferResponse()
+        await self._infer(request, _deadline_of(context), response)
+        return response
 
     async def ModelStreamInfer(  # type: ignore[override]  # writes to the context, so that its tasks end with the call
         self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
@@ -112,7 +114,8 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         """Not for the callers of this service."""
         raise NotPermitted(f"models are unloaded by {_ADMIN}")
 
-    async def _infer(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelInferResponse:
+    async def _infer(self, request: pb.ModelInferRequest, deadline: float, response: pb.ModelInferResponse) -> None:
+        """Fill the empty response in, which stays empty where the request fails."""
         parameters = read_parameters(request.parameters)
         terms = Terms(min(deadline, _now() + parameters.timeout), parameters.bulk)
         with lease_model(self._repository, request.model_name, request.model_version) as model:
@@ -123,24 +126,22 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
             )
             check_reply_size(len(rows), wanted, limits.max_message_bytes, raw=parameters.raw)
             arrays = await model.run(rows, tuple(port.name for port in wanted), terms, self._workers)
-        response = pb.ModelInferResponse(
-            model_name=model.name, model_version=str(model.served.identity.version), id=request.id
-        )
+        response.model_name, response.model_version = model.name, str(model.served.identity.version)
+        response.id = request.id
         size = sum(arrays[port.name].nbytes for port in wanted)
         await self._workers.run(size, write_outputs, response, wanted, arrays, raw=parameters.raw)
-        return response
 
     async def _answer_in_band(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelStreamInferResponse:
         answer = pb.ModelStreamInferResponse()
+        response = answer.infer_response
         try:
-            answer.infer_response.CopyFrom(await self._infer(request, deadline))
+            await self._infer(request, deadline, response)
         except LatentServeError as error:
             _logger.info("a request of a stream was refused: %s", error)
             answer.error_message = str(error)
-            answer.infer_response.MergeFrom(
-                pb.ModelInferResponse(id=request.id, model_name=request.model_name, model_version=request.model_version)
-            )
-        answer.infer_response.parameters["triton_final_response"].bool_param = True
+            response.model_name, response.model_version = request.model_name, request.model_version
+            response.id = request.id
+        response.parameters["triton_final_response"].bool_param = True
         return answer
 
 
