@@ -116,6 +116,14 @@ def test_help_describes_every_option_of_the_family(capsys: Capture, family: str)
         assert len(described) > 1, field
 
 
+def test_a_run_that_goes_well_says_nothing_on_standard_error(capsys: Capture, tmp_path: Path) -> None:
+    argv = arguments("mlp_vae", tmp_path / "run", "--trainer.epochs", "1", "--trainer.precision", "bfloat16")
+    assert train.main(argv) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "in bfloat16" in said.out
+
+
 def test_flags_override_files(capsys: Capture, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("model: {family: mlp_vae, latent_dim: 3}\ntrainer: {epochs: 7}\n")

@@ -28,7 +28,9 @@ def train(argv: Sequence[str] | None, prog: str) -> None:
         TrainingError: the run cannot start or cannot go on.
         InterruptedRun: a signal asked to stop; the run has been saved.
     """
-    logging.getLogger("lightning").setLevel(logging.WARNING)
+    # Fabric's remarks go through whichever of the two was imported last, and both set a level of their own.
+    for library in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     config, output = parse_command_line(argv, prog, "Train a model; run it again on the same folder to continue.")
     folder = RunFolder(output)
     trainer = prepare(config, folder)
@@ -112,7 +114,6 @@ def _opening(trainer: Trainer, data: str, folder: RunFolder) -> str:
     start = f"continuing after step {trainer.progress.step}" if trainer.progress.step else "starting"
     weights = sum(parameter.numel() for parameter in trainer.model.parameters())
     device = trainer.fabric.device
-    computing = (
-        f"{device}, {resolve_precision(trainer.config.precision, device.type)}, {torch.get_num_threads()} threads"
-    )
+    precision = resolve_precision(trainer.config.precision, device.type)
+    computing = f"{device} in {precision} on {torch.get_num_threads()} threads"
     return f"{start}: {weights:,} weights, {len(trainer.images):,} images of {data}, {computing}, into {folder.path}"
