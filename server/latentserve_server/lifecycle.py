@@ -107,9 +107,10 @@ class Lifecycle:
         _logger.info("unloading %s version %d: %s", entry.name, entry.version, entry.reason, extra=_fields(entry))
         self._close_after_last_call(versions, entry, leased)
 
-    async def closed(self, leased: LeasedModel | None) -> None:
-        """Wait until a model that was retired is closed."""
-        await asyncio.gather(*(task for task, closing in self._closing.items() if closing is leased))
+    async def closed(self, name: str, version: int) -> None:
+        """Wait until the models of a version that were retired are closed."""
+        identities = {task: leased.model.identity for task, leased in self._closing.items()}
+        await asyncio.gather(*(task for task, one in identities.items() if (one.name, one.version) == (name, version)))
 
     async def close(self) -> None:
         """Close what was retired, whether or not calls still hold leases on it."""

@@ -125,8 +125,8 @@ class Repository:
         Raises:
             ModelNotFound: there is no such version. ChangeRefused: an alias points to it.
         """
-        leased = await self._commands.put(lambda: self._unload(name, version))
-        await self._lifecycle.closed(leased)
+        await self._commands.put(lambda: self._unload(name, version))
+        await self._lifecycle.closed(name, version)
 
     async def set_alias(self, name: str, alias: str, version: int | None) -> bool:
         """Point an alias to a READY version, or delete it with None; returns whether that was stored on disk.
@@ -158,14 +158,12 @@ class Repository:
             raise ChangeRefused(f"model {name!r} version {version} cannot be loaded: {entry.reason}")
         return entry
 
-    async def _unload(self, name: str, version: int) -> LeasedModel | None:
+    async def _unload(self, name: str, version: int) -> None:
         versions = self._versions(name)
-        leased = versions.entry(version).leased
         if aliases := versions.aliases_in_the_way(version):
             raise ChangeRefused(f"model {name!r} version {version} has the alias {', '.join(aliases)}; move it first")
         versions.withdraw(version)
         await self._settle()
-        return leased
 
     async def _set_alias(self, name: str, alias: str, version: int | None) -> bool:
         versions = self._versions(name)

@@ -112,9 +112,16 @@ class Versions:
         self._pinned.discard(version)
 
     def withdraw(self, version: int) -> None:
-        """Want the version no more, whatever the policy."""
+        """Want the version no more, whatever the policy.
+
+        Raises:
+            ModelNotFound: there is no such version.
+        """
+        entry = self.entry(version)
         self._pinned.discard(version)
         self._withdrawn.add(version)
+        if entry.state is not State.READY:
+            entry.reason = self.why_unwanted(entry)
 
     def wanted(self) -> set[int]:
         """The versions to serve: those of the policy that are not broken, those that aliases name, and the pinned."""
