@@ -210,3 +210,20 @@ async def test_a_request_waits_no_longer_than_its_timeout(tmp_path_factory: pyte
         request.parameters["timeout"].int64_param = 0
         assert (await infer(served, request))["image"].shape == (1, 1, 4, 5)
         await busy
+
+
+async def test_requests_of_low_priority_let_others_go_first(tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("models")
+    TinyModel(slow=True).write(root / "vae" / "1")
+    async with running_server(root, max_batch_rows=4) as served:
+        finished: list[int] = []
+
+        async def call(turns: float, priority: int) -> None:
+            request = infer_request("vae", "latent", np.full((1, 3), turns, np.float32), "image")
+            request.parameters["priority"].uint64_param = priority
+            await infer(served, request)
+            finished.append(priority)
+
+        await asyncio.gather(call(1e5, 1), *(call(100, 2) for _ in range(40)), call(100, 1))
+        position_of_the_last_interactive = max(place for place, priority in enumerate(finished) if priority == 1)
+        assert position_of_the_last_interactive < 20
