@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -161,5 +162,6 @@ def test_a_folder_that_is_no_run_is_refused(capsys: Capture, tmp_path: Path, mai
     assert (code, "holds no checkpoint" in line) == (1, True)
 
 
-def test_commands_import_torch_only_when_they_run() -> None:
-    assert "torch" not in vars(sys.modules["latentserve_training.train"])
+def test_the_command_restarts_before_it_imports_torch() -> None:
+    check = "import sys, latentserve_training.train; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

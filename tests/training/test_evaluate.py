@@ -28,6 +28,7 @@ def test_a_vae_s_report_is_the_elbo_of_its_averaged_best_weights_on_test_images(
     trained: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = trained("conv_vae")
+    capsys.readouterr()
     assert evaluate.main([str(run)]) == 0
     report = json.loads((run / "report.json").read_text())
     model = Trained.load(run)
