@@ -138,7 +138,8 @@ class Batcher:
         if call.deadline <= now:
             self._observer.call_dropped("deadline")
             raise DeadlineExpired(_TOO_LATE)
-        wait = self._pace.wait(self._queue.batches_until(call), now)
+        idle = self._running is None and not self._queue.rows
+        wait = 0.0 if idle else self._pace.wait(self._queue.batches_until(call), now)
         if now + wait > call.deadline:
             self._observer.call_refused("deadline")
             raise Overloaded(f"the wait of about {wait:.3f} s would go beyond the deadline", retry_after=wait)

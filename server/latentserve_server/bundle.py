@@ -21,6 +21,7 @@ from latentserve_server.noise import MAX_LATENT_DIM
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
 MAX_IMAGE_PIXELS = 1 << 24
 
 _GRAPHS_OF_KIND = {
@@ -119,18 +120,20 @@ def _read_verified(directory: Path, file: pb.File) -> bytes:
 
 
 def _read(directory: Path, name: str, max_bytes: int) -> bytes:
-    """The file's bytes, at most one more than `max_bytes`; the name may not lead out of the bundle."""
+    """The file's bytes; the name may not lead out of the bundle, and reading stops past `max_bytes`."""
     path = directory / name
-    if not name or Path(name).name != name or path.is_symlink():
+    if not name or Path(name).name != name or "\0" in name or path.is_symlink():
         raise BundleError(f"{name!r}: a bundle's file is a plain name inside it")
+    data = bytearray()
     try:
         with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
+            while part := file.read(_READ_BYTES):
+                data += part
+                if len(data) > max_bytes:
+                    raise BundleError(f"{name}: longer than {max_bytes} bytes")
     except OSError as error:
         raise BundleError(f"{name}: {error.strerror}") from error
-    if len(data) > max_bytes:
-        raise BundleError(f"{name}: longer than {max_bytes} bytes")
-    return data
+    return bytes(data)
 
 
 def _parse_golden(data: bytes) -> dict[str, NDArray[Any]]:

@@ -15,6 +15,7 @@ from latentserve_server.logs import configure_logging
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the process's exit status."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime writes files into the home directory
     try:
         config = parse_config(arguments)
         configure_logging(config.log_level, config.log_format)

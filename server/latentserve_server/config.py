@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import docstring_parser
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 
 from latentserve_server.errors import ConfigError
 from latentserve_server.version_policy import VersionPolicy
@@ -99,10 +99,13 @@ def parse_address(option: str, address: str) -> tuple[str, int]:
 
 
 def parse_config(arguments: Sequence[str] | None = None) -> ServerConfig:
-    """The configuration from the command line, which wins over the environment, which wins over the YAML file.
+    """The configuration from the command line, which wins over the environment.
+
+    A YAML file ranks where it is named: one that LATENTSERVE_CONFIG names is below every other variable, and one that
+    --config names counts as written there, among the flags. What comes later wins.
 
     Raises:
-        ConfigError: a value is not allowed. SystemExit: the arguments are not understood, or help was asked for.
+        ConfigError: the arguments are not understood, or a value is not allowed. SystemExit: help was asked for.
     """
     parser = ArgumentParser(
         prog="latentserve-server",
@@ -110,6 +113,7 @@ def parse_config(arguments: Sequence[str] | None = None) -> ServerConfig:
         default_env=True,
         env_prefix="LATENTSERVE",
         allow_abbrev=False,
+        exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="YAML file of these options.")
     types = get_type_hints(ServerConfig)
@@ -119,5 +123,8 @@ def parse_config(arguments: Sequence[str] | None = None) -> ServerConfig:
         required = option.default is dataclasses.MISSING
         default: dict[str, Any] = {} if required else {"default": option.default}
         parser.add_argument(flag, type=types[option.name], required=required, help=texts[option.name], **default)
-    values = vars(parser.parse_args(arguments))
+    try:
+        values = vars(parser.parse_args(arguments))
+    except ArgumentError as error:
+        raise ConfigError(" ".join(str(error).split())) from error
     return ServerConfig(**{option.name: values[option.name] for option in dataclasses.fields(ServerConfig)})

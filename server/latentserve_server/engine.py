@@ -26,6 +26,9 @@ _logger = logging.getLogger(__name__)
 _DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
 
 
+_FATAL = 4
+
+
 class Device(StrEnum):
     """Where graphs run."""
 
@@ -89,6 +92,7 @@ class Engine:
             EngineFailure: the graph did not run.
         """
         self._run_options = onnxruntime.RunOptions()
+        self._run_options.log_severity_level = _FATAL  # an error is raised; onnxruntime would print it, too
         try:
             arrays = self._session.run(list(outputs), dict(inputs), self._run_options)
         except Exception as error:

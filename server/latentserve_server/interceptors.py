@@ -72,6 +72,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._metrics = metrics
         self._is_model = is_model
         self._access_level = logging.INFO if access_log else logging.DEBUG
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+
+    async def drain(self) -> None:
+        """Refuse new calls as UNAVAILABLE from now on, and return when the last one under way has ended.
+
+        gRPC itself would give CANCELLED to calls that it has not handed over when it stops.
+        """
+        self._draining = True
+        await self._idle.wait()
 
     async def intercept_service(
         self,
@@ -116,8 +128,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         context.set_trailing_metadata(((REQUEST_ID, identity),))
         started = time.monotonic()
         self._metrics.call_started(method)
+        self._in_flight += 1
+        self._idle.clear()
         call = _Ending()
         try:
+            if self._draining:
+                raise ShuttingDown("the server is stopping; ask another one")
             yield call
         except asyncio.CancelledError:
             remaining = context.time_remaining()
@@ -133,6 +149,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             await context.abort(call.code, call.message)
         finally:
             self._record(method, call, time.monotonic() - started)
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
 
     def _parse(self, handler: Handler, raw: bytes, call: _Ending) -> Any:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,12 +21,14 @@ def bernoulli_nats(images: NDArray[np.float32], logits: NDArray[np.float32]) -> 
 def gaussian_kl_nats(mean: NDArray[np.float32], log_variance: NDArray[np.float32]) -> NDArray[np.float32]:
     """KL(N(mean, diag(exp(log_variance))) || N(0, I)) for every row: [n, d] to float32 [n].
 
-    sum(mean^2 + exp(log_variance) - 1 - log_variance) / 2; Kingma and Welling 2014, appendix B.
+    sum(mean^2 + exp(log_variance) - 1 - log_variance) / 2; Kingma and Welling 2014, appendix B. In float64, and by
+    expm1: near the prior the terms cancel, and in float32 the sum would fall below zero.
     """
-    return _sum_rows(0.5 * (np.square(mean) + np.exp(log_variance) - 1 - log_variance))
+    wide = log_variance.astype(np.float64)
+    return _sum_rows(0.5 * (np.square(mean, dtype=np.float64) + (np.expm1(wide) - wide)))
 
 
-def _sum_rows(terms: NDArray[np.float32]) -> NDArray[np.float32]:
+def _sum_rows(terms: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     rows = terms.reshape(len(terms), -1)
     sums: NDArray[np.float64] = np.sum(rows, axis=1, dtype=np.float64)
     return sums.astype(np.float32)

@@ -10,6 +10,7 @@ class Pace:
     """The time from one full batch's dispatch to its answer, in seconds, averaged over the last ones."""
 
     def __init__(self, max_batch_rows: int) -> None:
+        self._max_batch_rows = max_batch_rows
         self._enough = max_batch_rows // 2
         self._seconds: float | None = None
         self._dispatched: float | None = None
@@ -19,12 +20,18 @@ class Pace:
         self._dispatched = now
 
     def finish(self, rows: int, now: float) -> None:
-        """It came back. Small batches say little about full ones and are not counted."""
+        """It came back.
+
+        Batches of half the size and more are averaged. A smaller one only bounds the average: a full batch takes at
+        most as much longer as it has more rows, so that one stall is not remembered for long.
+        """
         assert self._dispatched is not None
         seconds, self._dispatched = now - self._dispatched, None
         if rows >= self._enough:
             known = seconds if self._seconds is None else self._seconds
             self._seconds = known + _WEIGHT * (seconds - known)
+        elif self._seconds is not None:
+            self._seconds = min(self._seconds, seconds * self._max_batch_rows / rows)
 
     def wait(self, batches: int, now: float) -> float:
         """Seconds until `batches` more batches will have run after the one under way; 0 while nothing is known."""

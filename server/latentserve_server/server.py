@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from importlib.metadata import version
 
 import grpc
@@ -38,6 +39,9 @@ SERVICES = (
     inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
 
+
+_LAST_WORDS_SECONDS = 0.2
+"""For the last refusals to leave, once no call is under way."""
 
 ADMIN_SERVICE = models_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_name
 
@@ -79,6 +83,7 @@ class Server:
         self._interceptor = CallInterceptor(self._metrics, self._repository.__contains__, access_log=config.access_log)
         self._grpc = self._build_grpc()
         self._admin = self._build_admin() if config.admin_listen != "off" else None
+        self._serving = False
         self.port = 0
         """The port of the gRPC services, once started."""
         self.admin_port = 0
@@ -102,6 +107,7 @@ class Server:
             watching = watch(self._repository, self._config.poll_interval)
             self._watcher = asyncio.get_running_loop().create_task(watching)
         await self._set_health(serving=True)
+        self._serving = True
         ports = {"port": self.port, "metrics_port": self.metrics_port, "admin_port": self.admin_port}
         _logger.info("serving on port %d, metrics on port %d", self.port, self.metrics_port, extra=ports)
 
@@ -116,10 +122,14 @@ class Server:
             self._watcher.cancel()
         if self._admin is not None:
             await self._admin.stop(None)
-        if self.port:
+        if self._serving:
             _logger.info("draining")
             await asyncio.sleep(self._config.drain_delay)
-            await self._grpc.stop(self._config.drain_timeout)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._interceptor.drain(), self._config.drain_timeout)
+            await self._grpc.stop(_LAST_WORDS_SECONDS)
+        elif self.port:
+            await self._grpc.stop(None)
         await self._repository.close()
         self._workers.close()
         await asyncio.to_thread(self._metrics.close)

@@ -136,9 +136,6 @@ async def test_a_manifest_over_a_megabyte_is_refused_unread(tmp_path: Path, prob
         pytest.param({"golden__path": "golden\0.npz"}, id="NUL"),
     ],
 )
-@pytest.mark.xfail(
-    strict=True, reason="MemoryError and ValueError are no OSError: one such bundle ends the whole server"
-)
 async def test_a_manifest_of_absurd_values_is_a_bundle_error(
     tmp_path: Path, problem: Problem, fields: dict[str, Any]
 ) -> None:

@@ -94,7 +94,6 @@ async def test_a_watcher_sees_the_stop_before_calls_are_refused(repository: Path
         await stopping
 
 
-@pytest.mark.xfail(strict=True, reason="a health watch never ends, and the drain waits for it like for a call")
 async def test_a_watcher_does_not_hold_up_the_stop(repository: Path) -> None:
     async with running_server(repository, drain_timeout=2.0) as served:
         watch = served.health.Watch(health_pb2.HealthCheckRequest())

@@ -11,7 +11,6 @@ from held_graph import HeldGraph, Notes, batch_limits, turn_loop
 
 from latentserve_server.batcher import Batcher
 from latentserve_server.call import Outcome
-from latentserve_server.errors import Overloaded
 from latentserve_server.pace import Pace
 from latentserve_server.workers import Workers
 
@@ -80,10 +79,5 @@ def test_a_patient_caller_is_answered_after_a_stall() -> None:
     assert after_a_stall(patience=1000).outputs["double"].tolist() == [0]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=Overloaded,
-    reason="an idle engine refuses, and as only full batches teach the pace, it may refuse every caller for ever",
-)
 def test_a_stall_does_not_close_an_idle_engine_to_callers_of_ordinary_patience() -> None:
     assert after_a_stall(patience=30).outputs["double"].tolist() == [0]

@@ -82,9 +82,6 @@ async def test_every_accepted_call_is_answered_and_the_exit_is_clean(slow_reposi
         assert not s.process.complaints()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="gRPC answers CANCELLED, which no client retries, to what it has not handed over at the stop"
-)
 async def test_callers_that_never_pause_are_refused_so_that_they_can_go_elsewhere(slow_repository: Path) -> None:
     async with subject(slow_repository) as s:
         held = s.decode(5 * SOME_TURNS)
@@ -137,7 +134,6 @@ async def test_calls_that_outlast_the_drain_are_cut_off_and_the_exit_is_clean(sl
         await cut_off(s)
 
 
-@pytest.mark.xfail(strict=True, reason="onnxruntime writes a coloured line of its own when a run is ended")
 async def test_a_run_that_is_cut_off_leaves_none_but_log_lines(slow_repository: Path) -> None:
     async with subject(slow_repository, "--drain-timeout=0") as s:
         await cut_off(s)
