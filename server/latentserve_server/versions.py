@@ -101,7 +101,13 @@ class Versions:
         self._intended, self._aliases_digest = dict(aliases.versions), aliases.digest
 
     def pin(self, version: int) -> bool:
-        """Want the version, whatever the policy; returns whether that is new."""
+        """Want the version, whatever the policy; returns whether that is new.
+
+        Raises:
+            ModelNotFound: there is no such version.
+        """
+        if not self.entry(version).exists:
+            raise ModelNotFound(f"model {self.name!r} has no version {version} any more")
         self._withdrawn.discard(version)
         is_new = version not in self._pinned
         self._pinned.add(version)
@@ -119,7 +125,8 @@ class Versions:
         """
         entry = self.entry(version)
         self._pinned.discard(version)
-        self._withdrawn.add(version)
+        if entry.exists:
+            self._withdrawn.add(version)
         if entry.state is not State.READY:
             entry.reason = self.why_unwanted(entry)
 
