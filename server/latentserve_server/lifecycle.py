@@ -74,7 +74,7 @@ class Lifecycle:
             await self.open(versions, entries[0], starting=starting)
         self._move_aliases(versions)
         for entry in versions.to_unload():
-            self.retire(versions, entry)
+            self.retire(versions, entry, versions.why_unwanted(entry))
         for entry in versions:
             self._forget_if_gone(versions, entry)
 
@@ -99,11 +99,11 @@ class Lifecycle:
         else:
             self._serve(versions, entry, model)
 
-    def retire(self, versions: Versions, entry: Entry) -> None:
+    def retire(self, versions: Versions, entry: Entry, reason: str) -> None:
         """Let a READY version take no more calls, and close it after its last one."""
         leased, entry.leased = entry.leased, None
         assert leased is not None
-        self._become(entry, State.UNLOADING, versions.why_unwanted(entry))
+        self._become(entry, State.UNLOADING, reason)
         _logger.info("unloading %s version %d: %s", entry.name, entry.version, entry.reason, extra=_fields(entry))
         self._close_after_last_call(versions, entry, leased)
 

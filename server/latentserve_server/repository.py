@@ -62,7 +62,7 @@ class Repository:
         for versions in self._models.values():
             for entry in versions:
                 if entry.leased is not None:
-                    self._lifecycle.retire(versions, entry)
+                    self._lifecycle.retire(versions, entry, "the server is stopping")
         await self._lifecycle.close()
 
     def entries(self) -> list[Entry]:
