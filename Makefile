@@ -47,7 +47,7 @@ proto-check: proto  ## Fail where the stubs are not what the .proto files say.
 serve: setup  ## Serve the bundles in REPOSITORY (default: models).
 	$(BIN)/latentserve-server --repository $(REPOSITORY)
 
-image: setup  ## Build the CPU server image.
+image:  ## Build the CPU server image.
 	docker build --target cpu -t latentserve-server:cpu .
 
 clean:  ## Remove what make made.
