@@ -11,13 +11,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from server_process import ServerProcess, serving
 
 from latentserve_client import AsyncClient, CallError, UnavailableError
 from latentserve_server.noise import NoiseSource, Stream
@@ -160,10 +159,9 @@ def report(name: str, tally: Tally, seconds: float) -> None:
     print(f"  refused (never accepted) {tally.refused}, failed {dict(tally.failed)}")
 
 
-def endings(log: Path) -> collections.Counter[str]:
+def endings(server: ServerProcess) -> collections.Counter[str]:
     """How the calls that the server accepted ended, by status, from its own log."""
-    records = (json.loads(line) for line in log.read_text().splitlines())
-    return collections.Counter(record["code"] for record in records if "code" in record)
+    return collections.Counter(record["code"] for record in server.records() if "code" in record)
 
 
 def main() -> int:
@@ -174,28 +172,11 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=30.0)
     arguments = parser.parse_args()
-    command = [Path(sys.executable).with_name("latentserve-server"), "--repository", arguments.repository]
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "server.log"
-        with log.open("wb") as sink:
-            server = subprocess.Popen([*command, "--listen", "127.0.0.1:0", "--metrics-listen", "off"], stderr=sink)
-        try:
-            well, answered = asyncio.run(soak(arguments, server, f"127.0.0.1:{wait_for_port(server, log)}"))
-        finally:
-            server.kill()
-        ended = endings(log)
+    with serving(arguments.repository) as server:
+        well, answered = asyncio.run(soak(arguments, server.process, f"127.0.0.1:{server.port}"))
+        ended = endings(server)
     print(f"accepted by the server: {dict(ended)}; answers received: {answered}")
     return 0 if well and ended == {"OK": answered} else 1
-
-
-def wait_for_port(server: subprocess.Popen[bytes], log: Path) -> int:
-    """The port that the server says it serves on."""
-    while server.poll() is None:
-        for line in log.read_text().splitlines(keepends=True):
-            if line.endswith("\n") and "metrics_port" in (record := json.loads(line)):
-                return int(record["port"])
-        time.sleep(0.05)
-    raise SystemExit(log.read_text())
 
 
 if __name__ == "__main__":

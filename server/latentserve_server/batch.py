@@ -54,8 +54,10 @@ class Batch:
         """Run the graph on the joined rows. On the engine's thread.
 
         Raises:
-            EngineFailure: not as many rows came back as went in.
+            EngineFailure: not as many rows came back as went in, or every caller has gone before the run began.
         """
+        if not self.wanted:
+            raise EngineFailure("every caller of the batch has gone")
         started_ns = time.monotonic_ns()
         names = sorted({name for part in self.slices for name in part.ticket.outputs})
         outputs = graph.run(self._inputs, names)

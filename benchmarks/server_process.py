@@ -1,0 +1,52 @@
+"""A server for a benchmark: a process of its own on a free port, and what its log says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """A server that says SERVING."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def records(self) -> list[dict[str, Any]]:
+        """Its log so far, one record a line."""
+        return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+@contextmanager
+def serving(repository: Path, *options: str) -> Iterator[ServerProcess]:
+    """Start a server over the repository; at the end it is killed, where it still runs."""
+    executable = Path(sys.executable).with_name("latentserve-server")
+    command = [str(executable), "--repository", str(repository), *options]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "server.log"
+        with log.open("wb") as sink:
+            process = subprocess.Popen([*command, "--listen=127.0.0.1:0", "--metrics-listen=off"], stderr=sink)
+        try:
+            yield ServerProcess(process, _wait_for_port(process, log), log)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _wait_for_port(process: subprocess.Popen[bytes], log: Path) -> int:
+    while process.poll() is None:
+        for line in log.read_text().splitlines(keepends=True):
+            if line.endswith("\n") and "metrics_port" in (record := json.loads(line)):
+                return int(record["port"])
+        time.sleep(0.05)
+    raise SystemExit(log.read_text())
