@@ -89,7 +89,7 @@ async def test_a_sample_says_the_seed_it_drew(invoke: Invoke) -> None:
 async def test_a_result_says_who_served_it(invoke: Invoke, attempts: list[tuple[str, str, Any]]) -> None:
     served = (await invoke("sample", "linear@stable", 1)).served
     assert (served.model, served.version) == ("linear", 1)
-    assert served.timing == Timing(queue_ns=1_000, compute_ns=2_000, total_ns=4_000)
+    assert served.timing == Timing(queue_ns=1_000, compute_ns=2_000, total_ns=4_000, batch_rows=16)
     ((method, request_id, _),) = attempts
     assert (method, request_id) == ("Sample", served.request_id)
     assert len(served.request_id) == 32

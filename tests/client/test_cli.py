@@ -86,20 +86,20 @@ def test_a_sample_is_a_grid(run: Run, target: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
 
 
-def test_a_large_sample_takes_several_calls(
+def test_a_large_sample_is_a_stream(
     run: Run, target: str, tmp_path: Path, attempts: list[tuple[str, str, Any]]
 ) -> None:
     output = tmp_path / "samples.npy"
     code, out, _ = run("sample", "linear", "--count", 20, "--seed", 3, "--first-index", 5, "-o", output)
     assert code == 0
     assert "20 images, seed 3 from index 5, model linear:2" in out
-    requests = [request for method, _, request in attempts if method == "Sample"]
-    assert [(request.first_index, request.count) for request in requests] == [(5, 8), (13, 8), (21, 4)]
-    assert {request.model.version for request in requests} == {2}
+    ((_, _, request),) = [attempt for attempt in attempts if attempt[0] == "StreamSamples"]
+    assert (request.first_index, request.count, request.model.version) == (5, 20, 2)
     array = np.load(output)
     assert (array.dtype, array.shape) == (np.float32, (20, 3, 4, 6))
     with Client(target) as client:
         np.testing.assert_array_equal(array[8:16], client.sample("linear", 8, seed=3, first_index=13).images)
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_a_sample_without_a_seed_can_be_drawn_again(run: Run, tmp_path: Path) -> None:
@@ -153,9 +153,9 @@ def test_reconstructions_stand_below_their_originals(
 def test_a_failure_halfway_keeps_the_old_file(run: Run, tmp_path: Path, faults: list[Any]) -> None:
     output = tmp_path / "grid.png"
     output.write_bytes(b"old")
-    faults.extend([None, None, grpc.StatusCode.INTERNAL])
+    faults.extend([None, (2, grpc.StatusCode.INTERNAL)])
     code, _, err = run("sample", "linear", "--count", 20, "-o", output)
-    assert (code, "told to say INTERNAL [Sample: INTERNAL" in err) == (1, True)
+    assert (code, "told to say INTERNAL [StreamSamples: INTERNAL" in err) == (1, True)
     assert output.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [output]
 
@@ -178,4 +178,4 @@ def test_a_terminal_sees_the_progress(target: str, tmp_path: Path) -> None:
     os.close(theirs)
     shown = os.read(terminal, 1000).decode()
     os.close(terminal)
-    assert shown == "\r8 of 20\r16 of 20\r\x1b[K"
+    assert shown == "\r4 of 20\r8 of 20\r12 of 20\r16 of 20\r\x1b[K"

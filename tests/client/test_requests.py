@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latentserve_client import ReplyError, RequestError
+from latentserve_client import Axis, ReplyError, RequestError, Seeds
 
 Invoke = Callable[..., Awaitable[Any]]
 
@@ -31,7 +31,37 @@ LATENTS = np.zeros((2, 5), np.float32)
             {"first_index": 2**48 - 1},
             "first_index 281474976710655 is not from 0 to",
         ),
-        ("sample", ("linear", 1), {"format": "jpeg"}, "format 'jpeg' is not one of float32, uint8, png"),
+        (
+            "sample",
+            ("linear", 1),
+            {"format": "gif"},
+            "format 'gif' is not one of float32, float16, uint8, png, jpeg, w",
+        ),
+        ("sample", ("linear", 1), {"grid_columns": 2}, "format 'float32' is none of png, jpeg, webp"),
+        ("sample", ("linear", 1), {"format": "png", "grid_columns": 0}, "grid_columns 0 is not from 1"),
+        ("sample", ("linear", 1), {"temperature": 4.1}, "temperature 4.1 is not from 0 to 4"),
+        ("sample", ("linear", 1), {"temperature": "warm"}, "temperature is a str; give a number"),
+        ("sample", ("linear", 1), {"truncation": float("nan")}, "truncation nan is not from 0.5 to 8"),
+        ("sample", ("linear", 1), {"priority": "high"}, "priority 'high' is not one of interactive, bulk"),
+        ("encode", ("linear", IMAGES), {"resize": True}, "resize is for image files; images is an array"),
+        ("interpolate", ("linear", LATENTS, LATENTS[:1], 3), {}, "start has 2 points and end 1; give as many of each"),
+        ("interpolate", ("linear", LATENTS, LATENTS, 1), {}, "steps 1 is not from 2"),
+        ("interpolate", ("linear", Seeds([]), LATENTS, 3), {}, "start has no seeds"),
+        ("interpolate", ("linear", LATENTS, Seeds([-1]), 3), {}, "end: seed -1 is not from 0"),
+        (
+            "interpolate",
+            ("linear", IMAGES, IMAGES, 3),
+            {},
+            r"start has shape \[2, 3, 4, 6\]; it takes \[n, latent_dim\]",
+        ),
+        ("interpolate", ("linear", 7, 8, 3), {}, "start is a int; give latents .*, Seeds or PosteriorMeans"),
+        ("traverse", ("linear", []), {}, "axes has 0 axes; give one or two"),
+        ("traverse", ("linear", [Axis(0, -1, 1, 2)]), {"origin": Seeds([1, 2])}, "origin has 2 points; give one"),
+        ("traverse", ("linear", [Axis(-1, -1, 1, 2)]), {}, r"axes\[0\].dimension -1 is not from 0"),
+        ("traverse", ("linear", [Axis(0, float("inf"), 1, 2)]), {}, r"axes\[0\].low inf is not finite"),
+        ("traverse", ("linear", [Axis(0, -1, 1, 1)]), {}, r"axes\[0\].steps 1 is not from 2"),
+        ("score", ("linear", IMAGES), {"draws": -1}, "draws -1 is not from 0"),
+        ("score", ("linear", IMAGES), {"draws": 4, "first_index": 2**46}, "first_index 70368744177664 is not from 0"),
         ("encode", ("linear", IMAGES.astype(np.int64)), {}, "images has dtype int64; it takes float32, float64, uint8"),
         ("encode", ("linear", IMAGES.astype(np.float16)), {}, "images has dtype float16"),
         ("encode", ("linear", IMAGES[0]), {}, r"images has shape \[3, 4, 6\]; it takes \[n, channels, height, width\]"),
@@ -96,6 +126,14 @@ def drop_a_score(response: Any) -> None:
     response.kl.pop()
 
 
+def drop_a_latent(response: Any) -> None:
+    response.ClearField("latents")
+
+
+def drop_the_bound(response: Any) -> None:
+    response.ClearField("importance_bound")
+
+
 def drop_a_file(response: Any) -> None:
     response.images.encoded.files.pop()
 
@@ -109,6 +147,15 @@ def drop_a_file(response: Any) -> None:
         (drop_the_draws, "encode", ("linear", IMAGES), {"draw_seed": 3}, "z: dtype 0 is not one of"),
         (drop_a_score, "reconstruct", ("linear", IMAGES), {}, "kl: the reply has 1 values; 2 were asked for"),
         (drop_a_file, "sample", ("linear", 2), {"format": "png"}, "images: the reply has 1 files; 2 were asked for"),
+        (
+            drop_a_file,
+            "sample",
+            ("linear", 2),
+            {"format": "png", "grid_columns": 2},
+            "images: the reply has 0 files; 1 were asked for",
+        ),
+        (drop_a_latent, "interpolate", ("linear", LATENTS, LATENTS, 2), {}, "latents: dtype 0 is not one of"),
+        (drop_the_bound, "score", ("linear", IMAGES), {"draws": 2}, "importance_bound: the reply has 0 values; 2 were"),
     ],
 )
 async def test_a_reply_that_breaks_the_contract_is_an_error(

@@ -2,6 +2,7 @@
 
 from latentserve_client._channel import CHANNEL_OPTIONS
 from latentserve_client.aio import AsyncClient
+from latentserve_client.aio_sample_stream import AsyncSampleStream
 from latentserve_client.client import Client
 from latentserve_client.errors import (
     CallError,
@@ -21,28 +22,18 @@ from latentserve_client.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from latentserve_client.inputs import Axis, ImagesLike, LatentsLike, PointsLike, PosteriorMeans, Seeds
+from latentserve_client.model_info import Capability, Limits, ModelInfo, ModelState, ModelStatus
 from latentserve_client.model_ref import ModelLike, ModelRef
-from latentserve_client.types import (
-    CallOptions,
-    Capability,
-    Decoded,
-    Format,
-    ImagesLike,
-    LatentsLike,
-    Limits,
-    ModelInfo,
-    ModelState,
-    ModelStatus,
-    Posterior,
-    Reconstruction,
-    Samples,
-    Served,
-    Timing,
-)
+from latentserve_client.options import CallOptions, FileFormat, Format, GenerationOptions, Priority
+from latentserve_client.results import Decoded, Posterior, Reconstruction, Samples, Scores, Served, Timing, Walk
+from latentserve_client.sample_stream import SampleStream
 
 __all__ = [
     "CHANNEL_OPTIONS",
     "AsyncClient",
+    "AsyncSampleStream",
+    "Axis",
     "CallError",
     "CallOptions",
     "CancelledError",
@@ -52,7 +43,9 @@ __all__ = [
     "DeadlineExceededError",
     "Decoded",
     "FailedPreconditionError",
+    "FileFormat",
     "Format",
+    "GenerationOptions",
     "ImagesLike",
     "InternalError",
     "InvalidArgumentError",
@@ -66,15 +59,22 @@ __all__ = [
     "ModelStatus",
     "NotFoundError",
     "PermissionDeniedError",
+    "PointsLike",
     "Posterior",
+    "PosteriorMeans",
+    "Priority",
     "Reconstruction",
     "ReplyError",
     "RequestError",
     "ResourceExhaustedError",
+    "SampleStream",
     "Samples",
+    "Scores",
+    "Seeds",
     "Served",
     "Timing",
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",
+    "Walk",
 ]

@@ -23,7 +23,9 @@ _SERVICE_CONFIG = {
                 # cancelled on this side ends here and is never retried.
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
-        }
+        },
+        # A stream that breaks is resumed by the client, which knows what has arrived; gRPC would begin anew.
+        {"name": [{"service": "latentserve.v1.GenerationService", "method": "StreamSamples"}]},
     ],
     # While more than about a tenth of the calls fail, stop adding retries to a server in trouble.
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
@@ -43,3 +45,11 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
 )
 """The options of every channel that the client opens; give them to a channel of your own to keep its behaviour."""
+
+BLOCKING_CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
+    *CHANNEL_OPTIONS,
+    # Streams are read by the thread that wants them, as single calls are. gRPC would start a thread of its own; where
+    # an interrupt (Ctrl-C) comes between the start of the call and that of the thread, close() never returns.
+    ("SingleThreadedUnaryStream", 1),
+)
+"""What a blocking client has besides."""

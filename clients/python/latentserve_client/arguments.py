@@ -9,13 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
 
+from latentserve_client._fields import MAX_INDEX, MAX_SEED, MAX_UINT32
 from latentserve_client.errors import RequestError
+from latentserve_client.inputs import Axis
 from latentserve_client.model_ref import ModelRef
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-_MAX_SEED = 2**64 - 1
-_MAX_INDEX = 2**48
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -32,7 +31,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     commands.add_parser("models", help="list every version of every model")
     for add in (_add_model, _add_sample, _add_encode, _add_decode, _add_reconstruct):
         add(commands)
-    return parser.parse_args(argv)
+    for add in (_add_interpolate, _add_traverse, _add_score, _add_compare):
+        add(commands)
+    args = parser.parse_args(argv)
+    if args.command == "interpolate" and len(args.from_seed) != len(args.to_seed):
+        parser.error("--from-seed and --to-seed make pairs: give as many of each")
+    if args.command == "traverse" and len(args.axis) > 2:
+        parser.error("give one --axis or two")
+    return args
 
 
 def _add_model(commands: _Commands) -> None:
@@ -43,17 +49,27 @@ def _add_model(commands: _Commands) -> None:
 def _add_sample(commands: _Commands) -> None:
     parser = commands.add_parser("sample", help="draw images from the prior")
     _take_model(parser)
-    parser.add_argument("--count", type=_integer(1, _MAX_INDEX), default=64, help="number of images; default 64")
-    parser.add_argument("--seed", type=_integer(0, _MAX_SEED), help="same seed, same images; default random")
+    parser.add_argument("--count", type=_integer(1, MAX_INDEX), default=64, help="number of images; default 64")
+    parser.add_argument("--seed", type=_integer(0, MAX_SEED), help="same seed, same images; default random")
     _take_first_index(parser)
-    _take_output(parser, "a .png grid, or a .npy array float32 [n, channels, height, width]", ".png", ".npy")
+    parser.add_argument("--temperature", type=_number(0, 4), metavar="T", help="times the noise, 0 to 4; default 1")
+    parser.add_argument(
+        "--truncation", type=_number(0.5, 8), metavar="T", help="cut the noise off at +-T, 0.5 to 8; default nowhere"
+    )
+    _take_output(
+        parser,
+        "a .png grid, a .npy array float32 [n, channels, height, width], or a folder/ for a .png file an image",
+        ".png",
+        ".npy",
+        folder=True,
+    )
 
 
 def _add_encode(commands: _Commands) -> None:
     parser = commands.add_parser("encode", help="map images to latents")
     _take_model(parser)
     _take_images(parser)
-    parser.add_argument("--draw-seed", type=_integer(0, _MAX_SEED), help="draw latents; default the posterior means")
+    parser.add_argument("--draw-seed", type=_integer(0, MAX_SEED), help="draw latents; default the posterior means")
     _take_first_index(parser)
     _take_output(parser, "a .npy array float32 [n, latent_dim]", ".npy")
 
@@ -72,28 +88,81 @@ def _add_reconstruct(commands: _Commands) -> None:
     _take_output(parser, "a .png grid of originals above reconstructions, or a .npy array", ".png", ".npy")
 
 
+def _add_interpolate(commands: _Commands) -> None:
+    parser = commands.add_parser("interpolate", help="draw the ways between pairs of latents")
+    _take_model(parser)
+    for name, text in (("--from-seed", "where a way begins"), ("--to-seed", "where it ends")):
+        parser.add_argument(
+            name, type=_integer(0, MAX_SEED), action="append", required=True, metavar="SEED", help=f"{text}; repeatable"
+        )
+    parser.add_argument("--steps", type=_integer(2, MAX_UINT32), default=10, help="images on a way; default 10")
+    parser.add_argument("--spherical", action="store_true", help="turn at constant speed instead of going straight")
+    _take_output(parser, "a .png grid of one row a way, or a .npy array", ".png", ".npy")
+
+
+def _add_traverse(commands: _Commands) -> None:
+    parser = commands.add_parser("traverse", help="draw what one or two latent dimensions do")
+    _take_model(parser)
+    parser.add_argument(
+        "--axis",
+        type=_axis,
+        action="append",
+        required=True,
+        metavar="DIMENSION:LOW:HIGH:STEPS",
+        help="such as 0:-3:3:9; one, or two for a plane",
+    )
+    parser.add_argument("--origin-seed", type=_integer(0, MAX_SEED), metavar="SEED", help="default the prior's mean, 0")
+    _take_output(parser, "a .png grid of one row a value of the first of two axes, or a .npy array", ".png", ".npy")
+
+
+def _add_score(commands: _Commands) -> None:
+    parser = commands.add_parser("score", help="say how well the model explains images, in nats")
+    _take_model(parser)
+    _take_images(parser)
+    parser.add_argument("--draws", type=_integer(0, MAX_UINT32), default=0, help="latents an image; default its mean")
+    parser.add_argument("--seed", type=_integer(0, MAX_SEED), default=0, help="of the draws; default 0")
+    parser.add_argument("--csv", action="store_true", help="as comma-separated values, in full precision")
+
+
+def _add_compare(commands: _Commands) -> None:
+    parser = commands.add_parser("compare", help="run the same noise through two versions")
+    _take_model(parser)
+    parser.add_argument("other", type=_model_ref, metavar="OTHER", help="the version to compare with it")
+    parser.add_argument("--count", type=_integer(1, MAX_INDEX), default=1000, help="number of images; default 1000")
+    parser.add_argument("--seed", type=_integer(0, MAX_SEED), default=0, help="of the images; default 0")
+    parser.add_argument(
+        "--threshold",
+        type=_number(0, math.inf),
+        metavar="X",
+        help="exit with 3 where the mean absolute difference of pixel values is larger",
+    )
+
+
 def _take_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=_model_ref, metavar="MODEL", help="name, name:3 (version) or name@stable (alias)")
 
 
 def _take_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG or JPEG files of the model's size")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG or WebP files")
+    parser.add_argument("--resize", action="store_true", help="bring images of other sizes to the model's")
 
 
 def _take_first_index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--first-index",
-        type=_integer(0, _MAX_INDEX),
+        type=_integer(0, MAX_INDEX),
         default=0,
         help="the first row's place in the sequence; default 0",
     )
 
 
-def _take_output(parser: argparse.ArgumentParser, text: str, *suffixes: str) -> None:
+def _take_output(parser: argparse.ArgumentParser, text: str, *suffixes: str, folder: bool = False) -> None:
     def output(value: str) -> Path:
-        if Path(value).suffix.lower() not in suffixes:
-            raise argparse.ArgumentTypeError(f"{value!r} does not end in {' or '.join(suffixes)}")
-        return Path(value)
+        path = Path(value)
+        if (folder and value.endswith("/")) != (path.suffix.lower() not in suffixes):
+            allowed = " or ".join([*suffixes, "/"] if folder else suffixes)
+            raise argparse.ArgumentTypeError(f"{value!r} does not end in {allowed}")
+        return path
 
     parser.add_argument("-o", "--output", type=output, required=True, metavar="FILE", help=text)
 
@@ -114,11 +183,35 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
     return integer
 
 
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def number(value: str) -> float:
+        result = _float(value)
+        if not (low <= result <= high and math.isfinite(result)):
+            allowed = f"from {low:g} to {high:g}"
+            raise argparse.ArgumentTypeError(f"{value!r} is not a number {allowed}")
+        return result
+
+    return number
+
+
+def _axis(value: str) -> Axis:
+    words = value.split(":")
+    if len(words) != 4:
+        raise argparse.ArgumentTypeError(f"{value!r} is not DIMENSION:LOW:HIGH:STEPS, such as 0:-3:3:9")
+    number = _number(-math.inf, math.inf)
+    dimension, steps = _integer(0, MAX_UINT32)(words[0]), _integer(2, MAX_UINT32)(words[3])
+    return Axis(dimension, number(words[1]), number(words[2]), steps)
+
+
 def _seconds(value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
+    seconds = _float(value)
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{value!r} is not a positive number of seconds")
     return seconds
+
+
+def _float(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from math import prod
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentserve_client._channel import MAX_MESSAGE_BYTES
 from latentserve_client.client import Client
+from latentserve_client.model_info import ModelInfo
 from latentserve_client.model_ref import ModelRef
-from latentserve_client.types import ModelInfo
-
-ArrayFormat: TypeAlias = Literal["float32", "uint8"]
+from latentserve_client.options import ArrayFormat
+from latentserve_client.results import Scores
 
 _ENVELOPE_BYTES = 64 * 1024  # what a message holds besides its rows, generously
 _FLOAT_BYTES = 4
@@ -40,18 +40,9 @@ class BulkClient:
         self._model = ModelRef(info.name, version=info.version)
         self._advance = advance
 
-    def sample(self, count: int, *, seed: int, first_index: int, format: ArrayFormat) -> NDArray[Any]:
-        """Rows first_index to first_index + count - 1 of the seed: [count, channels, height, width]."""
-        replies: list[NDArray[Any]] = []
-        for rows in self._split(repeat(self._image_bytes(format), count)):
-            reply = self._client.sample(
-                self._model, len(rows), seed=seed, first_index=first_index + rows.start, format=format
-            )
-            replies.append(reply.images)
-            self._advance(len(rows))
-        return np.concatenate(replies)
-
-    def encode(self, files: Sequence[bytes], *, draw_seed: int | None, first_index: int) -> NDArray[np.float32]:
+    def encode(
+        self, files: Sequence[bytes], *, draw_seed: int | None, first_index: int, resize: bool
+    ) -> NDArray[np.float32]:
         """Posterior means of the image files or, with a seed, a draw from each posterior: [n, latent_dim]."""
         replies: list[NDArray[np.float32]] = []
         reply_bytes = 3 * _FLOAT_BYTES * self._info.latent_dim
@@ -61,6 +52,7 @@ class BulkClient:
                 files[rows.start : rows.stop],
                 draw_seed=draw_seed,
                 first_index=first_index if draw_seed is None else first_index + rows.start,
+                resize=resize,
             )
             replies.append(reply.mean if reply.z is None else reply.z)
             self._advance(len(rows))
@@ -76,7 +68,7 @@ class BulkClient:
         return np.concatenate(replies)
 
     def reconstruct(
-        self, files: Sequence[bytes], *, format: ArrayFormat
+        self, files: Sequence[bytes], *, format: ArrayFormat, resize: bool
     ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
         """Reconstructions [n, channels, height, width] of the files, and their errors and KL, [n] each, in nats."""
         images: list[NDArray[Any]] = []
@@ -84,20 +76,51 @@ class BulkClient:
         divergences: list[NDArray[np.float32]] = []
         reply_bytes = self._image_bytes(format)
         for rows in self._split(max(len(file), reply_bytes) for file in files):
-            reply = self._client.reconstruct(self._model, files[rows.start : rows.stop], format=format)
+            reply = self._client.reconstruct(self._model, files[rows.start : rows.stop], format=format, resize=resize)
             images.append(reply.images)
             errors.append(reply.reconstruction_error)
             divergences.append(reply.kl)
             self._advance(len(rows))
         return np.concatenate(images), np.concatenate(errors), np.concatenate(divergences)
 
+    def score(self, files: Sequence[bytes], *, draws: int, seed: int, resize: bool) -> Scores:
+        """The scores of the files; served by the last call."""
+        replies: list[Scores] = []
+        max_rows = max(1, self._info.limits.max_rows_per_request // max(1, draws))
+        for rows in split(map(len, files), max_rows, max_message_bytes(self._info)):
+            part = files[rows.start : rows.stop]
+            reply = self._client.score(self._model, part, draws=draws, seed=seed, first_index=rows.start, resize=resize)
+            replies.append(reply)
+            self._advance(len(rows))
+        bounds = [reply.importance_bound for reply in replies if reply.importance_bound is not None]
+        return Scores(
+            reconstruction_error=np.concatenate([reply.reconstruction_error for reply in replies]),
+            kl=np.concatenate([reply.kl for reply in replies]),
+            elbo=np.concatenate([reply.elbo for reply in replies]),
+            importance_bound=np.concatenate(bounds) if bounds else None,
+            served=replies[-1].served,
+        )
+
     def _image_bytes(self, format: ArrayFormat) -> int:
-        return prod(self._info.image_shape) * np.dtype(format).itemsize
+        return image_bytes(self._info, format)
 
     def _split(self, row_bytes: Iterable[int]) -> Iterator[range]:
-        limits = self._info.limits
-        max_bytes = min(MAX_MESSAGE_BYTES, limits.max_message_bytes) - _ENVELOPE_BYTES
-        return split(row_bytes, limits.max_rows_per_request, max_bytes)
+        return split(row_bytes, self._info.limits.max_rows_per_request, max_message_bytes(self._info))
+
+
+def image_bytes(info: ModelInfo, format: ArrayFormat) -> int:
+    """What one image of the model takes."""
+    return prod(info.image_shape) * np.dtype(format).itemsize
+
+
+def max_message_bytes(info: ModelInfo) -> int:
+    """What the rows of one message may take."""
+    return min(MAX_MESSAGE_BYTES, info.limits.max_message_bytes) - _ENVELOPE_BYTES
+
+
+def max_image_rows(info: ModelInfo, format: ArrayFormat) -> int:
+    """The number of images that one call may bring, at least 1."""
+    return max(1, min(info.limits.max_rows_per_request, max_message_bytes(info) // image_bytes(info, format)))
 
 
 def split(row_bytes: Iterable[int], max_rows: int, max_bytes: int) -> Iterator[range]:

@@ -22,17 +22,17 @@ class FileError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageFile:
-    """A PNG or JPEG file: its bytes, and its pixels as uint8 [channels, height, width]."""
+    """An image file: its bytes, and its pixels as the model sees them, uint8 [channels, height, width]."""
 
     data: bytes
     pixels: NDArray[np.uint8]
 
 
-def read_image(path: Path, shape: tuple[int, int, int]) -> ImageFile:
-    """The image in `path`, whose pixels are brought to shape's channels; height and width must be shape's.
+def read_image(path: Path, shape: tuple[int, int, int], *, resize: bool) -> ImageFile:
+    """The image in `path`, whose pixels are brought to shape's channels and, where `resize`, to its height and width.
 
     Raises:
-        FileError: not a whole PNG or JPEG file, or of another size.
+        FileError: not a whole PNG, JPEG or WebP file, or of another size and not to be resized.
         OSError: the file cannot be read.
     """
     channels, height, width = shape
@@ -40,20 +40,23 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> ImageFile:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-                if image.size != (width, height):
+            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+                if not resize and image.size != (width, height):
                     raise FileError(
                         f"{path}: {image.height} x {image.width} pixels; the model takes {height} x {width}"
                     )
-                pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+                picture = image.convert("L" if channels == 1 else "RGB")
+                if resize:
+                    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+                pixels = np.asarray(picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise FileError(f"{path}: far larger than the model's {height} x {width} pixels") from None
+        raise FileError(f"{path}: too many pixels for an image") from None
     except (
         OSError,
         SyntaxError,
         ValueError,
     ) as error:  # Pillow's own, by what is broken
-        raise FileError(f"{path}: not a PNG or JPEG file, or a damaged one") from error
+        raise FileError(f"{path}: not a PNG, JPEG or WebP file, or a damaged one") from error
     return ImageFile(data, pixels.reshape(height, width, channels).transpose(2, 0, 1))
 
 
@@ -86,21 +89,37 @@ def check_output(path: Path) -> None:
         raise FileError(f"{path}: is a directory")
 
 
+def check_folder(path: Path) -> None:
+    """Find out before the work whether a folder of that name is there or can be made.
+
+    Raises:
+        FileError: there is no directory for it, or something else in its place.
+    """
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: there is no directory {path.parent}")
+    if path.exists() and not path.is_dir():
+        raise FileError(f"{path}: is not a directory")
+
+
 def write_picture(path: Path, picture: Image.Image) -> None:
     """`picture` as a PNG file, whole or not at all. Raises FileError where it cannot be written."""
-    with _replacing(path) as file:
+    with replacing(path) as file:
         picture.save(file, format="PNG")
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """`array` as a .npy file, whole or not at all. Raises FileError where it cannot be written."""
-    with _replacing(path) as file:
+    with replacing(path) as file:
         np.save(file, array, allow_pickle=False)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when the block ends well, and goes away when it does not."""
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when the block ends well, and goes away when it does not.
+
+    Raises:
+        FileError: it cannot be written.
+    """
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:

@@ -15,10 +15,10 @@ _BORDER = 160
 _PAIR_LINE = 96
 
 
-def draw_grid(images: NDArray[np.uint8]) -> Image.Image:
-    """`images`, uint8 [n, 1 or 3, height, width], in reading order on a near-square grid."""
+def draw_grid(images: NDArray[np.uint8], columns: int | None = None) -> Image.Image:
+    """`images`, uint8 [n, 1 or 3, height, width], in reading order on a grid of so many columns, else near-square."""
     count, channels, height, width = images.shape
-    columns = math.ceil(math.sqrt(count))
+    columns = math.ceil(math.sqrt(count)) if columns is None else columns
     rows = math.ceil(count / columns)
     down, across = height + SEPARATOR, width + SEPARATOR
     canvas = np.full((rows * down + SEPARATOR, columns * across + SEPARATOR, channels), _BORDER, np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from latentserve_client.types import ModelInfo, ModelStatus
+from latentserve_client.model_info import ModelInfo, ModelStatus
 
 _HEADER = ("NAME", "VERSION", "STATE", "DEFAULT", "ALIASES", "CAPABILITIES", "REASON")
 
@@ -25,7 +25,7 @@ def list_models(models: Sequence[ModelStatus]) -> str:
         )
         for status in models
     ]
-    return _align([_HEADER, *rows])
+    return align([_HEADER, *rows])
 
 
 def describe_model(info: ModelInfo) -> str:
@@ -49,10 +49,11 @@ def describe_model(info: ModelInfo) -> str:
         ("digest", info.digest),
         *((name, f"{value:g}") for name, value in sorted(info.manifest.metrics.items())),
     ]
-    return _align(facts)
+    return align(facts)
 
 
-def _align(rows: Sequence[Sequence[str]]) -> str:
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of as many cells each as lines of text, in aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,129 @@
+"""The blocking calls that draw from the prior."""
+
+from __future__ import annotations
+
+from typing import Literal, Unpack, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve_client import _replies, _requests
+from latentserve_client._connection import Connection
+from latentserve_client.model_ref import ModelLike
+from latentserve_client.options import CallOptions, FileFormat, Format, Pictures, Priority, SampleOptions, StreamOptions
+from latentserve_client.results import Samples
+from latentserve_client.sample_stream import SampleStream
+
+
+class Drawing(Connection):
+    """Calls that draw from the prior."""
+
+    @overload
+    def sample(
+        self, model: ModelLike, count: int, *, format: Literal["float32"] = ..., **options: Unpack[SampleOptions]
+    ) -> Samples[NDArray[np.float32]]: ...
+    @overload
+    def sample(
+        self, model: ModelLike, count: int, *, format: Literal["float16"], **options: Unpack[SampleOptions]
+    ) -> Samples[NDArray[np.float16]]: ...
+    @overload
+    def sample(
+        self, model: ModelLike, count: int, *, format: Literal["uint8"], **options: Unpack[SampleOptions]
+    ) -> Samples[NDArray[np.uint8]]: ...
+    @overload
+    def sample(
+        self,
+        model: ModelLike,
+        count: int,
+        *,
+        format: FileFormat,
+        grid_columns: int | None = ...,
+        **options: Unpack[SampleOptions],
+    ) -> Samples[list[bytes]]: ...
+    def sample(
+        self,
+        model: ModelLike,
+        count: int,
+        *,
+        format: Format = "float32",
+        grid_columns: int | None = None,
+        seed: int | None = None,
+        first_index: int = 0,
+        temperature: float | None = None,
+        truncation: float | None = None,
+        priority: Priority | None = None,
+        **call: Unpack[CallOptions],
+    ) -> Samples[Pictures]:
+        """`count` images drawn from the prior: rows first_index to first_index + count - 1 of `seed`'s sequence.
+
+        Without a seed the client draws one, so that a retried call returns the images of the first attempt; the result
+        has it. A row depends on seed and index alone, so a long job splits by first_index.
+        """
+        request = _requests.build_sample(
+            model,
+            count,
+            seed=seed,
+            first_index=first_index,
+            temperature=temperature,
+            truncation=truncation,
+            format=format,
+            grid_columns=grid_columns,
+            priority=priority,
+        )
+        response, request_id = self._call("Sample", self._generation.Sample, request, **call)
+        return _replies.parse_sample(request, response, request_id)
+
+    @overload
+    def stream_samples(
+        self, model: ModelLike, count: int, *, format: Literal["float32"] = ..., **options: Unpack[StreamOptions]
+    ) -> SampleStream[NDArray[np.float32]]: ...
+    @overload
+    def stream_samples(
+        self, model: ModelLike, count: int, *, format: Literal["float16"], **options: Unpack[StreamOptions]
+    ) -> SampleStream[NDArray[np.float16]]: ...
+    @overload
+    def stream_samples(
+        self, model: ModelLike, count: int, *, format: Literal["uint8"], **options: Unpack[StreamOptions]
+    ) -> SampleStream[NDArray[np.uint8]]: ...
+    @overload
+    def stream_samples(
+        self,
+        model: ModelLike,
+        count: int,
+        *,
+        format: FileFormat,
+        grid_columns: int | None = ...,
+        **options: Unpack[StreamOptions],
+    ) -> SampleStream[list[bytes]]: ...
+    def stream_samples(
+        self,
+        model: ModelLike,
+        count: int,
+        *,
+        format: Format = "float32",
+        grid_columns: int | None = None,
+        seed: int | None = None,
+        first_index: int = 0,
+        chunk_rows: int | None = None,
+        temperature: float | None = None,
+        truncation: float | None = None,
+        priority: Priority | None = None,
+        **call: Unpack[CallOptions],
+    ) -> SampleStream[Pictures]:
+        """As sample, for any number of images, which come in chunks while the stream is read.
+
+        The `timeout` is that of one chunk, not of the whole. A stream that breaks is resumed where it stood.
+        """
+        request = _requests.build_stream(
+            model,
+            count,
+            seed=seed,
+            first_index=first_index,
+            chunk_rows=chunk_rows,
+            temperature=temperature,
+            truncation=truncation,
+            format=format,
+            grid_columns=grid_columns,
+            priority=priority,
+        )
+        return self._stream(request, **call)

@@ -1,0 +1,83 @@
+"""Single arguments, checked and as messages have them. Pure functions."""
+
+from __future__ import annotations
+
+import math
+import operator
+import secrets
+
+from latentserve.v1 import generation_pb2
+from latentserve_client.errors import RequestError
+from latentserve_client.model_ref import ModelLike, ModelRef
+from latentserve_client.options import Priority
+
+MAX_SEED = 2**64 - 1
+MAX_INDEX = 2**48
+MAX_UINT32 = 2**32 - 1
+
+_PRIORITIES: dict[str, generation_pb2.Priority] = {
+    "interactive": generation_pb2.PRIORITY_INTERACTIVE,
+    "bulk": generation_pb2.PRIORITY_BULK,
+}
+
+
+def parse_ref(model: ModelLike) -> ModelRef:
+    """The model that a caller means."""
+    if isinstance(model, ModelRef):
+        return model
+    if not isinstance(model, str):
+        raise RequestError(f"model is a {type(model).__name__}; give its name or a ModelRef")
+    return ModelRef.parse(model)
+
+
+def build_ref(model: ModelLike) -> generation_pb2.ModelRef:
+    """The model that a caller means, as messages have it."""
+    ref = parse_ref(model)
+    return generation_pb2.ModelRef(name=ref.name, version=ref.version, alias=ref.alias)
+
+
+def build_seed(field: str, seed: int | None) -> int:
+    """`seed`, or one drawn here, so that a retried call has the noise of the first attempt."""
+    return secrets.randbits(64) if seed is None else integer(field, seed, 0, MAX_SEED)
+
+
+def build_priority(priority: Priority | None) -> generation_pb2.Priority:
+    """Who may wait for whom; None leaves it to the server."""
+    if priority is None:
+        return generation_pb2.PRIORITY_UNSPECIFIED
+    if priority not in _PRIORITIES:
+        raise RequestError(f"priority {priority!r} is not one of {', '.join(_PRIORITIES)}")
+    return _PRIORITIES[priority]
+
+
+def build_shaping(temperature: float | None, truncation: float | None) -> generation_pb2.Shaping | None:
+    """What is to be done to the noise; None for nothing."""
+    if temperature is None and truncation is None:
+        return None
+    return generation_pb2.Shaping(
+        temperature=None if temperature is None else number("temperature", temperature, 0, 4),
+        truncation=None if truncation is None else number("truncation", truncation, 0.5, 8),
+    )
+
+
+def integer(field: str, value: int, low: int, high: int) -> int:
+    """`value` as an int, where it is an integer from low to high."""
+    try:
+        result = operator.index(value)
+    except TypeError:
+        raise RequestError(f"{field} is a {type(value).__name__}; give an integer") from None
+    if not low <= result <= high:
+        raise RequestError(f"{field} {result} is not from {low} to {high}")
+    return result
+
+
+def number(field: str, value: float, low: float = -math.inf, high: float = math.inf) -> float:
+    """`value` as a float, where it is a finite number from low to high."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise RequestError(f"{field} is a {type(value).__name__}; give a number") from None
+    if not (low <= result <= high and math.isfinite(result)):
+        allowed = "finite" if math.isinf(low) else f"from {low:g} to {high:g}"
+        raise RequestError(f"{field} {result:g} is not {allowed}")
+    return result

@@ -1,0 +1,174 @@
+"""Reply messages to results. Pure functions, shared by the two clients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from latentserve.v1 import bundle_pb2, generation_pb2, models_pb2
+from latentserve_client._payload import count_images, count_points, parse_images, parse_latents, parse_scores
+from latentserve_client.model_info import Capability, Limits, ModelInfo, ModelState, ModelStatus
+from latentserve_client.options import Pictures
+from latentserve_client.results import Decoded, Posterior, Reconstruction, Samples, Scores, Served, Timing, Walk
+
+_STATES: dict[int, ModelState] = {
+    models_pb2.MODEL_STATE_LOADING: ModelState.LOADING,
+    models_pb2.MODEL_STATE_READY: ModelState.READY,
+    models_pb2.MODEL_STATE_UNLOADING: ModelState.UNLOADING,
+    models_pb2.MODEL_STATE_UNAVAILABLE: ModelState.UNAVAILABLE,
+}
+_CAPABILITIES: dict[int, Capability] = {
+    models_pb2.CAPABILITY_SAMPLE: Capability.SAMPLE,
+    models_pb2.CAPABILITY_ENCODE: Capability.ENCODE,
+    models_pb2.CAPABILITY_DECODE: Capability.DECODE,
+    models_pb2.CAPABILITY_RECONSTRUCT: Capability.RECONSTRUCT,
+}
+_KINDS: dict[int, str] = {bundle_pb2.MODEL_KIND_VAE: "vae", bundle_pb2.MODEL_KIND_GAN: "gan"}
+
+
+def parse_models(response: models_pb2.ListModelsResponse) -> list[ModelStatus]:
+    """Every version of every model, by name, then version."""
+    return [
+        ModelStatus(
+            name=status.name,
+            version=status.version,
+            state=_STATES.get(status.state, ModelState.UNKNOWN),
+            reason=status.reason,
+            is_default=status.is_default,
+            aliases=tuple(status.aliases),
+            capabilities=_parse_capabilities(status.capabilities),
+        )
+        for status in response.models
+    ]
+
+
+def parse_model(response: models_pb2.GetModelResponse) -> ModelInfo:
+    """The description of one model."""
+    model = response.model
+    image, limits = model.manifest.image, model.limits
+    return ModelInfo(
+        name=model.name,
+        version=model.version,
+        aliases=tuple(model.aliases),
+        capabilities=_parse_capabilities(model.capabilities),
+        kind=_KINDS.get(model.manifest.kind, "unknown"),
+        latent_dim=model.manifest.latent.dim,
+        image_shape=(image.channels, image.height, image.width),
+        value_range=(image.min_value, image.max_value),
+        device=model.device,
+        digest=model.digest,
+        limits=Limits(
+            limits.max_rows_per_request, limits.max_batch_rows, limits.max_queue_rows, limits.max_message_bytes
+        ),
+        noise_scheme=model.noise_scheme,
+        manifest=model.manifest,
+    )
+
+
+def parse_sample(
+    request: generation_pb2.SampleRequest, response: generation_pb2.SampleResponse, request_id: str
+) -> Samples[Pictures]:
+    """The images drawn."""
+    return Samples(
+        images=parse_images(response.images, request.output, request.count),
+        seed=response.seed,
+        first_index=request.first_index,
+        noise_scheme=response.noise_scheme,
+        served=parse_served(response.served, request_id),
+    )
+
+
+def parse_encode(
+    request: generation_pb2.EncodeRequest, response: generation_pb2.EncodeResponse, request_id: str
+) -> Posterior:
+    """The posteriors, with draws where they were asked for."""
+    expected, drawn = count_images(request.images), request.HasField("draw")
+    return Posterior(
+        mean=parse_latents("mean", response.mean, expected),
+        log_variance=parse_latents("log_variance", response.log_variance, expected),
+        z=parse_latents("z", response.z, expected) if drawn else None,
+        seed=response.seed if drawn else None,
+        noise_scheme=response.noise_scheme if drawn else None,
+        served=parse_served(response.served, request_id),
+    )
+
+
+def parse_decode(
+    request: generation_pb2.DecodeRequest, response: generation_pb2.DecodeResponse, request_id: str
+) -> Decoded[Pictures]:
+    """The images of the latents."""
+    return Decoded(
+        images=parse_images(response.images, request.output, request.latents.shape[0]),
+        served=parse_served(response.served, request_id),
+    )
+
+
+def parse_reconstruct(
+    request: generation_pb2.ReconstructRequest, response: generation_pb2.ReconstructResponse, request_id: str
+) -> Reconstruction[Pictures]:
+    """The reconstructions and their cost."""
+    expected = count_images(request.images)
+    return Reconstruction(
+        images=parse_images(response.images, request.output, expected),
+        reconstruction_error=parse_scores("reconstruction_error", response.reconstruction_error, expected),
+        kl=parse_scores("kl", response.kl, expected),
+        served=parse_served(response.served, request_id),
+    )
+
+
+def parse_interpolate(
+    request: generation_pb2.InterpolateRequest, response: generation_pb2.InterpolateResponse, request_id: str
+) -> Walk[Pictures]:
+    """The images along the paths."""
+    return _parse_walk(request, response, count_points(request.to) * request.steps, request_id)
+
+
+def parse_traverse(
+    request: generation_pb2.TraverseRequest, response: generation_pb2.TraverseResponse, request_id: str
+) -> Walk[Pictures]:
+    """The images of the combinations of values."""
+    return _parse_walk(request, response, math.prod(axis.steps for axis in request.axes), request_id)
+
+
+def parse_score(
+    request: generation_pb2.ScoreRequest, response: generation_pb2.ScoreResponse, request_id: str
+) -> Scores:
+    """The scores, with the bound where draws were asked for."""
+    expected = count_images(request.images)
+    return Scores(
+        reconstruction_error=parse_scores("reconstruction_error", response.reconstruction_error, expected),
+        kl=parse_scores("kl", response.kl, expected),
+        elbo=parse_scores("elbo", response.elbo, expected),
+        importance_bound=(
+            parse_scores("importance_bound", response.importance_bound, expected) if request.draws else None
+        ),
+        served=parse_served(response.served, request_id),
+    )
+
+
+_WalkRequest: TypeAlias = generation_pb2.InterpolateRequest | generation_pb2.TraverseRequest
+_WalkResponse: TypeAlias = generation_pb2.InterpolateResponse | generation_pb2.TraverseResponse
+
+
+def _parse_walk(request: _WalkRequest, response: _WalkResponse, expected: int, request_id: str) -> Walk[Pictures]:
+    return Walk(
+        images=parse_images(response.images, request.output, expected),
+        latents=parse_latents("latents", response.latents, expected),
+        served=parse_served(response.served, request_id),
+    )
+
+
+def _parse_capabilities(capabilities: Iterable[int]) -> tuple[Capability, ...]:
+    return tuple(_CAPABILITIES.get(capability, Capability.UNKNOWN) for capability in capabilities)
+
+
+def parse_served(served: generation_pb2.Served, request_id: str) -> Served:
+    """Who answered, under which id."""
+    timing = served.timing
+    return Served(
+        model=served.model,
+        version=served.version,
+        timing=Timing(timing.queue_ns, timing.compute_ns, timing.total_ns, timing.batch_rows),
+        request_id=request_id,
+    )

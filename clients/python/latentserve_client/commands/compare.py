@@ -1,0 +1,109 @@
+"""Two versions of a model side by side: the same noise through both."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve_client.bulk import max_image_rows
+from latentserve_client.client import Client
+from latentserve_client.commands.outcome import Outcome
+from latentserve_client.errors import RequestError
+from latentserve_client.listing import align
+from latentserve_client.model_info import Capability, ModelInfo
+from latentserve_client.model_ref import ModelRef
+from latentserve_client.progress import Progress
+
+BEYOND_THRESHOLD = 3
+"""Exit code where the versions differ by more than the threshold."""
+
+_CHUNK_ROWS = 256
+"""Images compared at a time."""
+
+
+@dataclass
+class Difference:
+    """What was seen so far: absolute differences of pixel values, and the second version's ELBO less the first's."""
+
+    images: int = 0
+    sum_of_means: float = 0.0
+    largest: float = 0.0
+    largest_at: int = 0
+    shifts: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def add(self, first: NDArray[np.float32], second: NDArray[np.float32], index: int) -> None:
+        """Take images of both versions, of which the first has the index."""
+        difference = np.abs(first.astype(np.float64) - second).reshape(len(first), -1)
+        worst = difference.max(axis=1)
+        self.images += len(first)
+        self.sum_of_means += float(difference.mean(axis=1).sum())
+        if worst.max() > self.largest:
+            self.largest, self.largest_at = float(worst.max()), index + int(worst.argmax())
+
+    @property
+    def mean(self) -> float:
+        """The mean absolute difference of pixel values."""
+        return self.sum_of_means / self.images
+
+
+def compare(client: Client, args: argparse.Namespace) -> Outcome:
+    """The differences as a table; beyond the threshold with an exit code of its own."""
+    first, second = client.model(args.model), client.model(args.other)
+    _check_comparable(first, second)
+    with Progress(sys.stderr, args.count) as progress:
+        difference = _measure(client, (first, second), args, progress)
+    beyond = args.threshold is not None and difference.mean > args.threshold
+    facts = [
+        ("versions", f"{first.name}:{first.version} and {second.name}:{second.version}"),
+        ("images", f"{difference.images}, seed {args.seed}"),
+        ("mean difference", f"{difference.mean:.6f}, of pixel values {_range(first)}"),
+        ("largest difference", f"{difference.largest:.6f}, at index {difference.largest_at}"),
+    ]
+    if difference.shifts:
+        shifts = np.concatenate(difference.shifts)
+        facts.append(("ELBO shift", f"{shifts.mean():+.4f} nats, on images of {first.name}:{first.version}"))
+    if args.threshold is not None:
+        facts.append(("threshold", f"{args.threshold:g}: {'beyond it' if beyond else 'within it'}"))
+    return Outcome(align(facts), BEYOND_THRESHOLD if beyond else 0)
+
+
+def _measure(
+    client: Client, versions: tuple[ModelInfo, ModelInfo], args: argparse.Namespace, progress: Progress
+) -> Difference:
+    refs = [ModelRef(info.name, version=info.version) for info in versions]
+    rows = min(_CHUNK_ROWS, *(max_image_rows(info, "float32") for info in versions))
+    can_score = all(Capability.RECONSTRUCT in info.capabilities for info in versions)
+    difference = Difference()
+    with (
+        client.stream_samples(refs[0], args.count, seed=args.seed, chunk_rows=rows) as one,
+        client.stream_samples(refs[1], args.count, seed=args.seed, chunk_rows=rows) as other,
+    ):
+        for ours, theirs in zip(one, other, strict=True):
+            difference.add(ours.images, theirs.images, ours.first_index)
+            if can_score:
+                before, after = (client.score(ref, ours.images, priority="bulk").elbo for ref in refs)
+                difference.shifts.append(after.astype(np.float64) - before)
+            progress.advance(len(ours.images))
+    return difference
+
+
+def _check_comparable(first: ModelInfo, second: ModelInfo) -> None:
+    """Refuse versions of which one seed does not mean the same latents, or whose images differ in shape or range."""
+    for what, one, other in (
+        ("latent dimensions", first.latent_dim, second.latent_dim),
+        ("image shape", first.image_shape, second.image_shape),
+        ("value range", first.value_range, second.value_range),
+        ("noise scheme", first.noise_scheme, second.noise_scheme),
+    ):
+        if one != other:
+            names = f"{first.name}:{first.version} and {second.name}:{second.version}"
+            raise RequestError(f"{names} cannot be compared: {what} {one} and {other}")
+
+
+def _range(info: ModelInfo) -> str:
+    low, high = info.value_range
+    return f"{low:g} to {high:g}"

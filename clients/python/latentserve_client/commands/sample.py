@@ -1,0 +1,76 @@
+"""Images from the prior to files, in one call where they fit and as a stream where they do not."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from latentserve_client.bulk import max_image_rows
+from latentserve_client.client import Client
+from latentserve_client.commands.outcome import Outcome, quantity, written
+from latentserve_client.files import check_folder, check_output
+from latentserve_client.model_info import ModelInfo
+from latentserve_client.model_ref import ModelRef
+from latentserve_client.options import Format
+from latentserve_client.progress import Progress
+from latentserve_client.results import Samples
+from latentserve_client.sinks import ArraySink, FolderSink, GridSink, Sink
+
+
+def sample(client: Client, args: argparse.Namespace) -> Outcome:
+    """A grid, an array or a folder of images. What has arrived when a long job is broken off is kept, and said."""
+    started = time.perf_counter()
+    (check_output if args.output.suffix.lower() in (".png", ".npy") else check_folder)(args.output)
+    info = client.model(args.model)
+    seed = secrets.randbits(64) if args.seed is None else args.seed
+    with Progress(sys.stderr, args.count) as progress, _open_sink(args, info, seed) as sink:
+        try:
+            for chunk in _draw(client, info, args, seed, sink.format):
+                sink.write(chunk)
+                progress.advance(len(chunk.images))
+        except BaseException as error:
+            _keep(sink, args, info, seed, error)
+            raise
+    start = f" from index {args.first_index}" if args.first_index else ""
+    return written(args.output, quantity(args.count, "image"), f"seed {seed}{start}", info, started)
+
+
+def _open_sink(args: argparse.Namespace, info: ModelInfo, seed: int) -> Sink:
+    match args.output.suffix.lower():
+        case ".png":
+            return GridSink(args.output)
+        case ".npy":
+            return ArraySink(args.output, info.image_shape, seed, args.first_index)
+        case _:
+            return FolderSink(args.output)
+
+
+def _draw(
+    client: Client, info: ModelInfo, args: argparse.Namespace, seed: int, format: Format
+) -> Iterator[Samples[Any]]:
+    model = ModelRef(info.name, version=info.version)
+    how = {
+        "seed": seed,
+        "first_index": args.first_index,
+        "temperature": args.temperature,
+        "truncation": args.truncation,
+        "format": format,
+    }
+    if args.count <= max_image_rows(info, "float32"):
+        yield client.sample(model, args.count, **how)
+        return
+    with client.stream_samples(model, args.count, **how) as stream:
+        yield from stream
+
+
+def _keep(sink: Sink, args: argparse.Namespace, info: ModelInfo, seed: int, error: BaseException) -> None:
+    """Keep what is of use, and have the error say where it is and how to go on."""
+    if sink.rows < args.count and (kept := sink.keep()) is not None:
+        error.add_note(
+            f"{sink.rows} of {args.count} images are in {kept}; go on with model {info.name}:{info.version} and "
+            f"--seed {seed} --first-index {args.first_index + sink.rows} --count {args.count - sink.rows}"
+        )

@@ -1,0 +1,96 @@
+"""What a server says of its models, as plain frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from latentserve.v1 import bundle_pb2
+
+
+class ModelState(StrEnum):
+    """Where a model version stands in its life. UNKNOWN: a state that this client is too old to know."""
+
+    LOADING = "loading"
+    READY = "ready"
+    UNLOADING = "unloading"
+    UNAVAILABLE = "unavailable"
+    UNKNOWN = "unknown"
+
+
+class Capability(StrEnum):
+    """A call that a model answers. UNKNOWN: one that this client is too old to know."""
+
+    SAMPLE = "sample"
+    ENCODE = "encode"
+    DECODE = "decode"
+    RECONSTRUCT = "reconstruct"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One version of one model, served or not.
+
+    Attributes:
+        name: the model's name.
+        version: the version, at least 1.
+        state: where it stands in its life.
+        reason: why it is UNAVAILABLE; empty otherwise.
+        is_default: whether it answers when a call names no version.
+        aliases: the movable names that point to it.
+        capabilities: the calls it answers; empty unless READY.
+    """
+
+    name: str
+    version: int
+    state: ModelState
+    reason: str
+    is_default: bool
+    aliases: tuple[str, ...]
+    capabilities: tuple[Capability, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call may ask and what may wait: rows (images or latents), and bytes of one request or reply."""
+
+    max_rows_per_request: int
+    max_batch_rows: int
+    max_queue_rows: int
+    max_message_bytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelInfo:
+    """A READY model version.
+
+    Attributes:
+        name: the model's name.
+        version: the version.
+        aliases: the movable names that point to it.
+        capabilities: the calls it answers.
+        kind: "vae" or "gan".
+        latent_dim: the number of latent dimensions.
+        image_shape: channels, height and width.
+        value_range: the smallest and largest value of a float32 pixel.
+        device: where it runs: "cpu" or "cuda".
+        digest: SHA-256 of the bundle's manifest in hexadecimal; it covers every file of the bundle.
+        limits: what one call may ask.
+        noise_scheme: the rule from (seed, index) to latent values, with its version.
+        manifest: all that the bundle says of itself: graphs, provenance, metrics of the training.
+    """
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    capabilities: tuple[Capability, ...]
+    kind: str
+    latent_dim: int
+    image_shape: tuple[int, int, int]
+    value_range: tuple[float, float]
+    device: str
+    digest: str
+    limits: Limits
+    noise_scheme: str
+    manifest: bundle_pb2.Manifest

@@ -1,0 +1,103 @@
+"""What calls may be told besides what they work on, as types."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, TypedDict, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve_client.inputs import PointsLike
+
+ArrayFormat: TypeAlias = Literal["float32", "float16", "uint8"]
+FileFormat: TypeAlias = Literal["png", "jpeg", "webp"]
+Format: TypeAlias = ArrayFormat | FileFormat
+"""How images come back: as one array [n, channels, height, width], float in the model's value range or uint8 from 0 to
+255; or as files, one an image: PNG, JPEG at quality 90, or lossless WebP."""
+
+Priority: TypeAlias = Literal["interactive", "bulk"]
+"""Who may wait for whom: "bulk" fills the room that "interactive" calls leave, at least a quarter of every batch."""
+
+ImageArray: TypeAlias = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8]
+Pictures: TypeAlias = ImageArray | list[bytes]
+"""Images that came back, in one of the formats."""
+ImagesT = TypeVar("ImagesT", bound=Pictures, covariant=True)
+
+
+class CallOptions(TypedDict, total=False):
+    """What every call takes besides its own arguments.
+
+    Attributes:
+        timeout: seconds that this call may take, retries included, instead of the client's own. For a stream, seconds
+            that may pass until the next chunk is there.
+        request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
+    """
+
+    timeout: float | None
+    request_id: str | None
+
+
+class GenerationOptions(CallOptions, total=False):
+    """What every call takes that runs a model.
+
+    Attributes:
+        priority: None leaves it to the server: "bulk" for streams, "interactive" for all else.
+    """
+
+    priority: Priority | None
+
+
+class SampleOptions(GenerationOptions, total=False):
+    """What calls take that draw from the prior.
+
+    Attributes:
+        seed: any uint64; same seed, same images. The client draws one unless given.
+        first_index: the index of the first row within the seed's sequence.
+        temperature: 0 to 4, times the noise; 0 gives the prior's mean. 1 unless given.
+        truncation: 0.5 to 8, where the noise is cut off in standard deviations. Not cut off unless given.
+    """
+
+    seed: int | None
+    first_index: int
+    temperature: float | None
+    truncation: float | None
+
+
+class StreamOptions(SampleOptions, total=False):
+    """What streams of samples take.
+
+    Attributes:
+        chunk_rows: images in a chunk; the server chooses unless given.
+    """
+
+    chunk_rows: int | None
+
+
+class ReconstructOptions(GenerationOptions, total=False):
+    """What reconstructing takes.
+
+    Attributes:
+        resize: whether image files of any size are brought to the model's, bicubic, not keeping their proportions.
+    """
+
+    resize: bool
+
+
+class InterpolateOptions(GenerationOptions, total=False):
+    """What interpolating takes.
+
+    Attributes:
+        spherical: whether to turn from start to end at constant speed, instead of going straight.
+    """
+
+    spherical: bool
+
+
+class TraverseOptions(GenerationOptions, total=False):
+    """What traversing takes.
+
+    Attributes:
+        origin: one point, whose other dimensions are kept; the prior's mean, 0, unless given.
+    """
+
+    origin: PointsLike | None

@@ -1,0 +1,143 @@
+"""What comes out of a call, as plain frozen values: no messages, no channel.
+
+Where grid_columns was given, `images` is a list of one file, the picture of all images.
+
+Arrays that come out of a reply share its memory and are read-only; copy one to change it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve_client.options import ImagesT
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where a call's time went on the server, in nanoseconds of its monotonic clock.
+
+    Attributes:
+        queue_ns: waiting for the engine.
+        compute_ns: running batches that held rows of this call.
+        total_ns: from the decoded request to the encoded reply.
+        batch_rows: rows of the largest batch that held rows of this call, other callers' included; no time.
+    """
+
+    queue_ns: int
+    compute_ns: int
+    total_ns: int
+    batch_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Who answered a call: the model and version, where the time went, and the id under which it is logged."""
+
+    model: str
+    version: int
+    timing: Timing
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples(Generic[ImagesT]):
+    """Images drawn from the prior: those of a call, or one chunk of a stream.
+
+    Attributes:
+        images: n images in index order, in the format asked for.
+        seed: the seed they were drawn with.
+        first_index: the index of the first one within the seed's sequence.
+        noise_scheme: the rule from (seed, index) to latent values, with its version.
+        served: who answered.
+    """
+
+    images: ImagesT
+    seed: int
+    first_index: int
+    noise_scheme: str
+    served: Served
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Posterior:
+    """q(z|x) = N(mean, diag(exp(log_variance))), one row an image.
+
+    Attributes:
+        mean: float32 [n, latent_dim].
+        log_variance: float32 [n, latent_dim], natural logarithm.
+        z: float32 [n, latent_dim], one draw from each posterior; None unless draw_seed was given.
+        seed: the seed of the draws; None where z is.
+        noise_scheme: the rule of the draws, with its version; None where z is.
+        served: who answered.
+    """
+
+    mean: NDArray[np.float32]
+    log_variance: NDArray[np.float32]
+    z: NDArray[np.float32] | None
+    seed: int | None
+    noise_scheme: str | None
+    served: Served
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded(Generic[ImagesT]):
+    """Images of latents, in the order of the latents and in the format asked for, and who answered."""
+
+    images: ImagesT
+    served: Served
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reconstruction(Generic[ImagesT]):
+    """Decoded posterior means, and what was lost on the way.
+
+    Attributes:
+        images: n images in the order of the request, in the format asked for.
+        reconstruction_error: float32 [n], -log p(x|z) at the posterior mean in nats, summed over pixels and channels.
+        kl: float32 [n], KL(q(z|x) || N(0, I)) in nats, summed over latent dimensions.
+        served: who answered.
+    """
+
+    images: ImagesT
+    reconstruction_error: NDArray[np.float32]
+    kl: NDArray[np.float32]
+    served: Served
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Walk(Generic[ImagesT]):
+    """Images of points on a way through the latent space.
+
+    Attributes:
+        images: n images, in the format asked for. Of an interpolation: all steps of the first path, then of the second,
+            and so on. Of a traversal: one a combination of the axes' values, the last axis varying fastest.
+        latents: float32 [n, latent_dim], the points that were decoded.
+        served: who answered.
+    """
+
+    images: ImagesT
+    latents: NDArray[np.float32]
+    served: Served
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """How well a model explains images: float32 [n] each, in nats.
+
+    Attributes:
+        reconstruction_error: -log p(x|z), at the posterior mean or averaged over the draws.
+        kl: KL(q(z|x) || N(0, I)).
+        elbo: -(reconstruction_error + kl), a lower bound on log p(x) in expectation over the draws.
+        importance_bound: the tighter bound of Burda et al. 2015; None without draws.
+        served: who answered.
+    """
+
+    reconstruction_error: NDArray[np.float32]
+    kl: NDArray[np.float32]
+    elbo: NDArray[np.float32]
+    importance_bound: NDArray[np.float32] | None
+    served: Served

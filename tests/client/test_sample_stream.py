@@ -1,0 +1,305 @@
+"""Streams of samples: every row once, whatever breaks, and no call that nobody reads."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, assert_type
+
+import grpc
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from latentserve_client import (
+    AsyncClient,
+    AsyncSampleStream,
+    CancelledError,
+    Client,
+    ClosedError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    ReplyError,
+    RequestError,
+    ResourceExhaustedError,
+    Samples,
+    SampleStream,
+    UnavailableError,
+)
+
+Attempts = list[tuple[str, str, Any]]
+Collect = Callable[..., Awaitable[list[Samples[Any]]]]
+BREAKS = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+@pytest.fixture(params=[Client, AsyncClient], ids=["sync", "asyncio"])
+def collect(request: pytest.FixtureRequest, target: str) -> Collect:
+    """Reads a stream of a fresh client of either kind to its end: `await collect("linear", 10, seed=1)`."""
+
+    async def collect(*args: Any, **kwargs: Any) -> list[Samples[Any]]:
+        if request.param is Client:
+            with Client(target) as client:
+                return list(client.stream_samples(*args, **kwargs))
+        async with AsyncClient(target) as client:
+            return [chunk async for chunk in client.stream_samples(*args, **kwargs)]
+
+    return collect
+
+
+def rows_of(chunks: list[Samples[Any]]) -> NDArray[Any]:
+    return np.concatenate([chunk.images for chunk in chunks])
+
+
+def sampled(target: str, count: int, **kwargs: Any) -> NDArray[Any]:
+    """The same rows, asked for one by one."""
+    first = kwargs.pop("first_index", 0)
+    with Client(target) as client:
+        return rows_of([client.sample("linear", 1, first_index=first + row, **kwargs) for row in range(count)])
+
+
+async def test_a_stream_brings_what_sampling_does(collect: Collect, target: str) -> None:
+    chunks = await collect("linear", 10, seed=7, first_index=3, chunk_rows=4, temperature=0.5, truncation=1.0)
+    assert [(chunk.first_index, len(chunk.images)) for chunk in chunks] == [(3, 4), (7, 4), (11, 2)]
+    assert {(chunk.seed, chunk.noise_scheme, chunk.served.version) for chunk in chunks} == {(7, "rows/1", 2)}
+    expected = sampled(target, 10, seed=7, first_index=3, temperature=0.5, truncation=1.0)
+    np.testing.assert_array_equal(rows_of(chunks), expected)
+
+
+async def test_chunks_come_in_every_format(collect: Collect) -> None:
+    floats = rows_of(await collect("linear", 6, seed=1))
+    assert rows_of(await collect("linear", 6, seed=1, format="float16")).dtype == np.float16
+    np.testing.assert_array_equal(
+        rows_of(await collect("linear", 6, seed=1, format="uint8")), np.rint(floats * 255).astype(np.uint8)
+    )
+    for form in ("png", "jpeg", "webp"):
+        assert [len(chunk.images) for chunk in await collect("linear", 6, format=form)] == [4, 2]
+    grids = await collect("linear", 6, format="png", grid_columns=2, chunk_rows=5)
+    assert [(chunk.first_index, len(chunk.images)) for chunk in grids] == [(0, 1), (5, 1)]
+
+
+async def test_the_type_follows_the_format(target: str) -> None:
+    with Client(target) as client:
+        assert_type(client.stream_samples("linear", 1), SampleStream[NDArray[np.float32]])
+        assert_type(client.stream_samples("linear", 1, format="jpeg"), SampleStream[list[bytes]])
+    async with AsyncClient(target) as client_:
+        assert_type(client_.stream_samples("linear", 1, format="uint8"), AsyncSampleStream[NDArray[np.uint8]])
+
+
+@pytest.mark.parametrize("code", BREAKS, ids=lambda code: code.name)
+async def test_a_stream_that_breaks_goes_on_where_it_stood(
+    collect: Collect, target: str, faults: list[Any], attempts: Attempts, code: grpc.StatusCode
+) -> None:
+    faults.extend([(2, code), (1, code)])
+    chunks = await collect("linear@stable", 20, seed=5, first_index=1, chunk_rows=3, request_id="job")
+    requests = [request for _, _, request in attempts]
+    assert [(request.first_index, request.count) for request in requests] == [(1, 20), (7, 14), (10, 11)]
+    assert {request.seed for request in requests} == {5}
+    assert {request_id for _, request_id, _ in attempts} == {"job"}
+    assert [chunk.first_index for chunk in chunks] == [1, 4, 7, 10, 13, 16, 19]
+    assert {chunk.served.request_id for chunk in chunks} == {"job"}
+    with Client(target) as client:
+        expected = rows_of([client.sample("linear:1", 5, seed=5, first_index=start) for start in (1, 6, 11, 16)])
+    np.testing.assert_array_equal(rows_of(chunks), expected)
+
+
+async def test_a_resumed_stream_stays_with_its_version_and_seed(
+    collect: Collect, faults: list[Any], attempts: Attempts
+) -> None:
+    faults.extend([grpc.StatusCode.UNAVAILABLE, (1, grpc.StatusCode.UNAVAILABLE)])
+    chunks = await collect("linear", 8)
+    selectors = [request.model.WhichOneof("selector") for _, _, request in attempts]
+    assert selectors == [None, None, "version"]
+    assert attempts[-1][2].model.version == 2
+    assert {request.seed for _, _, request in attempts} == {chunk.seed for chunk in chunks}
+
+
+async def test_resuming_ends_where_nothing_comes(collect: Collect, faults: list[Any], attempts: Attempts) -> None:
+    faults.extend([(1, grpc.StatusCode.UNAVAILABLE)] + [grpc.StatusCode.UNAVAILABLE] * 20)
+    with pytest.raises(UnavailableError, match="told to say UNAVAILABLE") as raised:
+        await collect("linear", 8)
+    assert raised.value.method == "StreamSamples"
+    assert [request.first_index for _, _, request in attempts] == [0, 4, 4, 4, 4, 4]
+
+
+async def test_a_busy_server_says_when_to_come_back(
+    collect: Collect, target: str, faults: list[Any], attempts: Attempts, busy: Callable[[str], Any]
+) -> None:
+    faults.extend([(1, busy("50")), busy("-1")])
+    with pytest.raises(ResourceExhaustedError):
+        await collect("linear", 8)
+    assert len(attempts) == 2
+    faults.append((1, busy("50")))
+    np.testing.assert_array_equal(rows_of(await collect("linear", 8, seed=2)), sampled(target, 8, seed=2))
+
+
+@pytest.mark.parametrize("fault", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.FAILED_PRECONDITION])
+async def test_other_statuses_end_the_stream(
+    collect: Collect, faults: list[Any], attempts: Attempts, fault: grpc.StatusCode
+) -> None:
+    faults.append((1, fault))
+    with pytest.raises((ResourceExhaustedError, FailedPreconditionError), match=f"told to say {fault.name}"):
+        await collect("linear", 8)
+    assert len(attempts) == 1
+
+
+async def test_the_timeout_is_that_of_one_chunk(collect: Collect, faults: list[Any], attempts: Attempts) -> None:
+    faults.append((1, "stall"))
+    with pytest.raises(DeadlineExceededError, match=r"no chunk within 0\.3 s") as raised:
+        await collect("linear", 8, timeout=0.3, request_id="slow")
+    assert raised.value.request_id == "slow"
+    assert len(attempts) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"count": 0}, "count 0 is not from 1 to"),
+        ({"count": 2, "first_index": 2**48 - 1}, "first_index 281474976710655 is not"),
+        ({"count": 2, "chunk_rows": 0}, "chunk_rows 0 is not from 1"),
+        ({"count": 2, "format": "png", "grid_columns": 2}, "give chunk_rows too"),
+        ({"count": 2, "temperature": -0.1}, r"temperature -0\.1 is not from 0 to 4"),
+    ],
+)
+def test_bad_arguments_are_refused_at_once(
+    target: str, attempts: Attempts, arguments: dict[str, Any], message: str
+) -> None:
+    with Client(target) as client, pytest.raises(RequestError, match=message):
+        client.stream_samples("linear", **arguments)
+    assert attempts == []
+
+
+def shift(response: Any) -> None:
+    response.first_index += 1
+
+
+def reseed(response: Any) -> None:
+    response.seed += 1
+
+
+def grow(response: Any) -> None:
+    response.images.tensor.shape[0] = 9
+
+
+def empty(response: Any) -> None:
+    response.images.tensor.ClearField("shape")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (shift, "the chunk begins at 5 of seed 3; 4 of 3 is next"),
+        (reseed, "the chunk begins at 4 of seed 4; 4 of 3 is next"),
+        (grow, "the chunk has 9 images; 4 are still to come"),
+        (empty, "the chunk has 0 images; 4 are still to come"),
+    ],
+)
+async def test_a_chunk_that_breaks_the_contract_is_an_error(
+    collect: Collect, faults: list[Any], attempts: Attempts, spoil: Callable[[Any], None], message: str
+) -> None:
+    faults.append((1, spoil))
+    with pytest.raises(ReplyError, match=message):
+        await collect("linear", 8, seed=3)
+    assert len(attempts) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("end", "the stream ended with 4 images still to come"), ("more", "the stream goes on after the last image")],
+)
+async def test_a_stream_of_the_wrong_length_is_an_error(
+    collect: Collect, faults: list[Any], fault: str, message: str
+) -> None:
+    faults.append((1, fault))
+    with pytest.raises(ReplyError, match=message):
+        await collect("linear", 8)
+
+
+def test_a_reader_that_stops_ends_the_call(target: str, ended: queue.Queue[str]) -> None:
+    with Client(target) as client:
+        with client.stream_samples("linear", 2**40, request_id="left") as stream:
+            assert (next(stream).first_index, stream.next_index) == (0, 4)
+        assert ended.get(timeout=30) == "left"
+        with pytest.raises(ClosedError, match="the stream is closed"):
+            next(stream)
+        for chunk in client.stream_samples("linear", 2**40, request_id="forgotten"):
+            assert len(chunk.images) == 4
+            break
+        assert ended.get(timeout=30) == "forgotten"
+
+
+async def test_an_asynchronous_reader_that_stops_ends_the_call(target: str, ended: queue.Queue[str]) -> None:
+    async with AsyncClient(target) as client:
+        async with client.stream_samples("linear", 2**40, request_id="left") as stream:
+            assert ((await anext(stream)).first_index, stream.next_index) == (0, 4)
+        assert await asyncio.to_thread(ended.get, timeout=30) == "left"
+        with pytest.raises(ClosedError, match="the stream is closed"):
+            await anext(stream)
+
+
+async def test_cancelling_the_reading_task_ends_the_call(
+    target: str, faults: list[Any], stalled: queue.Queue[str], ended: queue.Queue[str]
+) -> None:
+    faults.append((1, "stall"))
+    async with AsyncClient(target) as client:
+        stream = client.stream_samples("linear", 100, request_id="cancelled")
+        await anext(stream)
+        reading = asyncio.ensure_future(anext(stream))
+        await asyncio.to_thread(stalled.get, timeout=30)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert await asyncio.to_thread(ended.get, timeout=30) == "cancelled"
+        with pytest.raises(ClosedError):
+            await anext(stream)
+
+
+@pytest.mark.parametrize("what", ["stream", "client"])
+def test_closing_from_another_thread_is_an_error_for_the_reader(
+    target: str, faults: list[Any], attempts: Attempts, stalled: queue.Queue[str], what: str
+) -> None:
+    faults.append("stall")
+    client = Client(target)
+    stream = client.stream_samples("linear", 100)
+
+    def close() -> None:
+        stalled.get(timeout=30)
+        (stream if what == "stream" else client).close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    with pytest.raises(CancelledError, match="closed while it was read"):
+        next(stream)
+    closing.join()
+    client.close()
+    assert len(attempts) == 1
+
+
+@pytest.mark.parametrize("what", ["stream", "client"])
+async def test_closing_from_another_task_is_an_error_for_the_reader(
+    target: str, faults: list[Any], stalled: queue.Queue[str], what: str
+) -> None:
+    faults.append("stall")
+    async with AsyncClient(target) as client:
+        stream = client.stream_samples("linear", 100)
+        reading = asyncio.ensure_future(anext(stream))
+        await asyncio.to_thread(stalled.get, timeout=30)
+        if what == "stream":
+            stream.close()
+        else:
+            await client.close()
+        with pytest.raises(CancelledError, match="closed while it was read"):
+            await reading
+
+
+async def test_a_stream_that_is_read_ends_well(target: str, ended: queue.Queue[str]) -> None:
+    with Client(target) as client:
+        stream = client.stream_samples("linear", 8, request_id="read")
+        assert [chunk.first_index for chunk in stream] == [0, 4]
+        assert ended.get(timeout=30) == "read"
+        stream.close()
+        assert list(stream) == []
+        client.close()
+        with pytest.raises(ClosedError):
+            client.stream_samples("linear", 8)
