@@ -53,7 +53,7 @@ def read_catalog(root: Path) -> Catalog:
             model = _read_model(root, directory, catalog.problems)
         except OSError as error:
             catalog.unreadable.add(directory.name)
-            catalog.problems.append(f"{directory.name}: cannot be read: {error.strerror}")
+            catalog.problems.append(f"{_shown(directory.name)}: cannot be read: {error.strerror}")
             continue
         if model.digests:
             catalog.models[directory.name] = model
@@ -66,7 +66,8 @@ def _read_model(root: Path, directory: Path, problems: list[str]) -> ModelDirect
         if _NAME.fullmatch(directory.name) and _VERSION.fullmatch(version.name):
             model.digests[int(version.name)] = _manifest_digest(version)
         else:
-            problems.append(f"ignored: {version.relative_to(root)} is not <name>/<version>, a positive integer")
+            place = _shown(str(version.relative_to(root)))
+            problems.append(f"ignored: {place} is not <name>/<version>, a positive integer")
     if model.digests:
         try:
             model.aliases = read_aliases(directory)
@@ -88,3 +89,8 @@ def _manifest_digest(version: Path) -> str:
             return hashlib.sha256(file.read(MAX_MANIFEST_BYTES + 1)).hexdigest()
     except OSError:  # whoever loads the version says what is wrong with it
         return ""
+
+
+def _shown(name: str) -> str:
+    """A file's name as text that can be logged and sent, whatever its bytes are."""
+    return name.encode("utf-8", "replace").decode()

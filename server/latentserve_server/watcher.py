@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from latentserve_server.errors import ChangeRefused
 from latentserve_server.repository import Repository
 
 
@@ -16,5 +15,5 @@ async def watch(repository: Repository, interval: float) -> None:
     """
     while True:
         await asyncio.sleep(interval)
-        with suppress(ChangeRefused):  # the repository has logged it, and the next look may find it mended
+        with suppress(Exception):  # it is in the log, and the next look may find it mended
             await repository.rescan(retry=False)

@@ -169,8 +169,12 @@ async def test_a_repository_that_cannot_be_read_changes_nothing(shelf: Shelf, se
 
 
 async def test_what_is_no_version_is_a_problem(shelf: Shelf, server: AdminServer) -> None:
-    (shelf.model / "latest").mkdir()
-    assert await server.rescan() == ["ignored: vae/latest is not <name>/<version>, a positive integer"]
+    for name in (b"latest", b"\xff"):
+        (shelf.model / os.fsdecode(name)).mkdir()
+    assert await server.rescan() == [
+        "ignored: vae/latest is not <name>/<version>, a positive integer",
+        "ignored: vae/? is not <name>/<version>, a positive integer",
+    ]
 
 
 async def test_calls_are_answered_while_a_version_loads(shelf: Shelf, server: AdminServer) -> None:
