@@ -1,0 +1,155 @@
+"""What callers meet while versions load and leave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import grpc
+import numpy as np
+import pytest
+from admin_server import READY, UNAVAILABLE, UNLOADING, AdminServer, admin_server, refusal
+from held_graph import BACKSTOP_SECONDS
+from model_shelf import Shelf, write
+
+from latentserve.ndarray import from_ndarray
+from latentserve.v1 import generation_pb2 as pb
+from latentserve.v1 import models_pb2
+
+VAE = pb.ModelRef(name="vae")
+UNWANTED = "the version policy latest:1 does not want it"
+SOME_TURNS = 50_000
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """Version 1, with the model of seed 1."""
+    shelf = Shelf(tmp_path)
+    shelf.publish(1, 1)
+    return shelf
+
+
+@pytest.fixture
+async def server(shelf: Shelf) -> AsyncIterator[AdminServer]:
+    async with admin_server(shelf) as server:
+        yield server
+
+
+@pytest.fixture
+async def measured(shelf: Shelf) -> AsyncIterator[AdminServer]:
+    """As `server`, with metrics, which take half a second to stop."""
+    async with admin_server(shelf, metrics_listen="127.0.0.1:0") as server:
+        yield server
+
+
+def engine_threads() -> set[str]:
+    """The versions that have an engine's thread."""
+    return {thread.name.split("_")[0] for thread in threading.enumerate() if thread.name.startswith("engine-vae-")}
+
+
+@contextmanager
+def held_loading(shelf: Shelf, version: int, seed: int) -> Iterator[tuple[Path, bytes]]:
+    """Publishes a version whose decoder is a pipe, so that it loads until someone writes there what it reads."""
+
+    def write_held(place: Path) -> None:
+        decoder = write(place, seed) / "decoder.onnx"
+        decoder.rename(shelf.root / "held.onnx")
+        os.mkfifo(decoder)
+
+    decoder = shelf.publish_written(version, write_held) / "decoder.onnx"
+    yield decoder, (shelf.root / "held.onnx").read_bytes()
+
+
+async def opened(pipe: Path) -> BinaryIO:
+    """The pipe's end to write to, once the server reads from it."""
+    async with asyncio.timeout(BACKSTOP_SECONDS):
+        return await asyncio.to_thread(pipe.open, "wb")
+
+
+async def test_calls_are_answered_while_a_version_loads(shelf: Shelf, server: AdminServer) -> None:
+    with held_loading(shelf, 2, 2) as (decoder, data):
+        rescan = asyncio.create_task(server.rescan())
+        with await opened(decoder) as pipe:
+            assert await server.states() == {1: (READY, ""), 2: (models_pb2.MODEL_STATE_LOADING, "")}
+            assert await server.answering() == (1, 1)
+            pipe.write(data)
+        await rescan
+    assert await server.answering() == (2, 2)
+
+
+async def test_a_change_goes_on_when_its_caller_leaves(shelf: Shelf, measured: AdminServer) -> None:
+    with held_loading(shelf, 2, 2) as (decoder, data):
+        rescan = measured.admin.Rescan(models_pb2.RescanRequest())
+        with await opened(decoder) as pipe:
+            rescan.cancel()
+            pipe.write(data)
+    await measured.rescan()
+    assert await measured.answering() == (2, 2)
+    assert await measured.served.metric("model_loads_total") == 2
+
+
+async def test_a_server_that_is_loading_stops(shelf: Shelf) -> None:
+    async with admin_server(shelf) as server:
+        with held_loading(shelf, 2, 2) as (decoder, data):
+            rescan = asyncio.create_task(server.rescan())
+            with await opened(decoder) as pipe:
+                await server.served.server.stop()
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await rescan
+                pipe.write(data)
+
+
+async def test_a_call_is_answered_by_the_version_that_it_began_with(shelf: Shelf) -> None:
+    shelf.publish(1, 1, slow=True)
+    async with admin_server(shelf, metrics_listen="127.0.0.1:0") as server:
+        slow = pb.DecodeRequest(model=VAE, latents=from_ndarray(np.full((1, 3), SOME_TURNS, np.float32)))
+        held: Any = server.served.generation.Decode(slow)
+        await server.states()  # one connection hands calls over in order, so the call has begun
+        shelf.publish(2, 2)
+        await server.rescan()
+        assert not held.done()
+        assert await server.answering() == (2, 2)
+        assert (await server.states())[1] == (UNLOADING, UNWANTED)
+        said = await refusal(server.answering(version=1), grpc.StatusCode.UNAVAILABLE)
+        assert said == f"model 'vae' version 1 is unloading: {UNWANTED}"
+        assert await server.served.metric("model_state", version="1", state="unloading") == 1
+        assert (await held).served.version == 1
+        await server.unload(1)
+        assert (await server.states())[1] == (UNAVAILABLE, "unloaded on request")
+
+
+async def test_a_stream_holds_its_version_until_it_ends(shelf: Shelf, server: AdminServer) -> None:
+    request = pb.StreamSamplesRequest(model=VAE, count=1 << 40, chunk_rows=1)
+    stream: Any = server.served.generation.StreamSamples(request)
+    assert (await stream.read()).served.version == 1
+    shelf.publish(2, 2)
+    await server.rescan()
+    unload = asyncio.create_task(server.unload(1))
+    for _ in range(100):
+        assert (await stream.read()).served.version == 1
+    assert not unload.done()
+    assert (await server.states())[1][0] == UNLOADING
+    stream.cancel()
+    async with asyncio.timeout(BACKSTOP_SECONDS):
+        await unload
+    assert engine_threads() == {"engine-vae-2"}
+
+
+async def test_a_version_that_is_wanted_back_answers_while_its_old_model_ends(
+    shelf: Shelf, measured: AdminServer
+) -> None:
+    request = pb.StreamSamplesRequest(model=VAE, count=1 << 40, chunk_rows=1)
+    stream: Any = measured.served.generation.StreamSamples(request)
+    await stream.read()
+    shelf.publish(2, 2)
+    await measured.rescan()
+    await measured.load(1)
+    assert await measured.answering(version=1) == (1, 1)
+    assert (await stream.read()).served.version == 1
+    stream.cancel()
+    assert await measured.served.metric("model_info", version="1") == 1
