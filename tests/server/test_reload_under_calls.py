@@ -23,7 +23,7 @@ from latentserve.v1 import models_pb2
 
 VAE = pb.ModelRef(name="vae")
 UNWANTED = "the version policy latest:1 does not want it"
-SOME_TURNS = 50_000
+SOME_TURNS = 150_000
 
 
 @pytest.fixture
