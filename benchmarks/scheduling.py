@@ -66,7 +66,7 @@ async def fairness(target: str, model: str, seconds: float, count: int) -> None:
 
 
 async def overload(target: str, model: str, seconds: float, count: int) -> None:
-    """Callers who never wait between calls and have half a second of patience."""
+    """Callers who have half a second of patience, and call again at once, or 50 ms after they were refused."""
     endings: collections.Counter[str] = collections.Counter()
     milliseconds: dict[str, list[float]] = collections.defaultdict(list)
     until = time.monotonic() + seconds
@@ -82,6 +82,8 @@ async def overload(target: str, model: str, seconds: float, count: int) -> None:
                     ending = error.code.name
                 endings[ending] += 1
                 milliseconds[ending].append(1e3 * (time.monotonic() - began))
+                if ending == "RESOURCE_EXHAUSTED":
+                    await asyncio.sleep(0.05)
 
     await asyncio.gather(*(caller() for _ in range(OVERLOAD_CALLERS)))
     print(f"overload: {OVERLOAD_CALLERS} callers of {count} images with 0.5 s of patience: {dict(endings)}")

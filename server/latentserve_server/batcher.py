@@ -24,6 +24,9 @@ from latentserve_server.workers import Workers
 
 _logger = logging.getLogger(__name__)
 
+_MARGIN = 1.25
+"""The expected wait is an average: a call is admitted where a quarter more would still be in time."""
+
 _TOO_LATE = "the deadline passed while the call waited for the engine"
 
 
@@ -140,7 +143,7 @@ class Batcher:
             raise DeadlineExpired(_TOO_LATE)
         idle = self._running is None and not self._queue.rows
         wait = 0.0 if idle else self._pace.wait(self._queue.batches_until(call), now)
-        if now + wait > call.deadline:
+        if now + _MARGIN * wait > call.deadline:
             self._observer.call_refused("deadline")
             raise Overloaded(f"the wait of about {wait:.3f} s would go beyond the deadline", retry_after=wait)
         try:

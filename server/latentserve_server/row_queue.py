@@ -1,9 +1,8 @@
 """Which waiting rows run next. Knows rows and callers; knows nothing of arrays, threads or time's passing.
 
-There are two lanes. Calls in the first are never split and run in the order in which they came. The second is for bulk
-work, and for calls of over three quarters of a batch whatever they call themselves. These are cut to fill the room that
-is left, are always left a quarter of the batch (rounded up) while they wait, and share that room evenly. So neither can
-a call of ten thousand rows hold up calls of one row, nor they it.
+There are two lanes. Calls that fit a batch are never split and run in the order in which they came. The second lane is
+for bulk work and for larger calls: these are cut to fill the room that is left, have a quarter of the rows (rounded up)
+while they wait, and share them evenly. So neither can a call of ten thousand rows hold up calls of one row, nor they it.
 """
 
 from __future__ import annotations
@@ -61,6 +60,8 @@ class RowQueue(Generic[TicketT]):
         self._divisible: deque[TicketT] = deque()
         self._whole_rows = 0
         self._divisible_rows = 0
+        self._owed = 0
+        """Rows of the divisible lane's quarter that went to calls which needed the whole batch."""
         self._bytes = 0
 
     @property
@@ -70,8 +71,8 @@ class RowQueue(Generic[TicketT]):
 
     @property
     def fills_a_batch(self) -> bool:
-        """Whether a batch gathered now would be full, so that waiting for more callers would gain nothing."""
-        return self.rows >= self._max_batch_rows
+        """Whether the calls of the first lane fill a batch, so that no later one could still get into it."""
+        return self._whole_rows >= self._max_batch_rows
 
     def batches_until(self, ticket: TicketT) -> int:
         """Runs of the graph that it takes to answer the ticket if it is admitted now, its own included."""
@@ -112,8 +113,7 @@ class RowQueue(Generic[TicketT]):
         `wanted` is asked of every ticket before its rows are taken; where it says no, the ticket is withdrawn instead.
         """
         self._divisible = deque(ticket for ticket in self._divisible if self._still_waits(ticket, wanted))
-        room = self._max_batch_rows - (self._reserve if self._divisible else 0)
-        slices = self._gather_whole(room, wanted)
+        slices = self._gather_whole(self._room_for_whole(), wanted)
         room = self._max_batch_rows - sum(part.rows for part in slices)
         for sharers in range(min(len(self._divisible), room), 0, -1):
             ticket = self._divisible.popleft()
@@ -123,6 +123,20 @@ class RowQueue(Generic[TicketT]):
             if ticket.remaining:
                 self._divisible.append(ticket)
         return slices
+
+    def _room_for_whole(self) -> int:
+        """Rows of the next batch that the first lane may have."""
+        if not self._divisible:
+            self._owed = 0
+            return self._max_batch_rows
+        if self._owed >= self._max_batch_rows:
+            self._owed = 0
+            return 0
+        room = self._max_batch_rows - self._reserve
+        if self._whole and self._whole[0].remaining > room:
+            self._owed += self._reserve
+            return self._max_batch_rows
+        return room
 
     def _gather_whole(self, room: int, wanted: Callable[[TicketT], bool]) -> list[Slice[TicketT]]:
         slices: list[Slice[TicketT]] = []
@@ -156,4 +170,4 @@ class RowQueue(Generic[TicketT]):
             self._whole_rows -= rows
 
     def _is_divisible(self, ticket: TicketT) -> bool:
-        return ticket.bulk or ticket.rows > self._max_batch_rows - self._reserve
+        return ticket.bulk or ticket.rows > self._max_batch_rows
