@@ -15,7 +15,7 @@ from client.linear_model import Generation, Models, Refusal
 from grpc import ServicerContext
 
 from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
-from latentserve_client import CHANNEL_OPTIONS, AsyncClient, Client
+from latentserve_client import CHANNEL_OPTIONS, AsyncClient, Client, Samples
 
 
 @dataclass
@@ -149,3 +149,17 @@ def invoke(request: pytest.FixtureRequest, target: str) -> Callable[..., Awaitab
             return await getattr(client, method)(*args, **kwargs)
 
     return invoke
+
+
+@pytest.fixture(params=[Client, AsyncClient], ids=["sync", "asyncio"])
+def collect(request: pytest.FixtureRequest, target: str) -> Callable[..., Awaitable[list[Samples[Any]]]]:
+    """Reads a stream of a fresh client of either kind to its end: `await collect("linear", 10, seed=1)`."""
+
+    async def collect(*args: Any, **kwargs: Any) -> list[Samples[Any]]:
+        if request.param is Client:
+            with Client(target) as client:
+                return list(client.stream_samples(*args, **kwargs))
+        async with AsyncClient(target) as client:
+            return [chunk async for chunk in client.stream_samples(*args, **kwargs)]
+
+    return collect

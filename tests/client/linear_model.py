@@ -102,7 +102,7 @@ def write_images(images: NDArray[np.float32], output: generation.Output) -> gene
     files = []
     for picture in pixels:
         Image.fromarray(picture.transpose(1, 2, 0)).save(
-            file := io.BytesIO(), format=FILES[output.format], lossless=True
+            file := io.BytesIO(), format=FILES[output.format], lossless=True, quality=90, subsampling=0
         )
         files.append(file.getvalue())
     return generation.Images(encoded=generation.EncodedImages(files=files))

@@ -1,10 +1,7 @@
-"""Streams of samples: every row once, whatever breaks, and no call that nobody reads."""
+"""Streams of samples: every row once, whatever breaks."""
 
 from __future__ import annotations
 
-import asyncio
-import queue
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, assert_type
 
@@ -13,12 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from latentserve.v1 import generation_pb2
 from latentserve_client import (
     AsyncClient,
     AsyncSampleStream,
-    CancelledError,
     Client,
-    ClosedError,
     DeadlineExceededError,
     FailedPreconditionError,
     ReplyError,
@@ -28,24 +24,11 @@ from latentserve_client import (
     SampleStream,
     UnavailableError,
 )
+from latentserve_client._resumption import MAX_FRUITLESS_CALLS, Resumption
 
 Attempts = list[tuple[str, str, Any]]
 Collect = Callable[..., Awaitable[list[Samples[Any]]]]
 BREAKS = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-
-
-@pytest.fixture(params=[Client, AsyncClient], ids=["sync", "asyncio"])
-def collect(request: pytest.FixtureRequest, target: str) -> Collect:
-    """Reads a stream of a fresh client of either kind to its end: `await collect("linear", 10, seed=1)`."""
-
-    async def collect(*args: Any, **kwargs: Any) -> list[Samples[Any]]:
-        if request.param is Client:
-            with Client(target) as client:
-                return list(client.stream_samples(*args, **kwargs))
-        async with AsyncClient(target) as client:
-            return [chunk async for chunk in client.stream_samples(*args, **kwargs)]
-
-    return collect
 
 
 def rows_of(chunks: list[Samples[Any]]) -> NDArray[Any]:
@@ -115,12 +98,20 @@ async def test_a_resumed_stream_stays_with_its_version_and_seed(
     assert {request.seed for _, _, request in attempts} == {chunk.seed for chunk in chunks}
 
 
-async def test_resuming_ends_where_nothing_comes(collect: Collect, faults: list[Any], attempts: Attempts) -> None:
+async def test_no_pause_goes_beyond_the_timeout(collect: Collect, faults: list[Any], attempts: Attempts) -> None:
     faults.extend([(1, grpc.StatusCode.UNAVAILABLE)] + [grpc.StatusCode.UNAVAILABLE] * 20)
     with pytest.raises(UnavailableError, match="told to say UNAVAILABLE") as raised:
-        await collect("linear", 8)
+        await collect("linear", 8, timeout=1.0)
     assert raised.value.method == "StreamSamples"
-    assert [request.first_index for _, _, request in attempts] == [0, 4, 4, 4, 4, 4]
+    assert [request.first_index for _, _, request in attempts] == [0, 4, 4, 4]
+
+
+def test_resuming_ends_where_nothing_comes() -> None:
+    resumption = Resumption(generation_pb2.StreamSamplesRequest(count=8, seed=1))
+    pauses = [resumption.pause(grpc.StatusCode.UNAVAILABLE, None) for _ in range(MAX_FRUITLESS_CALLS)]
+    assert pauses.pop() is None
+    waited = [pause for pause in pauses if pause is not None]
+    np.testing.assert_allclose(waited, [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0], rtol=0.21)
 
 
 async def test_a_busy_server_says_when_to_come_back(
@@ -214,92 +205,3 @@ async def test_a_stream_of_the_wrong_length_is_an_error(
     faults.append((1, fault))
     with pytest.raises(ReplyError, match=message):
         await collect("linear", 8)
-
-
-def test_a_reader_that_stops_ends_the_call(target: str, ended: queue.Queue[str]) -> None:
-    with Client(target) as client:
-        with client.stream_samples("linear", 2**40, request_id="left") as stream:
-            assert (next(stream).first_index, stream.next_index) == (0, 4)
-        assert ended.get(timeout=30) == "left"
-        with pytest.raises(ClosedError, match="the stream is closed"):
-            next(stream)
-        for chunk in client.stream_samples("linear", 2**40, request_id="forgotten"):
-            assert len(chunk.images) == 4
-            break
-        assert ended.get(timeout=30) == "forgotten"
-
-
-async def test_an_asynchronous_reader_that_stops_ends_the_call(target: str, ended: queue.Queue[str]) -> None:
-    async with AsyncClient(target) as client:
-        async with client.stream_samples("linear", 2**40, request_id="left") as stream:
-            assert ((await anext(stream)).first_index, stream.next_index) == (0, 4)
-        assert await asyncio.to_thread(ended.get, timeout=30) == "left"
-        with pytest.raises(ClosedError, match="the stream is closed"):
-            await anext(stream)
-
-
-async def test_cancelling_the_reading_task_ends_the_call(
-    target: str, faults: list[Any], stalled: queue.Queue[str], ended: queue.Queue[str]
-) -> None:
-    faults.append((1, "stall"))
-    async with AsyncClient(target) as client:
-        stream = client.stream_samples("linear", 100, request_id="cancelled")
-        await anext(stream)
-        reading = asyncio.ensure_future(anext(stream))
-        await asyncio.to_thread(stalled.get, timeout=30)
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reading
-        assert await asyncio.to_thread(ended.get, timeout=30) == "cancelled"
-        with pytest.raises(ClosedError):
-            await anext(stream)
-
-
-@pytest.mark.parametrize("what", ["stream", "client"])
-def test_closing_from_another_thread_is_an_error_for_the_reader(
-    target: str, faults: list[Any], attempts: Attempts, stalled: queue.Queue[str], what: str
-) -> None:
-    faults.append("stall")
-    client = Client(target)
-    stream = client.stream_samples("linear", 100)
-
-    def close() -> None:
-        stalled.get(timeout=30)
-        (stream if what == "stream" else client).close()
-
-    closing = threading.Thread(target=close)
-    closing.start()
-    with pytest.raises(CancelledError, match="closed while it was read"):
-        next(stream)
-    closing.join()
-    client.close()
-    assert len(attempts) == 1
-
-
-@pytest.mark.parametrize("what", ["stream", "client"])
-async def test_closing_from_another_task_is_an_error_for_the_reader(
-    target: str, faults: list[Any], stalled: queue.Queue[str], what: str
-) -> None:
-    faults.append("stall")
-    async with AsyncClient(target) as client:
-        stream = client.stream_samples("linear", 100)
-        reading = asyncio.ensure_future(anext(stream))
-        await asyncio.to_thread(stalled.get, timeout=30)
-        if what == "stream":
-            stream.close()
-        else:
-            await client.close()
-        with pytest.raises(CancelledError, match="closed while it was read"):
-            await reading
-
-
-async def test_a_stream_that_is_read_ends_well(target: str, ended: queue.Queue[str]) -> None:
-    with Client(target) as client:
-        stream = client.stream_samples("linear", 8, request_id="read")
-        assert [chunk.first_index for chunk in stream] == [0, 4]
-        assert ended.get(timeout=30) == "read"
-        stream.close()
-        assert list(stream) == []
-        client.close()
-        with pytest.raises(ClosedError):
-            client.stream_samples("linear", 8)

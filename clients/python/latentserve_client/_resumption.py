@@ -18,8 +18,8 @@ from latentserve_client.errors import ReplyError
 from latentserve_client.options import Pictures
 from latentserve_client.results import Samples
 
-MAX_FRUITLESS_CALLS = 6
-"""Calls in a row, at most, that end without a chunk."""
+MAX_FRUITLESS_CALLS = 8
+"""Calls in a row, at most, that end without a chunk; with the pauses between them, some seven seconds."""
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0

@@ -184,11 +184,12 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
 
 
 def _number(low: float, high: float) -> Callable[[str], float]:
+    allowed = f"number from {low:g} to {high:g}" if math.isfinite(high) else f"number of at least {low:g}"
+
     def number(value: str) -> float:
         result = _float(value)
         if not (low <= result <= high and math.isfinite(result)):
-            allowed = f"from {low:g} to {high:g}"
-            raise argparse.ArgumentTypeError(f"{value!r} is not a number {allowed}")
+            raise argparse.ArgumentTypeError(f"{value!r} is not a {allowed if math.isfinite(low) else 'finite number'}")
         return result
 
     return number

@@ -31,7 +31,7 @@ class SampleStream(Generic[ImagesT]):
 
     The next chunk is made while one is worked on; the server makes none beyond that. A call that the server breaks off
     with UNAVAILABLE or CANCELLED, or tells to come back later, is followed by one for the rows that have not arrived,
-    of the same model version. After six calls without a chunk the error of the last is raised.
+    of the same model version. After eight calls without a chunk the error of the last is raised.
 
     close() ends the call, from any thread; so does the end of a `with` block, and any error that is raised. One thread
     reads a stream.
