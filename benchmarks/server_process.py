@@ -28,14 +28,14 @@ class ServerProcess:
 
 
 @contextmanager
-def serving(repository: Path, *options: str) -> Iterator[ServerProcess]:
-    """Start a server over the repository; at the end it is killed, where it still runs."""
+def serving(repository: Path, *options: str, port: int = 0) -> Iterator[ServerProcess]:
+    """Start a server over the repository, on a free port unless one is given, and kill it at the end."""
     executable = Path(sys.executable).with_name("latentserve-server")
     command = [str(executable), "--repository", str(repository), *options]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
         with log.open("wb") as sink:
-            process = subprocess.Popen([*command, "--listen=127.0.0.1:0", "--metrics-listen=off"], stderr=sink)
+            process = subprocess.Popen([*command, f"--listen=127.0.0.1:{port}", "--metrics-listen=off"], stderr=sink)
         try:
             yield ServerProcess(process, _wait_for_port(process, log), log)
         finally:

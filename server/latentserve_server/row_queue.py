@@ -1,8 +1,9 @@
 """Which waiting rows run next. Knows rows and callers; knows nothing of arrays, threads or time's passing.
 
 There are two lanes. Calls that fit a batch are never split and run in the order in which they came. The second lane is
-for bulk work and for larger calls: these are cut to fill the room that is left, have a quarter of the rows (rounded up)
-while they wait, and share them evenly. So neither can a call of ten thousand rows hold up calls of one row, nor they it.
+for bulk work and for larger calls: these are cut to fill the room that is left, have a quarter of the rows (rounded
+up) while they wait, and share them evenly. So neither can a call of ten thousand rows hold up calls of one row, nor
+they it.
 """
 
 from __future__ import annotations
