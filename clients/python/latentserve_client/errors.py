@@ -90,7 +90,10 @@ class PermissionDeniedError(CallError):
 
 
 class ResourceExhaustedError(CallError):
-    """The server's queue is full, or a message is over the size limit. Not retried: more load would not help."""
+    """The server's queue is full, or a message is over the size limit.
+
+    Not retried, except by a stream where the server says when to come back: more load would not help.
+    """
 
 
 class DeadlineExceededError(CallError):
