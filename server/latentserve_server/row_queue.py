@@ -80,7 +80,7 @@ class RowQueue(Generic[TicketT]):
         if self._is_divisible(ticket):
             return -(-(self.rows + ticket.rows) // self._max_batch_rows)
         room = self._max_batch_rows - (self._reserve if self._divisible_rows else 0)
-        return -(-(self._whole_rows + ticket.rows) // room)
+        return -(-(self._whole_rows + ticket.rows) // max(1, room))  # of batches of one row, the second lane gets some
 
     def admit(self, ticket: TicketT) -> None:
         """Let the ticket wait.

@@ -171,3 +171,16 @@ def test_a_call_that_is_no_longer_wanted_frees_its_place_without_a_row_being_tak
     slices = queue.gather(lambda ticket: ticket is stays)
     assert [part.ticket for part in slices] == [stays]
     assert (gone.taken, large.taken, queue.rows) == (0, 0, 0)
+
+
+def test_the_batches_until_an_answer_count_what_waits_before_it() -> None:
+    queue, _ = queue_of(8, 3, max_batch_rows=8)
+    assert queue.batches_until(Ticket(5)) == 2
+    assert queue.batches_until(Ticket(6)) == 3
+    assert queue.batches_until(Ticket(6, bulk=True)) == 3
+    assert queue.batches_until(Ticket(100)) == 14
+
+
+def test_a_batch_of_one_row_has_a_wait_too() -> None:
+    queue, _ = queue_of(2, max_batch_rows=1)
+    assert queue.batches_until(Ticket(1)) == 1
