@@ -166,13 +166,17 @@ async def test_rows_of_both_services_share_batches(tmp_path_factory: pytest.Temp
     root = tmp_path_factory.mktemp("models")
     TinyModel(slow=True).write(root / "vae" / "1")
     async with running_server(root, max_batch_rows=8, metrics_listen="127.0.0.1:0") as served:
-        long = np.array([[100_000, 0, 0]], np.float32)
-        short = np.zeros((1, 3), np.float32)
-        decode = generation_pb2.DecodeRequest(model=VAE, latents=from_ndarray(short))
-        requests = [infer_request("vae", "latent", latents, "image") for latents in (long, *[short] * 6)]
+        long, short = np.array([[200_000, 0, 0]], np.float32), np.zeros((1, 3), np.float32)
+        held = asyncio.ensure_future(
+            served.generation.Decode(generation_pb2.DecodeRequest(model=VAE, latents=from_ndarray(long)))
+        )
+        async with asyncio.timeout(30):
+            while not await served.metric("requests_in_flight", method="Decode"):
+                pass
+        requests = [infer_request("vae", "latent", short, "image") for _ in range(6)]
         calls: list[Awaitable[Any]] = [stub_of(served).ModelInfer(request) for request in requests]
-        calls.insert(4, served.generation.Decode(decode))
-        decoded = (await asyncio.gather(*calls))[4]
+        decode = generation_pb2.DecodeRequest(model=VAE, latents=from_ndarray(short))
+        decoded = (await asyncio.gather(served.generation.Decode(decode), *calls, held))[0]
         assert decoded.served.timing.batch_rows > 1
         assert await served.metric("batch_rows_sum", graph="decoder") == 8
         assert await served.metric("batch_rows_count", graph="decoder") < 8
