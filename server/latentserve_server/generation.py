@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -144,7 +145,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             origin, spent = np.zeros((1, model.manifest.latent.dim), np.float32), Spent()
             if request.HasField("origin"):
                 origin, spent = await self._locate("origin", request.origin, model, terms, expected=1)
-            latents = traverse(origin[0], axes)
+            size = origin.nbytes * math.prod(axis.steps for axis in axes)
+            latents = await self._workers.run(size, traverse, origin[0], axes)
             decoded, images = await self._decode(latents, model, request.output, terms)
             served = clock.served(model, spent + decoded.spent)
             return pb.TraverseResponse(images=images, latents=from_ndarray(latents), served=served)

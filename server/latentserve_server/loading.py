@@ -18,13 +18,12 @@ from latentserve_server.bundle import Bundle, TensorShapes, read_bundle, role_na
 from latentserve_server.engine import Device, Engine, Port
 from latentserve_server.errors import BundleError, EngineFailure
 from latentserve_server.noise import NoiseSource
-from latentserve_server.served_model import Identity, Limits, ServedModel
+from latentserve_server.served_model import REPLY_OVERHEAD_BYTES, Identity, Limits, ServedModel
 from latentserve_server.workers import Workers
 
 _GOLDEN_TOLERANCE = {Device.CPU: 1e-4, Device.CUDA: 1e-3}
 """Largest difference from a golden float, absolute and relative; kernels differ between processors."""
 
-_REPLY_OVERHEAD_BYTES = 1 << 16
 _FILE_OVERHEAD_BYTES = 512
 """What an image file takes beyond its pixels, generously."""
 
@@ -104,7 +103,7 @@ class Loader:
         image, latent = bundle.manifest.image, bundle.manifest.latent
         pixels = image.channels * image.height * image.width
         row_bytes = max(4 * pixels, pixels + _FILE_OVERHEAD_BYTES, 3 * 4 * latent.dim)
-        fitting = max(1, (self.limits.max_message_bytes - _REPLY_OVERHEAD_BYTES) // row_bytes)
+        fitting = max(1, (self.limits.max_message_bytes - REPLY_OVERHEAD_BYTES) // row_bytes)
         return Limits(
             max_rows_per_request=min(self.limits.max_rows_per_request, fitting),
             max_batch_rows=self.limits.max_batch_rows,

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from latentserve.oip import inference_pb2 as pb
-from latentserve_server.engine import Device
+from latentserve_server.engine import Device, Port
 from latentserve_server.entry import Entry, State
-from latentserve_server.oip_model import InferenceModel, Port, parts_of
+from latentserve_server.oip_model import InferenceModel, parts_of
 from latentserve_server.oip_tensors import datatype_of
 
 PLATFORM = "onnxruntime_onnx"

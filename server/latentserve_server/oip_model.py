@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2, models_pb2
+from latentserve_server.engine import Port
 from latentserve_server.errors import InvalidArgument, ModelNotFound
 from latentserve_server.oip_names import Part, split_name
 from latentserve_server.repository import Repository
@@ -21,15 +22,6 @@ from latentserve_server.workers import Workers
 _MAX_NAME = 140  # the repository's names have at most 128 characters, the parts' 12
 
 _FLOAT32, _UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """A tensor that goes in or comes out; the shape is without axis 0, which counts rows."""
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve.ndarray import MAX_AXES
 from latentserve.oip import inference_pb2 as pb
+from latentserve_server.engine import Port
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.oip_model import Port
 from latentserve_server.oip_parameters import check_input_parameters, check_output_parameters
+from latentserve_server.served_model import REPLY_OVERHEAD_BYTES
 
 InputTensor = pb.ModelInferRequest.InferInputTensor
 OutputTensor = pb.ModelInferResponse.InferOutputTensor
@@ -23,8 +25,6 @@ _TYPED_FIELDS = {"FP32": "fp32_contents", "UINT8": "uint_contents"}
 
 _LEVELS = np.float32(255)
 _MAX_TEXT = 128
-_MAX_AXES = 8
-_REPLY_OVERHEAD_BYTES = 1 << 16
 _TYPED_UINT8_BYTES = 2  # a varint of 7 bits a byte
 
 
@@ -87,7 +87,7 @@ def check_reply_size(rows: int, wanted: Sequence[Port], max_bytes: int, *, raw: 
     """
     uint8_bytes = 1 if raw else _TYPED_UINT8_BYTES
     row_bytes = sum(math.prod(port.shape) * (uint8_bytes if port.dtype == np.uint8 else 4) for port in wanted)
-    room = max_bytes - _REPLY_OVERHEAD_BYTES
+    room = max_bytes - REPLY_OVERHEAD_BYTES
     if rows * row_bytes > room:
         names = ", ".join(port.name for port in wanted)
         fitting = f"; {room // row_bytes} rows fit" if room >= row_bytes else ""
@@ -117,9 +117,9 @@ def _only_input(request: pb.ModelInferRequest, port: Port) -> InputTensor:
 
 
 def _read_shape(field: str, tensor: InputTensor, port: Port, max_rows: int) -> tuple[int, ...]:
-    shape = tuple(tensor.shape[: _MAX_AXES + 1])
+    shape = tuple(tensor.shape[: MAX_AXES + 1])
     if shape[1:] != port.shape or not shape:
-        found = list(shape) if len(shape) <= _MAX_AXES else f"of {len(tensor.shape)} axes"
+        found = list(shape) if len(shape) <= MAX_AXES else f"of {len(tensor.shape)} axes"
         raise InvalidArgument(field, f"shape {found} where [n, {', '.join(map(str, port.shape))}] is wanted")
     if not 1 <= shape[0] <= max_rows:
         raise InvalidArgument(field, f"{shape[0]} rows; 1 to {max_rows} are allowed")

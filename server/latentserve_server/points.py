@@ -12,6 +12,9 @@ from latentserve_server.images import payload_bytes, read_images, read_latents
 from latentserve_server.served_model import ServedModel, Terms
 from latentserve_server.workers import Workers
 
+_SEED_BYTES = 1 << 14
+"""A draw of one row costs about as much as work on so many bytes."""
+
 
 async def locate(
     field: str, points: pb.Points, model: ServedModel, terms: Terms, workers: Workers, *, expected: int | None = None
@@ -47,7 +50,3 @@ async def _locate(
             return encoded.mean, encoded.spent
         case _:
             raise InvalidArgument(field, "none of latents, seeds and images is set")
-
-
-_SEED_BYTES = 1 << 14
-"""A draw of one row costs about as much as work on so many bytes."""

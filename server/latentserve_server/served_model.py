@@ -22,6 +22,9 @@ from latentserve_server.workers import Workers
 
 Float32 = NDArray[np.float32]
 
+REPLY_OVERHEAD_BYTES = 1 << 16
+"""What a reply holds besides its rows, generously."""
+
 _CAPABILITIES = {
     bundle_pb2.MODEL_KIND_VAE: (
         models_pb2.CAPABILITY_SAMPLE,

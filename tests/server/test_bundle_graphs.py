@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from running_server import running_server
 from tiny_bundle import Golden, TinyModel
 
+from latentserve.v1 import models_pb2
+
 Problem = Callable[[Path], Awaitable[str]]
 
 
@@ -92,5 +94,6 @@ async def test_golden_rows_that_do_not_fit_are_told(
 async def test_golden_bytes_on_the_edge_between_two_levels_may_fall_to_either_side(tmp_path: Path) -> None:
     edit = edit_rows("decoder.image_uint8", lambda rows: np.clip(rows.astype(int) + 1, 0, 255).astype(np.uint8))
     TinyModel().write(tmp_path / "vae" / "1", edit_golden=edit)
-    async with running_server(tmp_path):
-        pass
+    async with running_server(tmp_path) as served:
+        (model,) = (await served.models.ListModels(models_pb2.ListModelsRequest())).models
+        assert model.state == models_pb2.MODEL_STATE_READY

@@ -119,7 +119,8 @@ async def test_as_many_rows_as_the_limit_says_fit_a_reply_of_png_files(tmp_path:
         described = await served.models.GetModel(models_pb2.GetModelRequest(model=ref("vae")))
         rows = described.model.limits.max_rows_per_request
         png = pb.Output(format=pb.IMAGE_FORMAT_PNG)
-        await served.generation.Sample(pb.SampleRequest(model=ref("vae"), count=rows, output=png))
+        reply = await served.generation.Sample(pb.SampleRequest(model=ref("vae"), count=rows, output=png))
+        assert len(reply.images.encoded.files) == rows
 
 
 async def test_a_model_name_of_a_megabyte_is_refused_like_any_other(served: RunningServer) -> None:
