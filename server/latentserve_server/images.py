@@ -50,7 +50,7 @@ def read_latents(field: str, tensor: tensor_pb2.Tensor, dim: int) -> NDArray[np.
     latents = read_array(field, tensor)
     if latents.dtype != np.float32 or latents.shape[1:] != (dim,):
         raise InvalidArgument(field, f"{_describe(latents)} where float32 [n, {dim}] is wanted")
-    _demand_finite(field, latents)
+    demand_finite(field, latents)
     return latents
 
 
@@ -121,10 +121,8 @@ def _read_tensor(tensor: tensor_pb2.Tensor, spec: bundle_pb2.ImageSpec) -> NDArr
         return array.astype(np.float32) / _LEVELS
     if array.dtype != np.float32:
         raise InvalidArgument(field, f"{_describe(array)}; float32 and uint8 are allowed")
-    _demand_finite(field, array)
-    if array.size and (array.min() < spec.min_value or array.max() > spec.max_value):
-        allowed = f"{spec.min_value:g} to {spec.max_value:g} are allowed"
-        raise InvalidArgument(field, f"values from {array.min():g} to {array.max():g}; {allowed}")
+    demand_finite(field, array)
+    demand_range(field, array, spec.min_value, spec.max_value)
     return array
 
 
@@ -176,10 +174,26 @@ def _file(image: NDArray[np.uint8], name: str, options: dict[str, Any]) -> bytes
     return file.getvalue()
 
 
-def _demand_finite(field: str, array: NDArray[np.float32]) -> None:
+def demand_finite(field: str, array: NDArray[np.float32]) -> None:
+    """Refuse rows with infinities and NaN.
+
+    Raises:
+        InvalidArgument: there is one; names the first row.
+    """
     if not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
         raise InvalidArgument(field, f"row {row} holds a value that is not finite")
+
+
+def demand_range(field: str, array: NDArray[np.float32], low: float, high: float) -> None:
+    """Refuse pixels outside the value range.
+
+    Raises:
+        InvalidArgument: there is one.
+    """
+    if array.size and (array.min() < low or array.max() > high):
+        found = f"values from {array.min():g} to {array.max():g}"
+        raise InvalidArgument(field, f"{found}; {low:g} to {high:g} are allowed")
 
 
 def _describe(array: NDArray[Any]) -> str:

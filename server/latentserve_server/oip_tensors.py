@@ -13,6 +13,7 @@ from latentserve.ndarray import MAX_AXES
 from latentserve.oip import inference_pb2 as pb
 from latentserve_server.engine import Port
 from latentserve_server.errors import InvalidArgument
+from latentserve_server.images import demand_finite, demand_range
 from latentserve_server.oip_parameters import check_input_parameters, check_output_parameters
 from latentserve_server.served_model import REPLY_OVERHEAD_BYTES
 
@@ -53,11 +54,9 @@ def read_rows(request: pb.ModelInferRequest, port: Port, max_rows: int) -> NDArr
     if array.dtype == np.uint8:
         return array.astype(np.float32) / _LEVELS
     rows = array.astype(np.float32, copy=False)
-    if not np.isfinite(rows).all():
-        row = int(np.argwhere(~np.isfinite(rows))[0][0])
-        raise InvalidArgument(field, f"row {row} holds a value that is not finite")
-    if is_image and (rows.min() < 0 or rows.max() > 1):
-        raise InvalidArgument(field, f"values from {rows.min():g} to {rows.max():g}; 0 to 1 are allowed")
+    demand_finite(field, rows)
+    if is_image:
+        demand_range(field, rows, 0, 1)
     return rows
 
 
