@@ -33,6 +33,9 @@ INPUTS = 16
 def main() -> int:
     """Run every stage; returns the exit status."""
     os.chdir(ROOT)
+    os.environ["PATH"] = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # the commands are beside python
+    )
     shutil.rmtree(DEMO, ignore_errors=True)
     stages = Stages()
     try:
