@@ -21,35 +21,78 @@ class Prior(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PRIOR_UNSPECIFIED: _ClassVar[Prior]
     PRIOR_STANDARD_NORMAL: _ClassVar[Prior]
+    PRIOR_MIXTURE: _ClassVar[Prior]
 
 class Likelihood(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     LIKELIHOOD_UNSPECIFIED: _ClassVar[Likelihood]
     LIKELIHOOD_BERNOULLI: _ClassVar[Likelihood]
+    LIKELIHOOD_GAUSSIAN: _ClassVar[Likelihood]
+    LIKELIHOOD_DISCRETIZED_LOGISTIC: _ClassVar[Likelihood]
 
 class GraphRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     GRAPH_ROLE_UNSPECIFIED: _ClassVar[GraphRole]
     GRAPH_ROLE_ENCODER: _ClassVar[GraphRole]
     GRAPH_ROLE_DECODER: _ClassVar[GraphRole]
+
+class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRECISION_UNSPECIFIED: _ClassVar[Precision]
+    PRECISION_FLOAT32: _ClassVar[Precision]
+    PRECISION_FLOAT16: _ClassVar[Precision]
+    PRECISION_INT8: _ClassVar[Precision]
 MODEL_KIND_UNSPECIFIED: ModelKind
 MODEL_KIND_VAE: ModelKind
 MODEL_KIND_GAN: ModelKind
 PRIOR_UNSPECIFIED: Prior
 PRIOR_STANDARD_NORMAL: Prior
+PRIOR_MIXTURE: Prior
 LIKELIHOOD_UNSPECIFIED: Likelihood
 LIKELIHOOD_BERNOULLI: Likelihood
+LIKELIHOOD_GAUSSIAN: Likelihood
+LIKELIHOOD_DISCRETIZED_LOGISTIC: Likelihood
 GRAPH_ROLE_UNSPECIFIED: GraphRole
 GRAPH_ROLE_ENCODER: GraphRole
 GRAPH_ROLE_DECODER: GraphRole
+PRECISION_UNSPECIFIED: Precision
+PRECISION_FLOAT32: Precision
+PRECISION_FLOAT16: Precision
+PRECISION_INT8: Precision
 
 class LatentSpec(_message.Message):
-    __slots__ = ("dim", "prior")
+    __slots__ = ("dim", "prior", "mixture")
     DIM_FIELD_NUMBER: _ClassVar[int]
     PRIOR_FIELD_NUMBER: _ClassVar[int]
+    MIXTURE_FIELD_NUMBER: _ClassVar[int]
     dim: int
     prior: Prior
-    def __init__(self, dim: _Optional[int] = ..., prior: _Optional[_Union[Prior, str]] = ...) -> None: ...
+    mixture: Mixture
+    def __init__(self, dim: _Optional[int] = ..., prior: _Optional[_Union[Prior, str]] = ..., mixture: _Optional[_Union[Mixture, _Mapping]] = ...) -> None: ...
+
+class Mixture(_message.Message):
+    __slots__ = ("components", "file")
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    components: int
+    file: File
+    def __init__(self, components: _Optional[int] = ..., file: _Optional[_Union[File, _Mapping]] = ...) -> None: ...
+
+class LabelSpec(_message.Message):
+    __slots__ = ("count", "names")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, count: _Optional[int] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Calibration(_message.Message):
+    __slots__ = ("negative_elbo_quantiles", "images")
+    NEGATIVE_ELBO_QUANTILES_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    negative_elbo_quantiles: _containers.RepeatedScalarFieldContainer[float]
+    images: int
+    def __init__(self, negative_elbo_quantiles: _Optional[_Iterable[float]] = ..., images: _Optional[int] = ...) -> None: ...
 
 class ImageSpec(_message.Message):
     __slots__ = ("channels", "height", "width", "min_value", "max_value")
@@ -86,20 +129,34 @@ class TensorSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[_tensor_pb2.DType, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Graph(_message.Message):
-    __slots__ = ("role", "file", "inputs", "outputs", "opset", "parity_max_abs_error")
+    __slots__ = ("role", "file", "inputs", "outputs", "opset", "parity_max_abs_error", "precision", "conversion")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     OPSET_FIELD_NUMBER: _ClassVar[int]
     PARITY_MAX_ABS_ERROR_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    CONVERSION_FIELD_NUMBER: _ClassVar[int]
     role: GraphRole
     file: File
     inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     outputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     opset: int
     parity_max_abs_error: float
-    def __init__(self, role: _Optional[_Union[GraphRole, str]] = ..., file: _Optional[_Union[File, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., opset: _Optional[int] = ..., parity_max_abs_error: _Optional[float] = ...) -> None: ...
+    precision: Precision
+    conversion: Conversion
+    def __init__(self, role: _Optional[_Union[GraphRole, str]] = ..., file: _Optional[_Union[File, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., opset: _Optional[int] = ..., parity_max_abs_error: _Optional[float] = ..., precision: _Optional[_Union[Precision, str]] = ..., conversion: _Optional[_Union[Conversion, _Mapping]] = ...) -> None: ...
+
+class Conversion(_message.Message):
+    __slots__ = ("psnr_db", "fid_shift", "speedup")
+    PSNR_DB_FIELD_NUMBER: _ClassVar[int]
+    FID_SHIFT_FIELD_NUMBER: _ClassVar[int]
+    SPEEDUP_FIELD_NUMBER: _ClassVar[int]
+    psnr_db: float
+    fid_shift: float
+    speedup: float
+    def __init__(self, psnr_db: _Optional[float] = ..., fid_shift: _Optional[float] = ..., speedup: _Optional[float] = ...) -> None: ...
 
 class Provenance(_message.Message):
     __slots__ = ("created_at", "family", "dataset", "dataset_sha256", "config_json", "git_commit", "software", "training_steps", "checkpoint_sha256")
@@ -131,7 +188,7 @@ class Provenance(_message.Message):
     def __init__(self, created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., family: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_sha256: _Optional[str] = ..., config_json: _Optional[str] = ..., git_commit: _Optional[str] = ..., software: _Optional[_Mapping[str, str]] = ..., training_steps: _Optional[int] = ..., checkpoint_sha256: _Optional[str] = ...) -> None: ...
 
 class Manifest(_message.Message):
-    __slots__ = ("format_version", "name", "kind", "latent", "image", "likelihood", "graphs", "golden", "files", "provenance", "metrics", "license")
+    __slots__ = ("format_version", "name", "kind", "latent", "image", "likelihood", "graphs", "golden", "files", "provenance", "metrics", "license", "labels", "calibration")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +208,8 @@ class Manifest(_message.Message):
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     LICENSE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     format_version: int
     name: str
     kind: ModelKind
@@ -163,4 +222,6 @@ class Manifest(_message.Message):
     provenance: Provenance
     metrics: _containers.ScalarMap[str, float]
     license: str
-    def __init__(self, format_version: _Optional[int] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[ModelKind, str]] = ..., latent: _Optional[_Union[LatentSpec, _Mapping]] = ..., image: _Optional[_Union[ImageSpec, _Mapping]] = ..., likelihood: _Optional[_Union[Likelihood, str]] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., golden: _Optional[_Union[File, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., license: _Optional[str] = ...) -> None: ...
+    labels: LabelSpec
+    calibration: Calibration
+    def __init__(self, format_version: _Optional[int] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[ModelKind, str]] = ..., latent: _Optional[_Union[LatentSpec, _Mapping]] = ..., image: _Optional[_Union[ImageSpec, _Mapping]] = ..., likelihood: _Optional[_Union[Likelihood, str]] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., golden: _Optional[_Union[File, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., license: _Optional[str] = ..., labels: _Optional[_Union[LabelSpec, _Mapping]] = ..., calibration: _Optional[_Union[Calibration, _Mapping]] = ...) -> None: ...

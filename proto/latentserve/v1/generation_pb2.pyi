@@ -1,3 +1,4 @@
+from latentserve.v1 import bundle_pb2 as _bundle_pb2
 from latentserve.v1 import tensor_pb2 as _tensor_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -100,7 +101,7 @@ class Served(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
 
 class SampleRequest(_message.Message):
-    __slots__ = ("model", "count", "seed", "first_index", "output", "priority", "shaping")
+    __slots__ = ("model", "count", "seed", "first_index", "output", "priority", "shaping", "prior", "labels")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +109,8 @@ class SampleRequest(_message.Message):
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     SHAPING_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     count: int
     seed: int
@@ -115,7 +118,9 @@ class SampleRequest(_message.Message):
     output: Output
     priority: Priority
     shaping: Shaping
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., shaping: _Optional[_Union[Shaping, _Mapping]] = ...) -> None: ...
+    prior: _bundle_pb2.Prior
+    labels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., shaping: _Optional[_Union[Shaping, _Mapping]] = ..., prior: _Optional[_Union[_bundle_pb2.Prior, str]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Shaping(_message.Message):
     __slots__ = ("temperature", "truncation")
@@ -126,16 +131,18 @@ class Shaping(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., truncation: _Optional[float] = ...) -> None: ...
 
 class SampleResponse(_message.Message):
-    __slots__ = ("images", "seed", "noise_scheme", "served")
+    __slots__ = ("images", "seed", "noise_scheme", "served", "labels")
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     NOISE_SCHEME_FIELD_NUMBER: _ClassVar[int]
     SERVED_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     images: Images
     seed: int
     noise_scheme: str
     served: Served
-    def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., seed: _Optional[int] = ..., noise_scheme: _Optional[str] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., seed: _Optional[int] = ..., noise_scheme: _Optional[str] = ..., served: _Optional[_Union[Served, _Mapping]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Draw(_message.Message):
     __slots__ = ("seed", "first_index")
@@ -146,16 +153,18 @@ class Draw(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., first_index: _Optional[int] = ...) -> None: ...
 
 class EncodeRequest(_message.Message):
-    __slots__ = ("model", "images", "draw", "priority")
+    __slots__ = ("model", "images", "draw", "priority", "labels")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     DRAW_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     images: Images
     draw: Draw
     priority: Priority
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., draw: _Optional[_Union[Draw, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., draw: _Optional[_Union[Draw, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
     __slots__ = ("mean", "log_variance", "z", "seed", "noise_scheme", "served")
@@ -174,16 +183,18 @@ class EncodeResponse(_message.Message):
     def __init__(self, mean: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., log_variance: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., z: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., seed: _Optional[int] = ..., noise_scheme: _Optional[str] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
 
 class DecodeRequest(_message.Message):
-    __slots__ = ("model", "latents", "output", "priority")
+    __slots__ = ("model", "latents", "output", "priority", "labels")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LATENTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     latents: _tensor_pb2.Tensor
     output: Output
     priority: Priority
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., latents: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., latents: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DecodeResponse(_message.Message):
     __slots__ = ("images", "served")
@@ -194,16 +205,18 @@ class DecodeResponse(_message.Message):
     def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
 
 class ReconstructRequest(_message.Message):
-    __slots__ = ("model", "images", "output", "priority")
+    __slots__ = ("model", "images", "output", "priority", "labels")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     images: Images
     output: Output
     priority: Priority
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ReconstructResponse(_message.Message):
     __slots__ = ("images", "reconstruction_error", "kl", "served")
@@ -218,7 +231,7 @@ class ReconstructResponse(_message.Message):
     def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., reconstruction_error: _Optional[_Iterable[float]] = ..., kl: _Optional[_Iterable[float]] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
 
 class StreamSamplesRequest(_message.Message):
-    __slots__ = ("model", "count", "seed", "first_index", "output", "chunk_rows", "priority", "shaping")
+    __slots__ = ("model", "count", "seed", "first_index", "output", "chunk_rows", "priority", "shaping", "prior", "labels")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
@@ -227,6 +240,8 @@ class StreamSamplesRequest(_message.Message):
     CHUNK_ROWS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     SHAPING_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     count: int
     seed: int
@@ -235,21 +250,25 @@ class StreamSamplesRequest(_message.Message):
     chunk_rows: int
     priority: Priority
     shaping: Shaping
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., chunk_rows: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., shaping: _Optional[_Union[Shaping, _Mapping]] = ...) -> None: ...
+    prior: _bundle_pb2.Prior
+    labels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., chunk_rows: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., shaping: _Optional[_Union[Shaping, _Mapping]] = ..., prior: _Optional[_Union[_bundle_pb2.Prior, str]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class StreamSamplesResponse(_message.Message):
-    __slots__ = ("images", "first_index", "seed", "noise_scheme", "served")
+    __slots__ = ("images", "first_index", "seed", "noise_scheme", "served", "labels")
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     NOISE_SCHEME_FIELD_NUMBER: _ClassVar[int]
     SERVED_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     images: Images
     first_index: int
     seed: int
     noise_scheme: str
     served: Served
-    def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., first_index: _Optional[int] = ..., seed: _Optional[int] = ..., noise_scheme: _Optional[str] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., first_index: _Optional[int] = ..., seed: _Optional[int] = ..., noise_scheme: _Optional[str] = ..., served: _Optional[_Union[Served, _Mapping]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Seeds(_message.Message):
     __slots__ = ("seeds",)
@@ -268,7 +287,7 @@ class Points(_message.Message):
     def __init__(self, latents: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., seeds: _Optional[_Union[Seeds, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ...) -> None: ...
 
 class InterpolateRequest(_message.Message):
-    __slots__ = ("model", "to", "steps", "path", "output", "priority")
+    __slots__ = ("model", "to", "steps", "path", "output", "priority", "labels")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FROM_FIELD_NUMBER: _ClassVar[int]
     TO_FIELD_NUMBER: _ClassVar[int]
@@ -276,13 +295,15 @@ class InterpolateRequest(_message.Message):
     PATH_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     to: Points
     steps: int
     path: Path
     output: Output
     priority: Priority
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., to: _Optional[_Union[Points, _Mapping]] = ..., steps: _Optional[int] = ..., path: _Optional[_Union[Path, str]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., **kwargs) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., to: _Optional[_Union[Points, _Mapping]] = ..., steps: _Optional[int] = ..., path: _Optional[_Union[Path, str]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., labels: _Optional[_Iterable[int]] = ..., **kwargs) -> None: ...
 
 class InterpolateResponse(_message.Message):
     __slots__ = ("images", "latents", "served")
@@ -307,18 +328,20 @@ class Axis(_message.Message):
     def __init__(self, dimension: _Optional[int] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class TraverseRequest(_message.Message):
-    __slots__ = ("model", "origin", "axes", "output", "priority")
+    __slots__ = ("model", "origin", "axes", "output", "priority", "labels")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     AXES_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     origin: Points
     axes: _containers.RepeatedCompositeFieldContainer[Axis]
     output: Output
     priority: Priority
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., origin: _Optional[_Union[Points, _Mapping]] = ..., axes: _Optional[_Iterable[_Union[Axis, _Mapping]]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., origin: _Optional[_Union[Points, _Mapping]] = ..., axes: _Optional[_Iterable[_Union[Axis, _Mapping]]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TraverseResponse(_message.Message):
     __slots__ = ("images", "latents", "served")
@@ -331,31 +354,35 @@ class TraverseResponse(_message.Message):
     def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., latents: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("model", "images", "draws", "seed", "first_index", "priority")
+    __slots__ = ("model", "images", "draws", "seed", "first_index", "priority", "labels")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     DRAWS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     images: Images
     draws: int
     seed: int
     first_index: int
     priority: Priority
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., draws: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., draws: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
-    __slots__ = ("reconstruction_error", "kl", "elbo", "importance_bound", "served")
+    __slots__ = ("reconstruction_error", "kl", "elbo", "importance_bound", "served", "anomaly_percentile")
     RECONSTRUCTION_ERROR_FIELD_NUMBER: _ClassVar[int]
     KL_FIELD_NUMBER: _ClassVar[int]
     ELBO_FIELD_NUMBER: _ClassVar[int]
     IMPORTANCE_BOUND_FIELD_NUMBER: _ClassVar[int]
     SERVED_FIELD_NUMBER: _ClassVar[int]
+    ANOMALY_PERCENTILE_FIELD_NUMBER: _ClassVar[int]
     reconstruction_error: _containers.RepeatedScalarFieldContainer[float]
     kl: _containers.RepeatedScalarFieldContainer[float]
     elbo: _containers.RepeatedScalarFieldContainer[float]
     importance_bound: _containers.RepeatedScalarFieldContainer[float]
     served: Served
-    def __init__(self, reconstruction_error: _Optional[_Iterable[float]] = ..., kl: _Optional[_Iterable[float]] = ..., elbo: _Optional[_Iterable[float]] = ..., importance_bound: _Optional[_Iterable[float]] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
+    anomaly_percentile: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, reconstruction_error: _Optional[_Iterable[float]] = ..., kl: _Optional[_Iterable[float]] = ..., elbo: _Optional[_Iterable[float]] = ..., importance_bound: _Optional[_Iterable[float]] = ..., served: _Optional[_Union[Served, _Mapping]] = ..., anomaly_percentile: _Optional[_Iterable[float]] = ...) -> None: ...

@@ -24,6 +24,7 @@ class Capability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CAPABILITY_ENCODE: _ClassVar[Capability]
     CAPABILITY_DECODE: _ClassVar[Capability]
     CAPABILITY_RECONSTRUCT: _ClassVar[Capability]
+    CAPABILITY_SCORE: _ClassVar[Capability]
 MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_LOADING: ModelState
 MODEL_STATE_READY: ModelState
@@ -34,9 +35,10 @@ CAPABILITY_SAMPLE: Capability
 CAPABILITY_ENCODE: Capability
 CAPABILITY_DECODE: Capability
 CAPABILITY_RECONSTRUCT: Capability
+CAPABILITY_SCORE: Capability
 
 class ModelStatus(_message.Message):
-    __slots__ = ("name", "version", "state", "reason", "is_default", "aliases", "capabilities")
+    __slots__ = ("name", "version", "state", "reason", "is_default", "aliases", "capabilities", "memory_bytes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +46,7 @@ class ModelStatus(_message.Message):
     IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     state: ModelState
@@ -51,7 +54,8 @@ class ModelStatus(_message.Message):
     is_default: bool
     aliases: _containers.RepeatedScalarFieldContainer[str]
     capabilities: _containers.RepeatedScalarFieldContainer[Capability]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[_Union[ModelState, str]] = ..., reason: _Optional[str] = ..., is_default: _Optional[bool] = ..., aliases: _Optional[_Iterable[str]] = ..., capabilities: _Optional[_Iterable[_Union[Capability, str]]] = ...) -> None: ...
+    memory_bytes: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[_Union[ModelState, str]] = ..., reason: _Optional[str] = ..., is_default: _Optional[bool] = ..., aliases: _Optional[_Iterable[str]] = ..., capabilities: _Optional[_Iterable[_Union[Capability, str]]] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_rows_per_request", "max_batch_rows", "max_queue_rows", "max_message_bytes")
