@@ -20,19 +20,17 @@ import onnx
 import onnx.checker
 import onnx.numpy_helper
 import onnx.parser
-import onnxruntime
+import tiny_graph
 from google.protobuf.json_format import MessageToJson
 from numpy.typing import NDArray
+from tiny_graph import golden_rows, shifted_by_label, tensor_spec
 
 from latentserve.v1 import bundle_pb2 as pb
-from latentserve.v1 import tensor_pb2
 
 Float = NDArray[Any]
 Golden = dict[str, NDArray[Any]]
 OPSET = 18
-GOLDEN_ROWS = 3
-FRAGILE_LIMIT = 8
-"""A fragile decoder fails for latents whose first value is this large."""
+LIKELIHOOD_OUTPUTS = {"bernoulli": "logits", "gaussian": "log_scale", "discretized_logistic": "log_scale"}
 
 
 def _leave(_: Any) -> None: ...
@@ -57,6 +55,14 @@ class TinyModel:
     """Whether the decoder spends as many turns in a loop as the largest first value of its latents says."""
     spread: float = 1.0
     """Scale of the encoder's weights; 0.01 brings every posterior near the prior."""
+    labels: int = 0
+    """Labels that the model knows; 0: it is not conditional."""
+    likelihood: str = "bernoulli"
+    """A VAE's: "bernoulli", "gaussian" or "discretized_logistic"."""
+    components: int = 0
+    """Components of the mixture prior; 0: there is none."""
+    quantiles: tuple[float, ...] = ()
+    """The calibration's, in nats; none: it is not calibrated."""
     weights: dict[str, Float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -74,9 +80,15 @@ class TinyModel:
             "decoder_bias": normal(self.pixels, scale=0.5),
             "conv1": normal(8, self.channels, 3, 3, scale=0.5),
             "conv2": normal(self.channels, 8, 3, 3, scale=0.2),
+            "log_scale_weight": normal(self.latent_dim, self.pixels, scale=0.3),
+            "log_scale_bias": normal(self.pixels, scale=0.3) - np.float32(2),
+            "mean_of_label": normal(self.labels, self.latent_dim),
+            "rows_of_label": normal(self.labels, self.pixels),
         }
         if self.fragile or self.slow:
-            weights["decoder_weight"][0] = 0  # the first value says what goes wrong, and is not to be seen
+            weights["decoder_weight"][0] = weights["log_scale_weight"][0] = (
+                0  # the first value says what goes wrong, and is not to be seen
+            )
         object.__setattr__(self, "weights", weights)
 
     @property
@@ -89,20 +101,39 @@ class TinyModel:
         """Values of an image."""
         return math.prod(self.shape)
 
-    def posterior(self, images: Float) -> tuple[Float, Float]:
+    def posterior(self, images: Float, labels: Float | None = None) -> tuple[Float, Float]:
         """Mean and log variance, float64 [n, latent_dim], of images [n, channels, height, width]."""
         rows = images.reshape(len(images), -1).astype(np.float64)
         mean = rows @ self.weights["mean_weight"] + self.weights["mean_bias"]
+        mean = mean if labels is None else mean + self.weights["mean_of_label"][labels]
         return mean, rows @ self.weights["log_variance_weight"] + self.weights["log_variance_bias"]
 
-    def logits(self, latents: Float) -> Float:
+    def logits(self, latents: Float, labels: Float | None = None) -> Float:
         """The linear decoder's logits, float64 [n, channels, height, width], of latents [n, latent_dim]."""
         rows = latents.astype(np.float64) @ self.weights["decoder_weight"] + self.weights["decoder_bias"]
+        rows = rows if labels is None else rows + self.weights["rows_of_label"][labels]
         return rows.reshape(-1, *self.shape)
 
-    def images(self, latents: Float) -> Float:
+    def log_scale(self, latents: Float) -> Float:
+        """The decoder's log scale, float64 [n, channels, height, width]."""
+        rows = latents.astype(np.float64) @ self.weights["log_scale_weight"] + self.weights["log_scale_bias"]
+        return rows.reshape(-1, *self.shape)
+
+    def mixture(self) -> Golden:
+        """The arrays of the mixture prior."""
+        random, k, d = np.random.default_rng(self.seed + 1), self.components, self.latent_dim
+        weights = random.random(k) + 0.1
+        factors = np.tril(random.normal(0, 0.3, (k, d, d)), -1) + np.eye(d) * random.uniform(0.2, 1, (k, 1, d))
+        means = random.normal(0, 2, (k, d))
+        return {
+            "weights": weights / weights.sum(),
+            "means": means.astype(np.float32),
+            "factors": factors.astype(np.float32),
+        }
+
+    def images(self, latents: Float, labels: Float | None = None) -> Float:
         """The linear decoder's images, float64 in [0, 1]."""
-        return np.asarray(1 / (1 + np.exp(-self.logits(latents))))
+        return np.asarray(1 / (1 + np.exp(-self.logits(latents, labels))))
 
     def random_images(self, rows: int, seed: int = 0) -> NDArray[np.uint8]:
         """Images of random pixels, uint8 [rows, channels, height, width]."""
@@ -114,18 +145,22 @@ class TinyModel:
         *,
         edit_decoder: Callable[[onnx.ModelProto], None] = _leave,
         edit_golden: Callable[[Golden], None] = _leave,
+        edit_mixture: Callable[[Golden], None] = _leave,
         edit_manifest: Callable[[pb.Manifest], None] = _leave,
     ) -> Path:
         """Write the bundle into `directory`, which is made; returns it. Each edit may spoil what it is handed."""
         directory.mkdir(parents=True)
         graphs = {"decoder": self._decoder()} | ({"encoder": self._encoder()} if self.kind == "vae" else {})
-        golden = _golden(graphs, self.seed)
+        golden = golden_rows(graphs, self.seed, self.labels)
         (edited := onnx.ModelProto()).CopyFrom(graphs["decoder"])
         edit_decoder(edited)
         edit_golden(golden)
         for role, model in (graphs | {"decoder": edited}).items():
             (directory / f"{role}.onnx").write_bytes(model.SerializeToString(deterministic=True))
         np.savez(directory / "golden.npz", **golden)  # type: ignore[arg-type]
+        if self.components:
+            edit_mixture(mixture := self.mixture())
+            np.savez(directory / "mixture.npz", **mixture)  # type: ignore[arg-type]
         (directory / "CARD.md").write_text("# A tiny model\n")
         manifest = self._manifest(directory, graphs)
         edit_manifest(manifest)
@@ -135,28 +170,38 @@ class TinyModel:
     def _encoder(self) -> onnx.ModelProto:
         image, latent = "float[batch, {}, {}, {}]".format(*self.shape), f"float[batch, {self.latent_dim}]"
         return self._graph(
-            f"({image} image) => ({latent} mean, {latent} log_variance)",
+            f"({image} image{self._label}) => ({latent} mean, {latent} log_variance)",
             "rows = Flatten(image)",
-            *(f"{name} = Gemm(rows, {name}_weight, {name}_bias)" for name in ("mean", "log_variance")),
+            "plain_mean = Gemm(rows, mean_weight, mean_bias)",
+            shifted_by_label("mean", conditional=bool(self.labels)),
+            "log_variance = Gemm(rows, log_variance_weight, log_variance_bias)",
         )
 
     def _decoder(self) -> onnx.ModelProto:
         image = "[batch, {}, {}, {}]".format(*self.shape)
-        outputs = f"float{image} image, uint8{image} image_uint8" + (f", float{image} logits" * (self.kind == "vae"))
+        own = LIKELIHOOD_OUTPUTS[self.likelihood]
+        outputs = f"float{image} image, uint8{image} image_uint8" + (f", float{image} {own}" * (self.kind == "vae"))
         return self._graph(
-            f"(float[batch, {self.latent_dim}] latent) => ({outputs})",
-            "rows = Gemm(latent, decoder_weight, decoder_bias)\n grid = Reshape(rows, image_shape)",
-            _CONVOLUTIONS if self.conv else "convolved = Identity(grid)",
-            _FRAGILE if self.fragile else "looked_up = Identity(convolved)",
-            _SLOW if self.slow else "logits = Identity(looked_up)",
+            f"(float[batch, {self.latent_dim}] latent{self._label}) => ({outputs})",
+            "plain_rows = Gemm(latent, decoder_weight, decoder_bias)",
+            shifted_by_label("rows", conditional=bool(self.labels)),
+            "grid = Reshape(rows, image_shape)",
+            tiny_graph.CONVOLUTIONS if self.conv else "convolved = Identity(grid)",
+            tiny_graph.FRAGILE if self.fragile else "looked_up = Identity(convolved)",
+            tiny_graph.SLOW if self.slow else "logits = Identity(looked_up)",
+            tiny_graph.LOG_SCALE if own == "log_scale" else "",
             "image = Sigmoid(logits)\n scaled = Mul(image, levels)\n rounded = Round(scaled)",
             "image_uint8 = Cast<to = 2>(rounded)",
         )
 
+    @property
+    def _label(self) -> str:
+        return ", int64[batch] label" if self.labels else ""
+
     def _graph(self, signature: str, *nodes: str) -> onnx.ModelProto:
         text = f'<ir_version: 10, opset_import: ["": {OPSET}]> tiny {signature} {{ {" ".join(nodes)} }}'
         model: onnx.ModelProto = onnx.parser.parse_model(text)
-        constants = self.weights | _CONSTANTS | {"image_shape": np.array([-1, *self.shape], np.int64)}
+        constants = self.weights | tiny_graph.CONSTANTS | {"image_shape": np.array([-1, *self.shape], np.int64)}
         for name, array in constants.items():
             if re.search(rf"\b{name}\b", text):
                 model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
@@ -165,19 +210,19 @@ class TinyModel:
 
     def _manifest(self, directory: Path, graphs: dict[str, onnx.ModelProto]) -> pb.Manifest:
         vae = self.kind == "vae"
-        return pb.Manifest(
+        manifest = pb.Manifest(
             format_version=1,
             name="tiny",
             kind=pb.MODEL_KIND_VAE if vae else pb.MODEL_KIND_GAN,
             latent=pb.LatentSpec(dim=self.latent_dim, prior=pb.PRIOR_STANDARD_NORMAL),
             image=pb.ImageSpec(channels=self.channels, height=self.height, width=self.width, max_value=1),
-            likelihood=pb.LIKELIHOOD_BERNOULLI if vae else pb.LIKELIHOOD_UNSPECIFIED,
+            likelihood=f"LIKELIHOOD_{self.likelihood.upper() if vae else 'UNSPECIFIED'}",
             graphs=[
                 pb.Graph(
                     role=f"GRAPH_ROLE_{role.upper()}",
                     file=_describe(directory / f"{role}.onnx"),
-                    inputs=[_tensor_spec(value) for value in model.graph.input],
-                    outputs=[_tensor_spec(value) for value in model.graph.output],
+                    inputs=[tensor_spec(value) for value in model.graph.input],
+                    outputs=[tensor_spec(value) for value in model.graph.output],
                     opset=OPSET,
                 )
                 for role, model in sorted(graphs.items())
@@ -186,65 +231,16 @@ class TinyModel:
             files=[_describe(directory / "CARD.md")],
             metrics={"test_nats": 12.5},
         )
-
-
-def _golden(graphs: dict[str, onnx.ModelProto], seed: int) -> Golden:
-    golden: Golden = {}
-    for role, model in graphs.items():
-        spec = _tensor_spec(model.graph.input[0])
-        rows = np.random.default_rng(seed).random((GOLDEN_ROWS, *spec.shape), np.float32)
-        names = [value.name for value in model.graph.output]
-        results = onnxruntime.InferenceSession(model.SerializeToString()).run(names, {spec.name: rows})
-        golden |= {f"{role}.{name}": array for name, array in zip([spec.name, *names], [rows, *results], strict=True)}
-    return golden
+        if self.labels:
+            manifest.labels.count = self.labels
+        if self.quantiles:
+            manifest.calibration.CopyFrom(pb.Calibration(negative_elbo_quantiles=self.quantiles, images=500))
+        if self.components:
+            mixture = pb.Mixture(components=self.components, file=_describe(directory / "mixture.npz"))
+            manifest.latent.mixture.CopyFrom(mixture)
+        return manifest
 
 
 def _describe(path: Path) -> pb.File:
     data = path.read_bytes()
     return pb.File(path=path.name, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-
-
-_CONSTANTS: dict[str, NDArray[Any]] = {
-    "levels": np.array(255, np.float32),
-    "zero": np.array(0, np.float32),
-    "first": np.array([0], np.int64),
-    "table": np.zeros((FRAGILE_LIMIT, 1, 1), np.float32),
-    "state": np.eye(64, dtype=np.float32),
-    "always": np.array(True),
-}
-
-_CONVOLUTIONS = """
-    hidden = Conv<pads = [1, 1, 1, 1]>(grid, conv1)
-    active = Relu(hidden)
-    convolved = Conv<pads = [1, 1, 1, 1]>(active, conv2)
-"""
-
-# Adds the zero that a table holds at the index in the first column: out of the table's range, the graph does not run.
-_FRAGILE = """
-    index_column = Gather<axis = 1>(latent, first)
-    indices = Cast<to = 7>(index_column)
-    entries = Gather(table, indices)
-    looked_up = Add(convolved, entries)
-"""
-
-# Adds zero, after a loop of as many turns as the largest value of the first column.
-_SLOW = """
-    turns_column = Gather<axis = 1>(latent, first)
-    most = ReduceMax<keepdims = 0>(turns_column)
-    turns = Cast<to = 7>(most)
-    final = Loop(turns, always, state) <
-        body = turn (int64 i, bool go_on, float[64, 64] carried) => (bool go_on_, float[64, 64] turned) {
-            turned = MatMul(carried, state)
-            go_on_ = Identity(go_on)
-        }
-    >
-    zeros = Mul(final, zero)
-    nothing = ReduceMax<keepdims = 0>(zeros)
-    logits = Add(looked_up, nothing)
-"""
-
-
-def _tensor_spec(value: onnx.ValueInfoProto) -> pb.TensorSpec:
-    tensor = value.type.tensor_type
-    dtype = tensor_pb2.DTYPE_UINT8 if tensor.elem_type == onnx.TensorProto.UINT8 else tensor_pb2.DTYPE_FLOAT32
-    return pb.TensorSpec(name=value.name, dtype=dtype, shape=[axis.dim_value for axis in tensor.shape.dim[1:]])

@@ -38,11 +38,15 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Images [n, channels, height, width], float32 or uint8; `seed` where they were sampled."""
+    """Images [n, channels, height, width], float32 or uint8; `seed` where they were sampled.
+
+    `labels` [n] where they were sampled from a conditional model.
+    """
 
     images: NDArray[Any]
     spent: Spent
     seed: int | None = None
+    labels: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)

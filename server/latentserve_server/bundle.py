@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve.v1 import tensor_pb2
+from latentserve_server.calibration import QUANTILES
 from latentserve_server.errors import BundleError
+from latentserve_server.labels import MAX_LABELS, MIN_LABELS
+from latentserve_server.likelihood import LIKELIHOODS
+from latentserve_server.mixture import Mixture, parse_mixture
 from latentserve_server.noise import MAX_LATENT_DIM
 
 FORMAT_VERSION = 1
@@ -27,6 +31,12 @@ MAX_IMAGE_PIXELS = 1 << 24
 _GRAPHS_OF_KIND = {
     pb.MODEL_KIND_VAE: {pb.GRAPH_ROLE_ENCODER, pb.GRAPH_ROLE_DECODER},
     pb.MODEL_KIND_GAN: {pb.GRAPH_ROLE_DECODER},
+}
+
+_DTYPE_CODES: Mapping[np.dtype[Any], tensor_pb2.DType] = {
+    np.dtype(np.float32): tensor_pb2.DTYPE_FLOAT32,
+    np.dtype(np.uint8): tensor_pb2.DTYPE_UINT8,
+    np.dtype(np.int64): tensor_pb2.DTYPE_INT64,
 }
 
 TensorShapes = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
@@ -41,14 +51,17 @@ class Bundle:
     digest: str
     """SHA-256 of manifest.json, in hexadecimal."""
     graphs: Mapping[pb.GraphRole, bytes]
-    """The serialized ONNX graphs."""
+    """The serialized ONNX graphs of float32."""
     golden: Mapping[str, NDArray[Any]]
     """Inputs and outputs that the graphs must reproduce, named "<role>.<tensor>"."""
+    mixture: Mixture | None = None
+    """The mixture prior, where the bundle carries one."""
 
     def inputs(self, role: pb.GraphRole) -> TensorShapes:
         """The inputs that the contract demands of the graph."""
         image, latent = _tensor_shapes(self.manifest)
-        return {"image": image} if role == pb.GRAPH_ROLE_ENCODER else {"latent": latent}
+        inputs = {"image": image} if role == pb.GRAPH_ROLE_ENCODER else {"latent": latent}
+        return inputs | ({"label": (np.dtype(np.int64), ())} if self.manifest.labels.count else {})
 
     def outputs(self, role: pb.GraphRole) -> TensorShapes:
         """The outputs that the contract demands of the graph."""
@@ -56,7 +69,8 @@ class Bundle:
         if role == pb.GRAPH_ROLE_ENCODER:
             return {"mean": latent, "log_variance": latent}
         outputs = {"image": image, "image_uint8": (np.dtype(np.uint8), image[1])}
-        return outputs | ({"logits": image} if self.manifest.likelihood == pb.LIKELIHOOD_BERNOULLI else {})
+        likelihood = LIKELIHOODS.get(self.manifest.likelihood)
+        return outputs | ({likelihood.own_output: image} if likelihood else {})
 
 
 def read_bundle(directory: Path) -> Bundle:
@@ -67,11 +81,13 @@ def read_bundle(directory: Path) -> Bundle:
     """
     raw = _read(directory, MANIFEST, MAX_MANIFEST_BYTES)
     manifest = _parse_manifest(raw)
-    graphs = {graph.role: _read_verified(directory, graph.file) for graph in manifest.graphs}
+    files = [(graph, _read_verified(directory, graph.file)) for graph in manifest.graphs]
+    graphs = {graph.role: data for graph, data in files if _precision(graph) == pb.PRECISION_FLOAT32}
     golden = _parse_golden(_read_verified(directory, manifest.golden))
     for file in manifest.files:
         _read_verified(directory, file)
-    bundle = Bundle(manifest, hashlib.sha256(raw).hexdigest(), graphs, golden)
+    mixture = _read_mixture(directory, manifest.latent)
+    bundle = Bundle(manifest, hashlib.sha256(raw).hexdigest(), graphs, golden, mixture)
     for graph in manifest.graphs:
         _check_tensors(graph, bundle)
         _check_golden(graph, bundle)
@@ -97,12 +113,57 @@ def _parse_manifest(raw: bytes) -> pb.Manifest:
     _demand(image.channels in (1, 3), "image.channels", "is neither 1 nor 3")
     _demand(0 < image.height * image.width <= MAX_IMAGE_PIXELS, "image", f"has no or over {MAX_IMAGE_PIXELS} pixels")
     _demand((image.min_value, image.max_value) == (0.0, 1.0), "image", "has a value range other than 0 to 1")
-    bernoulli = manifest.likelihood == pb.LIKELIHOOD_BERNOULLI
-    _demand(bernoulli == (manifest.kind == pb.MODEL_KIND_VAE), "likelihood", "does not fit the kind of model")
-    roles = [graph.role for graph in manifest.graphs]
-    expected = _GRAPHS_OF_KIND[manifest.kind]
-    _demand(len(roles) == len(expected) and set(roles) == expected, "graphs", "are not those of the kind of model")
+    _check_likelihood(manifest)
+    _check_graphs(manifest)
+    if manifest.HasField("labels"):
+        _check_labels(manifest.labels)
+    if manifest.HasField("calibration"):
+        _check_calibration(manifest)
     return manifest
+
+
+def _check_likelihood(manifest: pb.Manifest) -> None:
+    absent = manifest.likelihood == pb.LIKELIHOOD_UNSPECIFIED
+    fits = absent if manifest.kind == pb.MODEL_KIND_GAN else manifest.likelihood in LIKELIHOODS
+    _demand(fits, "likelihood", "does not fit the kind of model")
+
+
+def _check_graphs(manifest: pb.Manifest) -> None:
+    """Each role of the kind has one float32 graph, and at most one of each other precision."""
+    found = [(graph.role, _precision(graph)) for graph in manifest.graphs]
+    roles = {role for role, precision in found if precision == pb.PRECISION_FLOAT32}
+    expected = _GRAPHS_OF_KIND[manifest.kind]
+    known = all(role in expected and precision in pb.Precision.values() for role, precision in found)
+    fits = known and roles == expected and len(set(found)) == len(found)
+    _demand(fits, "graphs", "are not those of the kind of model")
+
+
+def _check_labels(labels: pb.LabelSpec) -> None:
+    _demand(MIN_LABELS <= labels.count <= MAX_LABELS, "labels.count", f"is not in {MIN_LABELS} to {MAX_LABELS}")
+    names = labels.names
+    _demand(len(names) in (0, labels.count), "labels.names", f"are {len(names)} where there are {labels.count} labels")
+    _demand(len(set(names)) == len(names), "labels.names", "has a name twice")
+
+
+def _check_calibration(manifest: pb.Manifest) -> None:
+    _demand(manifest.kind == pb.MODEL_KIND_VAE, "calibration", "does not fit the kind of model")
+    field, quantiles = "calibration.negative_elbo_quantiles", np.array(manifest.calibration.negative_elbo_quantiles)
+    _demand(len(quantiles) == QUANTILES, field, f"are {len(quantiles)} where {QUANTILES} are wanted")
+    _demand(bool(np.isfinite(quantiles).all()), field, "has a value that is not finite")
+    _demand(bool((np.diff(quantiles) >= 0).all()), field, "fall")
+    _demand(manifest.calibration.images >= 1, "calibration.images", "is not at least 1")
+
+
+def _precision(graph: pb.Graph) -> pb.Precision:
+    return graph.precision or pb.PRECISION_FLOAT32
+
+
+def _read_mixture(directory: Path, latent: pb.LatentSpec) -> Mixture | None:
+    if not latent.HasField("mixture"):
+        return None
+    components = latent.mixture.components
+    _demand(components >= 1, "latent.mixture.components", "is not at least 1")
+    return parse_mixture(_read_verified(directory, latent.mixture.file), components, latent.dim)
 
 
 def _demand(holds: bool, field: str, problem: str) -> None:
@@ -148,8 +209,7 @@ def _check_tensors(graph: pb.Graph, bundle: Bundle) -> None:
     for declared, demanded in ((graph.inputs, bundle.inputs(graph.role)), (graph.outputs, bundle.outputs(graph.role))):
         said = {tensor.name: (tensor.dtype, tuple(tensor.shape)) for tensor in declared}
         for name, (dtype, shape) in demanded.items():
-            code = tensor_pb2.DTYPE_UINT8 if dtype == np.uint8 else tensor_pb2.DTYPE_FLOAT32
-            if said.get(name) != (code, shape):
+            if said.get(name) != (_DTYPE_CODES[dtype], shape):
                 raise BundleError(
                     f"{MANIFEST}: the {role_name(graph.role)}'s tensor {name!r} is not {dtype.name} {list(shape)}"
                 )

@@ -23,8 +23,11 @@ from latentserve_server.errors import BundleError, DeviceError, EngineFailure
 
 _logger = logging.getLogger(__name__)
 
-_DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
-
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(int64)": np.dtype(np.int64),
+}
 
 _FATAL = 4
 

@@ -18,12 +18,14 @@ from latentserve.v1 import generation_pb2_grpc
 from latentserve_server.answers import Decoded, Spent
 from latentserve_server.call_clock import CallClock
 from latentserve_server.images import check_output, payload_bytes, read_images, read_latents, write_images
+from latentserve_server.labels import Labels
 from latentserve_server.models import lease
 from latentserve_server.noise import NOISE_SCHEME
 from latentserve_server.points import locate
+from latentserve_server.prior import check_indices
 from latentserve_server.repository import Repository
-from latentserve_server.request_fields import axes_of, chunk_rows_of, form_of, path_of, seed_of, shaping_of
-from latentserve_server.served_model import ServedModel, Terms, check_indices
+from latentserve_server.request_fields import axes_of, chunk_rows_of, drawing_of, form_of, labels_of, path_of, seed_of
+from latentserve_server.served_model import ServedModel, Terms
 from latentserve_server.stream import chunks
 from latentserve_server.walks import interpolate, traverse
 from latentserve_server.workers import Workers
@@ -43,12 +45,15 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
             check_output(request.output, request.count, model.manifest.image)
-            form, shaping = form_of(request.output), shaping_of(request)
+            what = drawing_of(request), labels_of(request, model)
             where = request.count, seed_of(request), request.first_index
-            sampled = await model.sample(*where, form, clock.terms(request.priority), shaping)
-            images = await self._write(sampled.images, request.output)
+            sampled = await model.sample(*where, form_of(request.output), clock.terms(request.priority), *what)
             return pb.SampleResponse(
-                images=images, seed=sampled.seed, noise_scheme=NOISE_SCHEME, served=clock.served(model, sampled.spent)
+                images=await self._write(sampled.images, request.output),
+                seed=sampled.seed,
+                noise_scheme=NOISE_SCHEME,
+                served=clock.served(model, sampled.spent),
+                labels=sampled.labels,
             )
 
     async def StreamSamples(
@@ -56,7 +61,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncIterator[pb.StreamSamplesResponse]:
         """Images drawn from the prior, chunk by chunk."""
         with lease(self._repository, request.model) as model:
-            rows, form, shaping = chunk_rows_of(request, model), form_of(request.output), shaping_of(request)
+            rows, form = chunk_rows_of(request, model), form_of(request.output)
+            what = drawing_of(request), labels_of(request, model)
             check_output(request.output, rows, model.manifest.image)
             check_indices("first_index", request.first_index, request.count)
             seed = secrets.randbits(64) if (given := seed_of(request)) is None else given
@@ -64,13 +70,14 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             async def make(start: int, rows: int) -> pb.StreamSamplesResponse:
                 clock = CallClock(context)
                 terms = clock.terms(request.priority or pb.PRIORITY_BULK)
-                sampled = await model.sample(rows, seed, start, form, terms, shaping)
+                sampled = await model.sample(rows, seed, start, form, terms, *what)
                 return pb.StreamSamplesResponse(
                     images=await self._write(sampled.images, request.output),
                     first_index=start,
                     seed=seed,
                     noise_scheme=NOISE_SCHEME,
                     served=clock.served(model, sampled.spent),
+                    labels=sampled.labels,
                 )
 
             async with aclosing(chunks(make, request.first_index, request.count, rows)) as stream:
@@ -81,12 +88,13 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         """Posteriors of images."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
-            terms = clock.terms(request.priority)
+            terms, labels = clock.terms(request.priority), labels_of(request, model)
             images = await self._read(request.images, model)
             if not request.HasField("draw"):
-                encoded = await model.encode(images, terms)
+                encoded = await model.encode(images, terms, labels)
             else:
-                encoded = await model.encode_and_draw(images, seed_of(request.draw), request.draw.first_index, terms)
+                where = seed_of(request.draw), request.draw.first_index
+                encoded = await model.encode_and_draw(images, *where, terms, labels)
             return pb.EncodeResponse(
                 mean=from_ndarray(encoded.mean),
                 log_variance=from_ndarray(encoded.log_variance),
@@ -101,18 +109,20 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
             size, dim = len(request.latents.data), model.manifest.latent.dim
+            labels = labels_of(request, model)
             latents = await self._workers.run(size, read_latents, "latents", request.latents, dim)
-            decoded, images = await self._decode(latents, model, request.output, clock.terms(request.priority))
+            decoded, images = await self._decode(latents, model, request.output, clock.terms(request.priority), labels)
             return pb.DecodeResponse(images=images, served=clock.served(model, decoded.spent))
 
     async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> pb.ReconstructResponse:
         """Images encoded and decoded again, with what was lost."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
+            labels = labels_of(request, model)
             images = await self._read(request.images, model)
             check_output(request.output, len(images), model.manifest.image)
             form = form_of(request.output)
-            reconstructed = await model.reconstruct(images, form, clock.terms(request.priority))
+            reconstructed = await model.reconstruct(images, form, clock.terms(request.priority), labels)
             return pb.ReconstructResponse(
                 images=await self._write(reconstructed.images, request.output),
                 reconstruction_error=reconstructed.reconstruction_error,
@@ -124,14 +134,15 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         """Images along paths between pairs of latents."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
-            terms, path = clock.terms(request.priority), path_of(request)
-            starts, spent_on_starts = await self._locate("from", getattr(request, "from"), model, terms)
-            ends, spent_on_ends = await self._locate("to", request.to, model, terms, expected=len(starts))
+            terms, path, labels = clock.terms(request.priority), path_of(request), labels_of(request, model)
+            starts, spent_on_starts = await self._locate("from", getattr(request, "from"), model, terms, labels)
+            ends, spent_on_ends = await self._locate("to", request.to, model, terms, labels, expected=len(starts))
             model.check_rows("pairs * steps", len(starts) * request.steps)
+            labels = labels.spread(len(starts), request.steps)
             latents = await self._workers.run(
                 4 * starts.size * request.steps, interpolate, starts, ends, request.steps, path
             )
-            decoded, images = await self._decode(latents, model, request.output, terms)
+            decoded, images = await self._decode(latents, model, request.output, terms, labels)
             spent = spent_on_starts + spent_on_ends + decoded.spent
             return pb.InterpolateResponse(
                 images=images, latents=from_ndarray(latents), served=clock.served(model, spent)
@@ -142,12 +153,14 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
             terms, axes = clock.terms(request.priority), axes_of(request, model)
+            labels = labels_of(request, model)
             origin, spent = np.zeros((1, model.manifest.latent.dim), np.float32), Spent()
+            labels_of_points = labels.spread(1, math.prod(axis.steps for axis in axes))
             if request.HasField("origin"):
-                origin, spent = await self._locate("origin", request.origin, model, terms, expected=1)
+                origin, spent = await self._locate("origin", request.origin, model, terms, labels, expected=1)
             size = origin.nbytes * math.prod(axis.steps for axis in axes)
             latents = await self._workers.run(size, traverse, origin[0], axes)
-            decoded, images = await self._decode(latents, model, request.output, terms)
+            decoded, images = await self._decode(latents, model, request.output, terms, labels_of_points)
             served = clock.served(model, spent + decoded.spent)
             return pb.TraverseResponse(images=images, latents=from_ndarray(latents), served=served)
 
@@ -155,28 +168,36 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         """How well the model explains images."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
+            labels = labels_of(request, model)
             images = await self._read(request.images, model)
             how = request.draws, seed_of(request) or 0, request.first_index
-            scored = await model.score(images, *how, clock.terms(request.priority))
+            scored = await model.score(images, *how, clock.terms(request.priority), labels)
             scores = scored.scores
             return pb.ScoreResponse(
                 reconstruction_error=scores.reconstruction_error,
                 kl=scores.kl,
                 elbo=scores.elbo,
-                importance_bound=() if scores.importance_bound is None else scores.importance_bound,
+                importance_bound=scores.importance_bound,
+                anomaly_percentile=scores.anomaly_percentile,
                 served=clock.served(model, scored.spent),
             )
 
     async def _locate(
-        self, field: str, points: pb.Points, model: ServedModel, terms: Terms, expected: int | None = None
+        self,
+        field: str,
+        points: pb.Points,
+        model: ServedModel,
+        terms: Terms,
+        labels: Labels,
+        expected: int | None = None,
     ) -> tuple[NDArray[np.float32], Spent]:
-        return await locate(field, points, model, terms, self._workers, expected=expected)
+        return await locate(field, points, model, terms, self._workers, labels, expected=expected)
 
     async def _decode(
-        self, latents: NDArray[np.float32], model: ServedModel, output: pb.Output, terms: Terms
+        self, latents: NDArray[np.float32], model: ServedModel, output: pb.Output, terms: Terms, labels: Labels
     ) -> tuple[Decoded, pb.Images]:
         check_output(output, len(latents), model.manifest.image)
-        decoded = await model.decode(latents, form_of(output), terms)
+        decoded = await model.decode(latents, form_of(output), terms, labels)
         return decoded, await self._write(decoded.images, output)
 
     async def _read(self, images: pb.Images, model: ServedModel) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from latentserve_server.bundle import Bundle, TensorShapes, read_bundle, role_na
 from latentserve_server.engine import Device, Engine, Port
 from latentserve_server.errors import BundleError, EngineFailure
 from latentserve_server.noise import NoiseSource
+from latentserve_server.prior import PriorSource
 from latentserve_server.served_model import REPLY_OVERHEAD_BYTES, Identity, Limits, ServedModel
 from latentserve_server.workers import Workers
 
@@ -26,6 +27,9 @@ _GOLDEN_TOLERANCE = {Device.CPU: 1e-4, Device.CUDA: 1e-3}
 
 _FILE_OVERHEAD_BYTES = 512
 """What an image file takes beyond its pixels, generously."""
+
+_LABEL_BYTES = 3
+"""What a label below 2^16 takes in a message, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +71,14 @@ class Loader:
             await asyncio.to_thread(executor.shutdown)
 
         return ServedModel(
-            identity, bundle.manifest, limits, batchers, noise=self.noise, workers=self.workers, release=release
+            identity,
+            bundle.manifest,
+            limits,
+            batchers,
+            prior=PriorSource(self.noise, bundle.manifest.latent.dim, bundle.mixture),
+            noise=self.noise,
+            workers=self.workers,
+            release=release,
         )
 
     def _open(self, directory: Path) -> tuple[Bundle, Limits, Mapping[pb.GraphRole, Engine]]:
@@ -103,6 +114,7 @@ class Loader:
         image, latent = bundle.manifest.image, bundle.manifest.latent
         pixels = image.channels * image.height * image.width
         row_bytes = max(4 * pixels, pixels + _FILE_OVERHEAD_BYTES, 3 * 4 * latent.dim)
+        row_bytes += _LABEL_BYTES if bundle.manifest.labels.count else 0
         fitting = max(1, (self.limits.max_message_bytes - REPLY_OVERHEAD_BYTES) // row_bytes)
         return Limits(
             max_rows_per_request=min(self.limits.max_rows_per_request, fitting),

@@ -51,6 +51,8 @@ class Stream(IntEnum):
     """Latents drawn from the prior."""
     POSTERIOR = 1
     """Latents drawn from posteriors, one row an image."""
+    COMPONENT = 2
+    """Components of a mixture prior: one word a row, and no values."""
 
 
 class NoiseSource(threading.local):
@@ -78,6 +80,12 @@ class NoiseSource(threading.local):
             words = self._generator.random_raw(chunk.size // _VALUES_PER_WORD)
             _box_muller(words, chunk, self._scratch[:, : words.size])
         return values.reshape(count, width * _VALUES_PER_WORD)[:, :dim]
+
+    def words(self, seed: int, first_index: int, count: int, stream: Stream) -> NDArray[np.uint64]:
+        """Words `first_index` to `first_index + count - 1` of (seed, stream), uint64 [count]."""
+        self._seek(seed, stream, first_index)
+        words: NDArray[np.uint64] = self._generator.random_raw(count)
+        return words
 
     def draw_truncated(
         self, seed: int, first_index: int, count: int, dim: int, stream: Stream, bound: float

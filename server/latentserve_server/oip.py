@@ -19,7 +19,7 @@ from latentserve_server.oip_metadata import config_of, index_of, metadata_of
 from latentserve_server.oip_model import lease_model
 from latentserve_server.oip_parameters import read_parameters
 from latentserve_server.oip_stream import answer_in_order
-from latentserve_server.oip_tensors import check_reply_size, read_rows, read_wanted, write_outputs
+from latentserve_server.oip_tensors import check_reply_size, read_inputs, read_wanted, write_outputs
 from latentserve_server.repository import Repository
 from latentserve_server.served_model import Terms
 from latentserve_server.workers import Workers
@@ -121,11 +121,12 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         with lease_model(self._repository, request.model_name, request.model_version) as model:
             limits = model.served.limits
             wanted = read_wanted(request, model.outputs)
-            rows = await self._workers.run(
-                request.ByteSize(), read_rows, request, model.input, limits.max_rows_per_request
+            inputs = await self._workers.run(
+                request.ByteSize(), read_inputs, request, model.inputs, limits.max_rows_per_request, model.labels
             )
-            check_reply_size(len(rows), wanted, limits.max_message_bytes, raw=parameters.raw)
-            arrays = await model.run(rows, tuple(port.name for port in wanted), terms, self._workers)
+            rows = len(inputs[model.inputs[0].name])
+            check_reply_size(rows, wanted, limits.max_message_bytes, raw=parameters.raw)
+            arrays = await model.run(inputs, tuple(port.name for port in wanted), terms, self._workers)
         response.model_name, response.model_version = model.name, str(model.served.identity.version)
         response.id = request.id
         size = sum(arrays[port.name].nbytes for port in wanted)

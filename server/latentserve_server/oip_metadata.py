@@ -20,6 +20,12 @@ PRIORITY_LEVELS = 2
 
 _KINDS = {Device.CPU: pb.ModelInstanceGroup.KIND_CPU, Device.CUDA: pb.ModelInstanceGroup.KIND_GPU}
 
+_DATA_TYPES = {
+    np.dtype(np.float32): pb.TYPE_FP32,
+    np.dtype(np.uint8): pb.TYPE_UINT8,
+    np.dtype(np.int64): pb.TYPE_INT64,
+}
+
 
 def metadata_of(model: InferenceModel, entries: Iterable[Entry]) -> pb.ModelMetadataResponse:
     """The model's tensors, and its versions among the repository's entries."""
@@ -31,7 +37,7 @@ def metadata_of(model: InferenceModel, entries: Iterable[Entry]) -> pb.ModelMeta
             if entry.name == model.served.identity.name and entry.model and model.part in parts_of(entry.model)
         ],
         platform=PLATFORM,
-        inputs=[_describe(model.input)],
+        inputs=[_describe(port) for port in model.inputs],
         outputs=[_describe(port) for port in model.outputs],
     )
 
@@ -46,13 +52,16 @@ def config_of(model: InferenceModel) -> pb.ModelConfig:
         max_batch_size=limits.max_rows_per_request,
         input=[
             pb.ModelInput(
-                name=model.input.name,
-                data_type=_data_type(model.input),
-                format=pb.ModelInput.FORMAT_NCHW if len(model.input.shape) == 3 else pb.ModelInput.FORMAT_NONE,
-                dims=model.input.shape,
+                name=port.name,
+                data_type=_DATA_TYPES[port.dtype],
+                format=pb.ModelInput.FORMAT_NCHW if len(port.shape) == 3 else pb.ModelInput.FORMAT_NONE,
+                dims=port.shape,
             )
+            for port in model.inputs
         ],
-        output=[pb.ModelOutput(name=port.name, data_type=_data_type(port), dims=port.shape) for port in model.outputs],
+        output=[
+            pb.ModelOutput(name=port.name, data_type=_DATA_TYPES[port.dtype], dims=port.shape) for port in model.outputs
+        ],
         instance_group=[pb.ModelInstanceGroup(name=device, kind=_KINDS[device], count=1)],
         dynamic_batching=pb.ModelDynamicBatching(
             preferred_batch_size=[limits.max_batch_rows], priority_levels=PRIORITY_LEVELS, default_priority_level=1
@@ -77,7 +86,3 @@ def _lines(entry: Entry, *, ready: bool) -> Iterator[pb.RepositoryIndexResponse.
 
 def _describe(port: Port) -> pb.ModelMetadataResponse.TensorMetadata:
     return pb.ModelMetadataResponse.TensorMetadata(name=port.name, datatype=datatype_of(port), shape=(-1, *port.shape))
-
-
-def _data_type(port: Port) -> pb.DataType:
-    return pb.TYPE_UINT8 if port.dtype == np.uint8 else pb.TYPE_FP32

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2, models_pb2
+from latentserve_server.call import Arrays
 from latentserve_server.engine import Port
 from latentserve_server.errors import InvalidArgument, ModelNotFound
 from latentserve_server.oip_names import Part, split_name
@@ -21,7 +21,7 @@ from latentserve_server.workers import Workers
 
 _MAX_NAME = 140  # the repository's names have at most 128 characters, the parts' 12
 
-_FLOAT32, _UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
+_FLOAT32, _UINT8, _INT64 = np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,15 @@ class InferenceModel:
         return self.served.identity.name + self.part.value
 
     @property
-    def input(self) -> Port:
-        """What goes in."""
-        return self._latent("latent") if self.part is Part.DECODER else self._image("image")
+    def inputs(self) -> tuple[Port, ...]:
+        """What goes in: latents or images, and the label of each for a conditional model."""
+        rows = self._latent("latent") if self.part is Part.DECODER else self._image("image")
+        return (rows, Port("label", _INT64, ())) if self.labels else (rows,)
+
+    @property
+    def labels(self) -> int:
+        """The number of labels that the model knows, 0 for one that is not conditional."""
+        return self.served.manifest.labels.count
 
     @property
     def outputs(self) -> tuple[Port, ...]:
@@ -49,22 +55,25 @@ class InferenceModel:
         images = self._image("image"), self._image("image_uint8", _UINT8)
         if self.part is Part.RECONSTRUCT:
             return *images, Port("reconstruction_error", _FLOAT32, ()), Port("kl", _FLOAT32, ())
-        bernoulli = self.served.manifest.likelihood == bundle_pb2.LIKELIHOOD_BERNOULLI
-        return (*images, self._image("logits")) if bernoulli else images
+        likelihood = self.served.likelihood
+        return (*images, self._image(likelihood.own_output)) if likelihood else images
 
-    async def run(
-        self, rows: NDArray[np.float32], wanted: tuple[str, ...], terms: Terms, workers: Workers
-    ) -> Mapping[str, NDArray[Any]]:
-        """The wanted outputs, and perhaps others, for the rows of the input."""
+    async def run(self, inputs: Arrays, wanted: tuple[str, ...], terms: Terms, workers: Workers) -> Arrays:
+        """The wanted outputs, and perhaps others, for the rows of the inputs."""
         if self.part is Part.DECODER:
-            return (await self.served.infer(bundle_pb2.GRAPH_ROLE_DECODER, rows, wanted, terms)).outputs
+            return (await self.served.infer(bundle_pb2.GRAPH_ROLE_DECODER, inputs, wanted, terms)).outputs
         if self.part is Part.ENCODER:
-            return (await self.served.infer(bundle_pb2.GRAPH_ROLE_ENCODER, rows, wanted, terms)).outputs
-        posterior = await self.served.infer(bundle_pb2.GRAPH_ROLE_ENCODER, rows, ("mean", "log_variance"), terms)
-        mean, log_variance = posterior.outputs["mean"], posterior.outputs["log_variance"]
-        forms = tuple(name for name in wanted if name in ("image", "image_uint8"))
-        decoded = await self.served.infer(bundle_pb2.GRAPH_ROLE_DECODER, mean, (*forms, "logits"), terms)
-        scores = await workers.run(rows.nbytes, score_at_mean, rows, mean, log_variance, decoded.outputs["logits"])
+            return (await self.served.infer(bundle_pb2.GRAPH_ROLE_ENCODER, inputs, wanted, terms)).outputs
+        likelihood = self.served.likelihood
+        assert likelihood is not None  # what encodes has one
+        posterior = await self.served.infer(bundle_pb2.GRAPH_ROLE_ENCODER, inputs, ("mean", "log_variance"), terms)
+        images, mean, log_variance = inputs["image"], posterior.outputs["mean"], posterior.outputs["log_variance"]
+        latents = {"latent": mean, **{name: rows for name, rows in inputs.items() if name == "label"}}
+        names = tuple(dict.fromkeys((*(name for name in wanted if name.startswith("image")), *likelihood.outputs)))
+        decoded = await self.served.infer(bundle_pb2.GRAPH_ROLE_DECODER, latents, names, terms)
+        scores = await workers.run(
+            images.nbytes, score_at_mean, likelihood, images, mean, log_variance, decoded.outputs
+        )
         return {**decoded.outputs, "reconstruction_error": scores.reconstruction_error, "kl": scores.kl}
 
     def _image(self, name: str, dtype: np.dtype[Any] = _FLOAT32) -> Port:

@@ -14,15 +14,16 @@ from latentserve.oip import inference_pb2 as pb
 from latentserve_server.engine import Port
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.images import demand_finite, demand_range
+from latentserve_server.labels import demand_known
 from latentserve_server.oip_parameters import check_input_parameters, check_output_parameters
 from latentserve_server.served_model import REPLY_OVERHEAD_BYTES
 
 InputTensor = pb.ModelInferRequest.InferInputTensor
 OutputTensor = pb.ModelInferResponse.InferOutputTensor
 
-_DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
+_DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1"), "INT64": np.dtype("<i8")}
 _DATATYPES = {dtype.newbyteorder("="): name for name, dtype in _DTYPES.items()}
-_TYPED_FIELDS = {"FP32": "fp32_contents", "UINT8": "uint_contents"}
+_TYPED_FIELDS = {"FP32": "fp32_contents", "UINT8": "uint_contents", "INT64": "int64_contents"}
 
 _LEVELS = np.float32(255)
 _MAX_TEXT = 128
@@ -34,30 +35,27 @@ def datatype_of(port: Port) -> str:
     return _DATATYPES[port.dtype]
 
 
-def read_rows(request: pb.ModelInferRequest, port: Port, max_rows: int) -> NDArray[np.float32]:
-    """The rows of the model's one input, float32 [n, *port.shape], all finite; images from 0 to 1.
+def read_inputs(
+    request: pb.ModelInferRequest, ports: Sequence[Port], max_rows: int, labels: int
+) -> dict[str, NDArray[Any]]:
+    """The rows of every input of the model, by name, the same number n of each.
+
+    Latents and images are float32 [n, *port.shape], all finite, images from 0 to 1; a label is int64 [n], from 0 to
+    `labels` - 1.
 
     Raises:
-        InvalidArgument: the input is missing, in shared memory, of another shape or datatype than the model's, or over
+        InvalidArgument: an input is missing, in shared memory, of another shape or datatype than the model's, or over
             `max_rows`; its elements are not as many as its shape says, in none or both of the places for them, or out
-            of range; or another input is beside it.
+            of range; another input is beside them; or they differ in their number of rows.
     """
-    tensor = _only_input(request, port)
-    field = f"inputs.{port.name}"
-    check_input_parameters(field, tensor.parameters)
-    is_image = len(port.shape) > 1
-    allowed = ("FP32", "UINT8") if is_image else ("FP32",)
-    if tensor.datatype not in allowed:
-        raise InvalidArgument(field, f"datatype {_quote(tensor.datatype)} where {allowed[0]} is wanted")
-    shape = _read_shape(field, tensor, port, max_rows)
-    array = _read_elements(field, request, tensor, math.prod(shape)).reshape(shape)
-    if array.dtype == np.uint8:
-        return array.astype(np.float32) / _LEVELS
-    rows = array.astype(np.float32, copy=False)
-    demand_finite(field, rows)
-    if is_image:
-        demand_range(field, rows, 0, 1)
-    return rows
+    found = _find_inputs(request, ports)
+    arrays = {port.name: _read_rows(request, *found[port.name], port, max_rows, labels) for port in ports}
+    first, *others = ports
+    for port in others:
+        if len(arrays[port.name]) != len(arrays[first.name]):
+            counts = f"{len(arrays[port.name])} rows where {first.name} has {len(arrays[first.name])}"
+            raise InvalidArgument(f"inputs.{port.name}", counts)
+    return arrays
 
 
 def read_wanted(request: pb.ModelInferRequest, ports: Sequence[Port]) -> tuple[Port, ...]:
@@ -106,27 +104,59 @@ def write_outputs(
             getattr(tensor.contents, _TYPED_FIELDS[datatype]).extend(array.ravel().tolist())
 
 
-def _only_input(request: pb.ModelInferRequest, port: Port) -> InputTensor:
-    for tensor in request.inputs:
-        if tensor.name != port.name:
-            raise InvalidArgument("inputs", f"{_quote(tensor.name)} is not an input of the model; {port.name!r} is")
-    if len(request.inputs) != 1:
-        raise InvalidArgument("inputs", f"{port.name!r} is {'missing' if not request.inputs else 'there twice'}")
-    return request.inputs[0]
+def _find_inputs(request: pb.ModelInferRequest, ports: Sequence[Port]) -> dict[str, tuple[int, InputTensor]]:
+    """Each port's tensor and its place among the request's inputs."""
+    names = [port.name for port in ports]
+    found: dict[str, tuple[int, InputTensor]] = {}
+    for place, tensor in enumerate(request.inputs):
+        if tensor.name not in names:
+            known = f"{' and '.join(map(repr, names))} {'is' if len(names) == 1 else 'are'}"
+            raise InvalidArgument("inputs", f"{_quote(tensor.name)} is not an input of the model; {known}")
+        if tensor.name in found:
+            raise InvalidArgument("inputs", f"{tensor.name!r} is there twice")
+        found[tensor.name] = place, tensor
+    for name in names:
+        if name not in found:
+            raise InvalidArgument("inputs", f"{name!r} is missing")
+    return found
+
+
+def _read_rows(
+    request: pb.ModelInferRequest, place: int, tensor: InputTensor, port: Port, max_rows: int, labels: int
+) -> NDArray[Any]:
+    field = f"inputs.{port.name}"
+    check_input_parameters(field, tensor.parameters)
+    is_image = len(port.shape) > 1
+    allowed = (datatype_of(port), "UINT8") if is_image else (datatype_of(port),)
+    if tensor.datatype not in allowed:
+        raise InvalidArgument(field, f"datatype {_quote(tensor.datatype)} where {allowed[0]} is wanted")
+    shape = _read_shape(field, tensor, port, max_rows)
+    array = _read_elements(field, request, place, tensor, math.prod(shape)).reshape(shape)
+    if array.dtype == np.uint8:
+        return array.astype(np.float32) / _LEVELS
+    rows = array.astype(port.dtype, copy=False)
+    if port.dtype == np.int64:
+        return demand_known(field, rows, labels)
+    demand_finite(field, rows)
+    if is_image:
+        demand_range(field, rows, 0, 1)
+    return rows
 
 
 def _read_shape(field: str, tensor: InputTensor, port: Port, max_rows: int) -> tuple[int, ...]:
     shape = tuple(tensor.shape[: MAX_AXES + 1])
     if shape[1:] != port.shape or not shape:
         found = list(shape) if len(shape) <= MAX_AXES else f"of {len(tensor.shape)} axes"
-        raise InvalidArgument(field, f"shape {found} where [n, {', '.join(map(str, port.shape))}] is wanted")
+        raise InvalidArgument(field, f"shape {found} where [{', '.join(['n', *map(str, port.shape)])}] is wanted")
     if not 1 <= shape[0] <= max_rows:
         raise InvalidArgument(field, f"{shape[0]} rows; 1 to {max_rows} are allowed")
     return shape
 
 
-def _read_elements(field: str, request: pb.ModelInferRequest, tensor: InputTensor, count: int) -> NDArray[Any]:
-    """So many elements of the tensor's datatype, from where they lie."""
+def _read_elements(
+    field: str, request: pb.ModelInferRequest, place: int, tensor: InputTensor, count: int
+) -> NDArray[Any]:
+    """So many elements of the tensor's datatype, from where they lie: raw, at the tensor's place among the inputs."""
     typed = [descriptor.name for descriptor, _ in tensor.contents.ListFields()]
     raw = request.raw_input_contents
     if raw and typed:
@@ -135,13 +165,14 @@ def _read_elements(field: str, request: pb.ModelInferRequest, tensor: InputTenso
         raise InvalidArgument(field, "has no elements, neither in contents nor in raw_input_contents")
     if not raw:
         return _read_typed(field, tensor, typed, count)
-    if len(raw) != 1:
-        raise InvalidArgument("raw_input_contents", f"{len(raw)} entries where the request has 1 input")
+    if len(raw) != len(request.inputs):
+        inputs = f"{len(request.inputs)} input{'s' if len(request.inputs) > 1 else ''}"
+        raise InvalidArgument("raw_input_contents", f"{len(raw)} entries where the request has {inputs}")
     dtype = _DTYPES[tensor.datatype]
-    if len(raw[0]) != count * dtype.itemsize:
+    if len(raw[place]) != count * dtype.itemsize:
         expected = f"{tensor.datatype} of shape {list(tensor.shape)} takes {count * dtype.itemsize}"
-        raise InvalidArgument(field, f"raw_input_contents has {len(raw[0])} bytes; {expected}")
-    return np.frombuffer(raw[0], dtype)
+        raise InvalidArgument(field, f"raw_input_contents has {len(raw[place])} bytes; {expected}")
+    return np.frombuffer(raw[place], dtype)
 
 
 def _read_typed(field: str, tensor: InputTensor, typed: Sequence[str], count: int) -> NDArray[Any]:
@@ -151,8 +182,8 @@ def _read_typed(field: str, tensor: InputTensor, typed: Sequence[str], count: in
     elements = getattr(tensor.contents, wanted)
     if len(elements) != count:
         raise InvalidArgument(field, f"{len(elements)} elements; shape {list(tensor.shape)} takes {count}")
-    if tensor.datatype == "FP32":
-        return np.fromiter(elements, np.float32, count)
+    if tensor.datatype != "UINT8":
+        return np.fromiter(elements, _DTYPES[tensor.datatype], count)
     values = np.fromiter(elements, np.uint32, count)
     if values.max() > np.iinfo(np.uint8).max:
         raise InvalidArgument(field, f"value {values.max()}; 0 to 255 are UINT8")

@@ -9,6 +9,7 @@ from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.answers import Spent
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.images import payload_bytes, read_images, read_latents
+from latentserve_server.labels import Labels
 from latentserve_server.served_model import ServedModel, Terms
 from latentserve_server.workers import Workers
 
@@ -17,15 +18,22 @@ _SEED_BYTES = 1 << 14
 
 
 async def locate(
-    field: str, points: pb.Points, model: ServedModel, terms: Terms, workers: Workers, *, expected: int | None = None
+    field: str,
+    points: pb.Points,
+    model: ServedModel,
+    terms: Terms,
+    workers: Workers,
+    labels: Labels,
+    *,
+    expected: int | None = None,
 ) -> tuple[NDArray[np.float32], Spent]:
-    """The latents [n, latent_dim] that points name, and what finding them cost.
+    """The latents [n, latent_dim] that points name, and what finding them cost. Images are encoded with the labels.
 
     Raises:
         InvalidArgument: nothing is named, too much, not as much as `expected`, or what is named is malformed.
         CapabilityMissing: images are named and the model has no encoder.
     """
-    latents, spent = await _locate(field, points, model, terms, workers)
+    latents, spent = await _locate(field, points, model, terms, workers, labels)
     model.check_rows(field, len(latents))
     if expected is not None and len(latents) != expected:
         raise InvalidArgument(field, f"{len(latents)} points where {expected} are wanted")
@@ -33,7 +41,7 @@ async def locate(
 
 
 async def _locate(
-    field: str, points: pb.Points, model: ServedModel, terms: Terms, workers: Workers
+    field: str, points: pb.Points, model: ServedModel, terms: Terms, workers: Workers, labels: Labels
 ) -> tuple[NDArray[np.float32], Spent]:
     match points.WhichOneof("source"):
         case "latents":
@@ -46,7 +54,7 @@ async def _locate(
         case "images":
             limits = model.manifest.image, model.limits.max_rows_per_request
             images = await workers.run(payload_bytes(points.images), read_images, points.images, *limits)
-            encoded = await model.encode(images, terms)
+            encoded = await model.encode(images, terms, labels)
             return encoded.mean, encoded.spent
         case _:
             raise InvalidArgument(field, "none of latents, seeds and images is set")

@@ -5,16 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from latentserve.v1 import bundle_pb2
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.served_model import PixelForm, ServedModel, Shaping
+from latentserve_server.labels import Labels
+from latentserve_server.prior import Drawing, Prior, Shaping
+from latentserve_server.served_model import PixelForm, ServedModel
 from latentserve_server.walks import Axis, Path
+
+LabelledRequest = (
+    pb.SampleRequest
+    | pb.StreamSamplesRequest
+    | pb.EncodeRequest
+    | pb.DecodeRequest
+    | pb.ReconstructRequest
+    | pb.InterpolateRequest
+    | pb.TraverseRequest
+    | pb.ScoreRequest
+)
 
 _CHUNK_BYTES = 1 << 20
 """What a chunk of a stream holds where the caller does not say, as float32 images: large enough to make the cost of a
 message small, and small enough to arrive soon."""
 
 _FLOAT_FORMATS = (pb.IMAGE_FORMAT_UNSPECIFIED, pb.IMAGE_FORMAT_FLOAT32, pb.IMAGE_FORMAT_FLOAT16)
+_PRIORS = {
+    bundle_pb2.PRIOR_UNSPECIFIED: Prior.STANDARD_NORMAL,
+    bundle_pb2.PRIOR_STANDARD_NORMAL: Prior.STANDARD_NORMAL,
+    bundle_pb2.PRIOR_MIXTURE: Prior.MIXTURE,
+}
 _PATHS = {pb.PATH_UNSPECIFIED: Path.LINEAR, pb.PATH_LINEAR: Path.LINEAR, pb.PATH_SPHERICAL: Path.SPHERICAL}
 
 
@@ -28,17 +47,31 @@ def seed_of(message: pb.SampleRequest | pb.StreamSamplesRequest | pb.Draw | pb.S
     return message.seed if message.HasField("seed") else None
 
 
-def shaping_of(request: pb.SampleRequest | pb.StreamSamplesRequest) -> Shaping:
-    """What is to be done to the noise.
+def drawing_of(request: pb.SampleRequest | pb.StreamSamplesRequest) -> Drawing:
+    """What is to be drawn from, and what is to be done to the noise.
 
     Raises:
-        InvalidArgument: a value is out of bounds.
+        InvalidArgument: the prior is unknown, or a value is out of bounds.
     """
+    if request.prior not in _PRIORS:
+        raise InvalidArgument("prior", f"{request.prior} is not one of {', '.join(bundle_pb2.Prior.keys())}")
     shaping = request.shaping
-    return Shaping(
-        temperature=shaping.temperature if shaping.HasField("temperature") else 1.0,
-        truncation=shaping.truncation if shaping.HasField("truncation") else None,
+    return Drawing(
+        _PRIORS[request.prior],
+        Shaping(
+            temperature=shaping.temperature if shaping.HasField("temperature") else 1.0,
+            truncation=shaping.truncation if shaping.HasField("truncation") else None,
+        ),
     )
+
+
+def labels_of(request: LabelledRequest, model: ServedModel) -> Labels:
+    """The labels of the request's rows.
+
+    Raises:
+        InvalidArgument: the model has no labels, or not one of these.
+    """
+    return Labels(tuple(request.labels), model.manifest.labels.count)
 
 
 def path_of(request: pb.InterpolateRequest) -> Path:

@@ -2,43 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_server.nats import bernoulli_nats, gaussian_kl_nats
+from latentserve_server.calibration import anomaly_percentile
+from latentserve_server.likelihood import Likelihood
+from latentserve_server.nats import gaussian_kl_nats
 
 Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One value of each an image, float32 [n], in nats."""
+    """One value of each an image, float32 [n], in nats; the percentile is from 0 to 100."""
 
     reconstruction_error: Float32
     kl: Float32
     elbo: Float32
-    importance_bound: Float32 | None
+    importance_bound: Float32 | None = None
+    anomaly_percentile: Float32 | None = None
 
 
-def score_at_mean(images: Float32, mean: Float32, log_variance: Float32, logits: Float32) -> Scores:
-    """The scores at the posterior mean; `logits` are decoded from it."""
-    error = bernoulli_nats(images, logits)
+def score_at_mean(
+    likelihood: Likelihood,
+    images: Float32,
+    mean: Float32,
+    log_variance: Float32,
+    decoded: Mapping[str, NDArray[Any]],
+    quantiles: Sequence[float] = (),
+) -> Scores:
+    """The scores at the posterior mean, from which the decoder's outputs `decoded` are.
+
+    Without `quantiles` of a calibration there is no percentile.
+    """
+    error = likelihood.nats(images, decoded)
     kl = gaussian_kl_nats(mean, log_variance)
-    return Scores(error, kl, -(error + kl), None)
+    percentile = anomaly_percentile(quantiles, error + kl) if quantiles else None
+    return Scores(error, kl, -(error + kl), anomaly_percentile=percentile)
 
 
 def score_draws(
-    images: Float32, mean: Float32, log_variance: Float32, noise: Float32, latents: Float32, logits: Float32
+    likelihood: Likelihood,
+    images: Float32,
+    mean: Float32,
+    log_variance: Float32,
+    decoded: Mapping[str, NDArray[Any]],
+    noise: Float32,
+    latents: Float32,
 ) -> Scores:
-    """The scores over k draws an image: noise, latents [n * k, d] and logits [n * k, ...], image by image.
+    """The scores over k draws an image: noise, latents and the decoder's outputs, [n * k, ...], image by image.
 
     The bound is log 1/k sum_j w_j with log w = log p(x|z) + log p(z) - log q(z|x); Burda, Grosse and Salakhutdinov
     2015, "Importance weighted autoencoders", equation 8. The normalising constants of p(z) and q(z|x) cancel.
     """
     draws = len(latents) // len(images)
-    errors = bernoulli_nats(np.repeat(images, draws, axis=0), logits).astype(np.float64)
+    errors = likelihood.nats(np.repeat(images, draws, axis=0), decoded).astype(np.float64)
     log_prior = -0.5 * np.sum(np.square(latents, dtype=np.float64), axis=1)
     log_posterior = -0.5 * np.sum(
         np.square(noise, dtype=np.float64) + np.repeat(log_variance, draws, axis=0), axis=1, dtype=np.float64

@@ -16,7 +16,10 @@ from latentserve_server.batcher import Batcher
 from latentserve_server.call import Arrays, Outcome
 from latentserve_server.engine import Device
 from latentserve_server.errors import CapabilityMissing, InvalidArgument
-from latentserve_server.noise import MAX_INDEX, NoiseSource, Stream
+from latentserve_server.labels import NO_LABELS, Int64, Labels
+from latentserve_server.likelihood import LIKELIHOODS, Likelihood
+from latentserve_server.noise import NoiseSource, Stream
+from latentserve_server.prior import AS_DRAWN, Drawing, PriorSource, check_indices
 from latentserve_server.scoring import draw_latents, score_at_mean, score_draws
 from latentserve_server.workers import Workers
 
@@ -25,12 +28,14 @@ Float32 = NDArray[np.float32]
 REPLY_OVERHEAD_BYTES = 1 << 16
 """What a reply holds besides its rows, generously."""
 
+_ENCODER, _DECODER = bundle_pb2.GRAPH_ROLE_ENCODER, bundle_pb2.GRAPH_ROLE_DECODER
 _CAPABILITIES = {
     bundle_pb2.MODEL_KIND_VAE: (
         models_pb2.CAPABILITY_SAMPLE,
         models_pb2.CAPABILITY_ENCODE,
         models_pb2.CAPABILITY_DECODE,
         models_pb2.CAPABILITY_RECONSTRUCT,
+        models_pb2.CAPABILITY_SCORE,
     ),
     bundle_pb2.MODEL_KIND_GAN: (models_pb2.CAPABILITY_SAMPLE, models_pb2.CAPABILITY_DECODE),
 }
@@ -72,28 +77,6 @@ class Terms:
     bulk: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Shaping:
-    """What is done to noise before it is decoded: cut off at +-`truncation`, then multiplied by `temperature`."""
-
-    temperature: float = 1.0
-    truncation: float | None = None
-
-    def __post_init__(self) -> None:
-        """Check the bounds of the contract.
-
-        Raises:
-            InvalidArgument: a value is out of bounds, or not a number.
-        """
-        if not 0 <= self.temperature <= 4:
-            raise InvalidArgument("shaping.temperature", f"{self.temperature:g}; 0 to 4 are allowed")
-        if self.truncation is not None and not 0.5 <= self.truncation <= 8:
-            raise InvalidArgument("shaping.truncation", f"{self.truncation:g}; 0.5 to 8 are allowed")
-
-
-_AS_DRAWN = Shaping()
-
-
 class ServedModel:
     """Answers calls for one model version, with one batcher for each of its graphs."""
 
@@ -104,6 +87,7 @@ class ServedModel:
         limits: Limits,
         batchers: Mapping[bundle_pb2.GraphRole, Batcher],
         *,
+        prior: PriorSource,
         noise: NoiseSource,
         workers: Workers,
         release: Callable[[], Awaitable[None]],
@@ -114,6 +98,8 @@ class ServedModel:
         self.limits = limits
         self.capabilities = _CAPABILITIES[manifest.kind]
         self._batchers = batchers
+        self.likelihood = LIKELIHOODS.get(manifest.likelihood)
+        self._prior = prior
         self._noise = noise
         self._workers = workers
         self._release = release
@@ -125,75 +111,86 @@ class ServedModel:
         first_index: int,
         form: PixelForm,
         terms: Terms,
-        shaping: Shaping = _AS_DRAWN,
+        drawing: Drawing = AS_DRAWN,
+        labels: Labels = NO_LABELS,
     ) -> Decoded:
         """Rows `first_index` to `first_index + count - 1` of the seed's images."""
         self.check_rows("count", count)
         check_indices("first_index", first_index, count)
+        self._prior.demand(drawing.prior)
         seed = secrets.randbits(64) if seed is None else seed
-        size = 4 * count * self.manifest.latent.dim
-        latents = await self._workers.run(size, self._draw_prior, seed, first_index, count, shaping)
-        decoded = await self.decode(latents, form, terms)
-        return Decoded(decoded.images, decoded.spent, seed)
+        size = self._prior.work_bytes(count, drawing.prior)
+        latents = await self._workers.run(size, self._prior.draw, seed, first_index, count, drawing)
+        drawn = labels.of_indices(first_index, count)
+        outcome = await self._run(_DECODER, {"latent": latents}, (form.value,), terms, drawn)
+        return Decoded(outcome.outputs[form.value], Spent.of(outcome), seed, drawn)
 
-    async def decode(self, latents: Float32, form: PixelForm, terms: Terms) -> Decoded:
+    async def decode(self, latents: Float32, form: PixelForm, terms: Terms, labels: Labels = NO_LABELS) -> Decoded:
         """The images of latents [n, latent_dim]."""
         self.check_rows("latents", len(latents))
-        outcome = await self._run(bundle_pb2.GRAPH_ROLE_DECODER, {"latent": latents}, (form.value,), terms)
+        outcome = await self._run(_DECODER, {"latent": latents}, (form.value,), terms, labels.of_rows(len(latents)))
         return Decoded(outcome.outputs[form.value], Spent.of(outcome))
 
-    async def encode(self, images: Float32, terms: Terms) -> Encoded:
+    async def encode(self, images: Float32, terms: Terms, labels: Labels = NO_LABELS) -> Encoded:
         """The posteriors of images [n, channels, height, width]."""
         self._demand(models_pb2.CAPABILITY_ENCODE, "encode")
         self.check_rows("images", len(images))
-        outcome = await self._run(bundle_pb2.GRAPH_ROLE_ENCODER, {"image": images}, ("mean", "log_variance"), terms)
+        of_rows, outputs = labels.of_rows(len(images)), ("mean", "log_variance")
+        outcome = await self._run(_ENCODER, {"image": images}, outputs, terms, of_rows)
         return Encoded(outcome.outputs["mean"], outcome.outputs["log_variance"], Spent.of(outcome))
 
-    async def encode_and_draw(self, images: Float32, seed: int | None, first_index: int, terms: Terms) -> Encoded:
+    async def encode_and_draw(
+        self, images: Float32, seed: int | None, first_index: int, terms: Terms, labels: Labels = NO_LABELS
+    ) -> Encoded:
         """The posteriors of images, and one latent from each: mean + exp(log_variance / 2) * noise."""
         check_indices("draw.first_index", first_index, len(images))
-        encoded = await self.encode(images, terms)
+        encoded = await self.encode(images, terms, labels)
         seed = secrets.randbits(64) if seed is None else seed
         _, z = await self._draw_posterior(encoded, seed, first_index, 1)
         return Encoded(encoded.mean, encoded.log_variance, encoded.spent, z, seed)
 
-    async def reconstruct(self, images: Float32, form: PixelForm, terms: Terms) -> Reconstructed:
+    async def reconstruct(
+        self, images: Float32, form: PixelForm, terms: Terms, labels: Labels = NO_LABELS
+    ) -> Reconstructed:
         """The images decoded from the posterior means of images, and what each cost."""
-        self._demand(models_pb2.CAPABILITY_RECONSTRUCT, "reconstruct")
-        encoded = await self.encode(images, terms)
-        outcome = await self._run(
-            bundle_pb2.GRAPH_ROLE_DECODER, {"latent": encoded.mean}, (form.value, "logits"), terms
-        )
+        likelihood = self._demand_likelihood(models_pb2.CAPABILITY_RECONSTRUCT, "reconstruct")
+        encoded = await self.encode(images, terms, labels)
+        wanted = tuple(dict.fromkeys((form.value, *likelihood.outputs)))
+        outcome = await self._run(_DECODER, {"latent": encoded.mean}, wanted, terms, labels.of_rows(len(images)))
         scores = await self._workers.run(
-            images.nbytes, score_at_mean, images, encoded.mean, encoded.log_variance, outcome.outputs["logits"]
+            images.nbytes, score_at_mean, likelihood, images, encoded.mean, encoded.log_variance, outcome.outputs
         )
         return Reconstructed(
             outcome.outputs[form.value], scores.reconstruction_error, scores.kl, encoded.spent + Spent.of(outcome)
         )
 
-    async def score(self, images: Float32, draws: int, seed: int, first_index: int, terms: Terms) -> Scored:
+    async def score(
+        self, images: Float32, draws: int, seed: int, first_index: int, terms: Terms, labels: Labels = NO_LABELS
+    ) -> Scored:
         """How well the model explains images: at the posterior mean for 0 draws, else over so many draws an image."""
-        self._demand(models_pb2.CAPABILITY_RECONSTRUCT, "score")
-        self.check_rows("images * draws", len(images) * max(1, draws))
-        check_indices("first_index", first_index * max(1, draws), len(images) * max(1, draws))
-        encoded = await self.encode(images, terms)
+        likelihood = self._demand_likelihood(models_pb2.CAPABILITY_SCORE, "score")
+        rows = len(images) * max(1, draws)
+        self.check_rows("images * draws", rows)
+        check_indices("first_index", first_index * max(1, draws), rows)
+        encoded = await self.encode(images, terms, labels)
         noise, latents = encoded.mean, encoded.mean
         if draws:
             noise, latents = await self._draw_posterior(encoded, seed, first_index * draws, draws)
-        outcome = await self._run(bundle_pb2.GRAPH_ROLE_DECODER, {"latent": latents}, ("logits",), terms)
-        logits = outcome.outputs["logits"]
-        posterior = images, encoded.mean, encoded.log_variance
+        of_latents = labels.spread(len(images), max(1, draws)).of_rows(rows)
+        outcome = await self._run(_DECODER, {"latent": latents}, likelihood.outputs, terms, of_latents)
+        decoded = likelihood, images, encoded.mean, encoded.log_variance, outcome.outputs
+        size, quantiles = rows * images[0].nbytes, self.manifest.calibration.negative_elbo_quantiles
         scores = await (
-            self._workers.run(logits.nbytes, score_draws, *posterior, noise, latents, logits)
+            self._workers.run(size, score_draws, *decoded, noise, latents)
             if draws
-            else self._workers.run(logits.nbytes, score_at_mean, *posterior, logits)
+            else self._workers.run(size, score_at_mean, *decoded, quantiles)
         )
         return Scored(scores, encoded.spent + Spent.of(outcome))
 
     def prior_rows(self, seeds: Sequence[int]) -> Float32:
         """Row 0 of each seed's latents, [n, latent_dim]."""
         self.check_rows("seeds", len(seeds))
-        return np.concatenate([self._draw_prior(seed, 0, 1, _AS_DRAWN) for seed in seeds])
+        return np.concatenate([self._prior.draw(seed, 0, 1) for seed in seeds])
 
     def check_rows(self, field: str, rows: int) -> None:
         """Hold a number of rows to the limit of one call.
@@ -205,23 +202,19 @@ class ServedModel:
         if not 1 <= rows <= limit:
             raise InvalidArgument(field, f"{rows} rows; 1 to {limit} are allowed")
 
-    async def infer(self, role: bundle_pb2.GraphRole, rows: Float32, outputs: tuple[str, ...], terms: Terms) -> Outcome:
-        """One graph as it is: its named outputs for the rows of its input. The model must have the graph."""
-        tensor = "image" if role == bundle_pb2.GRAPH_ROLE_ENCODER else "latent"
-        self.check_rows(tensor, len(rows))
-        return await self._run(role, {tensor: rows}, outputs, terms)
+    async def infer(
+        self, role: bundle_pb2.GraphRole, inputs: Arrays, outputs: tuple[str, ...], terms: Terms
+    ) -> Outcome:
+        """One graph as it is: its named outputs for the rows of its inputs. The model must have the graph."""
+        for name, rows in inputs.items():
+            self.check_rows(name, len(rows))
+        return await self._run(role, inputs, outputs, terms)
 
     async def close(self) -> None:
         """Let what runs end, refuse what waits, free the engines."""
         for batcher in self._batchers.values():
             await batcher.close()
         await self._release()
-
-    def _draw_prior(self, seed: int, first_index: int, count: int, shaping: Shaping) -> Float32:
-        where = seed, first_index, count, self.manifest.latent.dim, Stream.PRIOR
-        bound = shaping.truncation
-        noise = self._noise.draw(*where) if bound is None else self._noise.draw_truncated(*where, bound)
-        return noise if shaping.temperature == 1 else noise * np.float32(shaping.temperature)
 
     async def _draw_posterior(
         self, encoded: Encoded, seed: int, first_index: int, draws: int
@@ -235,20 +228,23 @@ class ServedModel:
 
         return await self._workers.run(4 * rows * draws * dim, draw)
 
-    async def _run(self, role: bundle_pb2.GraphRole, inputs: Arrays, outputs: tuple[str, ...], terms: Terms) -> Outcome:
-        return await self._batchers[role].submit(inputs, outputs, terms.deadline, bulk=terms.bulk)
+    async def _run(
+        self,
+        role: bundle_pb2.GraphRole,
+        inputs: Arrays,
+        outputs: tuple[str, ...],
+        terms: Terms,
+        labels: Int64 | None = None,
+    ) -> Outcome:
+        fed = inputs if labels is None else {**inputs, "label": labels}
+        return await self._batchers[role].submit(fed, outputs, terms.deadline, bulk=terms.bulk)
+
+    def _demand_likelihood(self, capability: models_pb2.Capability, verb: str) -> Likelihood:
+        self._demand(capability, verb)
+        assert self.likelihood is not None  # a bundle of a VAE has one
+        return self.likelihood
 
     def _demand(self, capability: models_pb2.Capability, verb: str) -> None:
         if capability not in self.capabilities:
             kind = bundle_pb2.ModelKind.Name(self.manifest.kind).removeprefix("MODEL_KIND_")
             raise CapabilityMissing(f"model {self.identity.name!r} is a {kind} and cannot {verb}")
-
-
-def check_indices(field: str, first_index: int, count: int) -> None:
-    """Hold noise indices to the bound of the scheme.
-
-    Raises:
-        InvalidArgument: the last index is beyond it.
-    """
-    if first_index + count > MAX_INDEX:
-        raise InvalidArgument(field, f"{first_index} + {count} rows is over 2^48")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from inference_requests import arrays_of, infer_request, stub_of
 from numpy.typing import NDArray
 from running_server import RunningServer, running_server
-from tiny_bundle import FRAGILE_LIMIT, TinyModel
+from tiny_bundle import TinyModel
+from tiny_graph import FRAGILE_LIMIT
 
 from latentserve.oip import inference_pb2 as pb
 from latentserve_server.oip_stream import answer_in_order

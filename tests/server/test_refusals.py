@@ -9,7 +9,8 @@ import grpc
 import numpy as np
 import pytest
 from running_server import RunningServer, running_server
-from tiny_bundle import FRAGILE_LIMIT, TinyModel
+from tiny_bundle import TinyModel
+from tiny_graph import FRAGILE_LIMIT
 
 from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb

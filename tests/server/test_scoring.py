@@ -7,10 +7,13 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from latentserve.v1 import bundle_pb2
+from latentserve_server.likelihood import LIKELIHOODS
 from latentserve_server.nats import bernoulli_nats, gaussian_kl_nats
 from latentserve_server.noise import NoiseSource, Stream
 from latentserve_server.scoring import draw_latents, score_at_mean, score_draws
 
+BERNOULLI = LIKELIHOODS[bundle_pb2.LIKELIHOOD_BERNOULLI]
 ROWS, PIXELS, DIM, DRAWS = 3, 12, 2, 5
 
 
@@ -40,7 +43,7 @@ def test_kl_is_zero_at_the_prior_and_known_elsewhere() -> None:
 def test_the_elbo_is_minus_both_terms(random: np.random.Generator) -> None:
     images, logits = random.random((ROWS, PIXELS), np.float32), random.normal(size=(ROWS, PIXELS)).astype(np.float32)
     mean, log_variance = random.normal(size=(2, ROWS, DIM)).astype(np.float32)
-    scores = score_at_mean(images, mean, log_variance, logits)
+    scores = score_at_mean(BERNOULLI, images, mean, log_variance, {"logits": logits})
     np.testing.assert_allclose(scores.elbo, -(scores.reconstruction_error + scores.kl))
     assert scores.importance_bound is None
 
@@ -51,7 +54,7 @@ def test_the_bound_is_the_mean_of_the_weights(random: np.random.Generator) -> No
     noise = random.normal(size=(ROWS * DRAWS, DIM)).astype(np.float32)
     latents = draw_latents(mean, log_variance, noise)
     logits = random.normal(size=(ROWS * DRAWS, PIXELS)).astype(np.float32)
-    scores = score_draws(images, mean, log_variance, noise, latents, logits)
+    scores = score_draws(BERNOULLI, images, mean, log_variance, {"logits": logits}, noise, latents)
     assert scores.importance_bound is not None
     for i in range(ROWS):
         weights = []
@@ -71,6 +74,6 @@ def test_at_the_true_posterior_every_weight_is_the_likelihood() -> None:
     noise = NoiseSource().draw(3, 0, DRAWS, DIM, Stream.POSTERIOR)
     latents = draw_latents(mean, log_variance, noise)
     logits = np.zeros((DRAWS, PIXELS), np.float32)
-    scores = score_draws(images, mean, log_variance, noise, latents, logits)
+    scores = score_draws(BERNOULLI, images, mean, log_variance, {"logits": logits}, noise, latents)
     assert scores.importance_bound is not None
     assert scores.importance_bound[0] == pytest.approx(-PIXELS * np.log(2), rel=1e-6)

@@ -11,9 +11,11 @@ class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TYPE_INVALID: _ClassVar[DataType]
     TYPE_UINT8: _ClassVar[DataType]
+    TYPE_INT64: _ClassVar[DataType]
     TYPE_FP32: _ClassVar[DataType]
 TYPE_INVALID: DataType
 TYPE_UINT8: DataType
+TYPE_INT64: DataType
 TYPE_FP32: DataType
 
 class ServerLiveRequest(_message.Message):

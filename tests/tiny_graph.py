@@ -1,0 +1,97 @@
+"""What the graphs of tiny bundles are put together from: ONNX's textual form, and the constants that it names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from latentserve.v1 import bundle_pb2 as pb
+from latentserve.v1 import tensor_pb2
+
+GOLDEN_ROWS = 3
+FRAGILE_LIMIT = 8
+"""A fragile decoder fails for latents whose first value is this large."""
+
+_DTYPES = {
+    onnx.TensorProto.FLOAT: tensor_pb2.DTYPE_FLOAT32,
+    onnx.TensorProto.UINT8: tensor_pb2.DTYPE_UINT8,
+    onnx.TensorProto.INT64: tensor_pb2.DTYPE_INT64,
+}
+
+CONSTANTS: dict[str, NDArray[Any]] = {
+    "levels": np.array(255, np.float32),
+    "zero": np.array(0, np.float32),
+    "first": np.array([0], np.int64),
+    "table": np.zeros((FRAGILE_LIMIT, 1, 1), np.float32),
+    "state": np.eye(64, dtype=np.float32),
+    "always": np.array(True),
+}
+
+CONVOLUTIONS = """
+    hidden = Conv<pads = [1, 1, 1, 1]>(grid, conv1)
+    active = Relu(hidden)
+    convolved = Conv<pads = [1, 1, 1, 1]>(active, conv2)
+"""
+
+# Adds the zero that a table holds at the index in the first column: out of the table's range, the graph does not run.
+FRAGILE = """
+    index_column = Gather<axis = 1>(latent, first)
+    indices = Cast<to = 7>(index_column)
+    entries = Gather(table, indices)
+    looked_up = Add(convolved, entries)
+"""
+
+# Adds zero, after a loop of as many turns as the largest value of the first column.
+SLOW = """
+    turns_column = Gather<axis = 1>(latent, first)
+    most = ReduceMax<keepdims = 0>(turns_column)
+    turns = Cast<to = 7>(most)
+    final = Loop(turns, always, state) <
+        body = turn (int64 i, bool go_on, float[64, 64] carried) => (bool go_on_, float[64, 64] turned) {
+            turned = MatMul(carried, state)
+            go_on_ = Identity(go_on)
+        }
+    >
+    zeros = Mul(final, zero)
+    nothing = ReduceMax<keepdims = 0>(zeros)
+    logits = Add(looked_up, nothing)
+"""
+
+
+LOG_SCALE = """
+    scales = Gemm(latent, log_scale_weight, log_scale_bias)
+    log_scale = Reshape(scales, image_shape)
+"""
+
+
+def shifted_by_label(name: str, *, conditional: bool) -> str:
+    """Names as `name` what `plain_<name>` holds, and for a conditional model what `<name>_of_label` adds to it."""
+    if not conditional:
+        return f"{name} = Identity(plain_{name})"
+    return f"shift_of_{name} = Gather({name}_of_label, label)\n {name} = Add(plain_{name}, shift_of_{name})"
+
+
+def tensor_spec(value: onnx.ValueInfoProto) -> pb.TensorSpec:
+    """How a manifest describes an input or output."""
+    tensor = value.type.tensor_type
+    return pb.TensorSpec(
+        name=value.name, dtype=_DTYPES[tensor.elem_type], shape=[axis.dim_value for axis in tensor.shape.dim[1:]]
+    )
+
+
+def golden_rows(graphs: dict[str, onnx.ModelProto], seed: int, labels: int) -> dict[str, NDArray[Any]]:
+    """Inputs of all graphs and what the graphs make of them, as a bundle has them."""
+    golden: dict[str, NDArray[Any]] = {}
+    for role, model in graphs.items():
+        spec, *others = (tensor_spec(value) for value in model.graph.input)
+        inputs = {spec.name: np.random.default_rng(seed).random((GOLDEN_ROWS, *spec.shape), np.float32)}
+        inputs |= {other.name: np.arange(GOLDEN_ROWS, dtype=np.int64) % labels for other in others}
+        names = [value.name for value in model.graph.output]
+        results = onnxruntime.InferenceSession(model.SerializeToString()).run(names, inputs)
+        outputs = dict(zip(names, results, strict=True))
+        golden |= {f"{role}.{name}": array for name, array in (inputs | outputs).items()}
+    return golden
