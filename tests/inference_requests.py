@@ -11,9 +11,9 @@ from running_server import RunningServer
 from latentserve.oip import inference_pb2 as pb
 from latentserve.oip import inference_pb2_grpc
 
-_DATATYPES = {np.dtype(np.float32): "FP32", np.dtype(np.uint8): "UINT8"}
+_DATATYPES = {np.dtype(np.float32): "FP32", np.dtype(np.uint8): "UINT8", np.dtype(np.int64): "INT64"}
 _DTYPES = {name: dtype for dtype, name in _DATATYPES.items()}
-_FIELDS = {"FP32": "fp32_contents", "UINT8": "uint_contents"}
+_FIELDS = {"FP32": "fp32_contents", "UINT8": "uint_contents", "INT64": "int64_contents"}
 
 
 def stub_of(served: RunningServer) -> inference_pb2_grpc.GRPCInferenceServiceStub:
@@ -26,10 +26,17 @@ def infer_request(
 ) -> pb.ModelInferRequest:
     """A request with one input, as raw bytes or in its typed field, that asks for the outputs."""
     request = pb.ModelInferRequest(model_name=model, **fields)
-    datatype = _DATATYPES[array.dtype]
-    tensor = request.inputs.add(name=name, datatype=datatype, shape=array.shape)
     for output in outputs:
         request.outputs.add(name=output)
+    return add_input(request, name, array, raw=raw)
+
+
+def add_input(
+    request: pb.ModelInferRequest, name: str, array: NDArray[Any], *, raw: bool = True
+) -> pb.ModelInferRequest:
+    """The request with one more input, as raw bytes or in its typed field."""
+    datatype = _DATATYPES[array.dtype]
+    tensor = request.inputs.add(name=name, datatype=datatype, shape=array.shape)
     if raw:
         request.raw_input_contents.append(array.tobytes())
     else:

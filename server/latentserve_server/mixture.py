@@ -26,7 +26,6 @@ _HEADER_BYTES = 4096
 
 _WEIGHT_TOLERANCE = 1e-6
 _UNIT = 2.0**-53
-_CHUNK_ROWS = 512  # rows of 256 values stay within a core's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +54,7 @@ class Mixture:
         latents = np.empty_like(noise)
         for component in np.unique(components):
             rows = np.flatnonzero(components == component)
-            for start in range(0, len(rows), _CHUNK_ROWS):
-                chunk = rows[start : start + _CHUNK_ROWS]
-                latents[chunk] = _place(self.means[component], self.factors[component], noise[chunk])
+            latents[rows] = _place(self.means[component], self.factors[component], noise[rows])
         return latents
 
 
@@ -107,10 +104,10 @@ def _read_array(data: bytes, name: str, dtype: np.dtype[Any], shape: tuple[int, 
 
 def _place(mean: Float32, factor: Float32, noise: Float32) -> Float32:
     """mean + factor noise for every row of noise [n, d]: column by column, each product and each sum rounded."""
+    columns, values_of_noise = np.ascontiguousarray(factor.T), np.ascontiguousarray(noise.T)
     values = np.repeat(mean[:, np.newaxis], len(noise), axis=1)
-    columns = np.ascontiguousarray(noise.T)
     products = np.empty_like(values)
     for j in range(len(mean)):
-        np.multiply(factor[j:, j, np.newaxis], columns[j], out=products[j:])
+        np.multiply(columns[j, j:, np.newaxis], values_of_noise[j], out=products[j:])
         values[j:] += products[j:]
     return values.T

@@ -81,8 +81,9 @@ async def test_a_description_says_what_may_be_asked(served: RunningServer) -> No
         (await served.models.GetModel(models_pb2.GetModelRequest(model=pb.ModelRef(name=name)))).model
         for name in ("vae", "gan")
     ]
-    sample, encode, decode, reconstruct = models_pb2.Capability.values()[1:]
-    assert (list(vae.capabilities), list(gan.capabilities)) == ([sample, encode, decode, reconstruct], [sample, decode])
+    sample, encode, decode, reconstruct, score = models_pb2.Capability.values()[1:]
+    assert list(vae.capabilities) == [sample, encode, decode, reconstruct, score]
+    assert list(gan.capabilities) == [sample, decode]
     assert (vae.name, vae.version, vae.device, vae.noise_scheme) == ("vae", 1, "cpu", NOISE_SCHEME)
     assert vae.limits == models_pb2.Limits(
         max_rows_per_request=32, max_batch_rows=8, max_queue_rows=64, max_message_bytes=64 << 20
@@ -97,4 +98,4 @@ async def test_the_list_has_every_model_in_order(served: RunningServer) -> None:
     assert [(one.name, one.version, one.state, one.reason, one.is_default) for one in listed] == [
         (name, 1, models_pb2.MODEL_STATE_READY, "", True) for name in ("colour", "gan", "vae")
     ]
-    assert [len(one.capabilities) for one in listed] == [4, 2, 4]
+    assert [len(one.capabilities) for one in listed] == [5, 2, 5]

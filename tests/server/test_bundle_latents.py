@@ -1,0 +1,206 @@
+"""A mixture, labels, a calibration or graphs that are not what the format says make a bundle that is refused."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from running_server import running_server
+from tiny_bundle import Golden, TinyModel
+
+from latentserve.v1 import bundle_pb2 as pb
+from latentserve.v1 import models_pb2
+from latentserve.v1.generation_pb2 import ModelRef
+from latentserve_server.bundle import read_bundle
+from latentserve_server.errors import BundleError
+from latentserve_server.mixture import parse_mixture
+
+Problem = Callable[[Path], Awaitable[str]]
+FULL = TinyModel(components=3, labels=4, quantiles=tuple(range(101)), likelihood="gaussian")
+
+
+async def test_a_bundle_with_everything_is_served_and_described(tmp_path: Path) -> None:
+    FULL.write(tmp_path / "full" / "1")
+    async with running_server(tmp_path) as served:
+        model = (await served.models.GetModel(models_pb2.GetModelRequest(model=ModelRef(name="full")))).model
+    assert (model.manifest.latent.mixture.components, model.manifest.labels.count) == (3, 4)
+    assert models_pb2.CAPABILITY_SCORE in model.capabilities
+
+
+def test_the_mixture_is_read_to_the_bit(tmp_path: Path) -> None:
+    mixture, written = read_bundle(FULL.write(tmp_path / "full")).mixture, FULL.mixture()
+    assert mixture is not None
+    for name, array in written.items():
+        np.testing.assert_array_equal(getattr(mixture, name), array, strict=True)
+
+
+def put(name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[Golden], None]:
+    """An edit that changes one of the mixture's arrays."""
+
+    def edit(arrays: Golden) -> None:
+        arrays[name] = change(arrays[name].copy())
+
+    return edit
+
+
+def set_at(place: Any, value: float) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    def change(array: NDArray[Any]) -> NDArray[Any]:
+        array[place] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda arrays: arrays.pop("means"), "means cannot be read: \"There is no item named 'means.npy'"),
+        (put("weights", lambda a: a.astype(np.float32)), "weights is float32 [3], not float64 [3]"),
+        (put("weights", lambda a: a[:2]), "weights is float64 [2], not float64 [3]"),
+        (put("weights", lambda a: a * (1 + 1e-5)), "the weights are not positive with sum 1 within 1e-06"),
+        (put("weights", lambda a: np.array([1.2, -0.4, 0.2])), "the weights are not positive with sum 1"),
+        (put("weights", set_at(0, np.nan)), "weights has a value that is not finite"),
+        (put("means", lambda a: a.astype(np.float64)), "means is float64 [3, 3], not float32 [3, 3]"),
+        (put("means", lambda a: a.astype(object)), "means cannot be read: "),
+        (put("means", lambda a: np.zeros((3, 9999), np.float32)), "means is larger than float32 [3, 3]"),
+        (put("means", set_at((1, 1), np.inf)), "means has a value that is not finite"),
+        (put("factors", lambda a: a.transpose(0, 2, 1)), "the factors are not lower triangular"),
+        (put("factors", set_at((2, 1, 1), 0)), "the factors' diagonals are not positive"),
+        (put("factors", set_at((2, 2, 2), -1)), "the factors' diagonals are not positive"),
+        (put("factors", lambda a: a[:, 0]), "factors is float32 [3, 3], not float32 [3, 3, 3]"),
+    ],
+)
+async def test_a_mixture_that_is_none_is_named(
+    tmp_path: Path, problem: Problem, edit: Callable[[Golden], None], message: str
+) -> None:
+    directory = FULL.write(tmp_path / "vae" / "1", edit_mixture=edit)
+    assert (await problem(directory)).startswith(f"mixture: {message}")
+
+
+async def test_a_damaged_mixture_file_is_named(tmp_path: Path, problem: Problem) -> None:
+    directory = FULL.write(tmp_path / "vae" / "1")
+    data = bytearray((directory / "mixture.npz").read_bytes())
+    data[100] ^= 1
+    (directory / "mixture.npz").write_bytes(data)
+    assert (await problem(directory)).startswith("mixture.npz: the SHA-256 is not the manifest's")
+
+
+def test_an_archive_that_claims_what_it_does_not_hold_is_refused() -> None:
+    (archive := io.BytesIO()).write(b"")
+    with zipfile.ZipFile(archive, "w") as file:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (2**50,)})
+        file.writestr("weights.npy", header.getvalue())
+    with pytest.raises(BundleError, match="mixture: weights cannot be read"):
+        parse_mixture(archive.getvalue(), 3, 3)
+    with pytest.raises(BundleError, match="mixture: weights cannot be read: File is not a zip file"):
+        parse_mixture(b"no archive", 3, 3)
+    with pytest.raises(BundleError, match="the factors of 4096 components are over 1073741824 bytes"):
+        parse_mixture(archive.getvalue(), 4096, 65_536)
+
+
+def edited(**fields: Any) -> Callable[[pb.Manifest], None]:
+    """An edit that merges fields into the manifest, after clearing those it names."""
+
+    def edit(manifest: pb.Manifest) -> None:
+        for name in fields:
+            manifest.ClearField(name)  # type: ignore[arg-type]
+        manifest.MergeFrom(pb.Manifest(**fields))
+
+    return edit
+
+
+def calibration(*quantiles: float, images: int = 5) -> pb.Calibration:
+    return pb.Calibration(negative_elbo_quantiles=quantiles, images=images)
+
+
+def set_components(manifest: pb.Manifest) -> None:
+    manifest.latent.mixture.components = 0
+
+
+QUANTILES = "calibration.negative_elbo_quantiles"
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (set_components, "latent.mixture.components is not at least 1"),
+        (edited(labels=pb.LabelSpec(count=1)), "labels.count is not in 2 to 65536"),
+        (edited(labels=pb.LabelSpec()), "labels.count is not in 2 to 65536"),
+        (edited(labels=pb.LabelSpec(count=65_537)), "labels.count is not in 2 to 65536"),
+        (edited(labels=pb.LabelSpec(count=4, names=["a"])), "labels.names are 1 where there are 4 labels"),
+        (edited(labels=pb.LabelSpec(count=2, names=["a", "a"])), "labels.names has a name twice"),
+        (edited(calibration=calibration(1, 2)), f"{QUANTILES} are 2 where 101 are wanted"),
+        (edited(calibration=calibration(*[0.0] * 100, np.inf)), f"{QUANTILES} has a value that is not finite"),
+        (edited(calibration=calibration(*[0.0] * 100, -1)), f"{QUANTILES} fall"),
+        (edited(calibration=calibration(*[0.0] * 101, images=0)), "calibration.images is not at least 1"),
+        (edited(likelihood=pb.LIKELIHOOD_BERNOULLI), "the decoder's tensor 'logits' is not float32 [1, 4, 5]"),
+        (edited(likelihood=9), "likelihood does not fit the kind of model"),
+    ],
+)
+async def test_a_manifest_that_says_something_else_is_told_which_field(
+    tmp_path: Path, problem: Problem, edit: Callable[[pb.Manifest], None], message: str
+) -> None:
+    directory = FULL.write(tmp_path / "vae" / "1", edit_manifest=edit)
+    assert await problem(directory) == f"manifest.json: {message}"
+
+
+async def test_a_gan_has_no_calibration(tmp_path: Path, problem: Problem) -> None:
+    model = TinyModel(kind="gan", quantiles=tuple(range(101)))
+    assert await problem(model.write(tmp_path / "vae" / "1")) == (
+        "manifest.json: calibration does not fit the kind of model"
+    )
+
+
+async def test_a_conditional_model_has_a_label_in_every_graph(tmp_path: Path, problem: Problem) -> None:
+    directory = TinyModel().write(tmp_path / "vae" / "1", edit_manifest=edited(labels=pb.LabelSpec(count=4)))
+    assert await problem(directory) == "manifest.json: the decoder's tensor 'label' is not int64 []"
+
+
+async def test_an_ordinary_model_has_a_label_in_no_graph(tmp_path: Path, problem: Problem) -> None:
+    directory = TinyModel(labels=4).write(tmp_path / "vae" / "1", edit_manifest=lambda m: m.ClearField("labels"))
+    assert await problem(directory) == ("decoder: the graph's inputs are ['label', 'latent'] where ['latent'] are fed")
+
+
+def add_graph(precision: pb.Precision, role: pb.GraphRole) -> Callable[[pb.Manifest], None]:
+    def edit(manifest: pb.Manifest) -> None:
+        graph = next(graph for graph in manifest.graphs if graph.role == role)
+        manifest.graphs.add().CopyFrom(graph)
+        manifest.graphs[-1].precision = precision
+
+    return edit
+
+
+def lower(manifest: pb.Manifest) -> None:
+    manifest.graphs[0].precision = pb.PRECISION_INT8
+
+
+async def test_a_graph_of_lower_precision_stands_beside_the_one_of_float32(tmp_path: Path) -> None:
+    edit = add_graph(pb.PRECISION_FLOAT16, pb.GRAPH_ROLE_DECODER)
+    directory = TinyModel().write(tmp_path / "vae" / "1", edit_manifest=edit)
+    assert read_bundle(directory).graphs == {
+        pb.GRAPH_ROLE_DECODER: (directory / "decoder.onnx").read_bytes(),
+        pb.GRAPH_ROLE_ENCODER: (directory / "encoder.onnx").read_bytes(),
+    }
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lower,
+        add_graph(pb.PRECISION_FLOAT32, pb.GRAPH_ROLE_DECODER),
+        add_graph(pb.PRECISION_UNSPECIFIED, pb.GRAPH_ROLE_ENCODER),
+        add_graph(9, pb.GRAPH_ROLE_DECODER),  # type: ignore[arg-type]
+    ],
+)
+async def test_every_role_has_one_graph_of_float32(
+    tmp_path: Path, problem: Problem, edit: Callable[[pb.Manifest], None]
+) -> None:
+    directory = TinyModel().write(tmp_path / "vae" / "1", edit_manifest=edit)
+    assert await problem(directory) == "manifest.json: graphs are not those of the kind of model"
