@@ -221,6 +221,7 @@ class Models(models_pb2_grpc.ModelServiceServicer):
                 is_default=version == VERSIONS[-1],
                 aliases=["stable"] if version == 1 else [],
                 capabilities=CAPABILITIES,
+                memory_bytes=version * 3 << 19,
             )
             for version in VERSIONS
         ]

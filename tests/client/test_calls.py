@@ -29,7 +29,7 @@ async def test_models_are_listed_with_their_state(invoke: Invoke) -> None:
     first, second, broken = await invoke("models")
     assert (first.name, first.version, first.state, first.aliases) == ("linear", 1, ModelState.READY, ("stable",))
     assert (second.version, second.is_default, first.is_default) == (2, True, False)
-    assert second.capabilities == tuple(Capability)[:4]
+    assert second.capabilities == tuple(Capability)[:5]
     assert (broken.state, broken.reason, broken.capabilities) == (
         ModelState.UNAVAILABLE,
         "wrong\ndigest",

@@ -58,10 +58,11 @@ def pictures(tmp_path: Path, pixels: NDArray[np.uint8]) -> list[Path]:
 def test_models_are_a_table(run: Run) -> None:
     assert run("models") == (
         0,
-        "NAME    VERSION  STATE        DEFAULT  ALIASES  CAPABILITIES                      REASON\n"
-        "linear  1        ready        -        stable   sample,encode,decode,reconstruct  -\n"
-        "linear  2        ready        yes      -        sample,encode,decode,reconstruct  -\n"
-        "linear  3        unavailable  -        -        -                                 wrong digest\n",
+        "NAME    VERSION  STATE        DEFAULT  ALIASES  CAPABILITIES                            MEMORY   REASON\n"
+        "linear  1        ready        -        stable   sample,encode,decode,reconstruct,score  1.5 MiB  -\n"
+        "linear  2        ready        yes      -        sample,encode,decode,reconstruct,score  3.0 MiB  -\n"
+        "linear  3        unavailable  -        -        -                                       -        wrong "
+        "digest\n",
         "",
     )
 

@@ -11,7 +11,17 @@ from latentserve_client import _replies, _requests
 from latentserve_client._aio_connection import AsyncConnection
 from latentserve_client.aio_sample_stream import AsyncSampleStream
 from latentserve_client.model_ref import ModelLike
-from latentserve_client.options import CallOptions, FileFormat, Format, Pictures, Priority, SampleOptions, StreamOptions
+from latentserve_client.options import (
+    CallOptions,
+    FileFormat,
+    Format,
+    LabelsLike,
+    Pictures,
+    Prior,
+    Priority,
+    SampleOptions,
+    StreamOptions,
+)
 from latentserve_client.results import Samples
 
 
@@ -51,7 +61,9 @@ class AsyncDrawing(AsyncConnection):
         first_index: int = 0,
         temperature: float | None = None,
         truncation: float | None = None,
+        prior: Prior | None = None,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Samples[Pictures]:
         """As Client.sample."""
@@ -62,9 +74,11 @@ class AsyncDrawing(AsyncConnection):
             first_index=first_index,
             temperature=temperature,
             truncation=truncation,
+            prior=prior,
             format=format,
             grid_columns=grid_columns,
             priority=priority,
+            labels=labels,
         )
         response, request_id = await self._call("Sample", self._generation.Sample, request, **call)
         return _replies.parse_sample(request, response, request_id)
@@ -103,7 +117,9 @@ class AsyncDrawing(AsyncConnection):
         chunk_rows: int | None = None,
         temperature: float | None = None,
         truncation: float | None = None,
+        prior: Prior | None = None,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> AsyncSampleStream[Pictures]:
         """As Client.stream_samples."""
@@ -115,8 +131,10 @@ class AsyncDrawing(AsyncConnection):
             chunk_rows=chunk_rows,
             temperature=temperature,
             truncation=truncation,
+            prior=prior,
             format=format,
             grid_columns=grid_columns,
             priority=priority,
+            labels=labels,
         )
         return self._stream(request, **call)

@@ -8,7 +8,7 @@ from typing import Literal, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_client import _replies, _requests
+from latentserve_client import _replies, _walk_requests
 from latentserve_client._aio_connection import AsyncConnection
 from latentserve_client.inputs import Axis, PointsLike
 from latentserve_client.model_ref import ModelLike
@@ -17,6 +17,7 @@ from latentserve_client.options import (
     FileFormat,
     Format,
     InterpolateOptions,
+    LabelsLike,
     Pictures,
     Priority,
     TraverseOptions,
@@ -83,10 +84,11 @@ class AsyncWalking(AsyncConnection):
         grid_columns: int | None = None,
         spherical: bool = False,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Walk[Pictures]:
         """As Client.interpolate."""
-        request = _requests.build_interpolate(
+        request = _walk_requests.build_interpolate(
             model,
             start,
             end,
@@ -95,6 +97,7 @@ class AsyncWalking(AsyncConnection):
             format=format,
             grid_columns=grid_columns,
             priority=priority,
+            labels=labels,
         )
         response, request_id = await self._call("Interpolate", self._generation.Interpolate, request, **call)
         return _replies.parse_interpolate(request, response, request_id)
@@ -135,16 +138,18 @@ class AsyncWalking(AsyncConnection):
         grid_columns: int | None = None,
         origin: PointsLike | None = None,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Walk[Pictures]:
         """As Client.traverse."""
-        request = _requests.build_traverse(
+        request = _walk_requests.build_traverse(
             model,
             axes,
             origin=origin,
             format=format,
             grid_columns=grid_columns,
             priority=priority,
+            labels=labels,
         )
         response, request_id = await self._call("Traverse", self._generation.Traverse, request, **call)
         return _replies.parse_traverse(request, response, request_id)

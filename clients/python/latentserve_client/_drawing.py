@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 from latentserve_client import _replies, _requests
 from latentserve_client._connection import Connection
 from latentserve_client.model_ref import ModelLike
-from latentserve_client.options import CallOptions, FileFormat, Format, Pictures, Priority, SampleOptions, StreamOptions
+from latentserve_client.options import (
+    CallOptions,
+    FileFormat,
+    Format,
+    LabelsLike,
+    Pictures,
+    Prior,
+    Priority,
+    SampleOptions,
+    StreamOptions,
+)
 from latentserve_client.results import Samples
 from latentserve_client.sample_stream import SampleStream
 
@@ -51,7 +61,9 @@ class Drawing(Connection):
         first_index: int = 0,
         temperature: float | None = None,
         truncation: float | None = None,
+        prior: Prior | None = None,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Samples[Pictures]:
         """`count` images drawn from the prior: rows first_index to first_index + count - 1 of `seed`'s sequence.
@@ -66,9 +78,11 @@ class Drawing(Connection):
             first_index=first_index,
             temperature=temperature,
             truncation=truncation,
+            prior=prior,
             format=format,
             grid_columns=grid_columns,
             priority=priority,
+            labels=labels,
         )
         response, request_id = self._call("Sample", self._generation.Sample, request, **call)
         return _replies.parse_sample(request, response, request_id)
@@ -107,7 +121,9 @@ class Drawing(Connection):
         chunk_rows: int | None = None,
         temperature: float | None = None,
         truncation: float | None = None,
+        prior: Prior | None = None,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> SampleStream[Pictures]:
         """As sample, for any number of images, which come in chunks while the stream is read.
@@ -122,8 +138,10 @@ class Drawing(Connection):
             chunk_rows=chunk_rows,
             temperature=temperature,
             truncation=truncation,
+            prior=prior,
             format=format,
             grid_columns=grid_columns,
             priority=priority,
+            labels=labels,
         )
         return self._stream(request, **call)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import operator
 import secrets
+from collections.abc import Iterable
 
-from latentserve.v1 import generation_pb2
+import numpy as np
+
+from latentserve.v1 import bundle_pb2, generation_pb2
 from latentserve_client.errors import RequestError
 from latentserve_client.model_ref import ModelLike, ModelRef
-from latentserve_client.options import Priority
+from latentserve_client.options import LabelsLike, Prior, Priority
 
 MAX_SEED = 2**64 - 1
 MAX_INDEX = 2**48
@@ -18,6 +21,12 @@ MAX_UINT32 = 2**32 - 1
 _PRIORITIES: dict[str, generation_pb2.Priority] = {
     "interactive": generation_pb2.PRIORITY_INTERACTIVE,
     "bulk": generation_pb2.PRIORITY_BULK,
+}
+
+
+_PRIORS: dict[str, bundle_pb2.Prior] = {
+    "standard_normal": bundle_pb2.PRIOR_STANDARD_NORMAL,
+    "mixture": bundle_pb2.PRIOR_MIXTURE,
 }
 
 
@@ -48,6 +57,28 @@ def build_priority(priority: Priority | None) -> generation_pb2.Priority:
     if priority not in _PRIORITIES:
         raise RequestError(f"priority {priority!r} is not one of {', '.join(_PRIORITIES)}")
     return _PRIORITIES[priority]
+
+
+def build_prior(prior: Prior | None) -> bundle_pb2.Prior:
+    """What to draw from; None leaves it to the model."""
+    if prior is None:
+        return bundle_pb2.PRIOR_UNSPECIFIED
+    if prior not in _PRIORS:
+        raise RequestError(f"prior {prior!r} is not one of {', '.join(_PRIORS)}")
+    return _PRIORS[prior]
+
+
+def build_labels(labels: LabelsLike | None) -> list[int]:
+    """Labels as messages have them; none for None."""
+    if labels is None:
+        return []
+    each = [labels] if isinstance(labels, int | np.integer) else labels
+    if not isinstance(each, Iterable):
+        raise RequestError(f"labels is a {type(labels).__name__}; give an integer, or several")
+    result = [integer(f"labels[{place}]", label, 0, MAX_UINT32) for place, label in enumerate(each)]
+    if not result:
+        raise RequestError("labels is empty; give at least one, or None")
+    return result
 
 
 def build_shaping(temperature: float | None, truncation: float | None) -> generation_pb2.Shaping | None:

@@ -131,6 +131,15 @@ def parse_scores(field: str, scores: Sequence[float], expected: int) -> NDArray[
     return np.array(scores, dtype=np.float32)
 
 
+def parse_labels(labels: Sequence[int], expected: int) -> NDArray[np.int64] | None:
+    """One label an image: int64 [expected]; None where the model has no labels."""
+    if not labels:
+        return None
+    if len(labels) != expected:
+        raise ReplyError(f"labels: the reply has {len(labels)} values; {expected} were asked for")
+    return np.array(labels, dtype=np.int64)
+
+
 def _build_tensor(field: str, array: NDArray[Any], allowed: tuple[str, ...]) -> tensor_pb2.Tensor:
     if array.dtype.name not in allowed:
         raise RequestError(f"{field} has dtype {array.dtype.name}; it takes {', '.join(allowed)}")

@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from latentserve.v1 import bundle_pb2, generation_pb2, models_pb2
-from latentserve_client._payload import count_images, count_points, parse_images, parse_latents, parse_scores
+from latentserve_client._payload import (
+    count_images,
+    count_points,
+    parse_images,
+    parse_labels,
+    parse_latents,
+    parse_scores,
+)
 from latentserve_client.model_info import Capability, Limits, ModelInfo, ModelState, ModelStatus
 from latentserve_client.options import Pictures
 from latentserve_client.results import Decoded, Posterior, Reconstruction, Samples, Scores, Served, Timing, Walk
@@ -23,8 +30,16 @@ _CAPABILITIES: dict[int, Capability] = {
     models_pb2.CAPABILITY_ENCODE: Capability.ENCODE,
     models_pb2.CAPABILITY_DECODE: Capability.DECODE,
     models_pb2.CAPABILITY_RECONSTRUCT: Capability.RECONSTRUCT,
+    models_pb2.CAPABILITY_SCORE: Capability.SCORE,
 }
 _KINDS: dict[int, str] = {bundle_pb2.MODEL_KIND_VAE: "vae", bundle_pb2.MODEL_KIND_GAN: "gan"}
+
+_LIKELIHOODS: dict[int, str] = {
+    bundle_pb2.LIKELIHOOD_UNSPECIFIED: "",
+    bundle_pb2.LIKELIHOOD_BERNOULLI: "bernoulli",
+    bundle_pb2.LIKELIHOOD_GAUSSIAN: "gaussian",
+    bundle_pb2.LIKELIHOOD_DISCRETIZED_LOGISTIC: "discretized_logistic",
+}
 
 
 def parse_models(response: models_pb2.ListModelsResponse) -> list[ModelStatus]:
@@ -38,6 +53,7 @@ def parse_models(response: models_pb2.ListModelsResponse) -> list[ModelStatus]:
             is_default=status.is_default,
             aliases=tuple(status.aliases),
             capabilities=_parse_capabilities(status.capabilities),
+            memory_bytes=status.memory_bytes,
         )
         for status in response.models
     ]
@@ -53,6 +69,11 @@ def parse_model(response: models_pb2.GetModelResponse) -> ModelInfo:
         aliases=tuple(model.aliases),
         capabilities=_parse_capabilities(model.capabilities),
         kind=_KINDS.get(model.manifest.kind, "unknown"),
+        likelihood=_LIKELIHOODS.get(model.manifest.likelihood, "unknown"),
+        labels=model.manifest.labels.count,
+        label_names=tuple(model.manifest.labels.names),
+        mixture_components=model.manifest.latent.mixture.components,
+        calibration_images=model.manifest.calibration.images,
         latent_dim=model.manifest.latent.dim,
         image_shape=(image.channels, image.height, image.width),
         value_range=(image.min_value, image.max_value),
@@ -76,6 +97,7 @@ def parse_sample(
         first_index=request.first_index,
         noise_scheme=response.noise_scheme,
         served=parse_served(response.served, request_id),
+        labels=parse_labels(response.labels, request.count),
     )
 
 
@@ -144,6 +166,11 @@ def parse_score(
             parse_scores("importance_bound", response.importance_bound, expected) if request.draws else None
         ),
         served=parse_served(response.served, request_id),
+        anomaly_percentile=(
+            parse_scores("anomaly_percentile", response.anomaly_percentile, expected)
+            if response.anomaly_percentile
+            else None
+        ),
     )
 
 

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from latentserve.v1 import generation_pb2, models_pb2
 from latentserve_client._fields import (
     MAX_INDEX,
     MAX_SEED,
     MAX_UINT32,
+    build_labels,
+    build_prior,
     build_priority,
     build_ref,
     build_seed,
     build_shaping,
     integer,
-    number,
     parse_ref,
 )
 from latentserve_client._payload import (
     build_images,
     build_latents,
     build_output,
-    build_points,
     count_images,
-    count_points,
 )
 from latentserve_client.errors import RequestError
-from latentserve_client.inputs import Axis, ImagesLike, LatentsLike, PointsLike
+from latentserve_client.inputs import ImagesLike, LatentsLike
 from latentserve_client.model_ref import ModelLike, ModelRef
-from latentserve_client.options import Format, Priority
+from latentserve_client.options import Format, LabelsLike, Prior, Priority
 
 
 def build_get_model(model: ModelLike, version: int | None, alias: str | None) -> models_pb2.GetModelRequest:
@@ -49,9 +46,11 @@ def build_sample(
     first_index: int,
     temperature: float | None,
     truncation: float | None,
+    prior: Prior | None,
     format: Format,
     grid_columns: int | None,
     priority: Priority | None,
+    labels: LabelsLike | None,
 ) -> generation_pb2.SampleRequest:
     """The request for rows first_index to first_index + count - 1 of the seed, drawn here where none is given."""
     count = integer("count", count, 1, MAX_UINT32)
@@ -62,7 +61,9 @@ def build_sample(
         first_index=integer("first_index", first_index, 0, MAX_INDEX - count),
         output=build_output(format, grid_columns),
         priority=build_priority(priority),
+        labels=build_labels(labels),
         shaping=build_shaping(temperature, truncation),
+        prior=build_prior(prior),
     )
 
 
@@ -75,9 +76,11 @@ def build_stream(
     chunk_rows: int | None,
     temperature: float | None,
     truncation: float | None,
+    prior: Prior | None,
     format: Format,
     grid_columns: int | None,
     priority: Priority | None,
+    labels: LabelsLike | None,
 ) -> generation_pb2.StreamSamplesRequest:
     """As build_sample, for any number of rows in chunks of `chunk_rows`, which the server chooses where None."""
     count = integer("count", count, 1, MAX_INDEX)
@@ -91,7 +94,9 @@ def build_stream(
         chunk_rows=0 if chunk_rows is None else integer("chunk_rows", chunk_rows, 1, MAX_UINT32),
         output=build_output(format, grid_columns),
         priority=build_priority(priority),
+        labels=build_labels(labels),
         shaping=build_shaping(temperature, truncation),
+        prior=build_prior(prior),
     )
 
 
@@ -103,10 +108,14 @@ def build_encode(
     first_index: int,
     resize: bool,
     priority: Priority | None,
+    labels: LabelsLike | None,
 ) -> generation_pb2.EncodeRequest:
     """The request for the posteriors of `images` and, with a seed, for one draw from each."""
     request = generation_pb2.EncodeRequest(
-        model=build_ref(model), images=build_images(images, resize=resize), priority=build_priority(priority)
+        model=build_ref(model),
+        images=build_images(images, resize=resize),
+        priority=build_priority(priority),
+        labels=build_labels(labels),
     )
     if draw_seed is not None:
         request.draw.seed = build_seed("draw_seed", draw_seed)
@@ -117,7 +126,13 @@ def build_encode(
 
 
 def build_decode(
-    model: ModelLike, latents: LatentsLike, *, format: Format, grid_columns: int | None, priority: Priority | None
+    model: ModelLike,
+    latents: LatentsLike,
+    *,
+    format: Format,
+    grid_columns: int | None,
+    priority: Priority | None,
+    labels: LabelsLike | None,
 ) -> generation_pb2.DecodeRequest:
     """The request for the images of `latents`."""
     return generation_pb2.DecodeRequest(
@@ -125,6 +140,7 @@ def build_decode(
         latents=build_latents("latents", latents),
         output=build_output(format, grid_columns),
         priority=build_priority(priority),
+        labels=build_labels(labels),
     )
 
 
@@ -136,6 +152,7 @@ def build_reconstruct(
     format: Format,
     grid_columns: int | None,
     priority: Priority | None,
+    labels: LabelsLike | None,
 ) -> generation_pb2.ReconstructRequest:
     """The request for the reconstructions of `images`."""
     return generation_pb2.ReconstructRequest(
@@ -143,59 +160,7 @@ def build_reconstruct(
         images=build_images(images, resize=resize),
         output=build_output(format, grid_columns),
         priority=build_priority(priority),
-    )
-
-
-def build_interpolate(
-    model: ModelLike,
-    start: PointsLike,
-    end: PointsLike,
-    steps: int,
-    *,
-    spherical: bool,
-    format: Format,
-    grid_columns: int | None,
-    priority: Priority | None,
-) -> generation_pb2.InterpolateRequest:
-    """The request for the images on the ways from each point of `start` to the same of `end`."""
-    starts, ends = build_points("start", start), build_points("end", end)
-    if count_points(starts) != count_points(ends):
-        raise RequestError(
-            f"start has {count_points(starts)} points and end {count_points(ends)}; give as many of each"
-        )
-    request = generation_pb2.InterpolateRequest(
-        model=build_ref(model),
-        to=ends,
-        steps=integer("steps", steps, 2, MAX_UINT32),
-        path=generation_pb2.PATH_SPHERICAL if spherical else generation_pb2.PATH_LINEAR,
-        output=build_output(format, grid_columns),
-        priority=build_priority(priority),
-    )
-    getattr(request, "from").CopyFrom(starts)  # a word of Python's own
-    return request
-
-
-def build_traverse(
-    model: ModelLike,
-    axes: Sequence[Axis],
-    *,
-    origin: PointsLike | None,
-    format: Format,
-    grid_columns: int | None,
-    priority: Priority | None,
-) -> generation_pb2.TraverseRequest:
-    """The request for the images of every combination of the axes' values."""
-    if not 1 <= len(axes) <= 2:
-        raise RequestError(f"axes has {len(axes)} axes; give one or two")
-    point = None if origin is None else build_points("origin", origin)
-    if point is not None and count_points(point) != 1:
-        raise RequestError(f"origin has {count_points(point)} points; give one")
-    return generation_pb2.TraverseRequest(
-        model=build_ref(model),
-        origin=point,
-        axes=[_build_axis(f"axes[{index}]", axis) for index, axis in enumerate(axes)],
-        output=build_output(format, grid_columns),
-        priority=build_priority(priority),
+        labels=build_labels(labels),
     )
 
 
@@ -208,6 +173,7 @@ def build_score(
     first_index: int,
     resize: bool,
     priority: Priority | None,
+    labels: LabelsLike | None,
 ) -> generation_pb2.ScoreRequest:
     """The request for the scores of `images`; without a seed the server takes 0, and not one drawn at random."""
     pictures = build_images(images, resize=resize)
@@ -219,13 +185,5 @@ def build_score(
         seed=None if seed is None else integer("seed", seed, 0, MAX_SEED),
         first_index=integer("first_index", first_index, 0, MAX_INDEX // max(1, draws) - count_images(pictures)),
         priority=build_priority(priority),
-    )
-
-
-def _build_axis(field: str, axis: Axis) -> generation_pb2.Axis:
-    return generation_pb2.Axis(
-        dimension=integer(f"{field}.dimension", axis.dimension, 0, MAX_UINT32),
-        low=number(f"{field}.low", axis.low),
-        high=number(f"{field}.high", axis.high),
-        steps=integer(f"{field}.steps", axis.steps, 2, MAX_UINT32),
+        labels=build_labels(labels),
     )

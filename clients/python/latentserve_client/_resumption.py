@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from latentserve.v1 import generation_pb2
-from latentserve_client._payload import count_images, parse_images
+from latentserve_client._payload import count_images, parse_images, parse_labels
 from latentserve_client._replies import parse_served
 from latentserve_client.errors import ReplyError
 from latentserve_client.options import Pictures
@@ -66,6 +66,7 @@ class Resumption:
             first_index=response.first_index,
             noise_scheme=response.noise_scheme,
             served=parse_served(response.served, request_id),
+            labels=parse_labels(response.labels, rows),
         )
         request.first_index += rows
         request.count -= rows

@@ -8,7 +8,7 @@ from typing import Literal, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_client import _replies, _requests
+from latentserve_client import _replies, _walk_requests
 from latentserve_client._connection import Connection
 from latentserve_client.inputs import Axis, PointsLike
 from latentserve_client.model_ref import ModelLike
@@ -17,6 +17,7 @@ from latentserve_client.options import (
     FileFormat,
     Format,
     InterpolateOptions,
+    LabelsLike,
     Pictures,
     Priority,
     TraverseOptions,
@@ -83,6 +84,7 @@ class Walking(Connection):
         grid_columns: int | None = None,
         spherical: bool = False,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Walk[Pictures]:
         """`steps` images on the way from each point of `start` to the same of `end`, both included.
@@ -90,7 +92,7 @@ class Walking(Connection):
         The way is the straight line or, where `spherical`, a turn at constant speed whose length changes evenly:
         samples of a high-dimensional normal prior lie near a sphere, which a straight line leaves.
         """
-        request = _requests.build_interpolate(
+        request = _walk_requests.build_interpolate(
             model,
             start,
             end,
@@ -99,6 +101,7 @@ class Walking(Connection):
             format=format,
             grid_columns=grid_columns,
             priority=priority,
+            labels=labels,
         )
         response, request_id = self._call("Interpolate", self._generation.Interpolate, request, **call)
         return _replies.parse_interpolate(request, response, request_id)
@@ -139,19 +142,21 @@ class Walking(Connection):
         grid_columns: int | None = None,
         origin: PointsLike | None = None,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Walk[Pictures]:
         """What one latent dimension does to the image at `origin`, or the plane that two of them span.
 
         The first axis varies slowest: with two, grid_columns=axes[1].steps makes one row of each of its values.
         """
-        request = _requests.build_traverse(
+        request = _walk_requests.build_traverse(
             model,
             axes,
             origin=origin,
             format=format,
             grid_columns=grid_columns,
             priority=priority,
+            labels=labels,
         )
         response, request_id = self._call("Traverse", self._generation.Traverse, request, **call)
         return _replies.parse_traverse(request, response, request_id)

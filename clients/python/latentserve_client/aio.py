@@ -19,6 +19,7 @@ from latentserve_client.options import (
     FileFormat,
     Format,
     GenerationOptions,
+    LabelsLike,
     Pictures,
     Priority,
     ReconstructOptions,
@@ -61,11 +62,12 @@ class AsyncClient(AsyncDrawing, AsyncWalking):
         first_index: int = 0,
         resize: bool = False,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Posterior:
         """As Client.encode."""
         request = _requests.build_encode(
-            model, images, draw_seed=draw_seed, first_index=first_index, resize=resize, priority=priority
+            model, images, draw_seed=draw_seed, first_index=first_index, resize=resize, priority=priority, labels=labels
         )
         response, request_id = await self._call("Encode", self._generation.Encode, request, **call)
         return _replies.parse_encode(request, response, request_id)
@@ -110,6 +112,7 @@ class AsyncClient(AsyncDrawing, AsyncWalking):
         format: Format = "float32",
         grid_columns: int | None = None,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Decoded[Pictures]:
         """As Client.decode."""
@@ -119,6 +122,7 @@ class AsyncClient(AsyncDrawing, AsyncWalking):
             format=format,
             grid_columns=grid_columns,
             priority=priority,
+            labels=labels,
         )
         response, request_id = await self._call("Decode", self._generation.Decode, request, **call)
         return _replies.parse_decode(request, response, request_id)
@@ -159,6 +163,7 @@ class AsyncClient(AsyncDrawing, AsyncWalking):
         grid_columns: int | None = None,
         resize: bool = False,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Reconstruction[Pictures]:
         """As Client.reconstruct."""
@@ -169,6 +174,7 @@ class AsyncClient(AsyncDrawing, AsyncWalking):
             format=format,
             grid_columns=grid_columns,
             priority=priority,
+            labels=labels,
         )
         response, request_id = await self._call("Reconstruct", self._generation.Reconstruct, request, **call)
         return _replies.parse_reconstruct(request, response, request_id)
@@ -183,11 +189,19 @@ class AsyncClient(AsyncDrawing, AsyncWalking):
         first_index: int = 0,
         resize: bool = False,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Scores:
         """As Client.score."""
         request = _requests.build_score(
-            model, images, draws=draws, seed=seed, first_index=first_index, resize=resize, priority=priority
+            model,
+            images,
+            draws=draws,
+            seed=seed,
+            first_index=first_index,
+            resize=resize,
+            priority=priority,
+            labels=labels,
         )
         response, request_id = await self._call("Score", self._generation.Score, request, **call)
         return _replies.parse_score(request, response, request_id)

@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from latentserve_client._fields import MAX_INDEX, MAX_SEED, MAX_UINT32
 from latentserve_client.errors import RequestError
 from latentserve_client.inputs import Axis
 from latentserve_client.model_ref import ModelRef
+from latentserve_client.options import Prior
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -56,6 +57,8 @@ def _add_sample(commands: _Commands) -> None:
     parser.add_argument(
         "--truncation", type=_number(0.5, 8), metavar="T", help="cut the noise off at +-T, 0.5 to 8; default nowhere"
     )
+    parser.add_argument("--prior", choices=get_args(Prior), help="what to draw from; default the model's own")
+    _take_labels(parser, "given to the images in turn; default all labels of the model")
     _take_output(
         parser,
         "a .png grid, a .npy array float32 [n, channels, height, width], or a folder/ for a .png file an image",
@@ -69,6 +72,7 @@ def _add_encode(commands: _Commands) -> None:
     parser = commands.add_parser("encode", help="map images to latents")
     _take_model(parser)
     _take_images(parser)
+    _take_labels(parser, "one for all images, or one for each")
     parser.add_argument("--draw-seed", type=_integer(0, MAX_SEED), help="draw latents; default the posterior means")
     _take_first_index(parser)
     _take_output(parser, "a .npy array float32 [n, latent_dim]", ".npy")
@@ -78,6 +82,7 @@ def _add_decode(commands: _Commands) -> None:
     parser = commands.add_parser("decode", help="map latents to images")
     _take_model(parser)
     parser.add_argument("latents", type=Path, metavar="Z.npy", help="a .npy array float32 [n, latent_dim]")
+    _take_labels(parser, "one for all latents, or one for each")
     _take_output(parser, "a .png grid, or a .npy array float32 [n, channels, height, width]", ".png", ".npy")
 
 
@@ -85,6 +90,7 @@ def _add_reconstruct(commands: _Commands) -> None:
     parser = commands.add_parser("reconstruct", help="encode images and decode them again")
     _take_model(parser)
     _take_images(parser)
+    _take_labels(parser, "one for all images, or one for each")
     _take_output(parser, "a .png grid of originals above reconstructions, or a .npy array", ".png", ".npy")
 
 
@@ -96,6 +102,7 @@ def _add_interpolate(commands: _Commands) -> None:
             name, type=_integer(0, MAX_SEED), action="append", required=True, metavar="SEED", help=f"{text}; repeatable"
         )
     parser.add_argument("--steps", type=_integer(2, MAX_UINT32), default=10, help="images on a way; default 10")
+    _take_labels(parser, "one for all ways, or one for each")
     parser.add_argument("--spherical", action="store_true", help="turn at constant speed instead of going straight")
     _take_output(parser, "a .png grid of one row a way, or a .npy array", ".png", ".npy")
 
@@ -111,6 +118,7 @@ def _add_traverse(commands: _Commands) -> None:
         metavar="DIMENSION:LOW:HIGH:STEPS",
         help="such as 0:-3:3:9; one, or two for a plane",
     )
+    _take_labels(parser, "one for all images")
     parser.add_argument("--origin-seed", type=_integer(0, MAX_SEED), metavar="SEED", help="default the prior's mean, 0")
     _take_output(parser, "a .png grid of one row a value of the first of two axes, or a .npy array", ".png", ".npy")
 
@@ -119,6 +127,7 @@ def _add_score(commands: _Commands) -> None:
     parser = commands.add_parser("score", help="say how well the model explains images, in nats")
     _take_model(parser)
     _take_images(parser)
+    _take_labels(parser, "one for all images, or one for each")
     parser.add_argument("--draws", type=_integer(0, MAX_UINT32), default=0, help="latents an image; default its mean")
     parser.add_argument("--seed", type=_integer(0, MAX_SEED), default=0, help="of the draws; default 0")
     parser.add_argument("--csv", action="store_true", help="as comma-separated values, in full precision")
@@ -145,6 +154,10 @@ def _take_model(parser: argparse.ArgumentParser) -> None:
 def _take_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG or WebP files")
     parser.add_argument("--resize", action="store_true", help="bring images of other sizes to the model's")
+
+
+def _take_labels(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--labels", type=_labels, metavar="L,L,...", help=f"of a conditional model: {text}")
 
 
 def _take_first_index(parser: argparse.ArgumentParser) -> None:
@@ -181,6 +194,10 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
         return int(value)
 
     return integer
+
+
+def _labels(value: str) -> list[int]:
+    return [_integer(0, MAX_UINT32)(word) for word in value.split(",")]
 
 
 def _number(low: float, high: float) -> Callable[[str], float]:

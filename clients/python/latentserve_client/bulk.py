@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from latentserve_client._channel import MAX_MESSAGE_BYTES
 from latentserve_client.client import Client
+from latentserve_client.errors import RequestError
 from latentserve_client.model_info import ModelInfo
 from latentserve_client.model_ref import ModelRef
 from latentserve_client.options import ArrayFormat
@@ -32,10 +33,14 @@ class BulkClient:
         client: makes the calls, one at a time.
         info: the model version and its limits.
         advance: told the number of rows of each call that has been answered.
+        labels: of a conditional model, one for all rows or one for each.
     """
 
-    def __init__(self, client: Client, info: ModelInfo, advance: Callable[[int], None]) -> None:
+    def __init__(
+        self, client: Client, info: ModelInfo, advance: Callable[[int], None], labels: Sequence[int] | None = None
+    ) -> None:
         self._client = client
+        self._labels = labels
         self._info = info
         self._model = ModelRef(info.name, version=info.version)
         self._advance = advance
@@ -53,6 +58,7 @@ class BulkClient:
                 draw_seed=draw_seed,
                 first_index=first_index if draw_seed is None else first_index + rows.start,
                 resize=resize,
+                labels=self._labels_of(rows, len(files)),
             )
             replies.append(reply.mean if reply.z is None else reply.z)
             self._advance(len(rows))
@@ -63,7 +69,8 @@ class BulkClient:
         replies: list[NDArray[Any]] = []
         row_bytes = max(self._image_bytes(format), _FLOAT_BYTES * self._info.latent_dim)
         for rows in self._split(repeat(row_bytes, len(latents))):
-            replies.append(self._client.decode(self._model, latents[rows.start : rows.stop], format=format).images)
+            labels, part = self._labels_of(rows, len(latents)), latents[rows.start : rows.stop]
+            replies.append(self._client.decode(self._model, part, format=format, labels=labels).images)
             self._advance(len(rows))
         return np.concatenate(replies)
 
@@ -76,7 +83,8 @@ class BulkClient:
         divergences: list[NDArray[np.float32]] = []
         reply_bytes = self._image_bytes(format)
         for rows in self._split(max(len(file), reply_bytes) for file in files):
-            reply = self._client.reconstruct(self._model, files[rows.start : rows.stop], format=format, resize=resize)
+            labels, part = self._labels_of(rows, len(files)), files[rows.start : rows.stop]
+            reply = self._client.reconstruct(self._model, part, format=format, resize=resize, labels=labels)
             images.append(reply.images)
             errors.append(reply.reconstruction_error)
             divergences.append(reply.kl)
@@ -89,17 +97,35 @@ class BulkClient:
         max_rows = max(1, self._info.limits.max_rows_per_request // max(1, draws))
         for rows in split(map(len, files), max_rows, max_message_bytes(self._info)):
             part = files[rows.start : rows.stop]
-            reply = self._client.score(self._model, part, draws=draws, seed=seed, first_index=rows.start, resize=resize)
+            reply = self._client.score(
+                self._model,
+                part,
+                draws=draws,
+                seed=seed,
+                first_index=rows.start,
+                resize=resize,
+                labels=self._labels_of(rows, len(files)),
+            )
             replies.append(reply)
             self._advance(len(rows))
         bounds = [reply.importance_bound for reply in replies if reply.importance_bound is not None]
+        percentiles = [reply.anomaly_percentile for reply in replies if reply.anomaly_percentile is not None]
         return Scores(
             reconstruction_error=np.concatenate([reply.reconstruction_error for reply in replies]),
             kl=np.concatenate([reply.kl for reply in replies]),
             elbo=np.concatenate([reply.elbo for reply in replies]),
             importance_bound=np.concatenate(bounds) if bounds else None,
             served=replies[-1].served,
+            anomaly_percentile=np.concatenate(percentiles) if percentiles else None,
         )
+
+    def _labels_of(self, rows: range, total: int) -> Sequence[int] | None:
+        """The labels of some of the rows."""
+        if self._labels is None or len(self._labels) == 1:
+            return self._labels
+        if len(self._labels) != total:
+            raise RequestError(f"labels has {len(self._labels)} labels for {total} rows; give one, or one for each")
+        return self._labels[rows.start : rows.stop]
 
     def _image_bytes(self, format: ArrayFormat) -> int:
         return image_bytes(self._info, format)

@@ -19,6 +19,7 @@ from latentserve_client.options import (
     FileFormat,
     Format,
     GenerationOptions,
+    LabelsLike,
     Pictures,
     Priority,
     ReconstructOptions,
@@ -69,6 +70,7 @@ class Client(Drawing, Walking):
         first_index: int = 0,
         resize: bool = False,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Posterior:
         """The posterior of each image; with `draw_seed` also a latent drawn from each.
@@ -76,7 +78,7 @@ class Client(Drawing, Walking):
         Row i's draw uses the noise at first_index + i of the seed.
         """
         request = _requests.build_encode(
-            model, images, draw_seed=draw_seed, first_index=first_index, resize=resize, priority=priority
+            model, images, draw_seed=draw_seed, first_index=first_index, resize=resize, priority=priority, labels=labels
         )
         response, request_id = self._call("Encode", self._generation.Encode, request, **call)
         return _replies.parse_encode(request, response, request_id)
@@ -121,6 +123,7 @@ class Client(Drawing, Walking):
         format: Format = "float32",
         grid_columns: int | None = None,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Decoded[Pictures]:
         """The image of each latent: for a VAE the mean of p(x|z), for a GAN the generator's image."""
@@ -130,6 +133,7 @@ class Client(Drawing, Walking):
             format=format,
             grid_columns=grid_columns,
             priority=priority,
+            labels=labels,
         )
         response, request_id = self._call("Decode", self._generation.Decode, request, **call)
         return _replies.parse_decode(request, response, request_id)
@@ -170,6 +174,7 @@ class Client(Drawing, Walking):
         grid_columns: int | None = None,
         resize: bool = False,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Reconstruction[Pictures]:
         """Each image encoded and its posterior mean decoded, with what was lost on the way, in nats."""
@@ -180,6 +185,7 @@ class Client(Drawing, Walking):
             format=format,
             grid_columns=grid_columns,
             priority=priority,
+            labels=labels,
         )
         response, request_id = self._call("Reconstruct", self._generation.Reconstruct, request, **call)
         return _replies.parse_reconstruct(request, response, request_id)
@@ -194,6 +200,7 @@ class Client(Drawing, Walking):
         first_index: int = 0,
         resize: bool = False,
         priority: Priority | None = None,
+        labels: LabelsLike | None = None,
         **call: Unpack[CallOptions],
     ) -> Scores:
         """How well the model explains each image, in nats: at the posterior mean or, with `draws`, over so many draws.
@@ -202,7 +209,14 @@ class Client(Drawing, Walking):
         are the same every time unless asked otherwise.
         """
         request = _requests.build_score(
-            model, images, draws=draws, seed=seed, first_index=first_index, resize=resize, priority=priority
+            model,
+            images,
+            draws=draws,
+            seed=seed,
+            first_index=first_index,
+            resize=resize,
+            priority=priority,
+            labels=labels,
         )
         response, request_id = self._call("Score", self._generation.Score, request, **call)
         return _replies.parse_score(request, response, request_id)

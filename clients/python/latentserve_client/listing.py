@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from latentserve_client.model_info import ModelInfo, ModelStatus
 
-_HEADER = ("NAME", "VERSION", "STATE", "DEFAULT", "ALIASES", "CAPABILITIES", "REASON")
+_SHOWN_NAMES = 10
+
+_HEADER = ("NAME", "VERSION", "STATE", "DEFAULT", "ALIASES", "CAPABILITIES", "MEMORY", "REASON")
 
 
 def list_models(models: Sequence[ModelStatus]) -> str:
@@ -21,6 +23,7 @@ def list_models(models: Sequence[ModelStatus]) -> str:
             "yes" if status.is_default else "-",
             ",".join(status.aliases) or "-",
             ",".join(status.capabilities) or "-",
+            f"{status.memory_bytes / (1 << 20):.1f} MiB" if status.memory_bytes else "-",
             " ".join(status.reason.split()) or "-",
         )
         for status in models
@@ -39,6 +42,10 @@ def describe_model(info: ModelInfo) -> str:
         ("capabilities", ", ".join(info.capabilities)),
         ("device", info.device),
         ("latent", f"{info.latent_dim} dimensions"),
+        ("prior", f"standard normal{_mixture(info)}"),
+        ("likelihood", info.likelihood.replace("_", " ") or "-"),
+        ("labels", _labels(info)),
+        ("calibration", f"{info.calibration_images} images" if info.calibration_images else "-"),
         ("image", f"{channels} x {height} x {width}, values {info.value_range[0]:g} to {info.value_range[1]:g}"),
         ("limits", f"{limits.max_rows_per_request} rows a call, {limits.max_batch_rows} a batch"),
         ("", f"{limits.max_queue_rows} rows waiting, {limits.max_message_bytes} bytes a message"),
@@ -50,6 +57,17 @@ def describe_model(info: ModelInfo) -> str:
         *((name, f"{value:g}") for name, value in sorted(info.manifest.metrics.items())),
     ]
     return align(facts)
+
+
+def _mixture(info: ModelInfo) -> str:
+    return f", or a mixture of {info.mixture_components} components" if info.mixture_components else ""
+
+
+def _labels(info: ModelInfo) -> str:
+    if not info.labels:
+        return "-"
+    shown = ", ".join(info.label_names[:_SHOWN_NAMES]) + (", ..." if len(info.label_names) > _SHOWN_NAMES else "")
+    return f"0 to {info.labels - 1}" + (f": {shown}" if shown else "")
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:

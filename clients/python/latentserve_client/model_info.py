@@ -25,6 +25,7 @@ class Capability(StrEnum):
     ENCODE = "encode"
     DECODE = "decode"
     RECONSTRUCT = "reconstruct"
+    SCORE = "score"
     UNKNOWN = "unknown"
 
 
@@ -40,6 +41,7 @@ class ModelStatus:
         is_default: whether it answers when a call names no version.
         aliases: the movable names that point to it.
         capabilities: the calls it answers; empty unless READY.
+        memory_bytes: the memory that it holds; 0 unless READY, and where the server does not say.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ModelStatus:
     is_default: bool
     aliases: tuple[str, ...]
     capabilities: tuple[Capability, ...]
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,11 @@ class ModelInfo:
         aliases: the movable names that point to it.
         capabilities: the calls it answers.
         kind: "vae" or "gan".
+        likelihood: p(x|z): "bernoulli", "gaussian" or "discretized_logistic"; "unknown" to this client; "" for a GAN.
+        labels: the number of labels that a conditional model knows; 0 for any other.
+        label_names: their names, in order; empty where they have none.
+        mixture_components: the number of components of the mixture prior; 0 where there is none.
+        calibration_images: the number of images that scores are ranked among; 0 where they are not.
         latent_dim: the number of latent dimensions.
         image_shape: channels, height and width.
         value_range: the smallest and largest value of a float32 pixel.
@@ -86,6 +94,11 @@ class ModelInfo:
     aliases: tuple[str, ...]
     capabilities: tuple[Capability, ...]
     kind: str
+    likelihood: str
+    labels: int
+    label_names: tuple[str, ...]
+    mixture_components: int
+    calibration_images: int
     latent_dim: int
     image_shape: tuple[int, int, int]
     value_range: tuple[float, float]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, TypedDict, TypeVar
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,13 @@ Format: TypeAlias = ArrayFormat | FileFormat
 
 Priority: TypeAlias = Literal["interactive", "bulk"]
 """Who may wait for whom: "bulk" fills the room that "interactive" calls leave, at least a quarter of every batch."""
+
+Prior: TypeAlias = Literal["standard_normal", "mixture"]
+"""What samples are drawn from: the standard normal prior, or a mixture fitted on the encoded training images."""
+
+LabelsLike: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]]
+"""Labels of a conditional model, from 0: one for all rows, or one for each. Of samples: any number, given to indices in
+turn."""
 
 ImageArray: TypeAlias = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8]
 Pictures: TypeAlias = ImageArray | list[bytes]
@@ -42,9 +50,11 @@ class GenerationOptions(CallOptions, total=False):
 
     Attributes:
         priority: None leaves it to the server: "bulk" for streams, "interactive" for all else.
+        labels: for a conditional model, which demands them but of samples, for which None is every label in turn.
     """
 
     priority: Priority | None
+    labels: LabelsLike | None
 
 
 class SampleOptions(GenerationOptions, total=False):
@@ -55,12 +65,14 @@ class SampleOptions(GenerationOptions, total=False):
         first_index: the index of the first row within the seed's sequence.
         temperature: 0 to 4, times the noise; 0 gives the prior's mean. 1 unless given.
         truncation: 0.5 to 8, where the noise is cut off in standard deviations. Not cut off unless given.
+        prior: what to draw from; the model's default, the standard normal prior, unless given.
     """
 
     seed: int | None
     first_index: int
     temperature: float | None
     truncation: float | None
+    prior: Prior | None
 
 
 class StreamOptions(SampleOptions, total=False):

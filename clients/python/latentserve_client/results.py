@@ -53,6 +53,7 @@ class Samples(Generic[ImagesT]):
         first_index: the index of the first one within the seed's sequence.
         noise_scheme: the rule from (seed, index) to latent values, with its version.
         served: who answered.
+        labels: int64 [n], the label of each image; None where the model has no labels.
     """
 
     images: ImagesT
@@ -60,6 +61,7 @@ class Samples(Generic[ImagesT]):
     first_index: int
     noise_scheme: str
     served: Served
+    labels: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +128,7 @@ class Walk(Generic[ImagesT]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """How well a model explains images: float32 [n] each, in nats.
+    """How well a model explains images: float32 [n] each, in nats but for the percentile.
 
     Attributes:
         reconstruction_error: -log p(x|z), at the posterior mean or averaged over the draws.
@@ -134,6 +136,8 @@ class Scores:
         elbo: -(reconstruction_error + kl), a lower bound on log p(x) in expectation over the draws.
         importance_bound: the tighter bound of Burda et al. 2015; None without draws.
         served: who answered.
+        anomaly_percentile: the share, 0 to 100, of ordinary images that are explained no worse by the model than this
+            one; None where the model was not calibrated, and with draws.
     """
 
     reconstruction_error: NDArray[np.float32]
@@ -141,3 +145,4 @@ class Scores:
     elbo: NDArray[np.float32]
     importance_bound: NDArray[np.float32] | None
     served: Served
+    anomaly_percentile: NDArray[np.float32] | None = None

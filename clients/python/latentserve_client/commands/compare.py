@@ -76,7 +76,7 @@ def _measure(
 ) -> Difference:
     refs = [ModelRef(info.name, version=info.version) for info in versions]
     rows = min(_CHUNK_ROWS, *(max_image_rows(info, "float32") for info in versions))
-    can_score = all(Capability.RECONSTRUCT in info.capabilities for info in versions)
+    can_score = all(Capability.SCORE in info.capabilities for info in versions)
     difference = Difference()
     with (
         client.stream_samples(refs[0], args.count, seed=args.seed, chunk_rows=rows) as one,
@@ -85,7 +85,9 @@ def _measure(
         for ours, theirs in zip(one, other, strict=True):
             difference.add(ours.images, theirs.images, ours.first_index)
             if can_score:
-                before, after = (client.score(ref, ours.images, priority="bulk").elbo for ref in refs)
+                before, after = (
+                    client.score(ref, ours.images, priority="bulk", labels=ours.labels).elbo for ref in refs
+                )
                 difference.shifts.append(after.astype(np.float64) - before)
             progress.advance(len(ours.images))
     return difference
@@ -98,6 +100,7 @@ def _check_comparable(first: ModelInfo, second: ModelInfo) -> None:
         ("image shape", first.image_shape, second.image_shape),
         ("value range", first.value_range, second.value_range),
         ("noise scheme", first.noise_scheme, second.noise_scheme),
+        ("labels", first.labels, second.labels),
     ):
         if one != other:
             names = f"{first.name}:{first.version} and {second.name}:{second.version}"

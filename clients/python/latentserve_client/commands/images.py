@@ -26,7 +26,7 @@ def encode(client: Client, args: argparse.Namespace) -> Outcome:
     info = client.model(args.model)
     files = [read_image(path, info.image_shape, resize=args.resize).data for path in args.images]
     with Progress(sys.stderr, len(files)) as progress:
-        latents = BulkClient(client, info, progress.advance).encode(
+        latents = BulkClient(client, info, progress.advance, args.labels).encode(
             files, draw_seed=args.draw_seed, first_index=args.first_index, resize=args.resize
         )
     write_array(args.output, latents)
@@ -42,7 +42,7 @@ def decode(client: Client, args: argparse.Namespace) -> Outcome:
     info = client.model(args.model)
     latents = read_latents(args.latents, info.latent_dim)
     with Progress(sys.stderr, len(latents)) as progress:
-        images = BulkClient(client, info, progress.advance).decode(latents, format=format_of(args.output))
+        images = BulkClient(client, info, progress.advance, args.labels).decode(latents, format=format_of(args.output))
     write_images(args.output, images)
     return written(args.output, quantity(len(images), "image"), f"latents of {args.latents}", info, started)
 
@@ -54,7 +54,7 @@ def reconstruct(client: Client, args: argparse.Namespace) -> Outcome:
     info = client.model(args.model)
     files = [read_image(path, info.image_shape, resize=args.resize) for path in args.images]
     with Progress(sys.stderr, len(files)) as progress:
-        images, errors, divergences = BulkClient(client, info, progress.advance).reconstruct(
+        images, errors, divergences = BulkClient(client, info, progress.advance, args.labels).reconstruct(
             [file.data for file in files], format=format_of(args.output), resize=args.resize
         )
     if format_of(args.output) == "float32":

@@ -36,7 +36,8 @@ def sample(client: Client, args: argparse.Namespace) -> Outcome:
             _keep(sink, args, info, seed, error)
             raise
     start = f" from index {args.first_index}" if args.first_index else ""
-    return written(args.output, quantity(args.count, "image"), f"seed {seed}{start}", info, started)
+    prior = f", {args.prior.replace('_', ' ')} prior" if args.prior else ""
+    return written(args.output, quantity(args.count, "image"), f"seed {seed}{start}{prior}", info, started)
 
 
 def _open_sink(args: argparse.Namespace, info: ModelInfo, seed: int) -> Sink:
@@ -58,6 +59,8 @@ def _draw(
         "first_index": args.first_index,
         "temperature": args.temperature,
         "truncation": args.truncation,
+        "prior": args.prior,
+        "labels": args.labels,
         "format": format,
     }
     if args.count <= max_image_rows(info, "float32"):

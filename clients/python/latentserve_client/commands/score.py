@@ -25,7 +25,7 @@ def score(client: Client, args: argparse.Namespace) -> Outcome:
     info = client.model(args.model)
     files = [read_image(path, info.image_shape, resize=args.resize).data for path in args.images]
     with Progress(sys.stderr, len(files)) as progress:
-        scores = BulkClient(client, info, progress.advance).score(
+        scores = BulkClient(client, info, progress.advance, args.labels).score(
             files, draws=args.draws, seed=args.seed, resize=args.resize
         )
     names = [str(path) for path in args.images]
@@ -52,5 +52,11 @@ def _as_csv(names: Sequence[str], scores: Scores) -> str:
 
 
 def _columns(scores: Scores) -> dict[str, NDArray[np.float32]]:
-    columns = {"reconstruction_error": scores.reconstruction_error, "kl": scores.kl, "elbo": scores.elbo}
-    return columns if scores.importance_bound is None else columns | {"importance_bound": scores.importance_bound}
+    columns = {
+        "reconstruction_error": scores.reconstruction_error,
+        "kl": scores.kl,
+        "elbo": scores.elbo,
+        "importance_bound": scores.importance_bound,
+        "anomaly_percentile": scores.anomaly_percentile,
+    }
+    return {name: column for name, column in columns.items() if column is not None}

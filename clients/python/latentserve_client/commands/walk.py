@@ -24,6 +24,7 @@ def interpolate(client: Client, args: argparse.Namespace) -> Outcome:
         Seeds(args.to_seed),
         args.steps,
         spherical=args.spherical,
+        labels=args.labels,
         format=format_of(args.output),
     )
     write_images(args.output, walk.images, columns=args.steps)
@@ -39,7 +40,11 @@ def traverse(client: Client, args: argparse.Namespace) -> Outcome:
     info = client.model(args.model)
     origin = None if args.origin_seed is None else Seeds([args.origin_seed])
     walk = client.traverse(
-        ModelRef(info.name, version=info.version), args.axis, origin=origin, format=format_of(args.output)
+        ModelRef(info.name, version=info.version),
+        args.axis,
+        origin=origin,
+        labels=args.labels,
+        format=format_of(args.output),
     )
     write_images(args.output, walk.images, columns=args.axis[-1].steps)
     axes = " by ".join(f"dimension {axis.dimension} from {axis.low:g} to {axis.high:g}" for axis in args.axis)
