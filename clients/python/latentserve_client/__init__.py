@@ -1,7 +1,9 @@
-"""The Python client of latentserve: Client, AsyncClient, what they return and what they raise."""
+"""The Python clients of latentserve, blocking and asyncio, what they return and what they raise."""
 
 from latentserve_client._channel import CHANNEL_OPTIONS
+from latentserve_client.admin import AdminClient
 from latentserve_client.aio import AsyncClient
+from latentserve_client.aio_admin import AsyncAdminClient
 from latentserve_client.aio_sample_stream import AsyncSampleStream
 from latentserve_client.client import Client
 from latentserve_client.errors import (
@@ -23,14 +25,16 @@ from latentserve_client.errors import (
     UnimplementedError,
 )
 from latentserve_client.inputs import Axis, ImagesLike, LatentsLike, PointsLike, PosteriorMeans, Seeds
-from latentserve_client.model_info import Capability, Limits, ModelInfo, ModelState, ModelStatus
+from latentserve_client.model_info import Capability, Limits, ModelInfo, ModelState, ModelStatus, Rescanned
 from latentserve_client.model_ref import ModelLike, ModelRef
-from latentserve_client.options import CallOptions, FileFormat, Format, GenerationOptions, Priority
+from latentserve_client.options import CallOptions, FileFormat, Format, GenerationOptions, LabelsLike, Prior, Priority
 from latentserve_client.results import Decoded, Posterior, Reconstruction, Samples, Scores, Served, Timing, Walk
 from latentserve_client.sample_stream import SampleStream
 
 __all__ = [
     "CHANNEL_OPTIONS",
+    "AdminClient",
+    "AsyncAdminClient",
     "AsyncClient",
     "AsyncSampleStream",
     "Axis",
@@ -49,6 +53,7 @@ __all__ = [
     "ImagesLike",
     "InternalError",
     "InvalidArgumentError",
+    "LabelsLike",
     "LatentServeError",
     "LatentsLike",
     "Limits",
@@ -62,10 +67,12 @@ __all__ = [
     "PointsLike",
     "Posterior",
     "PosteriorMeans",
+    "Prior",
     "Priority",
     "Reconstruction",
     "ReplyError",
     "RequestError",
+    "Rescanned",
     "ResourceExhaustedError",
     "SampleStream",
     "Samples",

@@ -44,19 +44,21 @@ _LIKELIHOODS: dict[int, str] = {
 
 def parse_models(response: models_pb2.ListModelsResponse) -> list[ModelStatus]:
     """Every version of every model, by name, then version."""
-    return [
-        ModelStatus(
-            name=status.name,
-            version=status.version,
-            state=_STATES.get(status.state, ModelState.UNKNOWN),
-            reason=status.reason,
-            is_default=status.is_default,
-            aliases=tuple(status.aliases),
-            capabilities=_parse_capabilities(status.capabilities),
-            memory_bytes=status.memory_bytes,
-        )
-        for status in response.models
-    ]
+    return [parse_status(status) for status in response.models]
+
+
+def parse_status(status: models_pb2.ModelStatus) -> ModelStatus:
+    """One version of one model."""
+    return ModelStatus(
+        name=status.name,
+        version=status.version,
+        state=_STATES.get(status.state, ModelState.UNKNOWN),
+        reason=status.reason,
+        is_default=status.is_default,
+        aliases=tuple(status.aliases),
+        capabilities=_parse_capabilities(status.capabilities),
+        memory_bytes=status.memory_bytes,
+    )
 
 
 def parse_model(response: models_pb2.GetModelResponse) -> ModelInfo:

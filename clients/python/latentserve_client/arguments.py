@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias, get_args
 
 from latentserve_client._fields import MAX_INDEX, MAX_SEED, MAX_UINT32
-from latentserve_client.errors import RequestError
-from latentserve_client.inputs import Axis
-from latentserve_client.model_ref import ModelRef
+from latentserve_client.argument_types import axis, integer, labels, model_ref, number, seconds
 from latentserve_client.options import Prior
+
+SERVER = "127.0.0.1:50051"
+ADMIN_SERVER = "127.0.0.1:50052"
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -26,19 +27,22 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(prog="latentserve", description="Call a latentserve server.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('latentserve-client')}")
-    parser.add_argument("--server", default="127.0.0.1:50051", metavar="HOST:PORT", help="default %(default)s")
-    parser.add_argument("--timeout", type=_seconds, default=30.0, help="seconds that one call may take; default 30")
+    parser.add_argument("--server", metavar="HOST:PORT", help=f"default {SERVER}; for admin {ADMIN_SERVER}")
+    parser.add_argument("--timeout", type=seconds, default=30.0, help="seconds that one call may take; default 30")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("models", help="list every version of every model")
     for add in (_add_model, _add_sample, _add_encode, _add_decode, _add_reconstruct):
         add(commands)
-    for add in (_add_interpolate, _add_traverse, _add_score, _add_compare):
+    for add in (_add_interpolate, _add_traverse, _add_score, _add_compare, _add_admin):
         add(commands)
     args = parser.parse_args(argv)
+    args.server = args.server or (ADMIN_SERVER if args.command == "admin" else SERVER)
     if args.command == "interpolate" and len(args.from_seed) != len(args.to_seed):
         parser.error("--from-seed and --to-seed make pairs: give as many of each")
     if args.command == "traverse" and len(args.axis) > 2:
         parser.error("give one --axis or two")
+    if args.command == "admin" and (problem := _misnamed(args)):
+        parser.error(problem)
     return args
 
 
@@ -50,12 +54,12 @@ def _add_model(commands: _Commands) -> None:
 def _add_sample(commands: _Commands) -> None:
     parser = commands.add_parser("sample", help="draw images from the prior")
     _take_model(parser)
-    parser.add_argument("--count", type=_integer(1, MAX_INDEX), default=64, help="number of images; default 64")
-    parser.add_argument("--seed", type=_integer(0, MAX_SEED), help="same seed, same images; default random")
+    parser.add_argument("--count", type=integer(1, MAX_INDEX), default=64, help="number of images; default 64")
+    parser.add_argument("--seed", type=integer(0, MAX_SEED), help="same seed, same images; default random")
     _take_first_index(parser)
-    parser.add_argument("--temperature", type=_number(0, 4), metavar="T", help="times the noise, 0 to 4; default 1")
+    parser.add_argument("--temperature", type=number(0, 4), metavar="T", help="times the noise, 0 to 4; default 1")
     parser.add_argument(
-        "--truncation", type=_number(0.5, 8), metavar="T", help="cut the noise off at +-T, 0.5 to 8; default nowhere"
+        "--truncation", type=number(0.5, 8), metavar="T", help="cut the noise off at +-T, 0.5 to 8; default nowhere"
     )
     parser.add_argument("--prior", choices=get_args(Prior), help="what to draw from; default the model's own")
     _take_labels(parser, "given to the images in turn; default all labels of the model")
@@ -73,7 +77,7 @@ def _add_encode(commands: _Commands) -> None:
     _take_model(parser)
     _take_images(parser)
     _take_labels(parser, "one for all images, or one for each")
-    parser.add_argument("--draw-seed", type=_integer(0, MAX_SEED), help="draw latents; default the posterior means")
+    parser.add_argument("--draw-seed", type=integer(0, MAX_SEED), help="draw latents; default the posterior means")
     _take_first_index(parser)
     _take_output(parser, "a .npy array float32 [n, latent_dim]", ".npy")
 
@@ -99,9 +103,9 @@ def _add_interpolate(commands: _Commands) -> None:
     _take_model(parser)
     for name, text in (("--from-seed", "where a way begins"), ("--to-seed", "where it ends")):
         parser.add_argument(
-            name, type=_integer(0, MAX_SEED), action="append", required=True, metavar="SEED", help=f"{text}; repeatable"
+            name, type=integer(0, MAX_SEED), action="append", required=True, metavar="SEED", help=f"{text}; repeatable"
         )
-    parser.add_argument("--steps", type=_integer(2, MAX_UINT32), default=10, help="images on a way; default 10")
+    parser.add_argument("--steps", type=integer(2, MAX_UINT32), default=10, help="images on a way; default 10")
     _take_labels(parser, "one for all ways, or one for each")
     parser.add_argument("--spherical", action="store_true", help="turn at constant speed instead of going straight")
     _take_output(parser, "a .png grid of one row a way, or a .npy array", ".png", ".npy")
@@ -112,14 +116,14 @@ def _add_traverse(commands: _Commands) -> None:
     _take_model(parser)
     parser.add_argument(
         "--axis",
-        type=_axis,
+        type=axis,
         action="append",
         required=True,
         metavar="DIMENSION:LOW:HIGH:STEPS",
         help="such as 0:-3:3:9; one, or two for a plane",
     )
     _take_labels(parser, "one for all images")
-    parser.add_argument("--origin-seed", type=_integer(0, MAX_SEED), metavar="SEED", help="default the prior's mean, 0")
+    parser.add_argument("--origin-seed", type=integer(0, MAX_SEED), metavar="SEED", help="default the prior's mean, 0")
     _take_output(parser, "a .png grid of one row a value of the first of two axes, or a .npy array", ".png", ".npy")
 
 
@@ -128,27 +132,52 @@ def _add_score(commands: _Commands) -> None:
     _take_model(parser)
     _take_images(parser)
     _take_labels(parser, "one for all images, or one for each")
-    parser.add_argument("--draws", type=_integer(0, MAX_UINT32), default=0, help="latents an image; default its mean")
-    parser.add_argument("--seed", type=_integer(0, MAX_SEED), default=0, help="of the draws; default 0")
+    parser.add_argument("--draws", type=integer(0, MAX_UINT32), default=0, help="latents an image; default its mean")
+    parser.add_argument("--seed", type=integer(0, MAX_SEED), default=0, help="of the draws; default 0")
     parser.add_argument("--csv", action="store_true", help="as comma-separated values, in full precision")
 
 
 def _add_compare(commands: _Commands) -> None:
     parser = commands.add_parser("compare", help="run the same noise through two versions")
     _take_model(parser)
-    parser.add_argument("other", type=_model_ref, metavar="OTHER", help="the version to compare with it")
-    parser.add_argument("--count", type=_integer(1, MAX_INDEX), default=1000, help="number of images; default 1000")
-    parser.add_argument("--seed", type=_integer(0, MAX_SEED), default=0, help="of the images; default 0")
+    parser.add_argument("other", type=model_ref, metavar="OTHER", help="the version to compare with it")
+    parser.add_argument("--count", type=integer(1, MAX_INDEX), default=1000, help="number of images; default 1000")
+    parser.add_argument("--seed", type=integer(0, MAX_SEED), default=0, help="of the images; default 0")
     parser.add_argument(
         "--threshold",
-        type=_number(0, math.inf),
+        type=number(0, math.inf),
         metavar="X",
         help="exit with 3 where the mean absolute difference of pixel values is larger",
     )
 
 
+def _add_admin(commands: _Commands) -> None:
+    parser = commands.add_parser("admin", help="change what is served, on the server's admin listener")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for action, form, text in (
+        ("load", "NAME:VERSION", "make a version ready, and keep it"),
+        ("unload", "NAME:VERSION", "take a version out of service"),
+        ("set-alias", "NAME:VERSION", "make an alias for a version, or move it there"),
+        ("delete-alias", "NAME@ALIAS", "delete an alias"),
+    ):
+        command = actions.add_parser(action, help=text)
+        command.add_argument("model", type=model_ref, metavar=form, help="such as digits:3 or digits@stable")
+        if action == "set-alias":
+            command.add_argument("alias", metavar="ALIAS", help="the movable name, such as stable")
+    actions.add_parser("rescan", help="read the repository again and follow it")
+
+
+def _misnamed(args: argparse.Namespace) -> str | None:
+    """Why the model is not of the form that the admin action takes."""
+    if args.action == "rescan":
+        return None
+    if args.action == "delete-alias":
+        return None if args.model.alias else f"admin delete-alias takes NAME@ALIAS, not {str(args.model)!r}"
+    return None if args.model.version else f"admin {args.action} takes NAME:VERSION, not {str(args.model)!r}"
+
+
 def _take_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=_model_ref, metavar="MODEL", help="name, name:3 (version) or name@stable (alias)")
+    parser.add_argument("model", type=model_ref, metavar="MODEL", help="name, name:3 (version) or name@stable (alias)")
 
 
 def _take_images(parser: argparse.ArgumentParser) -> None:
@@ -157,13 +186,13 @@ def _take_images(parser: argparse.ArgumentParser) -> None:
 
 
 def _take_labels(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("--labels", type=_labels, metavar="L,L,...", help=f"of a conditional model: {text}")
+    parser.add_argument("--labels", type=labels, metavar="L,L,...", help=f"of a conditional model: {text}")
 
 
 def _take_first_index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--first-index",
-        type=_integer(0, MAX_INDEX),
+        type=integer(0, MAX_INDEX),
         default=0,
         help="the first row's place in the sequence; default 0",
     )
@@ -178,58 +207,3 @@ def _take_output(parser: argparse.ArgumentParser, text: str, *suffixes: str, fol
         return path
 
     parser.add_argument("-o", "--output", type=output, required=True, metavar="FILE", help=text)
-
-
-def _model_ref(value: str) -> ModelRef:
-    try:
-        return ModelRef.parse(value)
-    except RequestError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def integer(value: str) -> int:
-        if not value.isdecimal() or not low <= int(value) <= high:
-            raise argparse.ArgumentTypeError(f"{value!r} is not an integer from {low} to {high}")
-        return int(value)
-
-    return integer
-
-
-def _labels(value: str) -> list[int]:
-    return [_integer(0, MAX_UINT32)(word) for word in value.split(",")]
-
-
-def _number(low: float, high: float) -> Callable[[str], float]:
-    allowed = f"number from {low:g} to {high:g}" if math.isfinite(high) else f"number of at least {low:g}"
-
-    def number(value: str) -> float:
-        result = _float(value)
-        if not (low <= result <= high and math.isfinite(result)):
-            raise argparse.ArgumentTypeError(f"{value!r} is not a {allowed if math.isfinite(low) else 'finite number'}")
-        return result
-
-    return number
-
-
-def _axis(value: str) -> Axis:
-    words = value.split(":")
-    if len(words) != 4:
-        raise argparse.ArgumentTypeError(f"{value!r} is not DIMENSION:LOW:HIGH:STEPS, such as 0:-3:3:9")
-    number = _number(-math.inf, math.inf)
-    dimension, steps = _integer(0, MAX_UINT32)(words[0]), _integer(2, MAX_UINT32)(words[3])
-    return Axis(dimension, number(words[1]), number(words[2]), steps)
-
-
-def _seconds(value: str) -> float:
-    seconds = _float(value)
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{value!r} is not a positive number of seconds")
-    return seconds
-
-
-def _float(value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        return math.nan

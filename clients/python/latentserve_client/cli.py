@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+from latentserve_client.admin import AdminClient
 from latentserve_client.arguments import parse_arguments
 from latentserve_client.client import Client
-from latentserve_client.commands import compare, describe, images, sample, score, walk
+from latentserve_client.commands import admin, compare, describe, images, sample, score, walk
 from latentserve_client.commands.outcome import Outcome
 from latentserve_client.errors import LatentServeError, UnavailableError
 from latentserve_client.files import FileError
@@ -37,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`, the process's own unless given, and return the exit code."""
     args = parse_arguments(argv)
     try:
-        with Client(args.server, timeout=args.timeout) as client:
-            outcome = _COMMANDS[args.command](client, args)
+        outcome = _run(args)
     except KeyboardInterrupt as error:
         return _fail("interrupted", error, 130)
     except UnavailableError as error:
@@ -49,6 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), error, 1)
     print(outcome.text)
     return outcome.code
+
+
+def _run(args: argparse.Namespace) -> Outcome:
+    if args.command == "admin":
+        with AdminClient(args.server, timeout=args.timeout) as admin_client:
+            return admin.admin(admin_client, args)
+    with Client(args.server, timeout=args.timeout) as client:
+        return _COMMANDS[args.command](client, args)
 
 
 def _fail(message: str, error: BaseException, code: int) -> int:

@@ -55,6 +55,19 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescanned:
+    """How things stand after a scan of the repository.
+
+    Attributes:
+        models: every version of every model, by name, then version.
+        problems: what the scan could not make sense of, such as a damaged aliases.json; one line each.
+    """
+
+    models: tuple[ModelStatus, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one call may ask and what may wait: rows (images or latents), and bytes of one request or reply."""
 

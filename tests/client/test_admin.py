@@ -1,0 +1,191 @@
+"""Administration through both clients and the command line, on a real server's admin listener."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from admin_server import AdminServer, admin_server
+from model_shelf import BROKEN, Shelf
+
+from latentserve_client import (
+    AdminClient,
+    AsyncAdminClient,
+    FailedPreconditionError,
+    ModelState,
+    NotFoundError,
+    RequestError,
+)
+from latentserve_client.cli import main
+
+Invoke = Callable[..., Awaitable[Any]]
+Run = Callable[..., Awaitable[tuple[int, str, str]]]
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """Versions 1 and 2, of which the policy wants 2."""
+    shelf = Shelf(tmp_path)
+    for version in (1, 2):
+        shelf.publish(version, version)
+    return shelf
+
+
+@pytest.fixture
+async def server(shelf: Shelf) -> AsyncIterator[AdminServer]:
+    async with admin_server(shelf) as server:
+        yield server
+
+
+@pytest.fixture(params=[AdminClient, AsyncAdminClient], ids=["sync", "asyncio"])
+def call(request: pytest.FixtureRequest, server: AdminServer) -> Invoke:
+    """Calls a method of a fresh admin client of either kind."""
+
+    async def call(method: str, *args: Any, **kwargs: Any) -> Any:
+        target = f"127.0.0.1:{server.served.server.admin_port}"
+        if request.param is AsyncAdminClient:
+            async with AsyncAdminClient(target) as client:
+                return await getattr(client, method)(*args, **kwargs)
+
+        def block() -> Any:
+            with AdminClient(target) as client:
+                return getattr(client, method)(*args, **kwargs)
+
+        return await asyncio.to_thread(block)
+
+    return call
+
+
+@pytest.fixture
+def run(server: AdminServer, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `latentserve admin` against the server: exit code, stdout and stderr."""
+
+    async def run(*argv: str) -> tuple[int, str, str]:
+        command = ["--server", f"127.0.0.1:{server.served.server.admin_port}", "admin", *argv]
+        code = await asyncio.to_thread(main, command)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+async def test_a_version_is_loaded_and_unloaded(call: Invoke, server: AdminServer) -> None:
+    status = await call("load", "vae:1")
+    assert (status.name, status.version, status.state, status.is_default) == ("vae", 1, ModelState.READY, False)
+    assert await server.answering(version=1) == (1, 1)
+    assert await call("unload", "vae:2") is None
+    assert await server.answering() == (1, 1)
+
+
+async def test_an_alias_is_made_moved_and_deleted(call: Invoke, server: AdminServer) -> None:
+    await call("load", "vae:1")
+    for version in (1, 2):
+        assert await call("set_alias", f"vae:{version}", "stable") is True
+        assert await server.answering(alias="stable") == (version, version)
+    assert await call("delete_alias", "vae@stable") is True
+    assert (await server.listed())[2].aliases == []
+
+
+async def test_a_rescan_follows_the_repository_and_names_its_problems(
+    call: Invoke, server: AdminServer, shelf: Shelf
+) -> None:
+    shelf.publish(3, 3)
+    (shelf.model / "aliases.json").write_text("{")
+    scanned = await call("rescan")
+    assert [(status.version, status.state) for status in scanned.models][-1] == (3, ModelState.READY)
+    assert len(scanned.problems) == 1
+    assert "aliases.json" in scanned.problems[0]
+    assert await server.answering() == (3, 3)
+
+
+async def test_what_the_server_refuses_is_said(call: Invoke, shelf: Shelf) -> None:
+    shelf.publish(4, 4, broken=True)
+    with pytest.raises(FailedPreconditionError, match=f"model 'vae' version 4 cannot be loaded: {BROKEN}"):
+        await call("load", "vae:4")
+    with pytest.raises(NotFoundError):
+        await call("load", "other:1")
+    with pytest.raises(FailedPreconditionError):
+        await call("set_alias", "vae:1", "stable")  # is not READY
+    await call("set_alias", "vae:2", "stable")
+    with pytest.raises(FailedPreconditionError, match="stable"):
+        await call("unload", "vae:2")
+    with pytest.raises(NotFoundError):
+        await call("delete_alias", "vae@canary")
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "message"),
+    [
+        ("load", ("vae",), "model 'vae' names no version; write it name:3"),
+        ("unload", ("vae@stable",), "model 'vae@stable' names no version"),
+        ("set_alias", ("vae", "stable"), "model 'vae' names no version"),
+        ("set_alias", ("vae:2", "-"), "model alias '-' is not letters"),
+        ("delete_alias", ("vae:2",), "model 'vae:2' names no alias; write it name@alias"),
+    ],
+)
+async def test_what_no_server_would_accept_is_not_sent(
+    call: Invoke, method: str, args: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        await call(method, *args)
+
+
+async def test_the_two_admin_clients_have_the_same_calls() -> None:
+    def calls(client: type) -> set[str]:
+        return {name for name in dir(client) if name[0] != "_"}
+
+    assert calls(AdminClient) == calls(AsyncAdminClient) > {"load", "unload", "set_alias", "delete_alias", "rescan"}
+
+
+async def test_the_command_changes_what_is_served(run: Run, server: AdminServer, shelf: Shelf) -> None:
+    code, out, err = await run("load", "vae:1")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1].split()[:4] == ["vae", "1", "ready", "-"]
+    assert await run("set-alias", "vae:1", "stable") == (0, "vae@stable is version 1\n", "")
+    assert await server.answering(alias="stable") == (1, 1)
+    assert await run("delete-alias", "vae@stable") == (0, "vae@stable is deleted\n", "")
+    assert await run("unload", "vae:1") == (0, "vae:1 is unloaded\n", "")
+    shelf.publish(3, 3)
+    (shelf.model / "aliases.json").write_text("{")
+    code, out, err = await run("rescan")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[3].split()[:4] == ["vae", "3", "ready", "yes"]
+    assert "aliases.json" in out.splitlines()[4]
+
+
+async def test_the_command_says_when_an_alias_is_not_stored(run: Run, shelf: Shelf) -> None:
+    (shelf.model / "aliases.json").mkdir()
+    code, out, err = await run("set-alias", "vae:2", "stable")
+    assert (code, err) == (0, "")
+    assert out == "vae@stable is version 2; the repository was not changed, so that this ends with the server\n"
+
+
+async def test_the_command_says_in_a_line_what_was_refused(run: Run) -> None:
+    code, out, err = await run("load", "vae:9")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("latentserve: model 'vae' has no version 9")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["admin"], "ACTION"),
+        (["admin", "load", "vae"], "admin load takes NAME:VERSION, not 'vae'"),
+        (["admin", "set-alias", "vae@stable", "canary"], "admin set-alias takes NAME:VERSION, not 'vae@stable'"),
+        (["admin", "delete-alias", "vae:1"], "admin delete-alias takes NAME@ALIAS, not 'vae:1'"),
+    ],
+)
+def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+async def test_the_public_listener_does_not_answer_it(server: AdminServer) -> None:
+    async with AsyncAdminClient(f"127.0.0.1:{server.served.server.port}") as client:
+        with pytest.raises(Exception, match="UNIMPLEMENTED"):
+            await client.load("vae:1")

@@ -1,0 +1,67 @@
+"""`latentserve compare` over two real versions of one model, named by the aliases of a rollout."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model_shelf import Shelf
+from running_server import running_server
+from tiny_bundle import TinyModel
+
+from latentserve_client.cli import main
+from latentserve_server.noise import NoiseSource, Stream
+
+Compare = Callable[..., Awaitable[tuple[int, dict[str, str], str]]]
+COUNT, SEED = 300, 3
+
+
+@pytest.fixture
+def compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Compare:
+    """Compares stable and canary, of which the models have these seeds: exit code, facts and stderr."""
+
+    async def compare(stable: int, canary: int, *argv: object) -> tuple[int, dict[str, str], str]:
+        shelf = Shelf(tmp_path)
+        shelf.publish(1, stable)
+        shelf.publish(2, canary)
+        (shelf.model / "aliases.json").write_text('{"stable": 1, "canary": 2}')
+        async with running_server(tmp_path, version_policy="all") as served:
+            command = ["--server", f"127.0.0.1:{served.server.port}", "compare", "vae@stable", "vae@canary"]
+            how = ["--count", COUNT, "--seed", SEED, *argv]
+            code = await asyncio.to_thread(main, [*command, *map(str, how)])
+        out, err = capsys.readouterr()
+        return code, {line[:20].strip(): line[20:].strip() for line in out.splitlines()}, err
+
+    return compare
+
+
+async def test_versions_of_the_same_weights_do_not_differ(compare: Compare) -> None:
+    code, facts, err = await compare(1, 1, "--threshold", 0)
+    assert (code, err) == (0, "")
+    assert facts["versions"] == "vae:1 and vae:2"
+    assert facts["images"] == f"{COUNT}, seed {SEED}"
+    assert facts["mean difference"] == "0.000000, of pixel values 0 to 1"
+    assert facts["ELBO shift"] == "+0.0000 nats, on images of vae:1"
+    assert facts["threshold"] == "0: within it"
+
+
+async def test_versions_of_other_weights_are_beyond_the_threshold(compare: Compare) -> None:
+    code, facts, err = await compare(1, 2, "--threshold", 0.01)
+    assert (code, err) == (3, "")
+    noise = NoiseSource().draw(SEED, 0, COUNT, 3, Stream.PRIOR)
+    one, other = (TinyModel(seed=seed).images(noise) for seed in (1, 2))
+    difference = np.abs(one - other)
+    worst = difference.reshape(COUNT, -1).max(axis=1)
+    assert float(facts["mean difference"].split(",")[0]) == pytest.approx(difference.mean(), abs=2e-6)
+    assert facts["largest difference"].endswith(f"at index {worst.argmax()}")
+    assert float(facts["largest difference"].split(",")[0]) == pytest.approx(worst.max(), abs=2e-6)
+    assert facts["threshold"] == "0.01: beyond it"
+
+
+async def test_without_a_threshold_a_difference_is_no_failure(compare: Compare) -> None:
+    code, facts, _ = await compare(1, 2)
+    assert code == 0
+    assert "threshold" not in facts
