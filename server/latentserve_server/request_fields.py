@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from latentserve.v1 import bundle_pb2
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.labels import Labels
+from latentserve_server.labels import MAX_LABELS, Labels
 from latentserve_server.prior import Drawing, Prior, Shaping
 from latentserve_server.served_model import PixelForm, ServedModel
 from latentserve_server.walks import Axis, Path
@@ -69,8 +69,11 @@ def labels_of(request: LabelledRequest, model: ServedModel) -> Labels:
     """The labels of the request's rows.
 
     Raises:
-        InvalidArgument: the model has no labels, or not one of these.
+        InvalidArgument: there are too many, or the model has no labels, or not one of these.
     """
+    most = max(MAX_LABELS, model.limits.max_rows_per_request)
+    if len(request.labels) > most:
+        raise InvalidArgument("labels", f"{len(request.labels)} labels; at most {most} are allowed")
     return Labels(tuple(request.labels), model.manifest.labels.count)
 
 
