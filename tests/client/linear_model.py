@@ -21,8 +21,7 @@ from latentserve.v1 import bundle_pb2, generation_pb2_grpc, models_pb2_grpc
 from latentserve.v1 import generation_pb2 as generation
 from latentserve.v1 import models_pb2 as models
 
-LATENT = 5
-SHAPE = (3, 4, 6)
+LATENT, SHAPE = 5, (3, 4, 6)
 MAX_ROWS, CHUNK_ROWS, VERSIONS = 8, 4, (1, 2)
 FILES = {generation.IMAGE_FORMAT_PNG: "PNG", generation.IMAGE_FORMAT_JPEG: "JPEG", generation.IMAGE_FORMAT_WEBP: "WEBP"}
 CAPABILITIES = [models.Capability.Name(number) for number in models.Capability.values()[1:]]
