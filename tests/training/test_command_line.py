@@ -137,8 +137,15 @@ def test_flags_override_files(capsys: Capture, tmp_path: Path) -> None:
 def test_the_resolved_configuration_is_kept_in_the_run(trained: Callable[[str], Path]) -> None:
     kept = yaml.safe_load((trained("mlp_vae") / "config.yaml").read_text())
     assert kept["model"] == {
-        "family": "mlp_vae", "latent_dim": 2, "wide": 32, "narrow": 16, "learning_rate": 1e-3
-    }  # fmt: skip
+        "family": "mlp_vae",
+        "latent_dim": 2,
+        "wide": 32,
+        "narrow": 16,
+        "activation": "relu",
+        "learning_rate": 1e-3,
+        "likelihood": "bernoulli",
+        "objective": {"beta": 1.0, "warm_up_epochs": 0.0, "free_bits": 0.0, "draws": 1},
+    }
     assert kept["data"]["size"] == 8
 
 

@@ -31,6 +31,8 @@ class Origin:
     """Digest of the training images, in hexadecimal."""
     git_commit: str
     """Commit of the training code; empty when unknown."""
+    label_names: tuple[str, ...] = ()
+    """What the data's labels are called; empty where it has no classes."""
 
 
 @dataclass
@@ -47,10 +49,16 @@ class Progress:
     """Time spent on training steps, in seconds."""
     totals: dict[str, float] = field(default_factory=dict)
     """Sums of the losses over the batches done of the epoch under way."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """How many batches each of these sums is of: not every loss is part of every step."""
     results: dict[str, float] = field(default_factory=dict)
     """Validation results of the last epoch completed."""
     best: float | None = None
     """The lowest value so far of the result that marks the best checkpoint."""
+
+    def __post_init__(self) -> None:
+        # Checkpoints of version 0.1 have sums alone, each of them over every batch.
+        self.counts = self.counts or dict.fromkeys(self.totals, self.batch)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ class Trained:
         if not checkpoint.progress.epoch:
             raise RunError(f"{path} has not finished its first epoch; train on before evaluating or exporting")
         config = from_dict(checkpoint.origin.config)
-        model = build(config.model, checkpoint.origin.image_shape)
+        model = build(config.model, checkpoint.origin.image_shape, len(checkpoint.origin.label_names))
         average = averaged(model, config.trainer.ema_decay)
         average.load_state_dict(checkpoint.average)
         model.load_state_dict(average.module.state_dict())
@@ -61,8 +61,11 @@ class Trained:
         return dataset
 
     def sample(self, count: int, seed: int) -> torch.Tensor:
-        """`count` images [count, channels, height, width] in [0, 1], decoded from latents drawn with `seed`."""
-        return self.model.decode(self.latents(count, seed))
+        """`count` images [count, channels, height, width] in [0, 1], decoded from latents drawn with `seed`.
+
+        Of a conditional model they have the labels 0, 1, ... in turn.
+        """
+        return self.model.decode(self.latents(count, seed), self.model.every_label(count))
 
     def latents(self, count: int, seed: int) -> torch.Tensor:
         """`count` draws from the prior, float32 [count, latent_dim]."""

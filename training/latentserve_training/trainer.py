@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
@@ -21,7 +22,7 @@ from latentserve_training.data import Dataset
 from latentserve_training.errors import ConfigError, DivergedError, InterruptedRun
 from latentserve_training.interruption import Interruption
 from latentserve_training.journal import Journal
-from latentserve_training.models import GenerativeModel, Phase
+from latentserve_training.models import Batch, GenerativeModel, Phase
 from latentserve_training.pictures import to_uint8
 from latentserve_training.run_folder import RunFolder
 
@@ -89,11 +90,18 @@ class Trainer:
         self.progress = Progress()
         self.images = fabric.to_device(torch.from_numpy(dataset.train.images))
         self.validation_images = fabric.to_device(torch.from_numpy(dataset.validation.images))
+        conditional = bool(model.label_count)
+        self.labels = self._on_device(dataset.train.labels) if conditional else None
+        self.validation_labels = self._on_device(dataset.validation.labels) if conditional else None
         self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(fabric.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.average = averaged(self.model, config.ema_decay)
         self.phases = self.model.phases()
         self.optimizers: list[Optimizer] = [phase.optimizer for phase in self.phases]
+
+    def _on_device(self, labels: NDArray[np.int64] | None) -> Tensor:
+        assert labels is not None, "a model is built conditional only where the data has labels"
+        return self.fabric.to_device(torch.from_numpy(labels))
 
     def fit(self, journal: Journal, folder: RunFolder) -> None:
         """Train until `epochs` are done, saving after every epoch and when a signal asks to stop.
@@ -121,12 +129,13 @@ class Trainer:
         with journal.bar(self.progress.epoch + 1, self.config.epochs, self.batches, self.progress.batch) as bar:
             while self.progress.batch < self.batches and not interruption.requested:
                 started = time.perf_counter()
-                losses = self._step(self.images[order[self.progress.batch]])
+                losses = self._step(self._batch(order[self.progress.batch]))
                 self.progress.seconds += time.perf_counter() - started
                 self.progress.batch += 1
                 self.progress.step += 1
                 for name, value in losses.items():
                     self.progress.totals[name] = self.progress.totals.get(name, 0.0) + value
+                    self.progress.counts[name] = self.progress.counts.get(name, 0) + 1
                 bar.update()
 
     def _order(self, epoch: int) -> Tensor:
@@ -135,19 +144,28 @@ class Trainer:
         whole = order[: self.batches * self.config.batch_size].reshape(self.batches, -1)
         return self.fabric.to_device(torch.from_numpy(whole))
 
-    def _step(self, batch: Tensor) -> dict[str, float]:
-        """One step of every phase on images uint8 [batch, channels, height, width]; the losses by name."""
-        images = (batch.float() / 255).contiguous(memory_format=self.memory_format)
+    def _batch(self, rows: Tensor) -> Batch:
+        """The training images of these rows, in [0, 1], and where in the run they come."""
+        return Batch(
+            images=(self.images[rows].float() / 255).contiguous(memory_format=self.memory_format),
+            labels=None if self.labels is None else self.labels[rows],
+            step=self.progress.step,
+            epoch=self.progress.epoch + self.progress.batch / self.batches,
+        )
+
+    def _step(self, batch: Batch) -> dict[str, float]:
+        """One step of every phase whose turn it is; the losses by name."""
         losses: dict[str, float] = {}
         for phase in self.phases:
-            losses |= self._descend(phase, images)
+            if (batch.step + 1) % phase.every == 0:
+                losses |= self._descend(phase, batch)
         self.average.update_parameters(self.model)
         return losses
 
-    def _descend(self, phase: Phase, images: Tensor) -> dict[str, float]:
+    def _descend(self, phase: Phase, batch: Batch) -> dict[str, float]:
         parameters = [parameter for group in phase.optimizer.param_groups for parameter in group["params"]]
         with self.fabric.autocast():
-            loss, logged = phase.loss(images)
+            loss, logged = phase.loss(batch)
         # Only this phase's parameters: the generator's loss must not leave gradients in the discriminator.
         self.fabric.backward(loss, inputs=parameters)
         norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
@@ -167,14 +185,15 @@ class Trainer:
     def _end_epoch(self, journal: Journal) -> bool:
         """Close the epoch: validate, record, judge. True where this is the best epoch so far."""
         progress = self.progress
-        means = {name: total / self.batches for name, total in progress.totals.items()}
+        means = {name: total / progress.counts[name] for name, total in progress.totals.items()}
         averaged_model = self.averaged_model()
         generator = torch.Generator(self.fabric.device).manual_seed(_VALIDATION_SEED)
-        progress.results = averaged_model.validate(self.validation_images, generator)
+        progress.results = averaged_model.validate(self.validation_images, generator, self.validation_labels)
         for name, value in progress.results.items():
             self._require_finite(f"validation's {name}", value)
         pace = progress.step * self.config.batch_size / progress.seconds
         progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
+        progress.counts = {}
         record = {
             "epoch": progress.epoch,
             "epochs": self.config.epochs,
@@ -185,7 +204,8 @@ class Trainer:
             "validation": progress.results,
         }
         journal.epoch(record, to_uint8(self._grid(averaged_model)))
-        self.model.diagnose(means | progress.results, progress.step)
+        for remark in self.model.diagnose(means | progress.results, progress.step):
+            journal.say(f"warning: {remark}")
         if self.model.selection is None:
             return False
         score = progress.results[self.model.selection]
@@ -203,7 +223,7 @@ class Trainer:
         """Images of the same latents, whatever the epoch."""
         generator = torch.Generator().manual_seed(_GRID_SEED)
         latents = torch.randn(_GRID_IMAGES, model.latent_dim, generator=generator)
-        return model.decode(self.fabric.to_device(latents))
+        return model.decode(self.fabric.to_device(latents), model.every_label(_GRID_IMAGES, self.fabric.device))
 
     def checkpoint(self) -> Checkpoint:
         """The state between two steps."""

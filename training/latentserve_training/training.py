@@ -10,7 +10,7 @@ import torch
 
 from latentserve_training.accelerator import make_fabric, resolve_precision
 from latentserve_training.checkpoint import Checkpoint, Origin
-from latentserve_training.config import RunConfig, differences, parse_command_line
+from latentserve_training.config import RunConfig, differences, from_dict, parse_command_line
 from latentserve_training.data import load
 from latentserve_training.errors import RunError
 from latentserve_training.journal import Journal
@@ -54,9 +54,10 @@ def prepare(config: RunConfig, folder: RunFolder) -> Trainer:
         image_shape=dataset.image_shape,
         dataset_sha256=dataset.sha256,
         git_commit=git_commit(),
+        label_names=dataset.label_names,
     )
     torch.manual_seed(config.seed)
-    model = build(config.model, origin.image_shape)
+    model = build(config.model, origin.image_shape, len(origin.label_names))
     fabric = make_fabric(config.trainer.device, config.trainer.precision)
     trainer = Trainer(config.trainer, seed=config.seed, origin=origin, fabric=fabric, model=model, dataset=dataset)
     if previous is not None:
@@ -82,7 +83,9 @@ def _previous(folder: RunFolder, config: RunConfig) -> Checkpoint | None:
             )
         return None
     checkpoint = Checkpoint.load(folder.last)
-    changed = differences(_comparable(checkpoint.origin.config), _comparable(config.to_dict()))
+    # Read and written again, so that options which did not exist then stand there with their defaults.
+    previous = from_dict(checkpoint.origin.config)
+    changed = differences(_comparable(previous.to_dict()), _comparable(config.to_dict()))
     if changed:
         raise RunError(
             f"--output {folder.path} holds a run with another configuration ({'; '.join(changed)}); "

@@ -16,17 +16,18 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [n, channels, height, width] and, where the data has classes, labels int64 [n]."""
+    """Images uint8 [n, channels, height, width] and, where the data has classes, labels int64 [n] and their names."""
 
     images: Images
     labels: Labels | None = None
+    label_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, rows: NDArray[np.int64]) -> Split:
         """The rows at these indices, in their order."""
-        return Split(self.images[rows], None if self.labels is None else self.labels[rows])
+        return Split(self.images[rows], None if self.labels is None else self.labels[rows], self.label_names)
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Dataset:
         """Channels, height and width."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What label 0, 1, ... is called; empty where the data has no classes."""
+        return self.train.label_names
 
     @property
     def sha256(self) -> str:

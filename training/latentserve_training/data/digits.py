@@ -25,7 +25,8 @@ def read_digits(size: int) -> Split:
     grey = np.pad(digits.images.astype(np.float32) / np.float32(_LEVELS), margin)
     large = np.stack([_enlarge(image, size) for image in grey])
     ink = np.clip((large - 0.5) * _CONTRAST + 0.5, 0.0, 1.0)
-    return Split(np.rint(255 * ink).astype(np.uint8)[:, np.newaxis], digits.target.astype(np.int64))
+    names = tuple(str(name) for name in digits.target_names)
+    return Split(np.rint(255 * ink).astype(np.uint8)[:, np.newaxis], digits.target.astype(np.int64), names)
 
 
 def _enlarge(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -35,7 +35,7 @@ def read_folder(root: Path, size: int | None) -> Split:
     mode = "L" if all(image.mode == "L" for image in images) else "RGB"
     pixels = np.stack([np.asarray(image.convert(mode)) for image in images])
     pixels = pixels[:, np.newaxis] if mode == "L" else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-    return Split(pixels, _labels(root, paths))
+    return Split(pixels, *_labels(root, paths))
 
 
 def _decode(path: Path, size: int | None) -> Image.Image:
@@ -59,9 +59,9 @@ def _require_one_size(paths: list[Path], images: list[Image.Image]) -> None:
             )
 
 
-def _labels(root: Path, paths: list[Path]) -> NDArray[np.int64] | None:
+def _labels(root: Path, paths: list[Path]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
     places = [path.relative_to(root).parts for path in paths]
     if any(len(parts) == 1 for parts in places):
-        return None
+        return None, ()
     classes = sorted({parts[0] for parts in places})
-    return np.array([classes.index(parts[0]) for parts in places], dtype=np.int64)
+    return np.array([classes.index(parts[0]) for parts in places], dtype=np.int64), tuple(classes)

@@ -17,6 +17,7 @@ from latentserve_training.data.idx import parse_idx, unpack
 from latentserve_training.errors import DataError
 
 _TIMEOUT_SECONDS = 30.0
+_NAMES = tuple("0123456789")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def read_mnist(root: Path, publication: Publication = MNIST) -> tuple[Split, Spl
         Split(
             parse_idx(contents[f"{part}-images-idx3-ubyte"], axes=3)[:, np.newaxis],
             parse_idx(contents[f"{part}-labels-idx1-ubyte"], axes=1).astype(np.int64),
+            _NAMES,
         )
         for part in ("train", "t10k")
     )

@@ -6,7 +6,7 @@ from latentserve_training.models.conv_vae import ConvVaeConfig, build_conv_vae
 from latentserve_training.models.gan import Gan
 from latentserve_training.models.mlp_gan import MlpGanConfig, build_mlp_gan
 from latentserve_training.models.mlp_vae import MlpVaeConfig, build_mlp_vae
-from latentserve_training.models.model import GenerativeModel, ImageShape, Phase
+from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase
 from latentserve_training.models.vae import Posterior, Vae
 
 ModelConfig = ConvVaeConfig | MlpVaeConfig | MlpGanConfig
@@ -19,6 +19,7 @@ FAMILIES: dict[str, type[ModelConfig]] = {
 
 __all__ = [
     "FAMILIES",
+    "Batch",
     "ConvVaeConfig",
     "Gan",
     "GenerativeModel",
@@ -33,8 +34,10 @@ __all__ = [
 ]
 
 
-def build(config: ModelConfig, image_shape: ImageShape) -> GenerativeModel:
+def build(config: ModelConfig, image_shape: ImageShape, label_count: int = 0) -> GenerativeModel:
     """The model that `config` describes, for images of `image_shape`, with weights from torch's global generator.
+
+    `label_count` is the number of labels that the data has; the conditional families need them.
 
     Raises:
         ConfigError: the family cannot handle images of that shape.

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from latentserve_training.errors import ConfigError
 from latentserve_training.models.model import ImageShape
-from latentserve_training.models.vae import Vae
+from latentserve_training.models.vae import Vae, VaeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvVaeConfig:
+class ConvVaeConfig(VaeConfig):
     """A convolutional VAE for images whose sides are multiples of 4."""
 
     family: Literal["conv_vae"] = "conv_vae"
@@ -33,13 +33,9 @@ class ConvVaeConfig:
     wide: int = 64
     """Channels of the inner convolutions, at half and quarter size."""
 
-    learning_rate: float = 1e-3
-    """Adam's step size."""
-
     def __post_init__(self) -> None:
-        for field in ("latent_dim", "narrow", "wide", "learning_rate"):
-            if getattr(self, field) <= 0:
-                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must be positive")
+        super().__post_init__()
+        self._require_positive("latent_dim", "narrow", "wide")
 
 
 class ConvEncoder(nn.Sequential):
@@ -99,4 +95,6 @@ def build_conv_vae(config: ConvVaeConfig, image_shape: ImageShape) -> Vae:
         encoder=ConvEncoder(config, image_shape),
         decoder=ConvDecoder(config, image_shape),
         learning_rate=config.learning_rate,
+        likelihood=config.likelihood,
+        objective=config.objective,
     )

@@ -13,21 +13,18 @@ from typing import Literal
 from torch import Tensor, nn
 
 from latentserve_training.errors import ConfigError
-from latentserve_training.models.gan import AdamConfig, CollapseConfig, Gan
+from latentserve_training.models.gan import Gan, GanConfig
 from latentserve_training.models.model import ImageShape
 
 _LEAK = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class MlpGanConfig:
+class MlpGanConfig(GanConfig):
     """A dense GAN for images of any size."""
 
     family: Literal["mlp_gan"] = "mlp_gan"
     """The model family."""
-
-    latent_dim: int = 100
-    """Number of latent dimensions."""
 
     generator_width: int = 256
     """Units of each of the generator's three hidden layers."""
@@ -41,31 +38,11 @@ class MlpGanConfig:
     dropout: float = 0.3
     """Share of the discriminator's hidden units dropped in training."""
 
-    learning_rate: float = 2e-4
-    """Adam's step size, for both players."""
-
-    beta1: float = 0.5
-    """Adam's decay of the gradient's mean, for both players."""
-
-    collapse_after_steps: int = 1000
-    """Steps before collapse is looked for; a generator starts out drawing grey mush."""
-
-    min_discriminator_loss: float = 1e-3
-    """Collapsed when the discriminator's loss, in nats, averages less than this over an epoch."""
-
-    min_diversity: float = 0.2
-    """Collapsed when the samples' pixel variance is less than this fraction of the data's."""
-
     def __post_init__(self) -> None:
-        for field in ("latent_dim", "generator_width", "discriminator_width", "learning_rate"):
-            if getattr(self, field) <= 0:
-                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must be positive")
-        for field in ("dropout", "beta1"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must be at least 0 and less than 1")
-        for field in ("collapse_after_steps", "min_discriminator_loss", "min_diversity"):
-            if getattr(self, field) < 0:
-                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must not be negative")
+        super().__post_init__()
+        self._require_positive("generator_width", "discriminator_width")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.dropout is {self.dropout}; it must be at least 0 and less than 1")
 
 
 def _generator(config: MlpGanConfig, image_shape: ImageShape) -> nn.Sequential:
@@ -112,13 +89,7 @@ def build_mlp_gan(config: MlpGanConfig, image_shape: ImageShape) -> Gan:
     """An mlp_gan with fresh weights."""
     return Gan(
         image_shape=image_shape,
-        latent_dim=config.latent_dim,
         generator=_generator(config, image_shape),
         discriminator=MlpDiscriminator(config, image_shape),
-        adam=AdamConfig(learning_rate=config.learning_rate, beta1=config.beta1),
-        collapse=CollapseConfig(
-            after_steps=config.collapse_after_steps,
-            min_discriminator_loss=config.min_discriminator_loss,
-            min_diversity=config.min_diversity,
-        ),
+        config=config,
     )

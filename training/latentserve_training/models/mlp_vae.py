@@ -8,13 +8,12 @@ from typing import Literal
 
 from torch import nn
 
-from latentserve_training.errors import ConfigError
 from latentserve_training.models.model import ImageShape
-from latentserve_training.models.vae import Vae
+from latentserve_training.models.vae import Vae, VaeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class MlpVaeConfig:
+class MlpVaeConfig(VaeConfig):
     """A dense VAE for images of any size."""
 
     family: Literal["mlp_vae"] = "mlp_vae"
@@ -29,31 +28,31 @@ class MlpVaeConfig:
     narrow: int = 256
     """Units of the layers next to the latents."""
 
-    learning_rate: float = 1e-3
-    """Adam's step size."""
+    activation: Literal["relu", "tanh"] = "relu"
+    """Between layers. Two tanh layers of 200 units around 50 latents are the network of Burda et al. 2015."""
 
     def __post_init__(self) -> None:
-        for field in ("latent_dim", "wide", "narrow", "learning_rate"):
-            if getattr(self, field) <= 0:
-                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must be positive")
+        super().__post_init__()
+        self._require_positive("latent_dim", "wide", "narrow")
 
 
 def build_mlp_vae(config: MlpVaeConfig, image_shape: ImageShape) -> Vae:
     """An mlp_vae with fresh weights."""
     pixels = math.prod(image_shape)
+    activation = nn.Tanh if config.activation == "tanh" else nn.ReLU
     encoder = nn.Sequential(
         nn.Flatten(),
         nn.Linear(in_features=pixels, out_features=config.wide),
-        nn.ReLU(),
+        activation(),
         nn.Linear(in_features=config.wide, out_features=config.narrow),
-        nn.ReLU(),
+        activation(),
         nn.Linear(in_features=config.narrow, out_features=2 * config.latent_dim),
     )
     decoder = nn.Sequential(
         nn.Linear(in_features=config.latent_dim, out_features=config.narrow),
-        nn.ReLU(),
+        activation(),
         nn.Linear(in_features=config.narrow, out_features=config.wide),
-        nn.ReLU(),
+        activation(),
         nn.Linear(in_features=config.wide, out_features=pixels),
         nn.Unflatten(dim=1, unflattened_size=image_shape),
     )
@@ -63,4 +62,6 @@ def build_mlp_vae(config: MlpVaeConfig, image_shape: ImageShape) -> Vae:
         encoder=encoder,
         decoder=decoder,
         learning_rate=config.learning_rate,
+        likelihood=config.likelihood,
+        objective=config.objective,
     )

@@ -16,44 +16,83 @@ ImageShape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
+class Batch:
+    """What a training step is made of."""
+
+    images: Tensor
+    """float32 [batch, channels, height, width] in [0, 1]."""
+
+    labels: Tensor | None = None
+    """int64 [batch] for a conditional model, else None."""
+
+    step: int = 0
+    """Training steps done before this one."""
+
+    epoch: float = 0.0
+    """Epochs done, in fractions; what changes with time is a function of it."""
+
+
+@dataclass(frozen=True)
 class Phase:
     """One optimizer and the loss it descends; a training step runs the phases of a model in order.
 
-    `loss` takes float32 images [batch, channels, height, width] in [0, 1] and returns the scalar to descend and the
-    scalars to log, by name. Only the parameters of `optimizer` receive its gradient.
+    `loss` returns the scalar to descend and the scalars to log, by name. Only the parameters of `optimizer` receive its
+    gradient. A phase runs in every `every`-th step: of two players, the one that moves more often sets the pace.
     """
 
     name: str
     optimizer: Optimizer
-    loss: Callable[[Tensor], tuple[Tensor, Mapping[str, Tensor]]]
+    loss: Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]]
+    every: int = 1
 
 
 class GenerativeModel(nn.Module, ABC):
-    """A model with a standard normal prior over a latent space and a decoder from latents to images in [0, 1]."""
+    """A model with a standard normal prior over a latent space and a decoder from latents to images in [0, 1].
+
+    `label_count` is the number of labels that a conditional model knows, 0 for any other. A conditional model's methods
+    need labels, int64 [batch] from 0 to label_count - 1; the others pass over them.
+    """
 
     selection: ClassVar[str | None]
     """The name of the validation result whose lowest value marks the best checkpoint; None: the last one is it."""
 
-    def __init__(self, *, image_shape: ImageShape, latent_dim: int) -> None:
+    def __init__(self, *, image_shape: ImageShape, latent_dim: int, label_count: int = 0) -> None:
         super().__init__()
         self.image_shape = image_shape
         self.latent_dim = latent_dim
+        self.label_count = label_count
 
     @abstractmethod
     def phases(self) -> list[Phase]:
         """New optimizers over this model's parameters, each with the loss it descends."""
 
     @abstractmethod
-    def decode(self, latents: Tensor) -> Tensor:
-        """Images [batch, channels, height, width] in [0, 1] of latents [batch, latent_dim]."""
+    def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images [batch, channels, height, width] in [0, 1] of latents [batch, latent_dim].
+
+        Raises:
+            ValueError: the model is conditional and there are no labels.
+        """
 
     @abstractmethod
-    def validate(self, images: Tensor, generator: torch.Generator) -> dict[str, float]:
+    def validate(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> dict[str, float]:
         """How good the model is on images uint8 [n, channels, height, width], by name; noise comes from `generator`."""
 
-    def diagnose(self, results: Mapping[str, float], step: int) -> None:
-        """Judge an epoch's mean losses and validation results after `step` steps.
+    def diagnose(self, results: Mapping[str, float], step: int) -> list[str]:
+        """Judge an epoch's mean losses and validation results after `step` steps; what the user should know of them.
 
         Raises:
             CollapsedError: training further would not help.
         """
+        return []
+
+    def every_label(self, count: int, device: torch.device | None = None) -> Tensor | None:
+        """The labels 0, 1, ... in turn, int64 [count]; None for a model without labels."""
+        return torch.arange(count, device=device) % self.label_count if self.label_count else None
+
+    def _run(self, network: nn.Module, rows: Tensor, labels: Tensor | None) -> Tensor:
+        """`network` on `rows`, and on their labels where the model is conditional."""
+        if self.label_count and labels is None:
+            raise ValueError(f"this model is conditional: it needs labels, each from 0 to {self.label_count - 1}")
+        output: Tensor = network(rows, labels) if self.label_count else network(rows)
+        return output

@@ -3,16 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field as option
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from latentserve_training.losses import bernoulli_nll, binarize, gaussian_kl, reparameterize
-from latentserve_training.models.model import GenerativeModel, ImageShape, Phase
+from latentserve_training.errors import ConfigError
+from latentserve_training.losses import (
+    free_bits_kl,
+    gaussian_kl_terms,
+    importance_bound,
+    log_prior_ratio,
+    reparameterize,
+)
+from latentserve_training.models.likelihood import LikelihoodName, PixelParameters, build_likelihood
+from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase
 
 _VALIDATION_ROWS = 250
 _ACTIVE_VARIANCE = 0.01
+_COLLAPSED_SHARE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a VAE descends. Validation reports the plain -ELBO whatever the objective."""
+
+    beta: float = 1.0
+    """Weight of the KL term (Higgins et al. 2017); 1 is the ELBO."""
+
+    warm_up_epochs: float = 0.0
+    """Epochs in which the KL term's weight grows from 0 to beta, in proportion; 0 starts with beta."""
+
+    free_bits: float = 0.0
+    """Nats a latent, averaged over a batch, below which its KL term is not pressed further; 0 presses all."""
+
+    draws: int = 1
+    """Latents drawn an image: 1 descends the -ELBO, more the importance-weighted bound (Burda et al. 2015)."""
+
+    def __post_init__(self) -> None:
+        for field in ("beta", "warm_up_epochs", "free_bits"):
+            if not 0 <= getattr(self, field) < float("inf"):
+                raise ConfigError(
+                    f"model.objective.{field} is {getattr(self, field)}; it must be finite and not negative"
+                )
+        if self.draws < 1:
+            raise ConfigError(f"model.objective.draws is {self.draws}; it must be at least 1")
+        if self.draws > 1 and self.free_bits:
+            raise ConfigError(
+                f"model.objective.free_bits is {self.free_bits}, but the bound of model.objective.draws {self.draws} "
+                "has no KL term a latent; set one of them to its default"
+            )
+
+    def weight(self, epoch: float) -> float:
+        """The KL term's weight after `epoch` epochs."""
+        return self.beta * min(1.0, epoch / self.warm_up_epochs) if self.warm_up_epochs else self.beta
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeConfig:
+    """What every VAE can be told."""
+
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+
+    likelihood: LikelihoodName = "bernoulli"
+    """How pixels are explained: bernoulli, of binarised images; gaussian or discretized_logistic, of grey or colour."""
+
+    objective: Objective = option(default_factory=Objective)
+    """What is descended."""
+
+    def __post_init__(self) -> None:
+        self._require_positive("learning_rate")
+
+    def _require_positive(self, *fields: str) -> None:
+        for field in fields:
+            if getattr(self, field) <= 0:
+                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must be positive")
 
 
 class Posterior(NamedTuple):
@@ -23,74 +91,131 @@ class Posterior(NamedTuple):
 
 
 class Vae(GenerativeModel):
-    """A VAE with a Gaussian posterior and a Bernoulli likelihood over pixels.
-
-    It is trained on dynamically binarised images: x ~ Bernoulli(pixel / 255), drawn afresh whenever an image is seen,
-    is both what the encoder reads and what the decoder has to explain, so that the ELBO bounds a true log-likelihood.
+    """A VAE with a Gaussian posterior.
 
     `encoder` maps images to [batch, 2 * latent_dim], means then log-variances; `decoder` maps latents to logits
-    [batch, channels, height, width].
+    [batch, channels, height, width]. With a `label_count`, both take labels as their second argument.
+
+    With a Bernoulli likelihood it is trained on dynamically binarised images: x ~ Bernoulli(pixel / 255), drawn afresh
+    whenever an image is seen, is both what the encoder reads and what the decoder has to explain, so that the ELBO
+    bounds a true log-likelihood. With another likelihood, x is the image itself.
     """
 
     selection: ClassVar[str | None] = "negative_elbo_nats"
 
     def __init__(
-        self, *, image_shape: ImageShape, latent_dim: int, encoder: nn.Module, decoder: nn.Module, learning_rate: float
+        self,
+        *,
+        image_shape: ImageShape,
+        latent_dim: int,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        learning_rate: float,
+        likelihood: LikelihoodName = "bernoulli",
+        objective: Objective | None = None,
+        label_count: int = 0,
     ) -> None:
-        super().__init__(image_shape=image_shape, latent_dim=latent_dim)
+        super().__init__(image_shape=image_shape, latent_dim=latent_dim, label_count=label_count)
         self.encoder = encoder
         self.decoder = decoder
         self.learning_rate = learning_rate
+        self.likelihood = build_likelihood(likelihood, image_shape)
+        self.objective = objective or Objective()
 
-    def encode(self, images: Tensor) -> Posterior:
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Posterior:
         """The posterior of images [batch, channels, height, width] in [0, 1]."""
-        mean, log_variance = self.encoder(images).chunk(2, dim=1)
+        mean, log_variance = self._run(self.encoder, images, labels).chunk(2, dim=1)
         return Posterior(mean, log_variance)
 
-    def decode_logits(self, latents: Tensor) -> Tensor:
-        """Logits of the pixels' probabilities."""
-        logits: Tensor = self.decoder(latents)
-        return logits
+    def decode_logits(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits of the mean of p(x|z)."""
+        return self._run(self.decoder, latents, labels)
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode_parameters(self, latents: Tensor, labels: Tensor | None = None) -> PixelParameters:
+        """p(x|z), as `likelihood.nll` takes it."""
+        return self.likelihood.parameters_of(self.decode_logits(latents, labels))
+
+    def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """The mean of p(x|z)."""
-        return self.decode_logits(latents).sigmoid()
+        return self.decode_logits(latents, labels).sigmoid()
 
-    def negative_elbo(self, binary: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruction and KL terms (nats, [batch]) and posterior means of binary images, at one draw of z each.
+    def negative_elbo(
+        self, x: Tensor, generator: torch.Generator | None = None, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruction and KL terms (nats, [batch]) and posterior means of what is observed, at one draw of z each.
 
         -ELBO(x) = E_q(z|x)[-log p(x|z)] + KL(q(z|x) || N(0, I)).
         """
-        posterior = self.encode(binary)
-        logits = self.decode_logits(reparameterize(*posterior, generator=generator))
-        return bernoulli_nll(logits, binary), gaussian_kl(*posterior), posterior.mean
+        reconstruction, kl_terms, mean = self._elbo_terms(x, generator, labels)
+        return reconstruction, kl_terms.sum(1), mean
+
+    def _elbo_terms(
+        self, x: Tensor, generator: torch.Generator | None, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `negative_elbo`, with the KL of each latent, [batch, latent_dim]."""
+        posterior = self.encode(x, labels)
+        parameters = self.decode_parameters(reparameterize(*posterior, generator=generator), labels)
+        return self.likelihood.nll(parameters, x), gaussian_kl_terms(*posterior), posterior.mean
 
     def phases(self) -> list[Phase]:
-        """One phase: Adam on the mean -ELBO."""
-        return [Phase("elbo", torch.optim.Adam(self.parameters(), lr=self.learning_rate), self._loss)]
+        """One phase: Adam on the objective."""
+        loss = self._loss if self.objective.draws == 1 else self._importance_loss
+        return [Phase("elbo", torch.optim.Adam(self.parameters(), lr=self.learning_rate), loss)]
 
-    def _loss(self, images: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        reconstruction, kl, _ = self.negative_elbo(binarize(images))
-        loss = (reconstruction + kl).mean()
-        return loss, {
-            "negative_elbo_nats": loss, "reconstruction_nats": reconstruction.mean(), "kl_nats": kl.mean()
-        }  # fmt: skip
+    def _loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        reconstruction, kl_terms, _ = self._elbo_terms(self.likelihood.observe(batch.images), None, batch.labels)
+        kl = kl_terms.sum(1)
+        weight, least = self.objective.weight(batch.epoch), self.objective.free_bits
+        pressed = free_bits_kl(kl_terms, least) if least else kl
+        return (reconstruction + weight * pressed).mean(), _logged(reconstruction, kl)
+
+    def _importance_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        x, draws = self.likelihood.observe(batch.images), self.objective.draws
+        posterior = self.encode(x, batch.labels)
+        each = Posterior(*(part.repeat_interleave(draws, dim=0) for part in posterior))
+        labels = None if batch.labels is None else batch.labels.repeat_interleave(draws, dim=0)
+        latents = reparameterize(*each)
+        nll = self.likelihood.nll(self.decode_parameters(latents, labels), x.repeat_interleave(draws, dim=0))
+        ratio = log_prior_ratio(latents, *each)
+        log_weights = (self.objective.weight(batch.epoch) * ratio - nll).view(-1, draws)
+        loss = importance_bound(log_weights).mean()
+        return loss, {"importance_bound_nats": loss, **_logged(nll, gaussian_kl_terms(*posterior).sum(1))}
 
     @torch.no_grad()
-    def validate(self, images: Tensor, generator: torch.Generator) -> dict[str, float]:
-        """Mean -ELBO and its terms in nats, one binarisation and one z an image, and the number of active units.
+    def validate(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> dict[str, float]:
+        """Mean -ELBO and its terms in nats, one observation and one z an image, and what the latents are used for.
 
         A latent is active when its posterior mean varies with the image: Var_x(E_q[z]) > 0.01 (Burda et al. 2015,
-        arXiv:1509.00519, section 5).
+        arXiv:1509.00519, section 5). `latent_kl_…` are over latents, each one's KL averaged over the images.
         """
-        parts = [
-            self.negative_elbo(binarize(rows.float() / 255, generator), generator)
-            for rows in torch.split(images, _VALIDATION_ROWS)
-        ]
-        reconstruction, kl, means = (torch.cat(column).double() for column in zip(*parts, strict=True))
+        parts = []
+        for start in range(0, len(images), _VALIDATION_ROWS):
+            rows = slice(start, start + _VALIDATION_ROWS)
+            x = self.likelihood.observe(images[rows].float() / 255, generator)
+            parts.append(self._elbo_terms(x, generator, None if labels is None else labels[rows]))
+        reconstruction, kl_terms, means = (torch.cat(column).double() for column in zip(*parts, strict=True))
+        kl_of_latents = kl_terms.mean(0)
         return {
-            "negative_elbo_nats": (reconstruction + kl).mean().item(),
+            "negative_elbo_nats": (reconstruction.mean() + kl_of_latents.sum()).item(),
             "reconstruction_nats": reconstruction.mean().item(),
-            "kl_nats": kl.mean().item(),
+            "kl_nats": kl_of_latents.sum().item(),
+            "latent_kl_median_nats": kl_of_latents.median().item(),
+            "latent_kl_max_nats": kl_of_latents.max().item(),
             "active_units": float((means.var(dim=0) > _ACTIVE_VARIANCE).sum().item()),
         }
+
+    def diagnose(self, results: Mapping[str, float], step: int) -> list[str]:
+        """Say so when the posterior has collapsed: when hardly a latent says anything of the image."""
+        active = int(results["active_units"])
+        if active >= _COLLAPSED_SHARE * self.latent_dim:
+            return []
+        return [
+            f"posterior collapse at step {step}: {active} of {self.latent_dim} latents are active; "
+            "try model.objective.warm_up_epochs, model.objective.free_bits or a smaller model.objective.beta"
+        ]
+
+
+def _logged(reconstruction: Tensor, kl: Tensor) -> dict[str, Tensor]:
+    """The plain -ELBO and its terms, in nats, whatever was descended."""
+    mean, kl_mean = reconstruction.mean(), kl.mean()
+    return {"negative_elbo_nats": mean + kl_mean, "reconstruction_nats": mean, "kl_nats": kl_mean}

@@ -1,0 +1,120 @@
+"""How a VAE explains pixels: p(x|z), given the logits that its decoder computes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from latentserve_training.losses import bernoulli_nll, binarize, discretized_logistic_nll, gaussian_nll
+from latentserve_training.models.model import ImageShape
+
+LikelihoodName = Literal["bernoulli", "gaussian", "discretized_logistic"]
+
+_FIRST_LOG_SCALE = -2.0
+_LEAST_LOG_SCALE = -7.0
+
+
+class PixelParameters(NamedTuple):
+    """What p(x|z) is made of, float32 [batch, channels, height, width]; its mean is sigmoid(logits), in [0, 1]."""
+
+    logits: Tensor
+    log_scale: Tensor | None
+    """Logarithm of the Gaussian's standard deviation or of the logistic's scale; None for a Bernoulli likelihood."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The decoded image."""
+        return self.logits.sigmoid()
+
+
+class Likelihood(nn.Module, ABC):
+    """p(x|z), independent over pixels and channels."""
+
+    name: ClassVar[LikelihoodName]
+
+    @abstractmethod
+    def observe(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The x that is explained, and that the encoder reads, for images in [0, 1]."""
+
+    @abstractmethod
+    def parameters_of(self, logits: Tensor) -> PixelParameters:
+        """The parameters that go with a decoder's logits."""
+
+    @abstractmethod
+    def nll(self, parameters: PixelParameters, x: Tensor) -> Tensor:
+        """-log p(x|z) in nats, summed over pixels and channels, float32 [batch]."""
+
+
+class BernoulliLikelihood(Likelihood):
+    """Coins: x is a binarisation of the image, drawn afresh, so that the ELBO bounds a true log-likelihood."""
+
+    name = "bernoulli"
+
+    def observe(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """x ~ Bernoulli(images)."""
+        return binarize(images, generator)
+
+    def parameters_of(self, logits: Tensor) -> PixelParameters:
+        """The logits alone."""
+        return PixelParameters(logits, None)
+
+    def nll(self, parameters: PixelParameters, x: Tensor) -> Tensor:
+        """See `losses.bernoulli_nll`."""
+        return bernoulli_nll(parameters.logits, x)
+
+
+class ScaledLikelihood(Likelihood):
+    """A location and a scale: the decoded image, and one learned number a channel.
+
+    One scale for all pixels and images, not one that the decoder computes: a decoder that may choose the scale of each
+    pixel drives it to nothing where the data is constant, and then learns little else; a shared one balances the terms
+    of the ELBO by itself (Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated Decoders").
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.full((channels, 1, 1), _FIRST_LOG_SCALE))
+
+    def observe(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The images themselves."""
+        return images
+
+    def parameters_of(self, logits: Tensor) -> PixelParameters:
+        """The logits and the channels' log-scales, which are bounded below so that no density grows without end."""
+        return PixelParameters(logits, self.log_scale.clamp(min=_LEAST_LOG_SCALE).expand_as(logits))
+
+
+class GaussianLikelihood(ScaledLikelihood):
+    """Normal variables: a density over values from 0 to 1, so that its nats may be negative."""
+
+    name = "gaussian"
+
+    def nll(self, parameters: PixelParameters, x: Tensor) -> Tensor:
+        """See `losses.gaussian_nll`."""
+        assert parameters.log_scale is not None, "parameters_of gives every logit its scale"
+        return gaussian_nll(parameters.mean, parameters.log_scale, x)
+
+
+class DiscretizedLogisticLikelihood(ScaledLikelihood):
+    """Logistic variables, rounded to the 256 levels of a pixel: a probability of the stored image itself."""
+
+    name = "discretized_logistic"
+
+    def nll(self, parameters: PixelParameters, x: Tensor) -> Tensor:
+        """See `losses.discretized_logistic_nll`."""
+        assert parameters.log_scale is not None, "parameters_of gives every logit its scale"
+        return discretized_logistic_nll(parameters.mean, parameters.log_scale, x)
+
+
+def build_likelihood(name: LikelihoodName, image_shape: ImageShape) -> Likelihood:
+    """The likelihood of that name, for images of `image_shape`."""
+    match name:
+        case "bernoulli":
+            return BernoulliLikelihood()
+        case "gaussian":
+            return GaussianLikelihood(image_shape[0])
+        case "discretized_logistic":
+            return DiscretizedLogisticLikelihood(image_shape[0])
