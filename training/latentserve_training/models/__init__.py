@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from latentserve_training.models.cgan import CganConfig, build_cgan
 from latentserve_training.models.conv_vae import ConvVaeConfig, build_conv_vae
+from latentserve_training.models.cvae import CvaeConfig, build_cvae
+from latentserve_training.models.dcgan import DcganConfig, build_dcgan
 from latentserve_training.models.gan import Gan
 from latentserve_training.models.mlp_gan import MlpGanConfig, build_mlp_gan
 from latentserve_training.models.mlp_vae import MlpVaeConfig, build_mlp_vae
 from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase
 from latentserve_training.models.vae import Posterior, Vae
+from latentserve_training.models.wgan_gp import WganGpConfig, build_wgan_gp
 
-ModelConfig = ConvVaeConfig | MlpVaeConfig | MlpGanConfig
+ModelConfig = ConvVaeConfig | MlpVaeConfig | CvaeConfig | MlpGanConfig | DcganConfig | WganGpConfig | CganConfig
 
 FAMILIES: dict[str, type[ModelConfig]] = {
     "conv_vae": ConvVaeConfig,
     "mlp_vae": MlpVaeConfig,
+    "cvae": CvaeConfig,
     "mlp_gan": MlpGanConfig,
+    "dcgan": DcganConfig,
+    "wgan_gp": WganGpConfig,
+    "cgan": CganConfig,
 }
 
 __all__ = [
     "FAMILIES",
     "Batch",
+    "CganConfig",
     "ConvVaeConfig",
+    "CvaeConfig",
+    "DcganConfig",
     "Gan",
     "GenerativeModel",
     "ImageShape",
@@ -30,6 +41,7 @@ __all__ = [
     "Phase",
     "Posterior",
     "Vae",
+    "WganGpConfig",
     "build",
 ]
 
@@ -40,7 +52,7 @@ def build(config: ModelConfig, image_shape: ImageShape, label_count: int = 0) ->
     `label_count` is the number of labels that the data has; the conditional families need them.
 
     Raises:
-        ConfigError: the family cannot handle images of that shape.
+        ConfigError: the family cannot handle images of that shape, or needs labels where there are none.
     """
     match config:
         case ConvVaeConfig():
@@ -49,3 +61,11 @@ def build(config: ModelConfig, image_shape: ImageShape, label_count: int = 0) ->
             return build_mlp_vae(config, image_shape)
         case MlpGanConfig():
             return build_mlp_gan(config, image_shape)
+        case CvaeConfig():
+            return build_cvae(config, image_shape, label_count)
+        case DcganConfig():
+            return build_dcgan(config, image_shape)
+        case WganGpConfig():
+            return build_wgan_gp(config, image_shape)
+        case CganConfig():
+            return build_cgan(config, image_shape, label_count)

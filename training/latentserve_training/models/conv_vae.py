@@ -12,17 +12,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from latentserve_training.errors import ConfigError
-from latentserve_training.models.model import ImageShape
+from latentserve_training.models.model import ImageShape, require_sides
 from latentserve_training.models.vae import Vae, VaeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvVaeConfig(VaeConfig):
-    """A convolutional VAE for images whose sides are multiples of 4."""
-
-    family: Literal["conv_vae"] = "conv_vae"
-    """The model family."""
+class ConvNetworksConfig(VaeConfig):
+    """The sizes of a convolutional VAE's networks."""
 
     latent_dim: int = 256
     """Number of latent dimensions."""
@@ -38,10 +34,18 @@ class ConvVaeConfig(VaeConfig):
         self._require_positive("latent_dim", "narrow", "wide")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConvVaeConfig(ConvNetworksConfig):
+    """A convolutional VAE for images whose sides are multiples of 4."""
+
+    family: Literal["conv_vae"] = "conv_vae"
+    """The model family."""
+
+
 class ConvEncoder(nn.Sequential):
     """Images [batch, channels, H, W] to [batch, 2 * latent_dim]."""
 
-    def __init__(self, config: ConvVaeConfig, image_shape: ImageShape) -> None:
+    def __init__(self, config: ConvNetworksConfig, image_shape: ImageShape) -> None:
         channels, height, width = image_shape
         super().__init__(
             nn.Conv2d(in_channels=channels, out_channels=config.narrow, kernel_size=3, padding=1),
@@ -56,13 +60,14 @@ class ConvEncoder(nn.Sequential):
 
 
 class ConvDecoder(nn.Module):
-    """Latents [batch, latent_dim] to logits [batch, channels, H, W]."""
+    """Latents [batch, latent_dim], with `label_dim` more numbers beside them, to logits [batch, channels, H, W]."""
 
-    def __init__(self, config: ConvVaeConfig, image_shape: ImageShape) -> None:
+    def __init__(self, config: ConvNetworksConfig, image_shape: ImageShape, label_dim: int = 0) -> None:
         super().__init__()
         channels, height, width = image_shape
         self.start_shape = (config.wide, height // 4, width // 4)
-        self.dense = nn.Linear(in_features=config.latent_dim, out_features=config.wide * (height // 4) * (width // 4))
+        inputs = config.latent_dim + label_dim
+        self.dense = nn.Linear(in_features=inputs, out_features=config.wide * (height // 4) * (width // 4))
         self.stages = nn.Sequential(
             nn.SiLU(),
             nn.Upsample(scale_factor=2, mode="nearest"),
@@ -86,9 +91,7 @@ def build_conv_vae(config: ConvVaeConfig, image_shape: ImageShape) -> Vae:
     Raises:
         ConfigError: a side of the images is not a multiple of 4.
     """
-    _, height, width = image_shape
-    if height % 4 or width % 4:
-        raise ConfigError(f"conv_vae takes images whose sides are multiples of 4, not {height}x{width}; set data.size")
+    require_sides(config.family, image_shape)
     return Vae(
         image_shape=image_shape,
         latent_dim=config.latent_dim,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field as option
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -34,7 +33,7 @@ class GanConfig:
     beta2: float = 0.999
     """Adam's decay of the gradient's square, for both players."""
 
-    game: Game = option(default_factory=Game)
+    game: Game = field(default_factory=Game)
     """What the players descend."""
 
     collapse_after_steps: int = 1000
@@ -48,17 +47,17 @@ class GanConfig:
 
     def __post_init__(self) -> None:
         self._require_positive("latent_dim", "learning_rate")
-        for field in ("beta1", "beta2"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must be at least 0 and less than 1")
-        for field in ("collapse_after_steps", "min_discriminator_loss", "min_diversity"):
-            if getattr(self, field) < 0:
-                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must not be negative")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be at least 0 and less than 1")
+        for name in ("collapse_after_steps", "min_discriminator_loss", "min_diversity"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must not be negative")
 
     def _require_positive(self, *fields: str) -> None:
-        for field in fields:
-            if getattr(self, field) <= 0:
-                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must be positive")
+        for name in fields:
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be positive")
 
 
 class Gan(GenerativeModel):

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from latentserve_training.errors import ConfigError
+
 ImageShape = tuple[int, int, int]
 """Channels, height and width."""
 
@@ -96,3 +98,14 @@ class GenerativeModel(nn.Module, ABC):
             raise ValueError(f"this model is conditional: it needs labels, each from 0 to {self.label_count - 1}")
         output: Tensor = network(rows, labels) if self.label_count else network(rows)
         return output
+
+
+def require_sides(family: str, image_shape: ImageShape) -> None:
+    """Refuse images that cannot be halved twice.
+
+    Raises:
+        ConfigError: a side of the images is not a multiple of 4.
+    """
+    _, height, width = image_shape
+    if height % 4 or width % 4:
+        raise ConfigError(f"{family} takes images whose sides are multiples of 4, not {height}x{width}; set data.size")

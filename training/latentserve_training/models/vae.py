@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field as option
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -43,10 +42,10 @@ class Objective:
     """Latents drawn an image: 1 descends the -ELBO, more the importance-weighted bound (Burda et al. 2015)."""
 
     def __post_init__(self) -> None:
-        for field in ("beta", "warm_up_epochs", "free_bits"):
-            if not 0 <= getattr(self, field) < float("inf"):
+        for name in ("beta", "warm_up_epochs", "free_bits"):
+            if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(
-                    f"model.objective.{field} is {getattr(self, field)}; it must be finite and not negative"
+                    f"model.objective.{name} is {getattr(self, name)}; it must be finite and not negative"
                 )
         if self.draws < 1:
             raise ConfigError(f"model.objective.draws is {self.draws}; it must be at least 1")
@@ -71,16 +70,16 @@ class VaeConfig:
     likelihood: LikelihoodName = "bernoulli"
     """How pixels are explained: bernoulli, of binarised images; gaussian or discretized_logistic, of grey or colour."""
 
-    objective: Objective = option(default_factory=Objective)
+    objective: Objective = field(default_factory=Objective)
     """What is descended."""
 
     def __post_init__(self) -> None:
         self._require_positive("learning_rate")
 
     def _require_positive(self, *fields: str) -> None:
-        for field in fields:
-            if getattr(self, field) <= 0:
-                raise ConfigError(f"model.{field} is {getattr(self, field)}; it must be positive")
+        for name in fields:
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be positive")
 
 
 class Posterior(NamedTuple):

@@ -1,0 +1,155 @@
+"""A convolutional GAN after Radford et al. 2015 (arXiv:1511.06434): strides instead of pooling, both ways.
+
+Both networks follow the images: the sides are halved for as long as they are even and 4 pixels or more remain, twice
+at least, and every halving doubles the channels. Batch normalisation of the stem comes before its features become an
+image, where the export can fold it into the dense layer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from latentserve_training.errors import ConfigError
+from latentserve_training.models.gan import Gan, GanConfig
+from latentserve_training.models.model import ImageShape, require_sides
+
+Norm = Literal["batch", "spectral", "none"]
+
+_LEAK = 0.2
+_FIRST_SPREAD = 0.02
+_LEAST_SIDE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvGanConfig(GanConfig):
+    """What every convolutional GAN can be told."""
+
+    width: int = 64
+    """Channels next to the image; every halving of its sides doubles them."""
+
+    discriminator_norm: Norm = "batch"
+    """Of the discriminator's layers: batch, all but the outermost; spectral, all (Miyato et al. 2018); or none."""
+
+    dropout: float = 0.0
+    """Share of the discriminator's features dropped in training, after every convolution."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_positive("width")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.dropout is {self.dropout}; it must be at least 0 and less than 1")
+        if self.discriminator_norm == "batch" and self.game.penalises:
+            raise ConfigError(
+                "model.discriminator_norm is batch, under which an image's score depends on the others of its batch, "
+                "so that model.game.slope_penalty and model.game.r1 must be 0; or set it to spectral or none"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DcganConfig(ConvGanConfig):
+    """A convolutional GAN for images whose sides are multiples of 4."""
+
+    family: Literal["dcgan"] = "dcgan"
+    """The model family."""
+
+
+class ConvGenerator(nn.Sequential):
+    """Latents [batch, latent_dim] to images [batch, channels, height, width] in [0, 1]."""
+
+    def __init__(self, *, latent_dim: int, width: int, image_shape: ImageShape) -> None:
+        channels, height, width_of_image = image_shape
+        halvings = _halvings(image_shape)
+        features = width << (halvings - 1)
+        start = (features, height >> halvings, width_of_image >> halvings)
+        layers: list[nn.Module] = [
+            nn.Linear(in_features=latent_dim, out_features=math.prod(start), bias=False),
+            nn.BatchNorm1d(num_features=math.prod(start)),
+            nn.ReLU(),
+            nn.Unflatten(dim=1, unflattened_size=start),
+        ]
+        for _ in range(halvings - 1):
+            layers += [
+                nn.ConvTranspose2d(features, features // 2, kernel_size=4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(num_features=features // 2),
+                nn.ReLU(),
+            ]
+            features //= 2
+        last = nn.ConvTranspose2d(features, channels, kernel_size=4, stride=2, padding=1)
+        super().__init__(*layers, last, nn.Sigmoid())
+        _initialise(self)
+
+
+class ConvFeatures(nn.Module):
+    """Images [batch, channels, height, width] in [0, 1] to features [batch, size]."""
+
+    def __init__(self, config: ConvGanConfig, image_shape: ImageShape) -> None:
+        super().__init__()
+        features, height, width_of_image = image_shape
+        halvings = _halvings(image_shape)
+        layers: list[nn.Module] = []
+        for level in range(halvings):
+            wider = config.width << level
+            layers.append(nn.Conv2d(features, wider, kernel_size=4, stride=2, padding=1))
+            if config.discriminator_norm == "batch" and level:
+                layers.append(nn.BatchNorm2d(num_features=wider))
+            layers += [nn.LeakyReLU(negative_slope=_LEAK), nn.Dropout(p=config.dropout)]
+            features = wider
+        self.layers = nn.Sequential(*layers, nn.Flatten())
+        self.size = features * (height >> halvings) * (width_of_image >> halvings)
+        _initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of images, which are stretched to [-1, 1] first."""
+        features: Tensor = self.layers(2 * images - 1)
+        return features
+
+
+class ConvDiscriminator(nn.Sequential):
+    """Images [batch, channels, height, width] in [0, 1] to scores [batch, 1]."""
+
+    def __init__(self, config: ConvGanConfig, image_shape: ImageShape) -> None:
+        features = ConvFeatures(config, image_shape)
+        super().__init__(features, nn.Linear(in_features=features.size, out_features=1))
+        if config.discriminator_norm == "spectral":
+            spectrally_normalised(self)
+
+
+def spectrally_normalised(network: nn.Module) -> None:
+    """Divide the weight of every layer of `network` by its largest singular value, from now on."""
+    for layer in [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding)]:
+        spectral_norm(layer)
+
+
+def build_dcgan(config: DcganConfig, image_shape: ImageShape) -> Gan:
+    """A dcgan with fresh weights.
+
+    Raises:
+        ConfigError: a side of the images is not a multiple of 4.
+    """
+    require_sides(config.family, image_shape)
+    return Gan(
+        image_shape=image_shape,
+        generator=ConvGenerator(latent_dim=config.latent_dim, width=config.width, image_shape=image_shape),
+        discriminator=ConvDiscriminator(config, image_shape),
+        config=config,
+    )
+
+
+def _halvings(image_shape: ImageShape) -> int:
+    """How often both sides are halved: twice, or more where they stay whole and at least `_LEAST_SIDE` pixels."""
+    halvings = 2
+    while all(side % (2 << halvings) == 0 and side >> (halvings + 1) >= _LEAST_SIDE for side in image_shape[1:]):
+        halvings += 1
+    return halvings
+
+
+def _initialise(network: nn.Module) -> None:
+    """Weights from N(0, 0.02^2), as the paper has them."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(layer.weight, std=_FIRST_SPREAD)

@@ -1,0 +1,58 @@
+"""A Wasserstein GAN whose critic's slope is held at 1 by a penalty (Gulrajani et al. 2017, arXiv:1704.00028).
+
+The networks are those of dcgan, but the critic has no batch normalisation: the penalty is on each image's own gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from latentserve_training.errors import ConfigError
+from latentserve_training.models.dcgan import ConvDiscriminator, ConvGanConfig, ConvGenerator, Norm
+from latentserve_training.models.game import Game
+from latentserve_training.models.gan import Gan
+from latentserve_training.models.model import ImageShape, require_sides
+
+
+@dataclass(frozen=True, kw_only=True)
+class WganGpConfig(ConvGanConfig):
+    """A convolutional Wasserstein GAN for images whose sides are multiples of 4."""
+
+    family: Literal["wgan_gp"] = "wgan_gp"
+    """The model family."""
+
+    beta1: float = 0.0
+    """Adam's decay of the gradient's mean, for both players."""
+
+    beta2: float = 0.9
+    """Adam's decay of the gradient's square, for both players."""
+
+    discriminator_norm: Norm = "none"
+    """Of the critic's layers: none, or spectral."""
+
+    game: Game = field(default_factory=lambda: Game(loss="wasserstein", slope_penalty=10.0, discriminator_steps=5))
+    """What the players descend."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.game.loss != "wasserstein" or not self.game.slope_penalty:
+            raise ConfigError(
+                f"model.game has loss {self.game.loss} and slope_penalty {self.game.slope_penalty}; wgan_gp is the "
+                "game of loss wasserstein with a positive slope_penalty, and dcgan those of others"
+            )
+
+
+def build_wgan_gp(config: WganGpConfig, image_shape: ImageShape) -> Gan:
+    """A wgan_gp with fresh weights.
+
+    Raises:
+        ConfigError: a side of the images is not a multiple of 4.
+    """
+    require_sides(config.family, image_shape)
+    return Gan(
+        image_shape=image_shape,
+        generator=ConvGenerator(latent_dim=config.latent_dim, width=config.width, image_shape=image_shape),
+        discriminator=ConvDiscriminator(config, image_shape),
+        config=config,
+    )
