@@ -1,4 +1,4 @@
-"""Small real runs: 8x8 digits, a few epochs, the three families, trained by the command itself."""
+"""Small real runs: 8x8 digits, a few epochs, every family, trained by the command itself."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ SMALL = {
     "conv_vae": ["--model.latent_dim", "8", "--model.narrow", "8", "--model.wide", "8"],
     "mlp_vae": ["--model.wide", "32", "--model.narrow", "16"],
     "mlp_gan": ["--model.latent_dim", "8", "--model.generator_width", "32", "--model.discriminator_width", "32"],
+    "cvae": ["--model.latent_dim", "4", "--model.label_dim", "4", "--model.narrow", "8", "--model.wide", "8"],
+    "dcgan": ["--model.latent_dim", "8", "--model.width", "8"],
+    "wgan_gp": ["--model.latent_dim", "8", "--model.width", "8", "--model.game.discriminator_steps", "3"],
+    "cgan": ["--model.latent_dim", "8", "--model.label_dim", "4", "--model.width", "8"],
 }
 
 

@@ -72,6 +72,11 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return flat(Checkpoint.load(RunFolder(run).last))
 
 
+def training_losses(run: Path) -> list[dict[str, float]]:
+    """The mean losses of every epoch."""
+    return [json.loads(line)["train"] for line in RunFolder(run).metrics.read_text().splitlines()]
+
+
 def flat(value: Any, name: str = "") -> dict[str, torch.Tensor]:
     if isinstance(value, torch.Tensor):
         return {name: value}
@@ -93,9 +98,10 @@ def assert_same(first: Path, second: Path) -> None:
         assert torch.equal(tensor, theirs[name]), name
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    family=st.sampled_from(["conv_vae", "mlp_gan"]), stops=st.sets(st.integers(1, STEPS - 1), min_size=1, max_size=2)
+    family=st.sampled_from(["conv_vae", "mlp_gan", "wgan_gp", "cgan"]),
+    stops=st.sets(st.integers(1, STEPS - 1), min_size=1, max_size=2),
 )
 def test_stopped_at_any_steps_and_continued_it_ends_in_the_same_bits(
     trained: Any, tmp_path_factory: pytest.TempPathFactory, family: str, stops: set[int]
@@ -118,6 +124,43 @@ def test_more_epochs_continue_a_finished_run(trained: Any, tmp_path: Path) -> No
     assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "1")) == 0
     assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "3")) == 0
     assert_same(run, trained("mlp_vae"))
+
+
+@pytest.mark.parametrize("family", ["conv_vae", "mlp_vae", "mlp_gan"])
+def test_a_run_of_version_0_1_goes_on_under_the_options_of_today(trained: Any, tmp_path: Path, family: str) -> None:
+    """Its checkpoint knows no objective, no game, no label names and no counts of losses."""
+    options = {
+        "conv_vae": ("family", "latent_dim", "narrow", "wide", "learning_rate"),
+        "mlp_vae": ("family", "latent_dim", "narrow", "wide", "learning_rate"),
+        "mlp_gan": (
+            *("family", "latent_dim", "generator_width", "discriminator_width", "batch_norm", "dropout"),
+            *("learning_rate", "beta1", "collapse_after_steps", "min_discriminator_loss", "min_diversity"),
+        ),
+    }
+    run = tmp_path / "run"
+    train_until(arguments(family, run), 7)
+    last = RunFolder(run).last
+    values = torch.load(last, weights_only=True)
+    values["origin"]["config"]["model"] = {name: values["origin"]["config"]["model"][name] for name in options[family]}
+    del values["origin"]["label_names"], values["progress"]["counts"]
+    torch.save(values, last)
+    assert train.main(arguments(family, run)) == 0
+    assert_same(run, trained(family))
+    records = [json.loads(line)["train"] for line in RunFolder(run).metrics.read_text().splitlines()]
+    assert records == [
+        json.loads(line)["train"] for line in RunFolder(trained(family)).metrics.read_text().splitlines()
+    ]
+
+
+def test_a_loss_is_averaged_over_the_steps_it_was_part_of(trained: Any) -> None:
+    """Five steps an epoch and three of the critic to one of the generator, whose turns are steps 3, 6, 9, 12 and 15."""
+    kept = Checkpoint.load(RunFolder(trained("wgan_gp")).last)
+    steps = [max(float(entry["step"]) for entry in state["state"].values()) for state in kept.optimizers]
+    assert steps == [15.0, 5.0]
+    losses = training_losses(trained("wgan_gp"))
+    assert len(losses) == 3
+    assert all({"generator_loss", "discriminator_loss", "slope_penalty"} <= epoch.keys() for epoch in losses)
+    assert kept.progress.counts == {}
 
 
 def test_a_killed_process_loses_at_most_the_epoch_under_way(trained: Any, tmp_path: Path, capsys: Capture) -> None:

@@ -1,0 +1,162 @@
+"""Every family, as data of other shapes and with labels meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from latentserve_training import train
+from latentserve_training.data import DataConfig, load
+from latentserve_training.errors import ConfigError
+from latentserve_training.models import (
+    FAMILIES,
+    Batch,
+    ConvVaeConfig,
+    CvaeConfig,
+    GenerativeModel,
+    ImageShape,
+    MlpVaeConfig,
+    Vae,
+    build,
+)
+from latentserve_training.models.likelihood import LikelihoodName
+from latentserve_training.trained import Trained
+
+from .conftest import arguments
+
+Capture = pytest.CaptureFixture[str]
+CONDITIONAL = ["cvae", "cgan"]
+CONVOLUTIONAL = ["conv_vae", "cvae", "dcgan", "wgan_gp", "cgan"]
+
+
+def step(model: GenerativeModel, batch: Batch) -> None:
+    """One step of every phase."""
+    for phase in model.phases():
+        loss, _ = phase.loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        phase.optimizer.step()
+        assert loss.isfinite()
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 12, 20)])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_family_follows_the_shape_of_the_images(family: str, shape: ImageShape) -> None:
+    torch.manual_seed(0)
+    model = build(FAMILIES[family](), shape, 3)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    step(model, Batch(images=torch.rand(4, *shape), labels=torch.tensor([0, 1, 2, 0])))
+    # A critic's last bias, alone with one element, adds the same to every score, real or drawn: it has no gradient.
+    moved = {name for name, weight in model.named_parameters() if not torch.equal(before[name], weight)}
+    assert moved >= {name for name, weight in before.items() if weight.numel() > 1}
+    images = model.eval().decode(torch.randn(2, model.latent_dim), model.every_label(2))
+    assert images.shape == (2, *shape)
+    assert 0 <= images.min() <= images.max() <= 1
+
+
+@pytest.mark.parametrize("family", ["conv_vae", "mlp_vae", "cvae"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "discretized_logistic"])
+def test_a_vae_explains_colours_with_a_scale_a_channel(family: str, likelihood: LikelihoodName) -> None:
+    config = FAMILIES[family]()
+    assert isinstance(config, ConvVaeConfig | MlpVaeConfig | CvaeConfig)
+    model = build(replace(config, likelihood=likelihood), (3, 8, 8), 2)
+    assert isinstance(model, Vae)
+    labels = model.every_label(5)
+    step(model, Batch(images=torch.rand(5, 3, 8, 8), labels=labels))
+    parameters = model.decode_parameters(torch.randn(5, model.latent_dim), labels)
+    assert parameters.log_scale is not None
+    assert parameters.log_scale.shape == parameters.logits.shape == (5, 3, 8, 8)
+    assert model.likelihood.nll(parameters, torch.rand(5, 3, 8, 8)).shape == (5,)
+
+
+@pytest.mark.parametrize("family", CONVOLUTIONAL)
+def test_a_convolutional_family_needs_sides_it_can_halve_twice(family: str) -> None:
+    with pytest.raises(ConfigError, match=f"{family} takes images whose sides are multiples of 4, not 8x10"):
+        build(FAMILIES[family](), (1, 8, 10), 3)
+
+
+@pytest.mark.parametrize("family", CONDITIONAL)
+def test_a_conditional_family_needs_data_with_labels(family: str, capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(20):
+        Image.fromarray(np.full((8, 8), number, np.uint8)).save(tmp_path / "images" / f"{number}.png")
+    data = ("--data.name", "folder", "--data.root", str(tmp_path / "images"), "--trainer.batch_size", "4")
+    assert train.main(arguments(family, tmp_path / "run", *data)) == 1
+    assert f"model.family is {family}, which needs images of at least 2 labels, but the data has 0" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("family", CONDITIONAL)
+def test_a_conditional_model_draws_what_it_is_asked_for(family: str, trained: Callable[[str], Path]) -> None:
+    run = Trained.load(trained(family))
+    model, latents = run.model, run.latents(4, 0)
+    assert model.label_count == 10
+    assert run.checkpoint.origin.label_names == tuple("0123456789")
+    zeros = model.decode(latents, torch.zeros(4, dtype=torch.int64))
+    ones = model.decode(latents, torch.ones(4, dtype=torch.int64))
+    assert (zeros - ones).abs().flatten(1).max(1).values.min() > 1e-3
+    with pytest.raises(ValueError, match="it needs labels, each from 0 to 9"):
+        model.decode(latents)
+    if isinstance(model, Vae):
+        images = torch.rand(1, *model.image_shape)
+        means = [model.encode(images, torch.tensor([label])).mean for label in (0, 1)]
+        assert not torch.equal(*means)
+
+
+def test_a_conditional_vae_learns_what_its_labels_look_like(tmp_path: Path) -> None:
+    """Stripes across or along, by subfolder: after a few epochs the label alone decides, and the folders name it."""
+    rng = np.random.default_rng(0)
+    for name, stripes in (("across", np.arange(8)[:, None] % 2), ("along", np.arange(8)[None] % 2)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(40):
+            pixels = 255 * stripes * np.ones((8, 8)) * rng.uniform(0.9, 1.0)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "images" / name / f"{number}.png")
+    data = ("--data.name", "folder", "--data.root", str(tmp_path / "images"), "--trainer.batch_size", "16")
+    more = ("--trainer.epochs", "30", "--model.learning_rate", "0.01", "--trainer.ema_decay", "0.9")
+    assert train.main(arguments("cvae", tmp_path / "run", *data, *more)) == 0
+    run = Trained.load(tmp_path / "run")
+    assert run.checkpoint.origin.label_names == ("across", "along")
+    across = run.model.decode(run.latents(8, 0), torch.zeros(8, dtype=torch.int64))
+    along = run.model.decode(run.latents(8, 0), torch.ones(8, dtype=torch.int64))
+    assert (across[..., 1::2, :].mean() - across[..., ::2, :].mean()).item() > 0.5
+    assert (along[..., 1::2].mean() - along[..., ::2].mean()).item() > 0.5
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_family_learns_from_a_few_steps(family: str) -> None:
+    """Sixty steps on 8x8 digits: a VAE explains them better, a GAN's samples grow nearer to them in the mean."""
+    torch.manual_seed(0)
+    dataset = load(DataConfig(size=8))
+    config = replace(FAMILIES[family](), learning_rate=2e-3)
+    model = build(config, dataset.image_shape, len(dataset.label_names))
+    assert dataset.train.labels is not None
+    images, labels = torch.from_numpy(dataset.train.images).float() / 255, torch.from_numpy(dataset.train.labels)
+    before = distance(model, images, labels)
+    phases = model.phases()
+    for number in range(60):
+        rows = torch.randint(len(images), (64,))
+        batch = Batch(images=images[rows], labels=labels[rows] if model.label_count else None, step=number)
+        for phase in phases:
+            if (number + 1) % phase.every == 0:
+                loss, _ = phase.loss(batch)
+                parameters = [weight for group in phase.optimizer.param_groups for weight in group["params"]]
+                loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
+                phase.optimizer.step()
+                phase.optimizer.zero_grad()
+    assert distance(model, images, labels) < 0.8 * before
+
+
+@torch.no_grad()
+def distance(model: GenerativeModel, images: torch.Tensor, labels: torch.Tensor) -> float:
+    """A VAE's -ELBO; a GAN's distance between the mean of samples and the mean of images."""
+    if isinstance(model, Vae):
+        reconstruction, kl, _ = model.negative_elbo(images.round(), labels=labels)
+        return float((reconstruction + kl).mean())
+    samples = model.decode(torch.randn(512, model.latent_dim), model.every_label(512))
+    return float((samples - images.mean(0)).mean(0).square().sum())
