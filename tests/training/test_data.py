@@ -53,6 +53,7 @@ def test_digits_fill_three_disjoint_splits() -> None:
     for split in splits:
         assert split.labels is not None
         assert set(split.labels.tolist()) == set(range(10))
+    assert dataset.label_names == tuple("0123456789")
 
 
 def test_large_digits_use_the_whole_range_and_keep_their_margin_empty() -> None:
@@ -94,6 +95,7 @@ def test_one_colour_file_makes_all_rgb_and_subfolders_are_classes(tmp_path: Path
     np.testing.assert_array_equal(split.images[1], colour.transpose(2, 0, 1))
     assert split.labels is not None
     assert split.labels.tolist() == [0, 1]
+    assert split.label_names == ("cat", "dog")
 
 
 def test_a_folder_with_loose_files_has_no_classes(tmp_path: Path) -> None:

@@ -287,3 +287,19 @@ def test_continuing_on_other_images_is_refused(tmp_path: Path, capsys: Capture) 
     assert train.main(argv("moved")) == 0
     capsys.readouterr()
     assert "was trained on images with digest" in refused(capsys, argv("two"))
+
+
+def test_continuing_on_other_labels_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    """The same images, whose second class has got another name."""
+    rng = np.random.default_rng(0)
+    for label in ("cats", "dogs"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(10):
+            path = tmp_path / "images" / label / f"{number}.png"
+            Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
+    data = ("--data.name", "folder", "--data.root", str(tmp_path / "images"), "--trainer.batch_size", "4")
+    argv = arguments("cvae", tmp_path / "run", *data)
+    assert train.main(argv) == 0
+    (tmp_path / "images" / "dogs").rename(tmp_path / "images" / "foxes")
+    capsys.readouterr()
+    assert "was trained on labels cats, dogs, but these are cats, foxes" in refused(capsys, argv)
