@@ -192,8 +192,7 @@ class Trainer:
         for name, value in progress.results.items():
             self._require_finite(f"validation's {name}", value)
         pace = progress.step * self.config.batch_size / progress.seconds
-        progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
-        progress.counts = {}
+        progress.epoch, progress.batch, progress.totals, progress.counts = progress.epoch + 1, 0, {}, {}
         record = {
             "epoch": progress.epoch,
             "epochs": self.config.epochs,
