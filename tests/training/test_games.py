@@ -149,15 +149,16 @@ def test_every_gan_can_collapse(config: MlpGanConfig | DcganConfig | CganConfig 
     gan = build(config, SHAPE, 10)
     unit = "" if config.game.loss == "wasserstein" else "_nats"
     fine = {f"discriminator_loss{unit}": 0.5, "diversity": 0.5}
-    assert gan.diagnose(fine, 1000) == []
+    steps = config.collapse_after_steps
+    assert gan.diagnose(fine, steps) == []
     with pytest.raises(CollapsedError, match="variance"):
-        gan.diagnose(fine | {"diversity": 0.1}, 1000)
+        gan.diagnose(fine | {"diversity": 0.1}, steps)
     won = fine | {f"discriminator_loss{unit}": 0.0}
     if config.game.loss == "wasserstein":
-        assert gan.diagnose(won, 1000) == []
+        assert gan.diagnose(won, steps) == []
         return
     with pytest.raises(CollapsedError, match=r"discriminator's loss averaged 0.0e\+00 nats"):
-        gan.diagnose(won, 1000)
+        gan.diagnose(won, steps)
 
 
 def test_a_conditional_generator_that_draws_one_image_a_label_is_not_diverse() -> None:

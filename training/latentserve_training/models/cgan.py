@@ -2,11 +2,14 @@
 
 The generator reads an embedding of the label beside its latents. The discriminator projects: its score is that of the
 features, plus their inner product with an embedding of the label (Miyato & Koyama 2018, arXiv:1802.05637, equation 3).
+
+A label is few numbers beside many latents, and D's slope is penalised: on MNIST a generator that was told the label by
+32 numbers drew one image a label, and against a discriminator with batch normalisation none that could be read.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor, nn
@@ -16,8 +19,10 @@ from latentserve_training.models.dcgan import (
     ConvFeatures,
     ConvGanConfig,
     ConvGenerator,
+    Norm,
     spectrally_normalised,
 )
+from latentserve_training.models.game import Game
 from latentserve_training.models.gan import Gan
 from latentserve_training.models.model import ImageShape, require_sides
 
@@ -29,8 +34,17 @@ class CganConfig(ConvGanConfig):
     family: Literal["cgan"] = "cgan"
     """The model family."""
 
-    label_dim: int = 32
+    label_dim: int = 4
     """Numbers that stand for a label beside the latents."""
+
+    discriminator_norm: Norm = "none"
+    """Of the discriminator's layers: batch, all but the outermost; spectral, all (Miyato et al. 2018); or none."""
+
+    game: Game = field(default_factory=lambda: Game(r1=0.5, r1_every=4))
+    """What the players descend."""
+
+    collapse_after_steps: int = 5000
+    """Steps before collapse is looked for; a generator draws labels before it varies them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
