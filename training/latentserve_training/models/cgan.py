@@ -3,8 +3,8 @@
 The generator reads an embedding of the label beside its latents. The discriminator projects: its score is that of the
 features, plus their inner product with an embedding of the label (Miyato & Koyama 2018, arXiv:1802.05637, equation 3).
 
-A label is few numbers beside many latents, and D's slope is penalised: on MNIST a generator that was told the label by
-32 numbers drew one image a label, and against a discriminator with batch normalisation none that could be read.
+A label is few and at first small numbers beside many latents, and D's slope is penalised: on MNIST a generator that was
+told the label by 32 numbers drew one image a label, whatever the latent.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from latentserve_training.models.game import Game
 from latentserve_training.models.gan import Gan
 from latentserve_training.models.model import ImageShape, require_sides
 
+_FIRST_LABEL_SPREAD = 0.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class CganConfig(ConvGanConfig):
@@ -34,7 +36,7 @@ class CganConfig(ConvGanConfig):
     family: Literal["cgan"] = "cgan"
     """The model family."""
 
-    label_dim: int = 4
+    label_dim: int = 8
     """Numbers that stand for a label beside the latents."""
 
     discriminator_norm: Norm = "none"
@@ -79,12 +81,16 @@ def build_cgan(config: CganConfig, image_shape: ImageShape, label_count: int) ->
     """
     require_sides(config.family, image_shape)
     require_labels(config.family, label_count)
-    generator = ConvGenerator(
-        latent_dim=config.latent_dim + config.label_dim, width=config.width, image_shape=image_shape
+    inputs = config.latent_dim + config.label_dim
+    generator = LabelledVector(
+        ConvGenerator(latent_dim=inputs, width=config.width, image_shape=image_shape),
+        label_count=label_count,
+        label_dim=config.label_dim,
     )
+    nn.init.normal_(generator.embedding.weight, std=_FIRST_LABEL_SPREAD)
     return Gan(
         image_shape=image_shape,
-        generator=LabelledVector(generator, label_count=label_count, label_dim=config.label_dim),
+        generator=generator,
         discriminator=ProjectionDiscriminator(config, image_shape, label_count),
         config=config,
         label_count=label_count,
