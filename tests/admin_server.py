@@ -66,7 +66,8 @@ class AdminServer:
 @asynccontextmanager
 async def admin_server(shelf: Shelf, **options: Any) -> AsyncIterator[AdminServer]:
     """A server over the shelf, with its admin service on a port of its own."""
-    async with running_server(shelf.root, admin_listen="127.0.0.1:0", **options) as served:
+    repository = options.pop("repository", shelf.root)
+    async with running_server(repository, admin_listen="127.0.0.1:0", **options) as served:
         async with channel_to(served.server.admin_port) as channel:
             yield AdminServer(served, channel)
 

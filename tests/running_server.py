@@ -52,10 +52,10 @@ def scrape(port: int) -> str:
         connection.close()
 
 
-def config_for(repository: Path, **options: Any) -> ServerConfig:
+def config_for(repository: Path | str, **options: Any) -> ServerConfig:
     """A configuration for a test: a free port, no metrics (to stop them takes half a second), one thread, the CPU."""
     defaults: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics_listen": "off", "device": "cpu", "cpu_threads": 1}
-    return ServerConfig(repository=repository, **(defaults | options))
+    return ServerConfig(repository=str(repository), **(defaults | options))
 
 
 def channel_to(port: int) -> grpc.aio.Channel:
@@ -65,7 +65,7 @@ def channel_to(port: int) -> grpc.aio.Channel:
 
 
 @asynccontextmanager
-async def running_server(repository: Path, **options: Any) -> AsyncIterator[RunningServer]:
+async def running_server(repository: Path | str, **options: Any) -> AsyncIterator[RunningServer]:
     """A server over the repository, started before the block and stopped after it."""
     server = Server(config_for(repository, **options))
     try:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,22 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def server_process(repository: Path, *flags: str) -> AsyncIterator[ServerProcess]:
-    """The command over the repository, on free ports unless the flags say otherwise; killed if the block leaves it."""
+async def server_process(
+    repository: Path | str, *flags: str, variables: Mapping[str, str] | None = None
+) -> AsyncIterator[ServerProcess]:
+    """The command over the repository, on free ports unless the flags say otherwise; killed if the block leaves it.
+
+    `variables` are set in its environment.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LATENTSERVE_")}
     defaults = ("--listen=127.0.0.1:0", "--metrics-listen=off", "--device=cpu", "--cpu-threads=1")
     process = await asyncio.create_subprocess_exec(
-        COMMAND, f"--repository={repository}", *defaults, *flags, stderr=asyncio.subprocess.PIPE, env=environment
+        COMMAND,
+        f"--repository={repository}",
+        *defaults,
+        *flags,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment | dict(variables or {}),
     )
     try:
         yield ServerProcess(process)

@@ -27,6 +27,7 @@ BOUNDARIES = {
         "PIL": {"images.py"},
         "pythonjsonlogger": {"logs.py"},
         "jsonargparse": {"config.py"},
+        "fsspec": {"remote_files.py"},
     },
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 FILE = "aliases.json"
 PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_MAX_BYTES = 1 << 20
+MAX_ALIASES_BYTES = 1 << 20
 _MAX_VERSION = 10**18
 
 
@@ -37,9 +37,17 @@ def read_aliases(directory: Path) -> AliasFile:
     if not path.is_file():
         return AliasFile()
     with path.open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise ValueError(f"{FILE}: longer than {_MAX_BYTES} bytes")
+        return parse_aliases(file.read(MAX_ALIASES_BYTES + 1))
+
+
+def parse_aliases(data: bytes) -> AliasFile:
+    """What the bytes of an alias file say.
+
+    Raises:
+        ValueError: they are not an object of versions by alias.
+    """
+    if len(data) > MAX_ALIASES_BYTES:
+        raise ValueError(f"{FILE}: longer than {MAX_ALIASES_BYTES} bytes")
     try:
         parsed = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -54,13 +62,18 @@ def read_aliases(directory: Path) -> AliasFile:
     return AliasFile(parsed, hashlib.sha256(data).hexdigest())
 
 
+def alias_bytes(versions: Mapping[str, int]) -> bytes:
+    """An alias file of these versions."""
+    return (json.dumps(dict(versions), indent=2, sort_keys=True) + "\n").encode()
+
+
 def write_aliases(directory: Path, versions: Mapping[str, int]) -> AliasFile:
     """Replace the alias file of the model in `directory`, so that a reader sees the old one or the new one.
 
     Raises:
         OSError: it cannot be written.
     """
-    data = (json.dumps(dict(versions), indent=2, sort_keys=True) + "\n").encode()
+    data = alias_bytes(versions)
     descriptor, name = tempfile.mkstemp(dir=directory, prefix=f".{FILE}-")
     staged = Path(name)
     try:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve.v1 import tensor_pb2
+from latentserve_server.bundle_files import bundle_files, check_name
 from latentserve_server.calibration import QUANTILES
 from latentserve_server.errors import BundleError
 from latentserve_server.labels import MAX_LABELS, MIN_LABELS
@@ -94,6 +95,15 @@ def read_bundle(directory: Path) -> Bundle:
     return bundle
 
 
+def listed_files(raw: bytes) -> list[pb.File]:
+    """The files that the bytes of a manifest list.
+
+    Raises:
+        BundleError: the manifest is none, or a file has a name or a size that is not allowed.
+    """
+    return bundle_files(_parse_manifest(raw))
+
+
 def role_name(role: pb.GraphRole) -> str:
     """ "encoder" or "decoder"."""
     return pb.GraphRole.Name(role).removeprefix("GRAPH_ROLE_").lower()
@@ -107,6 +117,7 @@ def _parse_manifest(raw: bytes) -> pb.Manifest:
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(f"{MANIFEST}: format_version {manifest.format_version} where {FORMAT_VERSION} is understood")
     _demand(manifest.kind in _GRAPHS_OF_KIND, "kind", "is neither VAE nor GAN")
+    bundle_files(manifest)
     _demand(1 <= manifest.latent.dim <= MAX_LATENT_DIM, "latent.dim", f"is not in 1 to {MAX_LATENT_DIM}")
     _demand(manifest.latent.prior == pb.PRIOR_STANDARD_NORMAL, "latent.prior", "is not PRIOR_STANDARD_NORMAL")
     image = manifest.image
@@ -183,7 +194,8 @@ def _read_verified(directory: Path, file: pb.File) -> bytes:
 def _read(directory: Path, name: str, max_bytes: int) -> bytes:
     """The file's bytes; the name may not lead out of the bundle, and reading stops past `max_bytes`."""
     path = directory / name
-    if not name or Path(name).name != name or "\0" in name or path.is_symlink():
+    check_name(name)
+    if path.is_symlink():
         raise BundleError(f"{name!r}: a bundle's file is a plain name inside it")
     data = bytearray()
     try:

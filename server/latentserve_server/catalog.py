@@ -17,9 +17,8 @@ _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 @dataclass(slots=True)
 class ModelDirectory:
-    """One model's directory."""
+    """What one model's directory holds."""
 
-    path: Path
     digests: dict[int, str] = field(default_factory=dict)
     """For each version the SHA-256 of its manifest in hexadecimal; empty where there is none to read."""
     aliases: AliasFile | None = None
@@ -53,20 +52,30 @@ def read_catalog(root: Path) -> Catalog:
             model = _read_model(root, directory, catalog.problems)
         except OSError as error:
             catalog.unreadable.add(directory.name)
-            catalog.problems.append(f"{_shown(directory.name)}: cannot be read: {error.strerror}")
+            catalog.problems.append(f"{shown(directory.name)}: cannot be read: {error.strerror}")
             continue
         if model.digests:
             catalog.models[directory.name] = model
     return catalog
 
 
+def is_model_place(name: str, version: str) -> bool:
+    """Whether <name>/<version> is where a version lies."""
+    return bool(_NAME.fullmatch(name) and _VERSION.fullmatch(version))
+
+
+def shown(name: str) -> str:
+    """A file's name as text that can be logged and sent, whatever its bytes are."""
+    return name.encode("utf-8", "replace").decode()
+
+
 def _read_model(root: Path, directory: Path, problems: list[str]) -> ModelDirectory:
-    model = ModelDirectory(directory)
+    model = ModelDirectory()
     for version in _directories(directory):
-        if _NAME.fullmatch(directory.name) and _VERSION.fullmatch(version.name):
+        if is_model_place(directory.name, version.name):
             model.digests[int(version.name)] = _manifest_digest(version)
         else:
-            place = _shown(str(version.relative_to(root)))
+            place = shown(str(version.relative_to(root)))
             problems.append(f"ignored: {place} is not <name>/<version>, a positive integer")
     if model.digests:
         try:
@@ -89,8 +98,3 @@ def _manifest_digest(version: Path) -> str:
             return hashlib.sha256(file.read(MAX_MANIFEST_BYTES + 1)).hexdigest()
     except OSError:  # whoever loads the version says what is wrong with it
         return ""
-
-
-def _shown(name: str) -> str:
-    """A file's name as text that can be logged and sent, whatever its bytes are."""
-    return name.encode("utf-8", "replace").decode()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import docstring_parser
@@ -19,8 +18,12 @@ from latentserve_server.version_policy import VersionPolicy
 class ServerConfig:
     """Every decision about one server. Each field is a flag, a variable and a YAML key of the same name."""
 
-    repository: Path
-    """Directory of model bundles, <name>/<version>/manifest.json."""
+    repository: str
+    """Directory of model bundles, <name>/<version>/manifest.json, or its URL: s3://, gs:// or file://."""
+    cache_dir: str = ""
+    """Directory where the bundles of a URL are kept, for one server; empty for one that goes with the process."""
+    cache_bytes: int = 10 << 30
+    """Bytes of bundles in the cache directory, at most; those used longest ago make room."""
     listen: str = "127.0.0.1:50051"
     """Address of the gRPC services, host:port; port 0 takes a free one."""
     admin_listen: str = "off"
@@ -67,6 +70,7 @@ class ServerConfig:
         for name in ("max_rows_per_request", "max_batch_rows", "max_queue_rows"):
             self._demand(name, getattr(self, name) >= 1, "must be at least 1")
         self._demand("cpu_threads", self.cpu_threads >= 0, "must not be negative")
+        self._demand("cache_bytes", self.cache_bytes >= 1 << 20, "must be at least 1 MiB")
         self._demand("drain_delay", self.drain_delay >= 0, "must not be negative")
         self._demand("drain_timeout", self.drain_timeout >= 0, "must not be negative")
         self._demand("max_message_bytes", 1 << 20 <= self.max_message_bytes < 1 << 31, "must be 1 MiB to 2 GiB - 1")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 from latentserve_server.lease import LeasedModel
 from latentserve_server.served_model import ServedModel
@@ -33,7 +32,6 @@ class Entry:
 
     name: str
     version: int
-    directory: Path
     digest: str
     """SHA-256 of the manifest on disk, in hexadecimal, as last seen; empty where there is none."""
     reason: str
@@ -45,6 +43,10 @@ class Entry:
     """Whether the directory is there."""
     failed_digest: str | None = None
     """The manifest that could not be loaded; it is not tried again until it changes or someone asks for it."""
+    is_failure_passing: bool = False
+    """Whether it could not be fetched, so that the next look tries again."""
+    last_failure: str = ""
+    """What was last logged of a load that failed."""
     leaving: int = 0
     """Models that were opened from the directory and answer their last calls."""
 
@@ -72,7 +74,7 @@ class Entry:
     def see(self, digest: str, *, retry: bool) -> None:
         """Note what a scan found; with `retry`, a manifest that failed is worth another try."""
         self.exists, self.digest = True, digest
-        if retry or digest != self.failed_digest:
+        if retry or self.is_failure_passing or digest != self.failed_digest:
             self.failed_digest = None
         if self.state is State.READY and self.failed_digest is None:
             self.reason = ""

@@ -7,6 +7,7 @@ LatentServeError
 ├── NotPermitted            the call is known but not for this service's callers
 ├── ModelNotReady           the model is known but cannot answer now
 ├── ChangeRefused           the repository is not in a state that allows the change
+├── StoreFailure            a bundle cannot be had from where it is stored, for now
 ├── Overloaded              the queue is full
 ├── DeadlineExpired         the caller's deadline passed while its rows waited
 ├── ShuttingDown            the server takes no more calls
@@ -50,6 +51,10 @@ class ModelNotReady(LatentServeError):
 
 class ChangeRefused(LatentServeError):
     """What is served cannot be changed so: a version does not load, is not READY, or an alias points to it."""
+
+
+class StoreFailure(LatentServeError):
+    """A bundle cannot be had from where the repository is stored; it may be the next time."""
 
 
 class Overloaded(LatentServeError):

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Protocol
 
 from latentserve_server.entry import Entry, State
-from latentserve_server.errors import DeviceError, LatentServeError
+from latentserve_server.errors import DeviceError, LatentServeError, StoreFailure
 from latentserve_server.lease import LeasedModel
 from latentserve_server.served_model import Identity, ServedModel
 from latentserve_server.versions import Versions
 
 _logger = logging.getLogger(__name__)
+
+Fetch = Callable[[str, int, str], Awaitable[Path]]
+"""A local directory with the bundle of a name, a version and its manifest's digest."""
 
 Load = Callable[[str, int, Path], Awaitable[ServedModel]]
 """Makes a ready model of a name, a version and a bundle's directory."""
@@ -51,7 +54,8 @@ class LifecycleObserver(Protocol):
 class Lifecycle:
     """Opens and closes the models of versions."""
 
-    def __init__(self, load: Load, observer: LifecycleObserver) -> None:
+    def __init__(self, fetch: Fetch, load: Load, observer: LifecycleObserver) -> None:
+        self._fetch = fetch
         self._load = load
         self._observer = observer
         self._closing: dict[asyncio.Task[None], LeasedModel] = {}
@@ -87,10 +91,14 @@ class Lifecycle:
         self._begin_loading(entry)
         _logger.info("loading %s version %d", entry.name, entry.version, extra=_fields(entry))
         try:
-            model = await self._load(entry.name, entry.version, entry.directory)
+            directory = await self._fetch(entry.name, entry.version, entry.digest)
+            model = await self._load(entry.name, entry.version, directory)
         except LatentServeError as error:
-            _logger.error("%s version %d is unavailable: %s", entry.name, entry.version, error, extra=_fields(entry))
+            level = logging.DEBUG if entry.is_failure_passing and str(error) == entry.last_failure else logging.ERROR
+            unavailable = "%s version %d is unavailable: %s"
+            _logger.log(level, unavailable, entry.name, entry.version, error, extra=_fields(entry))
             self._fail(entry, str(error))
+            entry.is_failure_passing, entry.last_failure = isinstance(error, StoreFailure), str(error)
             if starting and isinstance(error, DeviceError):
                 raise
         except Exception as error:
@@ -125,7 +133,7 @@ class Lifecycle:
     def _serve(self, versions: Versions, entry: Entry, model: ServedModel) -> None:
         before, entry.leased = entry.leased, LeasedModel(model)
         entry.digest = model.identity.digest
-        entry.reason = ""
+        entry.reason, entry.is_failure_passing = "", False
         if before is None:
             self._become(entry, State.READY)
         else:

@@ -1,6 +1,6 @@
-"""The models under one directory: which there are, which one a name means, and what changes that.
+"""The models of one store: which there are, which one a name means, and what changes that.
 
-All changes are commands of one queue, so nothing is locked. What is wanted follows from the directory, the version
+All changes are commands of one queue, so nothing is locked. What is wanted follows from the store, the version
 policy, the aliases and the requests for single versions; the lifecycle brings what is served there.
 """
 
@@ -10,15 +10,15 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
-from latentserve_server.aliases import AliasFile, read_aliases, write_aliases
-from latentserve_server.catalog import Catalog, read_catalog
+from latentserve_server.aliases import AliasFile
+from latentserve_server.catalog import Catalog
 from latentserve_server.command_queue import CommandQueue
 from latentserve_server.entry import Entry, State
 from latentserve_server.errors import ChangeRefused, ConfigError, ModelNotFound, ShuttingDown, StartupError
 from latentserve_server.lease import LeasedModel
 from latentserve_server.lifecycle import Lifecycle
+from latentserve_server.model_store import ModelStore
 from latentserve_server.served_model import ServedModel
 from latentserve_server.version_policy import VersionPolicy
 from latentserve_server.versions import Versions
@@ -27,32 +27,34 @@ _logger = logging.getLogger(__name__)
 
 
 class Repository:
-    """Serves the versions of `<name>/<version>/`. Made and used on one event loop."""
+    """Serves the versions of a store. Made and used on one event loop."""
 
-    def __init__(self, root: Path, policy: VersionPolicy, lifecycle: Lifecycle) -> None:
-        self._root = root
+    def __init__(self, store: ModelStore, policy: VersionPolicy, lifecycle: Lifecycle) -> None:
+        self._store = store
         self._policy = policy
         self._lifecycle = lifecycle
         self._models: dict[str, Versions] = {}
         self._problems: set[str] = set()
+        self._unreadable = ""
         self._commands = CommandQueue()
 
     async def open(self) -> None:
         """Find and load what is wanted; a broken version becomes UNAVAILABLE and the others are served.
 
         Raises:
-            ConfigError: the directory is missing or holds no bundle. DeviceError: a graph does not run on the device.
+            ConfigError: the store cannot be read or holds no bundle. DeviceError: a graph does not run on the device.
             StartupError: versions are wanted, and not one could be loaded.
         """
-        self._see(await asyncio.to_thread(read_catalog, self._root))
+        await asyncio.to_thread(self._store.open)
+        self._see(await asyncio.to_thread(self._store.catalog))
         entries = self.entries()
         if not entries:
-            raise ConfigError(f"{self._root}: no model found; bundles lie in <name>/<version>/manifest.json")
+            raise ConfigError(f"{self._store.place}: no model found; bundles lie in <name>/<version>/manifest.json")
         await self._settle(starting=True)
         if not any(entry.leased for entry in entries):
             reasons = "; ".join(f"{entry.name}/{entry.version}: {entry.reason}" for entry in entries)
             if any(entry.failed_digest is not None for entry in entries):
-                raise StartupError(f"{self._root}: no model can be served: {reasons}")
+                raise StartupError(f"{self._store.place}: no model can be served: {reasons}")
             _logger.warning("nothing is served until an alias or a Load names a version: %s", reasons)
         self._commands.start()
 
@@ -64,6 +66,7 @@ class Repository:
                 if entry.leased is not None:
                     self._lifecycle.retire(versions, entry, "the server is stopping")
         await self._lifecycle.close()
+        await asyncio.to_thread(self._store.close)
 
     def entries(self) -> list[Entry]:
         """Every version, ordered by name, then version."""
@@ -99,15 +102,15 @@ class Repository:
             yield model
 
     async def rescan(self, *, retry: bool) -> list[str]:
-        """Follow the directory; with `retry`, try versions that failed again. Returns what made no sense, in lines.
+        """Follow the store; with `retry`, try versions that failed again. Returns what made no sense, in lines.
 
         Raises:
-            ChangeRefused: the directory cannot be read; what is served stays.
+            ChangeRefused: the store cannot be read; what is served stays.
         """
         return await self._commands.put(lambda: self._rescan(retry=retry))
 
     def request_rescan(self) -> None:
-        """Follow the directory, with another try for versions that failed, once the changes under way are made."""
+        """Follow the store, with another try for versions that failed, once the changes under way are made."""
         with suppress(ShuttingDown):
             self._commands.put(lambda: self._rescan(retry=True))
 
@@ -129,7 +132,7 @@ class Repository:
         await self._lifecycle.closed(name, version)
 
     async def set_alias(self, name: str, alias: str, version: int | None) -> bool:
-        """Point an alias to a READY version, or delete it with None; returns whether that was stored on disk.
+        """Point an alias to a READY version, or delete it with None; returns whether that was stored.
 
         Raises:
             ModelNotFound: there is no such version or alias. ChangeRefused: the version is not READY, or the alias
@@ -171,19 +174,24 @@ class Repository:
             raise ModelNotFound(f"model {name!r} has no alias {alias!r}")
         if version is not None and versions.entry(version).state is not State.READY:
             raise ChangeRefused(f"alias {alias!r} cannot move: {versions.entry(version)}")
-        stored, aliases = await asyncio.to_thread(
-            _store_alias, versions.directory, versions.intended_aliases, alias, version
-        )
+        known = versions.intended_aliases
+        stored, aliases = await asyncio.to_thread(_store_alias, self._store, name, known, alias, version)
         versions.intend(aliases)
         await self._settle()
         return stored
 
     async def _read_catalog(self) -> Catalog:
         try:
-            return await asyncio.to_thread(read_catalog, self._root)
+            catalog = await asyncio.to_thread(self._store.catalog)
         except ConfigError as error:
-            _logger.error("what is served stays: %s", error)
+            if str(error) != self._unreadable:  # said once, not at every poll
+                _logger.error("what is served stays: %s", error)
+            self._unreadable = str(error)
             raise ChangeRefused(str(error)) from error
+        if self._unreadable:
+            _logger.info("%s can be read again", self._store.place)
+            self._unreadable = ""
+        return catalog
 
     def _see(self, catalog: Catalog, *, retry: bool = False) -> None:
         for problem in sorted({*catalog.problems} - self._problems):  # each is said once, not at every poll
@@ -191,7 +199,7 @@ class Repository:
         self._problems = {*catalog.problems}
         for name, found in catalog.models.items():
             if name not in self._models:
-                self._models[name] = Versions(name, found.path, self._policy)
+                self._models[name] = Versions(name, self._policy)
             self._models[name].see(found, retry=retry)
         for name in self._models.keys() - catalog.models.keys() - catalog.unreadable:
             self._models[name].see(None, retry=retry)
@@ -215,17 +223,19 @@ class Repository:
         return self._models[name]
 
 
-def _store_alias(directory: Path, known: AliasFile, alias: str, version: int | None) -> tuple[bool, AliasFile]:
+def _store_alias(
+    store: ModelStore, name: str, known: AliasFile, alias: str, version: int | None
+) -> tuple[bool, AliasFile]:
     """Change one alias in the file and in what is known of it; returns whether the file could be written."""
     try:
-        found = read_aliases(directory)
+        found = store.read_aliases(name)
     except (ValueError, OSError) as error:
-        raise ChangeRefused(f"{directory.name}: {error}") from error
+        raise ChangeRefused(f"{name}: {error}") from error
     current = known if found.digest == known.digest else found
-    others = {name: target for name, target in current.versions.items() if name != alias}
+    others = {other: target for other, target in current.versions.items() if other != alias}
     wanted = others | ({} if version is None else {alias: version})
     try:
-        return True, write_aliases(directory, wanted)
+        return True, store.write_aliases(name, wanted)
     except OSError as error:
-        _logger.warning("alias %s of %s is not stored: %s", alias, directory.name, error)
+        _logger.warning("alias %s of %s is not stored: %s", alias, name, error)
         return False, AliasFile(wanted, current.digest)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -14,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from latentserve.oip import inference_pb2, inference_pb2_grpc
 from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
 from latentserve_server.admin import ModelAdminServicer
+from latentserve_server.bundle_cache import BundleCache
 from latentserve_server.config import ServerConfig, parse_address
 from latentserve_server.engine import Device, available_cpus, choose_device, runtime_version
 from latentserve_server.errors import ConfigError
@@ -21,10 +23,14 @@ from latentserve_server.generation import GenerationServicer
 from latentserve_server.interceptors import CallInterceptor
 from latentserve_server.lifecycle import Lifecycle
 from latentserve_server.loading import Loader
+from latentserve_server.local_store import LocalStore
 from latentserve_server.metrics import Metrics
+from latentserve_server.model_store import ModelStore
 from latentserve_server.models import ModelServicer
 from latentserve_server.noise import NoiseSource
 from latentserve_server.oip import InferenceServicer
+from latentserve_server.remote_files import scheme_of
+from latentserve_server.remote_store import RemoteStore
 from latentserve_server.repository import Repository
 from latentserve_server.served_model import Limits
 from latentserve_server.version_policy import VersionPolicy
@@ -53,7 +59,7 @@ class Server:
         """Build the server.
 
         Raises:
-            DeviceError: the device asked for does not work.
+            DeviceError: the device asked for does not work. ConfigError: the repository's URL is not understood.
         """
         self._config = config
         device, reason = choose_device(config.device)
@@ -76,8 +82,13 @@ class Server:
             workers=self._workers,
             observer=self._metrics.observer,
         )
-        lifecycle = Lifecycle(loader.load, self._metrics)
-        self._repository = Repository(config.repository, VersionPolicy.parse(config.version_policy), lifecycle)
+        store = _store(config)
+
+        async def fetch(name: str, version: int, digest: str) -> Path:
+            return await asyncio.to_thread(store.fetch, name, version, digest)
+
+        lifecycle = Lifecycle(fetch, loader.load, self._metrics)
+        self._repository = Repository(store, VersionPolicy.parse(config.version_policy), lifecycle)
         self._watcher: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._interceptor = CallInterceptor(self._metrics, self._repository.__contains__, access_log=config.access_log)
@@ -181,6 +192,13 @@ class Server:
         models_pb2_grpc.add_ModelAdminServiceServicer_to_server(ModelAdminServicer(self._repository), server)
         reflection.enable_server_reflection((ADMIN_SERVICE, reflection.SERVICE_NAME), server)
         return server
+
+
+def _store(config: ServerConfig) -> ModelStore:
+    if scheme_of(config.repository) is None:
+        return LocalStore(Path(config.repository))
+    cache = BundleCache(Path(config.cache_dir) if config.cache_dir else None, config.cache_bytes)
+    return RemoteStore(config.repository, cache)
 
 
 def _add_port(server: grpc.aio.Server, option: str, address: str) -> int:

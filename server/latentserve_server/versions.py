@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from latentserve_server.aliases import AliasFile
 from latentserve_server.catalog import ModelDirectory
@@ -15,9 +14,8 @@ from latentserve_server.version_policy import VersionPolicy
 class Versions:
     """The versions and aliases of one model."""
 
-    def __init__(self, name: str, directory: Path, policy: VersionPolicy) -> None:
+    def __init__(self, name: str, policy: VersionPolicy) -> None:
         self.name = name
-        self.directory = directory
         self._policy = policy
         self._entries: dict[int, Entry] = {}
         self._aliases: dict[str, int] = {}
@@ -83,8 +81,7 @@ class Versions:
         digests = found.digests if found else {}
         for version, digest in digests.items():
             if version not in self._entries:
-                directory = self.directory / str(version)
-                self._entries[version] = Entry(self.name, version, directory, digest, self._unwanted)
+                self._entries[version] = Entry(self.name, version, digest, self._unwanted)
             self._entries[version].see(digest, retry=retry)
         for entry in self:
             if entry.version not in digests:

@@ -28,13 +28,15 @@ def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProc
 
 def test_the_repository_is_all_that_must_be_said() -> None:
     config = parse_config(["--repository", "models"])
-    assert config == ServerConfig(repository=Path("models"))
+    assert config == ServerConfig(repository="models")
     assert (config.listen, config.device, config.max_batch_rows) == ("127.0.0.1:50051", "auto", 64)
 
 
 def test_every_field_is_a_flag() -> None:
     given: dict[str, Any] = {
-        "repository": Path("models"),
+        "repository": "models",
+        "cache_dir": "cache",
+        "cache_bytes": 1 << 20,
         "listen": "[::1]:1",
         "admin_listen": "[::1]:2",
         "metrics_listen": "off",
@@ -92,11 +94,11 @@ def test_the_environment_alone_is_enough() -> None:
 
 
 def test_a_configuration_is_frozen_and_named() -> None:
-    config = ServerConfig(repository=Path("models"))
+    config = ServerConfig(repository="models")
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.listen = "127.0.0.1:1"  # type: ignore[misc]
     with pytest.raises(TypeError):
-        ServerConfig(Path("models"))  # type: ignore[call-arg]
+        ServerConfig("models")  # type: ignore[call-arg]
 
 
 NOT_ALLOWED = {
@@ -104,6 +106,7 @@ NOT_ALLOWED = {
     "max_batch_rows": ["0", "-64"],
     "max_queue_rows": ["0", "4095"],
     "cpu_threads": ["-1"],
+    "cache_bytes": ["0", str((1 << 20) - 1)],
     "drain_delay": ["-0.1"],
     "poll_interval": ["-1", "0.05"],
     "version_policy": ["", "latest", "latest:0", "latest:-1", "latest:01", "newest", "1,2", "all "],

@@ -1,0 +1,65 @@
+"""The files that a manifest lists: which they are, how they may be named, and how large they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf.message import Message
+
+from latentserve.v1 import bundle_pb2 as pb
+from latentserve_server.errors import BundleError
+
+MAX_GRAPH_BYTES = 1 << 30
+MAX_FILE_BYTES = 512 << 20
+"""Of every other file; of the golden rows, also once they are decompressed."""
+MAX_BUNDLE_BYTES = 4 << 30
+MAX_FILES = 64
+_MAX_NAME_BYTES = 255
+
+
+def bundle_files(manifest: pb.Manifest) -> list[pb.File]:
+    """The files of a bundle beside its manifest, each once.
+
+    Raises:
+        BundleError: there are too many, they are too large or two of them have one name; or a name is no plain one.
+    """
+    listed = list(_files_in(manifest))
+    if len(listed) > MAX_FILES:
+        raise BundleError(f"the manifest lists {len(listed)} files where {MAX_FILES} are allowed")
+    graphs = {graph.file.path for graph in manifest.graphs}
+    files: dict[str, pb.File] = {}
+    for file in listed:
+        check_name(file.path)
+        limit = MAX_GRAPH_BYTES if file.path in graphs else MAX_FILE_BYTES
+        if not 0 <= file.size_bytes <= limit:
+            raise BundleError(f"{file.path}: the manifest says {file.size_bytes} bytes where {limit} are allowed")
+        if files.setdefault(file.path, file) != file:
+            raise BundleError(f"{file.path}: the manifest lists two different files of this name")
+    total = sum(file.size_bytes for file in files.values())
+    if total > MAX_BUNDLE_BYTES:
+        raise BundleError(f"the files have {total} bytes where {MAX_BUNDLE_BYTES} are allowed")
+    return list(files.values())
+
+
+def check_name(name: str) -> None:
+    """Hold a name to what cannot lead out of the bundle.
+
+    Raises:
+        BundleError: it does, or may not be a file's name.
+    """
+    is_plain = name not in ("", ".", "..") and Path(name).name == name and "\0" not in name
+    if not is_plain or len(name.encode()) > _MAX_NAME_BYTES:
+        raise BundleError(f"{name!r}: a bundle's file is a plain name inside it")
+
+
+def _files_in(message: Message) -> Iterator[pb.File]:
+    """Every File in a message, wherever the schema has one."""
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        for part in value if field.is_repeated else [value]:
+            if isinstance(part, pb.File):
+                yield part
+            else:
+                yield from _files_in(part)

@@ -1,0 +1,63 @@
+"""Where the models of a repository lie: a directory, or a place that a URL names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from latentserve_server.aliases import AliasFile
+from latentserve_server.catalog import Catalog
+
+
+class ModelStore(Protocol):
+    """The models of a repository, to be looked through and fetched. Every method blocks: call it on a thread."""
+
+    @property
+    def place(self) -> str:
+        """The directory or the URL, as it was configured."""
+        ...
+
+    def open(self) -> None:
+        """Make the store ready for use.
+
+        Raises:
+            ConfigError: it cannot be used as it is configured.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what `open` took, and end a `fetch` under way on another thread at its next part. Harmless twice."""
+        ...
+
+    def catalog(self) -> Catalog:
+        """What there is now.
+
+        Raises:
+            ConfigError: the store cannot be read.
+        """
+        ...
+
+    def fetch(self, name: str, version: int, digest: str) -> Path:
+        """A local directory with the bundle; `digest` is that of its manifest, as the catalog has it.
+
+        Raises:
+            BundleError: the bundle is damaged, or larger than is allowed. StoreFailure: it cannot be had now.
+        """
+        ...
+
+    def read_aliases(self, name: str) -> AliasFile:
+        """The alias file of a model; an empty one where there is no file.
+
+        Raises:
+            ValueError: the file is not an object of versions by alias. OSError: it cannot be read.
+        """
+        ...
+
+    def write_aliases(self, name: str, versions: Mapping[str, int]) -> AliasFile:
+        """Replace the alias file of a model, so that a reader sees the old one or the new one.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        ...

@@ -1,0 +1,135 @@
+"""Files at a URL, by fsspec: s3://, gs:// and file://. The only importer of fsspec."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from latentserve_server.errors import ConfigError
+
+_CONNECT_SECONDS, _READ_SECONDS = 5, 15
+_PART_BYTES = 8 << 20
+_REASON_CHARACTERS = 300
+
+SCHEMES: Final = {"file": None, "gs": "gcs", "s3": "s3"}
+"""The schemes of a URL, each with the extra of this package that it needs."""
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "file": {},
+    "gs": {"requests_timeout": _READ_SECONDS},
+    "s3": {
+        "config_kwargs": {
+            "connect_timeout": _CONNECT_SECONDS,
+            "read_timeout": _READ_SECONDS,
+            "retries": {"max_attempts": 2},
+        }
+    },
+}
+
+
+def scheme_of(place: str) -> str | None:
+    """The scheme of a URL; None where the place is a directory."""
+    scheme, separator, _ = place.partition("://")
+    return scheme if separator else None
+
+
+class RemoteFiles:
+    """The files below a URL. Paths are relative to it. Every error of the store is an OSError of one line."""
+
+    def __init__(self, url: str) -> None:
+        """Nothing is reached for yet; only the libraries are loaded.
+
+        Raises:
+            ConfigError: the scheme is unknown, or its library is missing or refuses the URL.
+        """
+        import fsspec  # a server of local models loads nothing of it
+
+        scheme = scheme_of(url)
+        if scheme not in SCHEMES:
+            raise ConfigError(f"--repository {url}: write a directory, or a URL of {', '.join(SCHEMES)}")
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(
+                url, skip_instance_cache=True, use_listings_cache=False, **_OPTIONS[scheme]
+            )
+        except ImportError as error:
+            needed = f"latentserve-server[{SCHEMES[scheme]}]"
+            raise ConfigError(f"--repository {url}: needs the package {needed}: {_reason(error)}") from error
+        except Exception as error:  # each library has errors of its own
+            raise ConfigError(f"--repository {url}: {_reason(error)}") from error
+        if scheme == "s3":
+            self._files.retries = 2  # the library's own attempts, of which each makes those of the configuration above
+        self._is_local = scheme == "file"
+        self._root = self._root.rstrip("/")
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """End what is being read on another thread, at its next part."""
+        self._closed.set()
+
+    def folders(self, path: str = "") -> list[str]:
+        """The names of the folders in a folder, in order.
+
+        Raises:
+            OSError: it cannot be listed, or is not there; an object store has no empty folders.
+        """
+        with _one_kind_of_error():
+            found = self._files.ls(self._at(path), detail=True)
+        names = (str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "directory")
+        return sorted(name for name in names if name)
+
+    def parts(self, path: str, max_bytes: int) -> Iterator[bytes]:
+        """The bytes of a file, part by part; it ends early once over `max_bytes` have come.
+
+        Raises:
+            FileNotFoundError: there is no such file. OSError: it cannot be read, or `close` was called.
+        """
+        read = 0
+        with _one_kind_of_error(), self._files.open(self._at(path), "rb", cache_type="none") as file:
+            while read <= max_bytes and (part := file.read(min(_PART_BYTES, max_bytes + 1 - read))):
+                if self._closed.is_set():
+                    raise OSError("the server is stopping")
+                read += len(part)
+                yield part
+
+    def read(self, path: str, max_bytes: int) -> bytes:
+        """The bytes of a file, one more than `max_bytes` at most.
+
+        Raises:
+            FileNotFoundError: there is no such file. OSError: it cannot be read.
+        """
+        return b"".join(self.parts(path, max_bytes))
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a file, so that a reader sees what it was or what it is.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        folder, _, name = path.rpartition("/")
+        staged = self._at(f"{folder}/.{name}") if self._is_local else self._at(path)
+        with _one_kind_of_error():
+            self._files.pipe_file(staged, data)
+            if self._is_local:  # an object appears at once, a local file as it is written
+                self._files.mv(staged, self._at(path))
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path}".rstrip("/")
+
+
+@contextmanager
+def _one_kind_of_error() -> Iterator[None]:
+    """Let a missing file or permission be told by its type, and make an OSError of one line of everything else."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError) as error:
+        raise type(error)(_reason(error)) from error
+    except Exception as error:  # each library has errors of its own
+        raise OSError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    line = " ".join(str(text).split()) or type(error).__name__
+    return line if len(line) <= _REASON_CHARACTERS else f"{line[:_REASON_CHARACTERS]}..."
