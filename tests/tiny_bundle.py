@@ -52,7 +52,7 @@ class TinyModel:
     fragile: bool = False
     """Whether the decoder fails where a latent's first value is FRAGILE_LIMIT or more."""
     slow: bool = False
-    """Whether the decoder spends as many turns in a loop as the largest first value of its latents says."""
+    """Whether the decoder works longer the larger the first value of its latents is, up to a minute."""
     spread: float = 1.0
     """Scale of the encoder's weights; 0.01 brings every posterior near the prior."""
     labels: int = 0

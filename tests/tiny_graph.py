@@ -16,6 +16,9 @@ GOLDEN_ROWS = 3
 FRAGILE_LIMIT = 8
 """A fragile decoder fails for latents whose first value is this large."""
 
+_LINKS = 300
+"""Operators of a slow decoder's chain."""
+
 _DTYPES = {
     onnx.TensorProto.FLOAT: tensor_pb2.DTYPE_FLOAT32,
     onnx.TensorProto.UINT8: tensor_pb2.DTYPE_UINT8,
@@ -28,7 +31,10 @@ CONSTANTS: dict[str, NDArray[Any]] = {
     "first": np.array([0], np.int64),
     "table": np.zeros((FRAGILE_LIMIT, 1, 1), np.float32),
     "state": np.eye(64, dtype=np.float32),
-    "always": np.array(True),
+    "state_shape": np.array([64, 64], np.int64),
+    "one_axis": np.array([1], np.int64),
+    "link_share": np.array(1 / _LINKS, np.float32),
+    "most_products": np.array(4000, np.float32),
 }
 
 CONVOLUTIONS = """
@@ -45,19 +51,21 @@ FRAGILE = """
     looked_up = Add(convolved, entries)
 """
 
-# Adds zero, after a loop of as many turns as the largest value of the first column.
-SLOW = """
+# Adds zero, after as many products of matrices as the largest value of the first column says: a chain of operators that
+# each do their share, so that a run can be ended between two of them. A graph of a bundle has no loops.
+SLOW = f"""
     turns_column = Gather<axis = 1>(latent, first)
     most = ReduceMax<keepdims = 0>(turns_column)
-    turns = Cast<to = 7>(most)
-    final = Loop(turns, always, state) <
-        body = turn (int64 i, bool go_on, float[64, 64] carried) => (bool go_on_, float[64, 64] turned) {
-            turned = MatMul(carried, state)
-            go_on_ = Identity(go_on)
-        }
-    >
-    zeros = Mul(final, zero)
-    nothing = ReduceMax<keepdims = 0>(zeros)
+    share = Mul(most, link_share)
+    whole_share = Ceil(share)
+    bounded = Clip(whole_share, zero, most_products)
+    turns = Cast<to = 7>(bounded)
+    turns_axis = Reshape(turns, one_axis)
+    stack_shape = Concat<axis = 0>(turns_axis, state_shape)
+    link0 = Expand(state, stack_shape)
+    {" ".join(f"link{i + 1} = MatMul(link{i}, state)" for i in range(_LINKS))}
+    total = ReduceSum<keepdims = 0>(link{_LINKS})
+    nothing = Mul(total, zero)
     logits = Add(looked_up, nothing)
 """
 

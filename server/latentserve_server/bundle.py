@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve.v1 import tensor_pb2
-from latentserve_server.bundle_files import bundle_files, check_name
+from latentserve_server.bundle_files import MAX_FILE_BYTES, bundle_files, check_name
 from latentserve_server.calibration import QUANTILES
 from latentserve_server.errors import BundleError
+from latentserve_server.golden import read_golden
 from latentserve_server.labels import MAX_LABELS, MIN_LABELS
 from latentserve_server.likelihood import LIKELIHOODS
 from latentserve_server.mixture import Mixture, parse_mixture
@@ -84,7 +84,7 @@ def read_bundle(directory: Path) -> Bundle:
     manifest = _parse_manifest(raw)
     verified = [(graph, _read_verified(directory, graph.file)) for graph in manifest.graphs]
     graphs = {graph.role: data for graph, data in verified if _precision(graph) == pb.PRECISION_FLOAT32}
-    golden = _parse_golden(_read_verified(directory, manifest.golden))
+    golden = read_golden(_read_verified(directory, manifest.golden), MAX_FILE_BYTES)
     for file in manifest.files:
         _read_verified(directory, file)
     mixture = _read_mixture(directory, manifest.latent)
@@ -207,14 +207,6 @@ def _read(directory: Path, name: str, max_bytes: int) -> bytes:
     except OSError as error:
         raise BundleError(f"{name}: {error.strerror}") from error
     return bytes(data)
-
-
-def _parse_golden(data: bytes) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:  # zipfile, zlib and numpy raise many kinds on damaged archives
-        raise BundleError(f"golden rows: not a NumPy archive of arrays: {error}") from error
 
 
 def _check_tensors(graph: pb.Graph, bundle: Bundle) -> None:

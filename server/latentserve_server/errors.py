@@ -20,6 +20,9 @@ LatentServeError
 
 from __future__ import annotations
 
+_MAX_LINE = 500
+"""Characters of a message that quotes what came from outside; it must fit the trailers of a reply."""
+
 
 class LatentServeError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -89,7 +92,11 @@ class ConfigError(StartupError):
 
 
 class BundleError(StartupError):
-    """A bundle is incomplete, damaged, or not what its manifest says."""
+    """A bundle is incomplete, damaged, or not what its manifest says. The message is one short line of text."""
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.encode(errors="replace").decode().split())  # it may quote what the bundle says
+        super().__init__(line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]}...")
 
 
 class DeviceError(StartupError):

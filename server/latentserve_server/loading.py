@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from latentserve_server.batcher import Batcher, BatchLimits, BatchObserver
 from latentserve_server.bundle import Bundle, TensorShapes, read_bundle, role_name
 from latentserve_server.engine import Device, Engine, Port
 from latentserve_server.errors import BundleError, EngineFailure
+from latentserve_server.golden_outputs import check_outputs
+from latentserve_server.graph_outline import check_graph
 from latentserve_server.noise import NoiseSource
 from latentserve_server.prior import PriorSource
 from latentserve_server.served_model import REPLY_OVERHEAD_BYTES, Identity, Limits, ServedModel
@@ -24,6 +27,9 @@ from latentserve_server.workers import Workers
 
 _GOLDEN_TOLERANCE = {Device.CPU: 1e-4, Device.CUDA: 1e-3}
 """Largest difference from a golden float, absolute and relative; kernels differ between processors."""
+
+_MAX_TENSOR_BYTES = 1 << 30
+"""What one tensor of the largest batch may take."""
 
 _FILE_OVERHEAD_BYTES = 512
 """What an image file takes beyond its pixels, generously."""
@@ -83,6 +89,7 @@ class Loader:
 
     def _open(self, directory: Path) -> tuple[Bundle, Limits, Mapping[pb.GraphRole, Engine]]:
         bundle = read_bundle(directory)
+        _check_batch_bytes(bundle, self.limits.max_batch_rows)
         engines = {}
         for role, model in bundle.graphs.items():
             try:
@@ -92,6 +99,7 @@ class Loader:
         return bundle, self._limits_of(bundle), engines
 
     def _open_graph(self, bundle: Bundle, role: pb.GraphRole, model: bytes) -> Engine:
+        check_graph(model)
         engine = Engine(model, self.device, cpu_threads=self.cpu_threads)
         _check_ports(engine.inputs, bundle.inputs(role), exact=True)
         _check_ports(engine.outputs, bundle.outputs(role), exact=False)
@@ -125,6 +133,18 @@ class Loader:
         )
 
 
+def _check_batch_bytes(bundle: Bundle, rows: int) -> None:
+    """Refuse a model whose largest batch would take more memory than one tensor may, before the batch is made."""
+    for role in bundle.graphs:
+        for name, (dtype, shape) in {**bundle.inputs(role), **bundle.outputs(role)}.items():
+            size = rows * math.prod(shape) * dtype.itemsize
+            if size > _MAX_TENSOR_BYTES:
+                raise BundleError(
+                    f"{role_name(role)}: a batch of {rows} rows of {name!r} takes {size} bytes where "
+                    f"{_MAX_TENSOR_BYTES} are allowed; lower --max-batch-rows"
+                )
+
+
 def _check_ports(ports: tuple[Port, ...], demanded: TensorShapes, *, exact: bool) -> None:
     found = {port.name: (port.dtype, port.shape) for port in ports}
     for name, (dtype, shape) in demanded.items():
@@ -143,6 +163,7 @@ def _check_golden_rows(engine: Engine, bundle: Bundle, role: pb.GraphRole, toler
     for name in names:
         if not _agrees(outputs[name], golden[name], tolerance):
             raise BundleError(f"output {name!r} does not reproduce the golden rows within {tolerance}")
+    check_outputs(outputs)
 
 
 def _agrees(computed: NDArray[Any], golden: NDArray[Any], tolerance: float) -> bool:

@@ -39,7 +39,7 @@ async def busy(models: Path) -> AsyncIterator[RunningServer]:
 
 
 def decode(served: RunningServer, turns: float = 0, **options: Any) -> Any:
-    """A call of the slow model, whose batch takes so many turns of the decoder's loop."""
+    """A call of the slow model, whose batch takes so many turns of the decoder."""
     latents = from_ndarray(np.full((1, 3), turns, np.float32))
     return served.generation.Decode(pb.DecodeRequest(model=SLOW, latents=latents), **options)
 

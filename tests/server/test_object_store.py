@@ -52,7 +52,8 @@ class Remote:
 @asynccontextmanager
 async def remote(store: ObjectStore, *flags: str) -> AsyncIterator[Remote]:
     """A server process over the store's bucket, with its admin service."""
-    async with server_process(store.url, "--admin-listen=127.0.0.1:0", *flags, variables=store.variables) as process:
+    variables = {**store.variables, "PYTHONWARNINGS": "error"}
+    async with server_process(store.url, "--admin-listen=127.0.0.1:0", *flags, variables=variables) as process:
         ports = await process.log("serving on port")
         async with channel_to(ports["port"]) as channel, channel_to(ports["admin_port"]) as admin:
             yield Remote(process, channel, admin)

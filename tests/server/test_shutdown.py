@@ -44,7 +44,7 @@ class Subject:
         self._metrics_port = metrics_port
 
     def decode(self, turns: float) -> Any:
-        """A call whose batch takes so many turns of the decoder's loop."""
+        """A call whose batch takes so many turns of the decoder."""
         latents = from_ndarray(np.full((1, 3), turns, np.float32))
         return self.generation.Decode(pb.DecodeRequest(model=SLOW, latents=latents))
 

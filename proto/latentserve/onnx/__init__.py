@@ -1,0 +1,3 @@
+"""The outline of ONNX models."""
+
+"""The outline of ONNX models."""
