@@ -1,0 +1,207 @@
+"""Whatever a manifest says, reading it ends in a bundle or in one short line that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from running_server import running_server
+from tiny_bundle import TinyModel
+
+from latentserve_server.bundle import read_bundle
+from latentserve_server.errors import BundleError, StartupError
+
+Problem = Callable[[Path], Awaitable[str]]
+
+ODD_VALUES = st.one_of(
+    st.sampled_from(
+        [
+            None,
+            True,
+            {},
+            [],
+            [{}],
+            "",
+            "\ud800",
+            "\0",
+            "x" * 100_000,
+            "../" * 1000,
+            "Infinity",
+            "NaN",
+            float("inf"),
+            float("nan"),
+            1e400,
+            -1,
+            2**31,
+            2**32 - 1,
+            2**53 + 1,
+            2**63 - 1,
+            2**64,
+            10**400,
+            int("9" * 4000),
+            "1" * 5000,
+            "1e9999999",
+        ]
+    ),
+    st.integers(),
+    st.text(),
+    st.recursive(st.none() | st.booleans(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)),
+    st.sampled_from([60, 150]).map(lambda depth: nested(depth)),
+)
+
+
+def nested(depth: int) -> Any:
+    """A list in a list in a list."""
+    value: Any = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every value in a tree."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, one in inner for place in places(one, (*path, key)))]
+
+
+def change(tree: Any, place: tuple[Any, ...], how: str, value: Any) -> Any:
+    """The tree after the value at a place was dropped, doubled or replaced."""
+    if not place:
+        return value
+    *way, last = place
+    parent = tree
+    for key in way:
+        parent = parent[key]
+    if how == "drop":
+        del parent[last]
+    elif how == "double" and isinstance(parent, list):
+        parent.append(parent[last])
+    elif how == "double":
+        parent[f"{last}_"] = parent[last]
+    else:
+        parent[last] = value
+    return tree
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return TinyModel(height=2, width=2, latent_dim=1).write(tmp_path_factory.mktemp("healthy") / "vae" / "1")
+
+
+def outcome(healthy: Path, manifest: bytes) -> str:
+    """What reading the bundle with this manifest ends in: nothing, or the one line."""
+    place = healthy.with_name("2")
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(healthy, place)
+    (place / "manifest.json").write_bytes(manifest)
+    try:
+        read_bundle(place)
+    except BundleError as error:
+        said = str(error)
+        assert said
+        assert len(said) <= 503
+        assert "\n" not in said
+        said.encode()
+        return said
+    return ""
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_changed_manifest_is_a_bundle_or_one_short_line(healthy: Path, data: st.DataObject) -> None:
+    tree = json.loads((healthy / "manifest.json").read_text())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.sampled_from(places(tree)))
+        tree = change(tree, place, data.draw(st.sampled_from(["drop", "double", "replace"])), data.draw(ODD_VALUES))
+        if not isinstance(tree, dict):
+            break
+    outcome(healthy, json.dumps(tree).encode())
+
+
+@settings(deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), junk=st.binary(min_size=1, max_size=20))
+def test_a_manifest_with_junk_in_it_is_a_bundle_or_one_short_line(healthy: Path, place: float, junk: bytes) -> None:
+    data = (healthy / "manifest.json").read_bytes()
+    at = int(place * len(data))
+    outcome(healthy, data[:at] + junk + data[at:])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"kind": 1, "kind": 2}', "manifest.json: .*duplicate"),
+        ("[" * 100_000, "manifest.json: "),
+        ('{"latent": ' * 50_000, "manifest.json: "),
+        ('{"name": "' + "x" * 900_000 + '", "kind": "' + "y" * 90_000 + '"}', r"manifest.json: .*\.\.\.$"),
+        ('{"image": {"height": ' + "9" * 5000 + "}}", "manifest.json: "),
+        ('{"name": "\\ud800"}', "manifest.json: "),
+    ],
+    ids=range(6),
+)
+def test_a_hostile_manifest_is_refused(healthy: Path, text: str, message: str) -> None:
+    assert re.match(message, outcome(healthy, text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("file", "size", "message"),
+    [
+        (
+            "graphs.0.file",
+            (1 << 30) + 1,
+            "decoder.onnx: the manifest says 1073741825 bytes where 1073741824 are allowed",
+        ),
+        ("golden", (512 << 20) + 1, "golden.npz: the manifest says 536870913 bytes where 536870912 are allowed"),
+        ("files.0", (512 << 20) + 1, "CARD.md: the manifest says 536870913 bytes where 536870912 are allowed"),
+        ("files.0", -1, "CARD.md: the manifest says -1 bytes where 536870912 are allowed"),
+    ],
+)
+def test_a_file_over_its_limit_is_refused_unread(healthy: Path, file: str, size: int, message: str) -> None:
+    manifest = json.loads((healthy / "manifest.json").read_text())
+    described: Any = manifest
+    for key in file.split("."):
+        described = described[int(key) if key.isdigit() else key]
+    described["size_bytes"] = size
+    assert outcome(healthy, json.dumps(manifest).encode()) == message
+
+
+def with_files(healthy: Path, files: list[dict[str, Any]]) -> bytes:
+    """The manifest with more files listed."""
+    manifest = json.loads((healthy / "manifest.json").read_text())
+    manifest["files"] += files
+    return json.dumps(manifest).encode()
+
+
+def test_too_many_or_too_large_files_are_refused_unread(healthy: Path) -> None:
+    many = [{"path": f"{i}.txt", "size_bytes": 1} for i in range(61)]
+    assert outcome(healthy, with_files(healthy, many)) == "the manifest lists 65 files where 64 are allowed"
+    large = [{"path": f"{i}.bin", "size_bytes": 512 << 20} for i in range(8)]
+    assert re.fullmatch(
+        r"the files have 429\d+ bytes where 4294967296 are allowed", outcome(healthy, with_files(healthy, large))
+    )
+
+
+def test_two_files_of_one_name_are_refused_unless_they_are_one(healthy: Path) -> None:
+    (card,) = json.loads((healthy / "manifest.json").read_text())["files"]
+    assert outcome(healthy, with_files(healthy, [card])) == ""
+    other = {**card, "size_bytes": 1}
+    assert outcome(healthy, with_files(healthy, [other])) == (
+        "CARD.md: the manifest lists two different files of this name"
+    )
+
+
+async def test_a_batch_that_takes_too_much_memory_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    TinyModel().write(tmp_path / "vae" / "1")
+    with pytest.raises(StartupError) as caught:
+        async with running_server(tmp_path, max_batch_rows=20_000_000):
+            pass
+    assert str(caught.value).endswith(
+        "decoder: a batch of 20000000 rows of 'image' takes 1600000000 bytes where 1073741824 are allowed; "
+        "lower --max-batch-rows"
+    )
