@@ -3,6 +3,8 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS sources
 WORKDIR /src
+# ",s3" or ",gcs" for repositories at a URL.
+ARG STORES=""
 COPY constraints.txt ./
 COPY proto proto
 COPY server server
@@ -11,11 +13,11 @@ RUN python -m venv --without-pip /opt/latentserve
 
 FROM sources AS packages-cpu
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/latentserve/bin/python install -c constraints.txt './server[cpu]'
+    pip --python /opt/latentserve/bin/python install -c constraints.txt "./server[cpu${STORES}]"
 
 FROM sources AS packages-gpu
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/latentserve/bin/python install -c constraints.txt './server[gpu]'
+    pip --python /opt/latentserve/bin/python install -c constraints.txt "./server[gpu${STORES}]"
 
 FROM ${PYTHON_IMAGE} AS runtime
 LABEL org.opencontainers.image.title="latentserve-server" \

@@ -8,11 +8,9 @@ closed by looking at what the session really uses.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,16 +133,6 @@ def choose_device(wanted: str) -> tuple[Device, str]:
     if wanted == Device.CUDA:
         raise DeviceError(f"--device cuda: {problem}")
     return Device.CPU, problem
-
-
-def available_cpus() -> int:
-    """Processors this process may use: its affinity, or less where the container's quota is less; at least 1."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return allowed
-    return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))
 
 
 def runtime_version() -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from latentserve_server.aliases import AliasFile
 from latentserve_server.catalog import Catalog
+from latentserve_server.errors import ChangeRefused
+
+_logger = logging.getLogger(__name__)
 
 
 class ModelStore(Protocol):
@@ -61,3 +65,25 @@ class ModelStore(Protocol):
             OSError: it cannot be written.
         """
         ...
+
+
+def store_alias(
+    store: ModelStore, name: str, known: AliasFile, alias: str, version: int | None
+) -> tuple[bool, AliasFile]:
+    """Change one alias in a model's file and in what is known of it; returns whether the file could be written.
+
+    Raises:
+        ChangeRefused: the file is damaged or cannot be read.
+    """
+    try:
+        found = store.read_aliases(name)
+    except (ValueError, OSError) as error:
+        raise ChangeRefused(f"{name}: {error}") from error
+    current = known if found.digest == known.digest else found
+    others = {other: target for other, target in current.versions.items() if other != alias}
+    wanted = others | ({} if version is None else {alias: version})
+    try:
+        return True, store.write_aliases(name, wanted)
+    except OSError as error:
+        _logger.warning("alias %s of %s is not stored: %s", alias, name, error)
+        return False, AliasFile(wanted, current.digest)

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from latentserve_server.aliases import AliasFile
 from latentserve_server.catalog import Catalog
 from latentserve_server.command_queue import CommandQueue
 from latentserve_server.entry import Entry, State
 from latentserve_server.errors import ChangeRefused, ConfigError, ModelNotFound, ShuttingDown, StartupError
 from latentserve_server.lease import LeasedModel
 from latentserve_server.lifecycle import Lifecycle
-from latentserve_server.model_store import ModelStore
+from latentserve_server.model_store import ModelStore, store_alias
 from latentserve_server.served_model import ServedModel
 from latentserve_server.version_policy import VersionPolicy
 from latentserve_server.versions import Versions
@@ -29,10 +28,14 @@ _logger = logging.getLogger(__name__)
 class Repository:
     """Serves the versions of a store. Made and used on one event loop."""
 
-    def __init__(self, store: ModelStore, policy: VersionPolicy, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, store: ModelStore, policy: VersionPolicy, lifecycle: Lifecycle, changed: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`changed` is awaited after whatever may have changed what is served, once `open` has returned."""
         self._store = store
         self._policy = policy
         self._lifecycle = lifecycle
+        self._changed = changed
         self._models: dict[str, Versions] = {}
         self._problems: set[str] = set()
         self._unreadable = ""
@@ -51,7 +54,7 @@ class Repository:
         if not entries:
             raise ConfigError(f"{self._store.place}: no model found; bundles lie in <name>/<version>/manifest.json")
         await self._settle(starting=True)
-        if not any(entry.leased for entry in entries):
+        if not self.is_ready:
             reasons = "; ".join(f"{entry.name}/{entry.version}: {entry.reason}" for entry in entries)
             if any(entry.failed_digest is not None for entry in entries):
                 raise StartupError(f"{self._store.place}: no model can be served: {reasons}")
@@ -71,6 +74,11 @@ class Repository:
     def entries(self) -> list[Entry]:
         """Every version, ordered by name, then version."""
         return [entry for name in sorted(self._models) for entry in self._models[name]]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether any version answers calls."""
+        return any(entry.leased is not None for entry in self.entries())
 
     def is_default(self, entry: Entry) -> bool:
         """Whether the entry answers calls that name no version."""
@@ -175,7 +183,7 @@ class Repository:
         if version is not None and versions.entry(version).state is not State.READY:
             raise ChangeRefused(f"alias {alias!r} cannot move: {versions.entry(version)}")
         known = versions.intended_aliases
-        stored, aliases = await asyncio.to_thread(_store_alias, self._store, name, known, alias, version)
+        stored, aliases = await asyncio.to_thread(store_alias, self._store, name, known, alias, version)
         versions.intend(aliases)
         await self._settle()
         return stored
@@ -211,6 +219,8 @@ class Repository:
         for versions in models:
             await self._lifecycle.settle(versions, starting=starting)
         self._models = {name: versions for name, versions in self._models.items() if len(versions)}
+        if not starting:
+            await self._changed()
 
     def _answering(self, name: str, version: int | None, alias: str | None) -> LeasedModel:
         leased = self._versions(name).answering(version, alias).leased
@@ -221,21 +231,3 @@ class Repository:
         if name not in self:
             raise ModelNotFound(f"model {name!r} is not in the repository")
         return self._models[name]
-
-
-def _store_alias(
-    store: ModelStore, name: str, known: AliasFile, alias: str, version: int | None
-) -> tuple[bool, AliasFile]:
-    """Change one alias in the file and in what is known of it; returns whether the file could be written."""
-    try:
-        found = store.read_aliases(name)
-    except (ValueError, OSError) as error:
-        raise ChangeRefused(f"{name}: {error}") from error
-    current = known if found.digest == known.digest else found
-    others = {other: target for other, target in current.versions.items() if other != alias}
-    wanted = others | ({} if version is None else {alias: version})
-    try:
-        return True, store.write_aliases(name, wanted)
-    except OSError as error:
-        _logger.warning("alias %s of %s is not stored: %s", alias, name, error)
-        return False, AliasFile(wanted, current.digest)

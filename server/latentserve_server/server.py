@@ -17,7 +17,7 @@ from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, mode
 from latentserve_server.admin import ModelAdminServicer
 from latentserve_server.bundle_cache import BundleCache
 from latentserve_server.config import ServerConfig, parse_address
-from latentserve_server.engine import Device, available_cpus, choose_device, runtime_version
+from latentserve_server.engine import Device, choose_device, runtime_version
 from latentserve_server.errors import ConfigError
 from latentserve_server.generation import GenerationServicer
 from latentserve_server.interceptors import CallInterceptor
@@ -29,6 +29,7 @@ from latentserve_server.model_store import ModelStore
 from latentserve_server.models import ModelServicer
 from latentserve_server.noise import NoiseSource
 from latentserve_server.oip import InferenceServicer
+from latentserve_server.processors import available_cpus
 from latentserve_server.remote_files import scheme_of
 from latentserve_server.remote_store import RemoteStore
 from latentserve_server.repository import Repository
@@ -39,9 +40,10 @@ from latentserve_server.workers import Workers
 
 _logger = logging.getLogger(__name__)
 
+_MODEL_SERVICE = models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 SERVICES = (
     generation_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name,
-    models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    _MODEL_SERVICE,
     inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
 
@@ -88,7 +90,9 @@ class Server:
             return await asyncio.to_thread(store.fetch, name, version, digest)
 
         lifecycle = Lifecycle(fetch, loader.load, self._metrics)
-        self._repository = Repository(store, VersionPolicy.parse(config.version_policy), lifecycle)
+        self._repository = Repository(
+            store, VersionPolicy.parse(config.version_policy), lifecycle, self._models_changed
+        )
         self._watcher: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._interceptor = CallInterceptor(self._metrics, self._repository.__contains__, access_log=config.access_log)
@@ -117,8 +121,8 @@ class Server:
         if self._config.poll_interval:
             watching = watch(self._repository, self._config.poll_interval)
             self._watcher = asyncio.get_running_loop().create_task(watching)
-        await self._set_health(serving=True)
         self._serving = True
+        await self._set_health(serving=True)
         ports = {"port": self.port, "metrics_port": self.metrics_port, "admin_port": self.admin_port}
         _logger.info("serving on port %d, metrics on port %d", self.port, self.metrics_port, extra=ports)
 
@@ -154,9 +158,15 @@ class Server:
             self.admin_port = _add_port(self._admin, "--admin-listen", self._config.admin_listen)
 
     async def _set_health(self, *, serving: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        """Say of each service whether it answers; all but ModelService need a model for that."""
+        status = health_pb2.HealthCheckResponse
         for service in ("", *SERVICES):
-            await self._health.set(service, status)
+            answers = serving and (service == _MODEL_SERVICE or self._repository.is_ready)
+            await self._health.set(service, status.SERVING if answers else status.NOT_SERVING)
+
+    async def _models_changed(self) -> None:
+        if self._serving:
+            await self._set_health(serving=True)
 
     def _build_grpc(self) -> grpc.aio.Server:
         server = grpc.aio.server(

@@ -11,9 +11,11 @@ from typing import Any, BinaryIO
 
 import grpc
 import pytest
+from admin_server import admin_server
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from held_graph import BACKSTOP_SECONDS
+from model_shelf import Shelf
 from running_server import RunningServer, channel_to, config_for, running_server
 from tiny_bundle import TinyModel
 
@@ -71,6 +73,38 @@ async def test_nothing_serves_while_a_model_loads(tmp_path: Path) -> None:
         assert (await watch.read()).status == SERVING
         assert await statuses(served) == [SERVING] * len(SERVICES)
         watch.cancel()
+
+
+async def test_a_server_without_a_ready_version_does_not_serve_until_there_is_one(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.publish(1, 1)
+    async with admin_server(shelf) as server:
+        watch = server.served.health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == SERVING
+        await server.unload(1)
+        assert (await watch.read()).status == NOT_SERVING
+        assert await statuses(server.served) == [NOT_SERVING, NOT_SERVING, SERVING, NOT_SERVING]
+        await server.load(1)
+        assert (await watch.read()).status == SERVING
+        assert await statuses(server.served) == [SERVING] * len(SERVICES)
+        shelf.remove(1)
+        await server.rescan()
+        assert (await watch.read()).status == NOT_SERVING
+        shelf.publish(2, 2)
+        await server.rescan()
+        assert (await watch.read()).status == SERVING
+        await server.served.server.stop()
+        assert (await watch.read()).status == NOT_SERVING
+        watch.cancel()
+
+
+async def test_a_server_that_waits_to_be_told_what_to_serve_does_not_serve(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.publish(1, 1)
+    async with admin_server(shelf, version_policy="explicit") as server:
+        assert await statuses(server.served) == [NOT_SERVING, NOT_SERVING, SERVING, NOT_SERVING]
+        await server.load(1)
+        assert await statuses(server.served) == [SERVING] * len(SERVICES)
 
 
 async def test_every_service_serves_after_the_start(served: RunningServer) -> None:
