@@ -23,7 +23,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "config_kwargs": {
             "connect_timeout": _CONNECT_SECONDS,
             "read_timeout": _READ_SECONDS,
-            "retries": {"max_attempts": 2},
+            "retries": {"total_max_attempts": 2},
         }
     },
 }

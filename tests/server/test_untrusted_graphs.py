@@ -131,6 +131,25 @@ async def test_dropout_that_draws_nothing_is_served(tmp_path: Path) -> None:
         await process.log("vae version 1 is ready")
 
 
+def message(number: int, data: bytes) -> bytes:
+    """A protobuf field that holds a message."""
+    length = len(data)
+    size = bytearray()
+    while length > 127:
+        size.append(length & 127 | 128)
+        length >>= 7
+    return bytes([number << 3 | 2, *size, length]) + data
+
+
+async def test_branches_nested_without_end_are_refused(tmp_path: Path, problem: Problem) -> None:
+    directory = TinyModel().write(tmp_path / "vae" / "1")
+    graph = b""
+    for _ in range(2000):  # a node with an attribute that is a graph with a node
+        graph = message(1, message(4, b"If") + message(5, message(6, graph)))
+    resign(directory, "decoder.onnx", (directory / "decoder.onnx").read_bytes() + message(7, graph))
+    assert await problem(directory) == "decoder: the graph is not an ONNX model"
+
+
 @pytest.mark.parametrize("data", [b"not a graph", b"\xff" * 64, b""], ids=["text", "ones", "nothing"])
 async def test_what_is_no_graph_is_named(tmp_path: Path, problem: Problem, data: bytes) -> None:
     directory = resign(TinyModel().write(tmp_path / "vae" / "1"), "decoder.onnx", data)
