@@ -26,6 +26,7 @@ from latentserve_server.errors import (
     Overloaded,
     ShuttingDown,
     StartupError,
+    StoreFailure,
 )
 from latentserve_server.logs import request_id
 from latentserve_server.metrics import Metrics
@@ -50,6 +51,7 @@ STATUS: dict[type[LatentServeError], grpc.StatusCode] = {
     NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     ModelNotReady: grpc.StatusCode.UNAVAILABLE,
     ChangeRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    StoreFailure: grpc.StatusCode.UNAVAILABLE,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
     ShuttingDown: grpc.StatusCode.UNAVAILABLE,
