@@ -1,10 +1,10 @@
 # The server in a container: no training code, no client, no compiler. Targets: cpu, gpu.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+# ",s3" or ",gcs" for repositories at a URL.
+ARG STORES=""
 
 FROM ${PYTHON_IMAGE} AS sources
 WORKDIR /src
-# ",s3" or ",gcs" for repositories at a URL.
-ARG STORES=""
 COPY constraints.txt ./
 COPY proto proto
 COPY server server
@@ -12,10 +12,12 @@ COPY server server
 RUN python -m venv --without-pip /opt/latentserve
 
 FROM sources AS packages-cpu
+ARG STORES
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/latentserve/bin/python install -c constraints.txt "./server[cpu${STORES}]"
 
 FROM sources AS packages-gpu
+ARG STORES
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/latentserve/bin/python install -c constraints.txt "./server[gpu${STORES}]"
 
