@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve.v1 import tensor_pb2
+from latentserve_server.archive import read_archive
 from latentserve_server.bundle_files import MAX_FILE_BYTES, bundle_files, check_name
 from latentserve_server.calibration import QUANTILES
 from latentserve_server.errors import BundleError
-from latentserve_server.golden import read_golden
 from latentserve_server.labels import MAX_LABELS, MIN_LABELS
 from latentserve_server.likelihood import LIKELIHOODS
 from latentserve_server.mixture import Mixture, parse_mixture
@@ -84,7 +84,7 @@ def read_bundle(directory: Path) -> Bundle:
     manifest = _parse_manifest(raw)
     verified = [(graph, _read_verified(directory, graph.file)) for graph in manifest.graphs]
     graphs = {graph.role: data for graph, data in verified if _precision(graph) == pb.PRECISION_FLOAT32}
-    golden = read_golden(_read_verified(directory, manifest.golden), MAX_FILE_BYTES)
+    golden = read_archive(_read_verified(directory, manifest.golden), "golden rows", MAX_FILE_BYTES)
     for file in manifest.files:
         _read_verified(directory, file)
     mixture = _read_mixture(directory, manifest.latent)

@@ -5,24 +5,21 @@ The rule is part of the contract and is specified, with test vectors, in docs/pr
 
 from __future__ import annotations
 
-import io
 import math
-import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve_server.archive import read_archive
 from latentserve_server.errors import BundleError
 
 Float32 = NDArray[np.float32]
 
-MAX_FACTOR_BYTES = 1 << 30
+MAX_FACTOR_BYTES = 1 << 29
 """What the factors of a mixture may take, in bytes."""
-
-_HEADER_BYTES = 4096
-"""What an array of the archive takes beside its values, generously."""
 
 _WEIGHT_TOLERANCE = 1e-6
 _UNIT = 2.0**-53
@@ -67,12 +64,10 @@ def parse_mixture(data: bytes, components: int, dim: int) -> Mixture:
     """
     if 4 * components * dim * dim > MAX_FACTOR_BYTES:
         raise BundleError(f"mixture: the factors of {components} components are over {MAX_FACTOR_BYTES} bytes")
-    shapes: dict[str, tuple[type[np.floating[Any]], tuple[int, ...]]] = {
-        "weights": (np.float64, (components,)),
-        "means": (np.float32, (components, dim)),
-        "factors": (np.float32, (components, dim, dim)),
-    }
-    arrays = {name: _read_array(data, name, np.dtype(dtype), shape) for name, (dtype, shape) in shapes.items()}
+    arrays = read_archive(data, "mixture", MAX_FACTOR_BYTES)
+    _check_array(arrays, "weights", np.dtype(np.float64), (components,))
+    _check_array(arrays, "means", np.dtype(np.float32), (components, dim))
+    _check_array(arrays, "factors", np.dtype(np.float32), (components, dim, dim))
     weights, factors = arrays["weights"], arrays["factors"]
     if not (weights > 0).all() or abs(math.fsum(weights) - 1) > _WEIGHT_TOLERANCE:
         raise BundleError(f"mixture: the weights are not positive with sum 1 within {_WEIGHT_TOLERANCE:g}")
@@ -83,23 +78,14 @@ def parse_mixture(data: bytes, components: int, dim: int) -> Mixture:
     return Mixture(weights, arrays["means"], factors)
 
 
-def _read_array(data: bytes, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            # What unpacks to more than the array needs is not unpacked.
-            if archive.getinfo(f"{name}.npy").file_size > math.prod(shape) * dtype.itemsize + _HEADER_BYTES:
-                raise BundleError(f"mixture: {name} is larger than {dtype.name} {list(shape)}")
-            with archive.open(f"{name}.npy") as file:
-                array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    except BundleError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy raise many kinds on damaged archives
-        raise BundleError(f"mixture: {name} cannot be read: {' '.join(str(error).split())}") from error
+def _check_array(arrays: Mapping[str, NDArray[Any]], name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    array = arrays.get(name)
+    if array is None:
+        raise BundleError(f"mixture: there is no array {name!r}")
     if array.dtype != dtype or array.shape != shape:
         raise BundleError(f"mixture: {name} is {array.dtype.name} {list(array.shape)}, not {dtype.name} {list(shape)}")
     if not np.isfinite(array).all():
         raise BundleError(f"mixture: {name} has a value that is not finite")
-    return array
 
 
 def _place(mean: Float32, factor: Float32, noise: Float32) -> Float32:

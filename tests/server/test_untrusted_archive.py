@@ -19,8 +19,8 @@ from numpy.lib import format as npy
 from resigned import resign
 from tiny_bundle import TinyModel
 
+from latentserve_server.archive import read_archive
 from latentserve_server.errors import BundleError
-from latentserve_server.golden import read_golden
 
 Problem = Callable[[Path], Awaitable[str]]
 MIB = 1 << 20
@@ -87,7 +87,7 @@ def test_a_bomb_is_not_inflated_whatever_it_says_of_its_size(said: int) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(BundleError, match=r"^golden rows: "):
-            read_golden(bytes(data), MIB)
+            read_archive(bytes(data), "golden rows", MIB)
         assert tracemalloc.get_traced_memory()[1] < 4 * MIB
     finally:
         tracemalloc.stop()
@@ -104,7 +104,7 @@ def test_a_bomb_is_not_inflated_whatever_it_says_of_its_size(said: int) -> None:
 def test_every_archive_of_arrays_is_read(arrays: dict[str, np.ndarray[Any, Any]], compressed: bool) -> None:
     out = io.BytesIO()
     (np.savez_compressed if compressed else np.savez)(out, **arrays)  # type: ignore[arg-type]
-    read = read_golden(out.getvalue(), MIB)
+    read = read_archive(out.getvalue(), "golden rows", MIB)
     assert read.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(read[name], array)

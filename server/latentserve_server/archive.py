@@ -1,4 +1,4 @@
-"""The archive of golden rows: looked through before it is inflated, so that neither its size nor an array can lie."""
+"""A NumPy archive of a bundle: looked through before it is inflated, so that neither its size nor an array can lie."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _KINDS = "biuf"
 
 
-def read_golden(data: bytes, max_bytes: int) -> dict[str, NDArray[Any]]:
+def read_archive(data: bytes, what: str, max_bytes: int) -> dict[str, NDArray[Any]]:
     """The arrays of a NumPy archive, by name; together they have at most `max_bytes` once inflated.
+
+    `what` the archive holds is said where it cannot be read.
 
     Raises:
         BundleError: it is no such archive, is too large, or holds something other than arrays of numbers.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _check_members(archive.infolist(), max_bytes)
+            _check_members(archive.infolist(), what, max_bytes)
             for member in archive.infolist():
                 with archive.open(member) as file:
                     _check_header(file, member)
@@ -35,19 +37,19 @@ def read_golden(data: bytes, max_bytes: int) -> dict[str, NDArray[Any]]:
     except BundleError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise many kinds on damaged archives
-        raise BundleError(f"golden rows: not a NumPy archive of arrays: {error}") from error
+        raise BundleError(f"{what}: not a NumPy archive of arrays: {error}") from error
 
 
-def _check_members(members: list[zipfile.ZipInfo], max_bytes: int) -> None:
+def _check_members(members: list[zipfile.ZipInfo], what: str, max_bytes: int) -> None:
     if len(members) > _MAX_ARRAYS:
-        raise BundleError(f"golden rows: {len(members)} arrays where {_MAX_ARRAYS} are allowed")
+        raise BundleError(f"{what}: {len(members)} arrays where {_MAX_ARRAYS} are allowed")
     total = sum(member.file_size for member in members)  # reading a member ends there, whatever it holds
     if total > max_bytes:
-        raise BundleError(f"golden rows: {total} bytes once inflated where {max_bytes} are allowed")
+        raise BundleError(f"{what}: {total} bytes once inflated where {max_bytes} are allowed")
     if len({member.filename for member in members}) != len(members):
-        raise BundleError("golden rows: not a NumPy archive of arrays: a name is there twice")
+        raise BundleError(f"{what}: not a NumPy archive of arrays: a name is there twice")
     if any(member.compress_type not in _COMPRESSIONS for member in members):
-        raise BundleError("golden rows: not a NumPy archive of arrays: a compression other than deflate")
+        raise BundleError(f"{what}: not a NumPy archive of arrays: a compression other than deflate")
 
 
 def _check_header(file: IO[bytes], member: zipfile.ZipInfo) -> None:
