@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve_server.batcher import BatchLimits
+from latentserve_server.cancellation import Cancellation
 from latentserve_server.errors import EngineFailure
 
 BACKSTOP_SECONDS = 30.0
@@ -36,9 +37,17 @@ class HeldGraph:
         self._entered = threading.Semaphore(0)
         self._is_open = threading.Event()
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Mapping[str, NDArray[Any]]:
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str], cancellation: Cancellation
+    ) -> Mapping[str, NDArray[Any]]:
         """Wait for a permit, then compute."""
-        x = inputs["x"]
+        with cancellation.calling(self._note_cancel):
+            return self._run(inputs["x"], outputs)
+
+    def _note_cancel(self) -> None:
+        self.cancels += 1
+
+    def _run(self, x: NDArray[Any], outputs: Sequence[str]) -> Mapping[str, NDArray[Any]]:
         self.batches.append(x.tolist())
         self.wanted.append(outputs)
         self._entered.release()
@@ -49,10 +58,6 @@ class HeldGraph:
             raise EngineFailure("a row is negative")
         results = {"double": 2 * x, "square": np.stack([x, x * x], axis=1)}
         return {name: results[name] for name in outputs}
-
-    def cancel(self) -> None:
-        """Note that the run was to be ended."""
-        self.cancels += 1
 
     def let_one_run(self) -> None:
         """Let the batch that waits, or else the next one, run."""

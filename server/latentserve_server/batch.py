@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve_server.call import Arrays, Call, Run
+from latentserve_server.cancellation import Cancellation
 from latentserve_server.errors import EngineFailure
 from latentserve_server.row_queue import Slice
 
@@ -17,12 +18,8 @@ from latentserve_server.row_queue import Slice
 class Graph(Protocol):
     """What runs a batch, on the engine's thread."""
 
-    def run(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
-        """Compute the named outputs, one row each for every row of the inputs."""
-        ...
-
-    def cancel(self) -> None:
-        """Make the run under way, if any, end soon with an error. Called from another thread than `run`."""
+    def run(self, inputs: Arrays, outputs: Sequence[str], cancellation: Cancellation) -> Arrays:
+        """Compute the named outputs, one row each for every row of the inputs; cancelled, fail soon."""
         ...
 
 
@@ -35,11 +32,16 @@ class Batch:
         self.size_bytes = sum(part.ticket.size_bytes * part.rows // part.ticket.rows for part in slices)
         self.padding = 0
         self._inputs: Arrays = {}
+        self._cancellation = Cancellation()
 
     @property
     def wanted(self) -> bool:
         """Whether any caller still waits for a row of it."""
         return any(not part.ticket.future.done() for part in self.slices)
+
+    def cancel(self) -> None:
+        """End the run, under way or to come."""
+        self._cancellation.cancel()
 
     def join(self, bucket: int) -> Batch:
         """Join the slices' inputs and pad them with zeros to `bucket` rows; returns itself."""
@@ -60,7 +62,7 @@ class Batch:
             raise EngineFailure("every caller of the batch has gone")
         started_ns = time.monotonic_ns()
         names = sorted({name for part in self.slices for name in part.ticket.outputs})
-        outputs = graph.run(self._inputs, names)
+        outputs = graph.run(self._inputs, names, self._cancellation)
         for name in names:
             if len(outputs[name]) != self.rows + self.padding:
                 went_in = self.rows + self.padding

@@ -117,7 +117,7 @@ class Batcher:
         except asyncio.CancelledError:
             self._observer.call_dropped("cancelled")
             if self._running is not None and not self._running.wanted:
-                self._graph.cancel()
+                self._running.cancel()
             raise
         finally:
             self._waiting.discard(call)

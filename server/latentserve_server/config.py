@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
@@ -34,8 +35,16 @@ class ServerConfig:
     """Versions of each model to serve: 'latest:N', the N highest that load; 'all'; 'explicit', what aliases name."""
     poll_interval: float = 0.0
     """Seconds between looks for changes in the repository; 0 looks on SIGHUP or on request alone."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where graphs run; 'cuda' refuses to start unless it is really used, 'auto' takes it where it works."""
+    device: str = "auto"
+    """Where graphs run: 'cpu'; 'cuda' or 'cuda:N', which refuses to start unless it works; 'auto', CUDA if it works."""
+    tf32: bool = False
+    """On CUDA, round float32 products to 10 bits of mantissa, which is faster and less exact."""
+    gpu_memory_limit: int = 0
+    """Bytes of GPU memory that one graph's arena may take; 0 for no limit."""
+    cuda_graphs: bool = False
+    """On CUDA, capture the run of each batch size once, at load, and replay it."""
+    concurrent_runs: int = 0
+    """Runs of graphs on the device at a time, shared fairly by the models; 0: one on CUDA, without bound on the CPU."""
     cpu_threads: int = 0
     """Threads of one run on the CPU; 0 takes the processors this process may use."""
     max_rows_per_request: int = 4096
@@ -69,6 +78,13 @@ class ServerConfig:
         """
         for name in ("max_rows_per_request", "max_batch_rows", "max_queue_rows"):
             self._demand(name, getattr(self, name) >= 1, "must be at least 1")
+        parse_device(self.device)
+        padded = self.pad_batches != "never" and self.device != "cpu"
+        self._demand("cuda_graphs", padded or not self.cuda_graphs, "needs CUDA and padded batches")
+        self._demand("gpu_memory_limit", self.gpu_memory_limit >= 0, "must not be negative")
+        self._demand("concurrent_runs", self.concurrent_runs >= 0, "must not be negative")
+        serial = self.concurrent_runs in (0, 1) or not self.cuda_graphs
+        self._demand("concurrent_runs", serial, "does not go with --cuda-graphs, whose capture must be alone")
         self._demand("cpu_threads", self.cpu_threads >= 0, "must not be negative")
         self._demand("cache_bytes", self.cache_bytes >= 1 << 20, "must be at least 1 MiB")
         self._demand("drain_delay", self.drain_delay >= 0, "must not be negative")
@@ -100,6 +116,18 @@ def parse_address(option: str, address: str) -> tuple[str, int]:
     if not colon or not host or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
         raise ConfigError(f"{option} {address}: write host:port, with a port of 0 to 65535")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def parse_device(device: str) -> tuple[str, int]:
+    """The kind and the index of "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    kind, colon, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (colon and (kind != "cuda" or not re.fullmatch("[0-9]{1,3}", index))):
+        raise ConfigError(f"--device {device}: write auto, cpu, cuda or cuda:N")
+    return kind, int(index or 0)
 
 
 def parse_config(arguments: Sequence[str] | None = None) -> ServerConfig:

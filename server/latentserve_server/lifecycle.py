@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from latentserve_server.entry import Entry, State
 from latentserve_server.errors import DeviceError, LatentServeError, StoreFailure
+from latentserve_server.footprint import Footprint
 from latentserve_server.lease import LeasedModel
 from latentserve_server.served_model import Identity, ServedModel
 from latentserve_server.versions import Versions
@@ -38,8 +39,8 @@ class LifecycleObserver(Protocol):
         """An attempt to load a version came to an end."""
         ...
 
-    def model_opened(self, identity: Identity) -> None:
-        """A model answers calls now."""
+    def model_opened(self, identity: Identity, footprints: Mapping[str, Footprint]) -> None:
+        """A model answers calls now; `footprints` are those of its graphs, by the names of their roles."""
         ...
 
     def model_retired(self, identity: Identity) -> None:
@@ -139,7 +140,7 @@ class Lifecycle:
         else:
             self._close_after_last_call(versions, entry, before)
         self._observer.load_ended(entry.name, succeeded=True)
-        self._observer.model_opened(model.identity)
+        self._observer.model_opened(model.identity, model.footprints)
         fields = _fields(entry) | {"digest": entry.digest}
         _logger.info("%s version %d is ready", entry.name, entry.version, extra=fields)
 

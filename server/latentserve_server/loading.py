@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2 as pb
+from latentserve_server.batch import Graph
 from latentserve_server.batcher import Batcher, BatchLimits, BatchObserver
 from latentserve_server.bundle import Bundle, TensorShapes, read_bundle, role_name
-from latentserve_server.engine import Device, Engine, Port
+from latentserve_server.call import Arrays
+from latentserve_server.engine import Cuda, Device, Engine, Placement, Port
+from latentserve_server.engine_thread import EngineThread
 from latentserve_server.errors import BundleError, EngineFailure
+from latentserve_server.footprint import Footprint
 from latentserve_server.golden_outputs import check_outputs
 from latentserve_server.graph_outline import check_graph
 from latentserve_server.noise import NoiseSource
+from latentserve_server.pipeline import ReconstructionPipeline
 from latentserve_server.prior import PriorSource
 from latentserve_server.served_model import REPLY_OVERHEAD_BYTES, Identity, Limits, ServedModel
+from latentserve_server.turns import DeviceTurns
 from latentserve_server.workers import Workers
+
+_logger = logging.getLogger(__name__)
 
 _GOLDEN_TOLERANCE = {Device.CPU: 1e-4, Device.CUDA: 1e-3}
 """Largest difference from a golden float, absolute and relative; kernels differ between processors."""
 
 _MAX_TENSOR_BYTES = 1 << 30
 """What one tensor of the largest batch may take."""
+_TF32_TOLERANCE = 1e-2
+"""The same where float32 products are rounded to 10 bits of mantissa."""
 
 _FILE_OVERHEAD_BYTES = 512
 """What an image file takes beyond its pixels, generously."""
@@ -42,11 +53,14 @@ _LABEL_BYTES = 3
 class Loader:
     """Makes ready models of bundle directories."""
 
-    device: Device
-    cpu_threads: int
+    placement: Placement
+    turns: DeviceTurns
+    """Turns on the device that `placement` names."""
     limits: Limits
     pad_batches: bool
     """Whether batches are filled up to a power of two rows, so that the device meets few shapes."""
+    bind_batches: bool
+    """Whether the buffers of padded batches stay on the device."""
     noise: NoiseSource
     workers: Workers
     observer: Callable[[str, int, str], BatchObserver]
@@ -59,55 +73,75 @@ class Loader:
             BundleError: the bundle is damaged, or its graphs are not what the manifest says.
             DeviceError: the graphs do not run on the device.
         """
-        executor = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{name}-{version}")
+        thread = EngineThread(f"engine-{name}-{version}", self.turns)
         try:
-            opened = asyncio.get_running_loop().run_in_executor(executor, self._open, directory)
-            bundle, limits, engines = await opened
+            bundle, engines = await asyncio.wrap_future(thread.submit_alone(self._open, directory, thread))
         except BaseException:
-            executor.shutdown(wait=False)
+            thread.shutdown(wait=False)
             raise
-        batchers = {}
-        for role, engine in engines.items():
-            observer = self.observer(name, version, role_name(role))
-            batchers[role] = Batcher(engine, executor, self.workers, observer, self._batch_limits())
-            batchers[role].start()
-        identity = Identity(name=name, version=version, digest=bundle.digest, device=self.device)
+
+        def start_batcher(graph: Graph, label: str) -> Batcher:
+            observer = self.observer(name, version, label)
+            batcher = Batcher(graph, thread, self.workers, observer, self._batch_limits())
+            batcher.start()
+            return batcher
 
         async def release() -> None:
-            await asyncio.to_thread(executor.shutdown)
+            await asyncio.to_thread(thread.shutdown)
 
+        encoder, decoder = engines.get(pb.GRAPH_ROLE_ENCODER), engines[pb.GRAPH_ROLE_DECODER]
         return ServedModel(
-            identity,
+            Identity(name=name, version=version, digest=bundle.digest, device=self.placement.device),
             bundle.manifest,
-            limits,
-            batchers,
+            self._limits_of(bundle),
+            {role: start_batcher(engine, role_name(role)) for role, engine in engines.items()},
+            reconstruction=start_batcher(ReconstructionPipeline(encoder, decoder), "reconstruct") if encoder else None,
+            footprints={role_name(role): self._footprint(bundle, role, engine) for role, engine in engines.items()},
             prior=PriorSource(self.noise, bundle.manifest.latent.dim, bundle.mixture),
             noise=self.noise,
             workers=self.workers,
             release=release,
         )
 
-    def _open(self, directory: Path) -> tuple[Bundle, Limits, Mapping[pb.GraphRole, Engine]]:
+    def _open(self, directory: Path, thread: EngineThread) -> tuple[Bundle, Mapping[pb.GraphRole, Engine]]:
         bundle = read_bundle(directory)
         _check_batch_bytes(bundle, self.limits.max_batch_rows)
-        engines = {}
-        for role, model in bundle.graphs.items():
+        engines: dict[pb.GraphRole, Engine] = {}
+        for role in sorted(bundle.graphs):  # the encoder first: the decoder reads what it writes
             try:
-                engines[role] = self._open_graph(bundle, role, model)
+                encoder = engines.get(pb.GRAPH_ROLE_ENCODER)
+                engines[role] = self._open_graph(bundle, role, encoder, thread)
             except (BundleError, EngineFailure) as error:
                 raise BundleError(f"{role_name(role)}: {error}") from error
-        return bundle, self._limits_of(bundle), engines
+        return bundle, engines
 
-    def _open_graph(self, bundle: Bundle, role: pb.GraphRole, model: bytes) -> Engine:
-        check_graph(model)
-        engine = Engine(model, self.device, cpu_threads=self.cpu_threads)
+    def _open_graph(self, bundle: Bundle, role: pb.GraphRole, encoder: Engine | None, thread: EngineThread) -> Engine:
+        check_graph(bundle.graphs[role])
+        capturing = isinstance(self.placement, Cuda) and self.placement.graphs
+        with thread.turn() if capturing else nullcontext():  # no allocation may fall into another model's capture
+            engine = Engine(bundle.graphs[role], self.placement)
+        if engine.cpu_operators:
+            left = ", ".join(f"{operator} ({nodes})" for operator, nodes in engine.cpu_operators.items())
+            _logger.warning("%s: %s leaves operators to the CPU: %s", role_name(role), self.placement.device, left)
         _check_ports(engine.inputs, bundle.inputs(role), exact=True)
         _check_ports(engine.outputs, bundle.outputs(role), exact=False)
-        _check_golden_rows(engine, bundle, role, _GOLDEN_TOLERANCE[self.device])
+        inputs, outputs = (_golden(bundle, role, shapes) for shapes in (bundle.inputs(role), bundle.outputs(role)))
+        with thread.turn():
+            _check_rows(engine, inputs, outputs)
         for rows in _buckets(self.limits.max_batch_rows):
-            inputs = {name: np.zeros((rows, *shape), dtype) for name, (dtype, shape) in bundle.inputs(role).items()}
-            engine.run(inputs, list(bundle.outputs(role)))
+            with thread.turn():
+                if self.bind_batches:
+                    means = encoder.resident("mean", rows) if encoder else None
+                    engine.bind(rows, {"latent": means} if means else {})
+                _check_rows(engine, _repeat(inputs, rows), _repeat(outputs, rows))
         return engine
+
+    def _footprint(self, bundle: Bundle, role: pb.GraphRole, engine: Engine) -> Footprint:
+        return Footprint(
+            weight_bytes=len(bundle.graphs[role]),
+            buffer_bytes=engine.buffer_bytes(self.limits.max_batch_rows),
+            cpu_operators=engine.cpu_operators,
+        )
 
     def _batch_limits(self) -> BatchLimits:
         return BatchLimits(
@@ -154,16 +188,23 @@ def _check_ports(ports: tuple[Port, ...], demanded: TensorShapes, *, exact: bool
         raise BundleError(f"the graph's inputs are {sorted(found)} where {sorted(demanded)} are fed")
 
 
-def _check_golden_rows(engine: Engine, bundle: Bundle, role: pb.GraphRole, tolerance: float) -> None:
-    golden = {
-        name: bundle.golden[f"{role_name(role)}.{name}"] for name in (*bundle.inputs(role), *bundle.outputs(role))
-    }
-    names = list(bundle.outputs(role))
-    outputs = engine.run({name: golden[name] for name in bundle.inputs(role)}, names)
-    for name in names:
-        if not _agrees(outputs[name], golden[name], tolerance):
+def _golden(bundle: Bundle, role: pb.GraphRole, shapes: TensorShapes) -> Arrays:
+    return {name: bundle.golden[f"{role_name(role)}.{name}"] for name in shapes}
+
+
+def _repeat(golden: Arrays, rows: int) -> Arrays:
+    """So many rows, from the first one on and over again."""
+    return {name: array[np.arange(rows) % len(array)] for name, array in golden.items()}
+
+
+def _check_rows(engine: Engine, inputs: Arrays, outputs: Arrays) -> None:
+    tf32 = isinstance(engine.placement, Cuda) and engine.placement.tf32
+    tolerance = _TF32_TOLERANCE if tf32 else _GOLDEN_TOLERANCE[engine.placement.device]
+    computed = engine.run(inputs, list(outputs))
+    for name, golden in outputs.items():
+        if not _agrees(computed[name], golden, tolerance):
             raise BundleError(f"output {name!r} does not reproduce the golden rows within {tolerance}")
-    check_outputs(outputs)
+    check_outputs(computed)
 
 
 def _agrees(computed: NDArray[Any], golden: NDArray[Any], tolerance: float) -> bool:

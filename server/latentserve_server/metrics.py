@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from latentserve_server.entry import State
 from latentserve_server.errors import ConfigError
+from latentserve_server.footprint import Footprint
 from latentserve_server.served_model import Identity
 
 
@@ -40,7 +41,11 @@ class Metrics:
         self._padding = self._counter("padding_rows", "Rows of batches that were filled up with zeros.", graphs)
         self._refused = self._counter("refused_calls", "Calls that a queue did not admit.", (*graphs, "reason"))
         self._dropped = self._counter("dropped_calls", "Calls that left before they ran.", (*graphs, "reason"))
+        self._memory = self._gauge("graph_memory_bytes", "Weights, and buffers of the largest batch.", graphs)
+        self._cpu_nodes = self._gauge("graph_cpu_nodes", "Nodes that the device leaves to the CPU.", graphs)
         self._of_graphs = (
+            self._memory,
+            self._cpu_nodes,
             self._queue_rows,
             self._queue,
             self._compute,
@@ -101,8 +106,12 @@ class Metrics:
         """An attempt to load a version came to an end."""
         self._loads.labels(model, "success" if succeeded else "failure").inc()
 
-    def model_opened(self, identity: Identity) -> None:
-        """A model answers calls now."""
+    def model_opened(self, identity: Identity, footprints: Mapping[str, Footprint]) -> None:
+        """A model answers calls now; `footprints` are those of its graphs, by the names of their roles."""
+        for graph, footprint in footprints.items():
+            labels = identity.name, str(identity.version), graph
+            self._memory.labels(*labels).set(footprint.memory_bytes)
+            self._cpu_nodes.labels(*labels).set(sum(footprint.cpu_operators.values()))
         self._model.labels(identity.name, str(identity.version), identity.digest, identity.device).set(1)
 
     def model_retired(self, identity: Identity) -> None:

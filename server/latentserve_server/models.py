@@ -63,6 +63,7 @@ def model_status(repository: Repository, entry: Entry) -> pb.ModelStatus:
         is_default=repository.is_default(entry),
         aliases=repository.aliases_of(entry.name, entry.version),
         capabilities=entry.model.capabilities if entry.model else (),
+        memory_bytes=entry.model.memory_bytes if entry.model else 0,
     )
 
 

@@ -126,7 +126,7 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
             )
             rows = len(inputs[model.inputs[0].name])
             check_reply_size(rows, wanted, limits.max_message_bytes, raw=parameters.raw)
-            arrays = await model.run(inputs, tuple(port.name for port in wanted), terms, self._workers)
+            arrays = await model.run(inputs, tuple(port.name for port in wanted), terms)
         response.model_name, response.model_version = model.name, str(model.served.identity.version)
         response.id = request.id
         size = sum(arrays[port.name].nbytes for port in wanted)

@@ -15,9 +15,7 @@ from latentserve_server.engine import Port
 from latentserve_server.errors import InvalidArgument, ModelNotFound
 from latentserve_server.oip_names import Part, split_name
 from latentserve_server.repository import Repository
-from latentserve_server.scoring import score_at_mean
-from latentserve_server.served_model import ServedModel, Terms
-from latentserve_server.workers import Workers
+from latentserve_server.served_model import PixelForm, ServedModel, Terms
 
 _MAX_NAME = 140  # the repository's names have at most 128 characters, the parts' 12
 
@@ -58,23 +56,15 @@ class InferenceModel:
         likelihood = self.served.likelihood
         return (*images, self._image(likelihood.own_output)) if likelihood else images
 
-    async def run(self, inputs: Arrays, wanted: tuple[str, ...], terms: Terms, workers: Workers) -> Arrays:
+    async def run(self, inputs: Arrays, wanted: tuple[str, ...], terms: Terms) -> Arrays:
         """The wanted outputs, and perhaps others, for the rows of the inputs."""
         if self.part is Part.DECODER:
             return (await self.served.infer(bundle_pb2.GRAPH_ROLE_DECODER, inputs, wanted, terms)).outputs
         if self.part is Part.ENCODER:
             return (await self.served.infer(bundle_pb2.GRAPH_ROLE_ENCODER, inputs, wanted, terms)).outputs
-        likelihood = self.served.likelihood
-        assert likelihood is not None  # what encodes has one
-        posterior = await self.served.infer(bundle_pb2.GRAPH_ROLE_ENCODER, inputs, ("mean", "log_variance"), terms)
-        images, mean, log_variance = inputs["image"], posterior.outputs["mean"], posterior.outputs["log_variance"]
-        latents = {"latent": mean, **{name: rows for name, rows in inputs.items() if name == "label"}}
-        names = tuple(dict.fromkeys((*(name for name in wanted if name.startswith("image")), *likelihood.outputs)))
-        decoded = await self.served.infer(bundle_pb2.GRAPH_ROLE_DECODER, latents, names, terms)
-        scores = await workers.run(
-            images.nbytes, score_at_mean, likelihood, images, mean, log_variance, decoded.outputs
-        )
-        return {**decoded.outputs, "reconstruction_error": scores.reconstruction_error, "kl": scores.kl}
+        forms = tuple(form.value for form in PixelForm if form.value in wanted)
+        outcome, scores = await self.served.reconstruct_and_score(inputs, forms, terms)
+        return {**outcome.outputs, "reconstruction_error": scores.reconstruction_error, "kl": scores.kl}
 
     def _image(self, name: str, dtype: np.dtype[Any] = _FLOAT32) -> Port:
         image = self.served.manifest.image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from latentserve_server.batcher import Batcher
 from latentserve_server.call import Arrays, Outcome
 from latentserve_server.engine import Device
 from latentserve_server.errors import CapabilityMissing, InvalidArgument
+from latentserve_server.footprint import Footprint
 from latentserve_server.labels import NO_LABELS, Int64, Labels
 from latentserve_server.likelihood import LIKELIHOODS, Likelihood
 from latentserve_server.noise import NoiseSource, Stream
 from latentserve_server.prior import AS_DRAWN, Drawing, PriorSource, check_indices
-from latentserve_server.scoring import draw_latents, score_at_mean, score_draws
+from latentserve_server.scoring import Scores, draw_latents, score_at_mean, score_draws
 from latentserve_server.workers import Workers
 
 Float32 = NDArray[np.float32]
@@ -87,22 +89,35 @@ class ServedModel:
         limits: Limits,
         batchers: Mapping[bundle_pb2.GraphRole, Batcher],
         *,
+        reconstruction: Batcher | None,
+        footprints: Mapping[str, Footprint],
         prior: PriorSource,
         noise: NoiseSource,
         workers: Workers,
         release: Callable[[], Awaitable[None]],
     ) -> None:
-        """`release` frees what the batchers ran on; it is awaited once they are closed."""
+        """`reconstruction` runs encoder and decoder in a row, and is absent where there is no encoder.
+
+        `footprints` are those of the graphs, by the names of their roles. `release` frees what the batchers ran on; it
+        is awaited once they are closed.
+        """
         self.identity = identity
         self.manifest = manifest
         self.limits = limits
         self.capabilities = _CAPABILITIES[manifest.kind]
+        self.footprints = footprints
         self._batchers = batchers
+        self._reconstruction = reconstruction
         self.likelihood = LIKELIHOODS.get(manifest.likelihood)
         self._prior = prior
         self._noise = noise
         self._workers = workers
         self._release = release
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of its graphs, as counted."""
+        return sum(footprint.memory_bytes for footprint in self.footprints.values())
 
     async def sample(
         self,
@@ -153,16 +168,30 @@ class ServedModel:
         self, images: Float32, form: PixelForm, terms: Terms, labels: Labels = NO_LABELS
     ) -> Reconstructed:
         """The images decoded from the posterior means of images, and what each cost."""
-        likelihood = self._demand_likelihood(models_pb2.CAPABILITY_RECONSTRUCT, "reconstruct")
-        encoded = await self.encode(images, terms, labels)
-        wanted = tuple(dict.fromkeys((form.value, *likelihood.outputs)))
-        outcome = await self._run(_DECODER, {"latent": encoded.mean}, wanted, terms, labels.of_rows(len(images)))
+        self._demand(models_pb2.CAPABILITY_RECONSTRUCT, "reconstruct")
+        self.check_rows("images", len(images))
+        inputs = _labelled({"image": images}, labels.of_rows(len(images)))
+        outcome, scores = await self.reconstruct_and_score(inputs, (form.value,), terms)
+        return Reconstructed(outcome.outputs[form.value], scores.reconstruction_error, scores.kl, Spent.of(outcome))
+
+    async def reconstruct_and_score(
+        self, inputs: Arrays, forms: tuple[str, ...], terms: Terms
+    ) -> tuple[Outcome, Scores]:
+        """The named forms of images, decoded from the posterior means of the encoder's inputs, and the scores there.
+
+        One run of both graphs. The model must have an encoder.
+        """
+        assert self._reconstruction is not None
+        assert self.likelihood is not None
+        likelihood, images = self.likelihood, inputs["image"]
+        wanted = tuple(dict.fromkeys((*forms, "mean", "log_variance", *likelihood.outputs)))
+        outcome = await self._reconstruction.submit(inputs, wanted, terms.deadline, bulk=terms.bulk)
+        mean, log_variance = outcome.outputs["mean"], outcome.outputs["log_variance"]
+        quantiles = self.manifest.calibration.negative_elbo_quantiles
         scores = await self._workers.run(
-            images.nbytes, score_at_mean, likelihood, images, encoded.mean, encoded.log_variance, outcome.outputs
+            images.nbytes, score_at_mean, likelihood, images, mean, log_variance, outcome.outputs, quantiles
         )
-        return Reconstructed(
-            outcome.outputs[form.value], scores.reconstruction_error, scores.kl, encoded.spent + Spent.of(outcome)
-        )
+        return outcome, scores
 
     async def score(
         self, images: Float32, draws: int, seed: int, first_index: int, terms: Terms, labels: Labels = NO_LABELS
@@ -172,19 +201,16 @@ class ServedModel:
         rows = len(images) * max(1, draws)
         self.check_rows("images * draws", rows)
         check_indices("first_index", first_index * max(1, draws), rows)
+        if not draws:
+            inputs = _labelled({"image": images}, labels.of_rows(rows))
+            outcome, scores = await self.reconstruct_and_score(inputs, (), terms)
+            return Scored(scores, Spent.of(outcome))
         encoded = await self.encode(images, terms, labels)
-        noise, latents = encoded.mean, encoded.mean
-        if draws:
-            noise, latents = await self._draw_posterior(encoded, seed, first_index * draws, draws)
-        of_latents = labels.spread(len(images), max(1, draws)).of_rows(rows)
+        noise, latents = await self._draw_posterior(encoded, seed, first_index * draws, draws)
+        of_latents = labels.spread(len(images), draws).of_rows(rows)
         outcome = await self._run(_DECODER, {"latent": latents}, likelihood.outputs, terms, of_latents)
         decoded = likelihood, images, encoded.mean, encoded.log_variance, outcome.outputs
-        size, quantiles = rows * images[0].nbytes, self.manifest.calibration.negative_elbo_quantiles
-        scores = await (
-            self._workers.run(size, score_draws, *decoded, noise, latents)
-            if draws
-            else self._workers.run(size, score_at_mean, *decoded, quantiles)
-        )
+        scores = await self._workers.run(rows * images[0].nbytes, score_draws, *decoded, noise, latents)
         return Scored(scores, encoded.spent + Spent.of(outcome))
 
     def prior_rows(self, seeds: Sequence[int]) -> Float32:
@@ -212,8 +238,8 @@ class ServedModel:
 
     async def close(self) -> None:
         """Let what runs end, refuse what waits, free the engines."""
-        for batcher in self._batchers.values():
-            await batcher.close()
+        batchers = [*self._batchers.values(), *([self._reconstruction] if self._reconstruction else [])]
+        await asyncio.gather(*(batcher.close() for batcher in batchers))
         await self._release()
 
     async def _draw_posterior(
@@ -236,8 +262,7 @@ class ServedModel:
         terms: Terms,
         labels: Int64 | None = None,
     ) -> Outcome:
-        fed = inputs if labels is None else {**inputs, "label": labels}
-        return await self._batchers[role].submit(fed, outputs, terms.deadline, bulk=terms.bulk)
+        return await self._batchers[role].submit(_labelled(inputs, labels), outputs, terms.deadline, bulk=terms.bulk)
 
     def _demand_likelihood(self, capability: models_pb2.Capability, verb: str) -> Likelihood:
         self._demand(capability, verb)
@@ -248,3 +273,7 @@ class ServedModel:
         if capability not in self.capabilities:
             kind = bundle_pb2.ModelKind.Name(self.manifest.kind).removeprefix("MODEL_KIND_")
             raise CapabilityMissing(f"model {self.identity.name!r} is a {kind} and cannot {verb}")
+
+
+def _labelled(inputs: Arrays, labels: Int64 | None) -> Arrays:
+    return inputs if labels is None else {**inputs, "label": labels}

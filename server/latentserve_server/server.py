@@ -16,8 +16,8 @@ from latentserve.oip import inference_pb2, inference_pb2_grpc
 from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
 from latentserve_server.admin import ModelAdminServicer
 from latentserve_server.bundle_cache import BundleCache
-from latentserve_server.config import ServerConfig, parse_address
-from latentserve_server.engine import Device, choose_device, runtime_version
+from latentserve_server.config import ServerConfig, parse_address, parse_device
+from latentserve_server.engine import Cpu, Cuda, Device, choose_placement, runtime_version
 from latentserve_server.errors import ConfigError
 from latentserve_server.generation import GenerationServicer
 from latentserve_server.interceptors import CallInterceptor
@@ -34,6 +34,7 @@ from latentserve_server.remote_files import scheme_of
 from latentserve_server.remote_store import RemoteStore
 from latentserve_server.repository import Repository
 from latentserve_server.served_model import Limits
+from latentserve_server.turns import DeviceTurns
 from latentserve_server.version_policy import VersionPolicy
 from latentserve_server.watcher import watch
 from latentserve_server.workers import Workers
@@ -64,14 +65,25 @@ class Server:
             DeviceError: the device asked for does not work. ConfigError: the repository's URL is not understood.
         """
         self._config = config
-        device, reason = choose_device(config.device)
+        kind, index = parse_device(config.device)
+        placement, reason = choose_placement(
+            kind,
+            Cpu(threads=config.cpu_threads or available_cpus()),
+            Cuda(
+                index=index,
+                memory_limit_bytes=config.gpu_memory_limit,
+                tf32=config.tf32,
+                graphs=config.cuda_graphs,
+            ),
+        )
+        device = placement.device
         _logger.info("device %s: %s", device, reason)
         self._metrics = Metrics()
         self._metrics.set_build(version("latentserve-server"), runtime_version(), device)
         self._workers = Workers(threads=max(2, available_cpus()))
         loader = Loader(
-            device=device,
-            cpu_threads=config.cpu_threads or available_cpus(),
+            placement=placement,
+            turns=DeviceTurns(config.concurrent_runs or (1 if device is Device.CUDA else None)),
             limits=Limits(
                 max_rows_per_request=config.max_rows_per_request,
                 max_batch_rows=config.max_batch_rows,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
 from running_server import RunningServer, running_server, scrape
+from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
@@ -50,12 +51,13 @@ async def test_batches_are_counted_in_rows_of_each_graph(served: RunningServer) 
     await served.generation.Sample(pb.SampleRequest(model=VAE, count=20))
     await served.generation.Reconstruct(pb.ReconstructRequest(model=VAE, images=images))
     decoder = {"model": "vae", "version": "1", "graph": "decoder"}
-    encoder = decoder | {"graph": "encoder"}
-    assert await served.metric("batch_rows_sum", **decoder) == 25
-    assert await served.metric("batch_rows_count", **decoder) == 4  # 8, 8, 4 and 5 rows
-    assert await served.metric("batch_rows_sum", **encoder) == 5
-    assert await served.metric("queue_duration_seconds_count", **decoder) == 2
-    assert await served.metric("compute_duration_seconds_count", **decoder) == 4
+    reconstruct = decoder | {"graph": "reconstruct"}
+    assert await served.metric("batch_rows_sum", **decoder) == 20
+    assert await served.metric("batch_rows_count", **decoder) == 3  # 8, 8 and 4 rows
+    assert await served.metric("batch_rows_sum", **reconstruct) == 5
+    assert await served.metric("queue_duration_seconds_count", **decoder) == 1
+    assert await served.metric("compute_duration_seconds_count", **decoder) == 3
+    assert await served.metric("compute_duration_seconds_count", **reconstruct) == 1
     assert 0 < await served.metric("compute_duration_seconds_sum", **decoder) < 60
     assert await served.metric("queue_rows") == 0
     assert await served.metric("batch_rows_sum", model="gan") == 0
@@ -73,6 +75,21 @@ async def test_the_models_and_the_build_are_told(served: RunningServer) -> None:
     assert await served.metric("model_info", model="vae", version="1", digest=described.model.digest, device="cpu") == 1
     assert await served.metric("model_info") == 3
     assert await served.metric("build_info", device="cpu") == 1
+
+
+async def test_the_memory_of_a_model_is_told(served: RunningServer, repository: Path, vae: TinyModel) -> None:
+    values = {"encoder": vae.pixels + 2 * vae.latent_dim, "decoder": vae.latent_dim + 2 * vae.pixels}
+    counted = {
+        graph: (repository / "vae" / "1" / f"{graph}.onnx").stat().st_size + 8 * (4 * floats)
+        for graph, floats in values.items()
+    }
+    counted["decoder"] += 8 * vae.pixels  # as bytes
+    for graph, memory in counted.items():
+        assert await served.metric("graph_memory_bytes", model="vae", version="1", graph=graph) == memory
+    listed = (await served.models.ListModels(models_pb2.ListModelsRequest())).models
+    (status,) = [one for one in listed if one.name == "vae"]
+    assert status.memory_bytes == sum(counted.values())
+    assert await served.metric("graph_cpu_nodes") == 0
 
 
 async def test_health_checks_and_reflection_are_not_counted(served: RunningServer) -> None:

@@ -14,6 +14,7 @@ from held_graph import Notes, batch_limits, settle
 from numpy.typing import NDArray
 
 from latentserve_server.batcher import Batcher
+from latentserve_server.cancellation import Cancellation
 from latentserve_server.errors import EngineFailure
 from latentserve_server.workers import Workers
 
@@ -26,16 +27,13 @@ class Misbehaving:
 
     answer: Any
 
-    def run(self, inputs: Mapping[str, Rows], outputs: Sequence[str]) -> Mapping[str, Rows]:
+    def run(self, inputs: Mapping[str, Rows], outputs: Sequence[str], cancellation: Cancellation) -> Mapping[str, Rows]:
         """Compute."""
         x = inputs["x"]
         if x[0] != 0:
             return {"y": x}
         result: Mapping[str, Rows] = self.answer(x)
         return result
-
-    def cancel(self) -> None:
-        """No caller leaves here."""
 
 
 def raise_anything(_: Rows) -> Mapping[str, Rows]:

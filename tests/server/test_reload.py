@@ -150,7 +150,8 @@ async def test_what_is_no_version_is_a_problem(shelf: Shelf, server: AdminServer
 async def test_the_metrics_of_a_version_go_with_it(shelf: Shelf, measured: AdminServer) -> None:
     await measured.answering()
     assert await measured.served.metric("model_state", version="1") == 1
-    assert await measured.served.metric("batch_rows_count", version="1") == 2
+    assert await measured.served.metric("batch_rows_count", version="1") == 1
+    assert await measured.served.metric("graph_memory_bytes", version="1") > 0
     shelf.publish(2, 2)
     await measured.rescan()
     await measured.unload(1)
@@ -158,6 +159,6 @@ async def test_the_metrics_of_a_version_go_with_it(shelf: Shelf, measured: Admin
     assert await measured.served.metric("batch_rows_count", version="1") == 0
     shelf.remove(1)
     await measured.rescan()
-    for name in ("model_state", "model_info", "batch_rows_count", "queue_rows"):
+    for name in ("model_state", "model_info", "batch_rows_count", "queue_rows", "graph_memory_bytes"):
         assert await measured.served.metric(name, version="1") == 0
     assert await measured.served.metric("model_state", version="2", state="ready") == 1

@@ -1,0 +1,29 @@
+"""One ONNX graph on one device. Nothing outside this package imports onnxruntime.
+
+`device.py` says which device and how it is set up, `session.py` opens and runs a graph, `binding.py` keeps the buffers
+of its runs on the device.
+"""
+
+from latentserve_server.engine.binding import Buffer
+from latentserve_server.engine.device import (
+    Cpu,
+    Cuda,
+    Device,
+    Placement,
+    choose_placement,
+    runtime_version,
+)
+from latentserve_server.engine.port import Port
+from latentserve_server.engine.session import Engine
+
+__all__ = [
+    "Buffer",
+    "Cpu",
+    "Cuda",
+    "Device",
+    "Engine",
+    "Placement",
+    "Port",
+    "choose_placement",
+    "runtime_version",
+]

@@ -1,0 +1,101 @@
+"""The buffers of one graph's runs of one size, kept on the device.
+
+A run through a binding copies its inputs into buffers that were allocated once and its outputs out of them, and
+allocates nothing on the device itself. The addresses never change, which CUDA graphs demand. onnxruntime's Python
+package offers no page-locked host memory for its built-in CUDA provider, so copies go through the driver's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnxruntime
+from numpy.typing import NDArray
+
+from latentserve_server.engine.device import Device, Placement
+from latentserve_server.engine.port import Port
+from latentserve_server.errors import EngineFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A tensor on the device; what it holds changes with every run of the graph whose tensor it is."""
+
+    value: onnxruntime.OrtValue
+    rows: int
+
+    def __len__(self) -> int:
+        """Rows, as of an array."""
+        return self.rows
+
+
+class Binding:
+    """Runs of exactly `rows` rows, from the thread that made it."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        inputs: Sequence[Port],
+        outputs: Sequence[Port],
+        rows: int,
+        placement: Placement,
+    ) -> None:
+        """Allocate a buffer for every input and output.
+
+        Raises:
+            Exception: onnxruntime's, where the device has no room for them.
+        """
+        self._session = session
+        self._fresh = placement.device is not Device.CPU
+        """Whether `OrtValue.numpy` copies; on the CPU it shows the buffer itself."""
+        self._ports = {port.name: port for port in inputs}
+        self._rows = rows
+        self.size_bytes = rows * sum(port.row_bytes for port in (*inputs, *outputs))
+        """Bytes of the buffers."""
+        self._binding = session.io_binding()
+        self._inputs = {port.name: _allocate(port, rows, placement) for port in inputs}
+        self._outputs = {port.name: _allocate(port, rows, placement) for port in outputs}
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        for name, value in self._outputs.items():
+            self._binding.bind_ortvalue_output(name, value)
+
+    def run(
+        self,
+        inputs: Mapping[str, NDArray[Any] | Buffer],
+        outputs: Sequence[str],
+        options: onnxruntime.RunOptions,
+    ) -> dict[str, NDArray[Any]]:
+        """The named outputs, in memory that is the caller's.
+
+        Raises:
+            EngineFailure: an input is missing, or is not what the graph takes. Exception: onnxruntime's.
+        """
+        if inputs.keys() != self._inputs.keys():
+            raise EngineFailure(f"the inputs are {sorted(inputs)} where {sorted(self._inputs)} are bound")
+        for name, value in inputs.items():
+            self._fill(name, value)
+        self._session.run_with_iobinding(self._binding, options)
+        arrays = {name: self._outputs[name].numpy() for name in outputs}
+        return arrays if self._fresh else {name: array.copy() for name, array in arrays.items()}
+
+    def output(self, name: str) -> Buffer:
+        """The buffer of an output, for another graph on the same device to take."""
+        return Buffer(self._outputs[name], self._rows)
+
+    def _fill(self, name: str, value: NDArray[Any] | Buffer) -> None:
+        if isinstance(value, Buffer):
+            self._inputs[name].update_inplace(value.value)
+            return
+        port = self._ports[name]
+        shape = (self._rows, *port.shape)
+        if value.dtype != port.dtype or value.shape != shape:  # onnxruntime would compare the bytes' number alone
+            raise EngineFailure(f"input {name!r} is {value.dtype} {value.shape} where {port.dtype} {shape} is bound")
+        self._inputs[name].update_inplace(value)
+
+
+def _allocate(port: Port, rows: int, placement: Placement) -> onnxruntime.OrtValue:
+    shape = [rows, *port.shape]
+    return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, port.dtype.type, placement.device, placement.index)

@@ -1,0 +1,114 @@
+"""Where graphs run: the device that is there, and how onnxruntime is to use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+import numpy as np
+import onnxruntime
+
+from latentserve_server.errors import DeviceError
+
+
+class Device(StrEnum):
+    """The kinds of devices."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cpu:
+    """The processors of this machine."""
+
+    threads: int
+    """Threads of one run."""
+    device: ClassVar[Device] = Device.CPU
+    provider: ClassVar[str] = "CPUExecutionProvider"
+    index: ClassVar[int] = 0
+
+    def session_options(self) -> onnxruntime.SessionOptions:
+        """How sessions are opened."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning starves the event loop
+        return options
+
+    def provider_options(self) -> dict[str, str]:
+        """What the execution provider is told, in onnxruntime's words."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cuda:
+    """One NVIDIA GPU, of those that CUDA_VISIBLE_DEVICES leaves."""
+
+    index: int = 0
+    memory_limit_bytes: int = 0
+    """Bytes of one session's arena on the device, at most; 0 for no limit."""
+    tf32: bool = False
+    """Whether float32 products may be rounded to 10 bits of mantissa, which tensor cores do faster."""
+    graphs: bool = False
+    """Whether runs of bound sizes are captured once as CUDA graphs and then replayed."""
+    device: ClassVar[Device] = Device.CUDA
+    provider: ClassVar[str] = "CUDAExecutionProvider"
+
+    def session_options(self) -> onnxruntime.SessionOptions:
+        """How sessions are opened; the processors only launch kernels."""
+        return Cpu(threads=1).session_options()
+
+    def provider_options(self) -> dict[str, str]:
+        """What the execution provider is told, in onnxruntime's words: its page on the CUDA execution provider."""
+        options = {
+            "device_id": str(self.index),
+            "cudnn_conv_algo_search": "HEURISTIC",  # the default tries every algorithm for every new shape
+            "arena_extend_strategy": "kSameAsRequested",  # the default doubles the arena with every extension
+            "use_tf32": "1" if self.tf32 else "0",
+            "enable_cuda_graph": "1" if self.graphs else "0",
+        }
+        return options | ({"gpu_mem_limit": str(self.memory_limit_bytes)} if self.memory_limit_bytes else {})
+
+
+Placement = Cpu | Cuda
+
+
+def choose_placement(wanted: str, cpu: Cpu, cuda: Cuda) -> tuple[Placement, str]:
+    """`cpu` or `cuda`, for "auto", "cpu" or "cuda", and why.
+
+    Raises:
+        DeviceError: "cuda" was asked for and does not work here.
+    """
+    if wanted == Device.CPU:
+        return cpu, "asked for"
+    problem = _cuda_problem(cuda)
+    if problem is None:
+        return cuda, "asked for" if wanted == Device.CUDA else "a CUDA device works"
+    if wanted == Device.CUDA:
+        raise DeviceError(f"--device cuda: {problem}")
+    return cpu, problem
+
+
+def runtime_version() -> str:
+    """onnxruntime's version."""
+    return str(onnxruntime.__version__)
+
+
+def first_line(error: Exception) -> str:
+    """What onnxruntime says, without the stack."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _cuda_problem(cuda: Cuda) -> str | None:
+    """Why CUDA cannot be used, found by using it."""
+    if cuda.provider not in onnxruntime.get_available_providers():
+        return "this build of onnxruntime has no CUDA provider; install latentserve-server[gpu]"
+    try:
+        onnxruntime.preload_dlls()
+        onnxruntime.OrtValue.ortvalue_from_shape_and_type([1], np.float32, cuda.device, cuda.index)
+    except Exception as error:
+        return f"device {cuda.index} of the CUDA provider does not work: {first_line(error)}"
+    return None

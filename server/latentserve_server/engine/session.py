@@ -1,0 +1,166 @@
+"""One ONNX graph, opened on one device.
+
+onnxruntime falls back to the CPU silently in three places: when the provider is missing at creation, when creating the
+session fails (the Python class then retries), and inside `run`. `enable_fallback=0` closes the last two; the first is
+closed by looking at what the session really uses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from latentserve_server.cancellation import Cancellation
+from latentserve_server.engine.binding import Binding, Buffer
+from latentserve_server.engine.device import Cuda, Placement, first_line
+from latentserve_server.engine.port import Port
+from latentserve_server.errors import BundleError, DeviceError, EngineFailure
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(int64)": np.dtype(np.int64),
+}
+
+_FATAL = 4
+
+_NO_CAPTURE = -1
+"""The graph id of a run that is neither captured nor replayed. Ids of captured ones begin at 1; 0 means all of them."""
+
+
+class Engine:
+    """A graph that is ready to run, from one thread at a time, which is always the same one on CUDA."""
+
+    def __init__(self, model: bytes, placement: Placement) -> None:
+        """Open the serialized ONNX `model`.
+
+        Raises:
+            BundleError: onnxruntime cannot open the model, or axis 0 of a tensor is not a free batch axis.
+            DeviceError: onnxruntime opened the model on another device than the one asked for.
+        """
+        self.placement = placement
+        self._session = _open(model, placement)
+        self.cpu_operators = self._check_placement()
+        """Operators that the device leaves to the CPU, with the number of their nodes; onnxruntime prefers the CPU for
+        those that compute shapes. Empty where the CPU is the device."""
+        self.inputs = tuple(_port(value) for value in self._session.get_inputs())
+        self.outputs = tuple(_port(value) for value in self._session.get_outputs())
+        self._bindings: dict[int, Binding] = {}
+
+    def bind(self, rows: int) -> None:
+        """Keep buffers on the device for runs of exactly `rows` rows, which then copy instead of allocating.
+
+        On CUDA with graphs, the first such run captures the graph; nothing else may use the device meanwhile.
+
+        Raises:
+            EngineFailure: the device has no room for them.
+        """
+        try:
+            self._bindings[rows] = Binding(self._session, self.inputs, self.outputs, rows, self.placement)
+        except Exception as error:
+            raise EngineFailure(first_line(error)) from error
+
+    def run(
+        self,
+        inputs: Mapping[str, NDArray[Any] | Buffer],
+        outputs: Sequence[str],
+        cancellation: Cancellation | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """The named outputs for the rows of inputs. A buffer may stand for an array where so many rows are bound.
+
+        Raises:
+            EngineFailure: the graph did not run, or was cancelled; it ends at the next operator then.
+        """
+        rows = len(next(iter(inputs.values())))
+        binding = self._bindings.get(rows)
+        options = self._run_options(rows if binding else _NO_CAPTURE)
+
+        def terminate() -> None:
+            options.terminate = True
+
+        try:
+            with (cancellation or Cancellation()).calling(terminate):
+                if binding is not None:
+                    return binding.run(inputs, outputs, options)
+                arrays = self._session.run(list(outputs), dict(inputs), options)
+        except EngineFailure:
+            raise
+        except Exception as error:
+            raise EngineFailure(first_line(error)) from error
+        return dict(zip(outputs, arrays, strict=True))
+
+    def resident(self, output: str, rows: int) -> Buffer | None:
+        """Where an output of the last run of so many rows lies on the device; None where they are not bound."""
+        binding = self._bindings.get(rows)
+        return None if binding is None else binding.output(output)
+
+    def buffer_bytes(self, rows: int) -> int:
+        """Bytes of the inputs and outputs of a run of `rows` rows, or of all that is bound, whichever is more."""
+        bound = sum(binding.size_bytes for binding in self._bindings.values())
+        return max(bound, rows * sum(port.row_bytes for port in (*self.inputs, *self.outputs)))
+
+    def _run_options(self, graph_id: int) -> onnxruntime.RunOptions:
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = _FATAL  # an error is raised; onnxruntime would print it, too
+        if isinstance(self.placement, Cuda) and self.placement.graphs:
+            options.add_run_config_entry("gpu_graph_id", str(graph_id))
+        return options
+
+    def _check_placement(self) -> Mapping[str, int]:
+        """Refuse a session that does not use the provider; the operators that it leaves to another one."""
+        provider = self.placement.provider
+        used = self._session.get_providers()[0]
+        placed = [
+            (subgraph.ep_name, node.op_type)
+            for subgraph in self._session.get_provider_graph_assignment_info()
+            for node in subgraph.get_nodes()
+        ]
+        elsewhere = sorted(operator for name, operator in placed if name != provider)
+        if used != provider or (placed and len(elsewhere) == len(placed)):
+            raise DeviceError(f"onnxruntime runs the graph on {used} where {provider} was asked for")
+        return {operator: elsewhere.count(operator) for operator in elsewhere}
+
+
+def _open(model: bytes, placement: Placement) -> onnxruntime.InferenceSession:
+    options = placement.session_options()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    provider = placement.provider, placement.provider_options()
+    with _readable(model) as source:
+        try:
+            return onnxruntime.InferenceSession(source, options, providers=[provider], enable_fallback=0)
+        except Exception as error:
+            reason = first_line(error).replace(str(source), "the graph")
+            raise BundleError(f"onnxruntime cannot open it: {reason}") from error
+
+
+@contextmanager
+def _readable(model: bytes) -> Iterator[str | bytes]:
+    """The model as a file in memory: to take it from bytes, onnxruntime would hold the interpreter, and keep them."""
+    if not hasattr(os, "memfd_create"):
+        yield model
+        return
+    descriptor = os.memfd_create("graph.onnx")
+    try:
+        left = memoryview(model)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _port(value: Any) -> Port:
+    if not value.shape or isinstance(value.shape[0], int):
+        raise BundleError(f"tensor {value.name}: axis 0 is not a free batch axis (shape {value.shape})")
+    if not all(isinstance(extent, int) for extent in value.shape[1:]):
+        raise BundleError(f"tensor {value.name}: only axis 0 may be free (shape {value.shape})")
+    if value.type not in _DTYPES:
+        raise BundleError(f"tensor {value.name}: {value.type} is not one of {', '.join(_DTYPES)}")
+    return Port(value.name, _DTYPES[value.type], tuple(value.shape[1:]))

@@ -1,0 +1,114 @@
+"""Turns on one device, shared fairly by the models that run on it."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Account:
+    """What one model has had of a device; it has or wants one turn at a time."""
+
+    def __init__(self) -> None:
+        self.end = 0.0
+        """The tag at which its last turn ended."""
+
+
+class Claim:
+    """A turn that is wanted or had."""
+
+    def __init__(self, account: Account, start: float, number: int) -> None:
+        self.account = account
+        self.start = start
+        self.granted = threading.Event()
+        self._order = start, number
+
+    def __lt__(self, other: Claim) -> bool:
+        return self._order < other._order
+
+
+class FairOrder:
+    """Whose turn is next. Knows no time but the seconds that it is told, and no threads.
+
+    Start-time fair queuing (Goyal, Vin and Cheng 1996, "Start-time fair queuing: a scheduling algorithm for integrated
+    services packet switching networks"), counted in seconds of the device: each turn gets a start tag, the end of its
+    account's last turn or the tag of the turn that was granted last, whichever is later, and the least tag is next. So
+    two accounts that both want the device all the time differ by no more than one turn of each, and one that did not
+    want it saves nothing up.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._waiting: list[Claim] = []
+        self._having = 0
+        self._tag = 0.0
+        self._last_end = 0.0
+
+    def __len__(self) -> int:
+        """Claims that wait."""
+        return len(self._waiting)
+
+    def claim(self, account: Account) -> Claim:
+        """Let an account wait for a turn."""
+        claim = Claim(account, max(self._tag, account.end), next(self._numbers))
+        heapq.heappush(self._waiting, claim)
+        return claim
+
+    def grant(self) -> Claim:
+        """Give the next turn to one that waits."""
+        claim = heapq.heappop(self._waiting)
+        self._tag = max(self._tag, claim.start)
+        self._having += 1
+        return claim
+
+    def end(self, claim: Claim, seconds: float) -> None:
+        """A turn that was granted took so long."""
+        claim.account.end = claim.start + seconds
+        self._last_end = max(self._last_end, claim.account.end)
+        self._having -= 1
+        if not self._having and not self._waiting:
+            self._tag = self._last_end  # a device that falls idle owes nothing to anybody
+
+
+class DeviceTurns:
+    """Grants turns on one device to threads that wait for them."""
+
+    def __init__(self, at_once: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        """`at_once` turns are had at a time, or any number; `clock` gives seconds, and measures them."""
+        self._at_once = at_once
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._order = FairOrder()
+        self._having = 0
+
+    @property
+    def waiting(self) -> int:
+        """Threads that wait for a turn now."""
+        with self._lock:
+            return len(self._order)
+
+    @contextmanager
+    def turn(self, account: Account) -> Iterator[None]:
+        """The device, for the block. Waits for it."""
+        with self._lock:
+            claim = self._order.claim(account)
+            self._grant()
+        claim.granted.wait()
+        began = self._clock()
+        try:
+            yield
+        finally:
+            seconds = self._clock() - began
+            with self._lock:
+                self._order.end(claim, seconds)
+                self._having -= 1
+                self._grant()
+
+    def _grant(self) -> None:
+        while len(self._order) and (self._at_once is None or self._having < self._at_once):
+            self._having += 1
+            self._order.grant().granted.set()
