@@ -4,8 +4,10 @@ BIN := .venv/bin
 RUNTIME := $(if $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null),gpu,cpu)
 PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client training/latentserve_training scripts benchmarks
 REPOSITORY ?= models
+GPU_PYTHON ?= $(BIN)/python
+SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup demo test lint format proto proto-check serve image clean
+.PHONY: help setup demo test lint format proto proto-check serve gpu-check image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -46,6 +48,15 @@ proto-check: proto  ## Fail where the stubs are not what the .proto files say.
 
 serve: setup  ## Serve the bundles in REPOSITORY (default: models).
 	$(BIN)/latentserve-server --repository $(REPOSITORY)
+
+ifeq ($(RUNTIME),gpu)
+gpu-check:  ## Test and measure on an NVIDIA GPU, with GPU_PYTHON and the bundles of REPOSITORY.
+	PYTHONPATH=$(SOURCES) $(GPU_PYTHON) -m pytest tests/server --device cuda
+	PYTHONPATH=$(SOURCES) $(GPU_PYTHON) benchmarks/gpu.py --repository $(REPOSITORY) --output benchmarks/results
+else
+gpu-check:
+	@echo "gpu-check: nvidia-smi finds no GPU here; nothing was checked and nothing written"
+endif
 
 image:  ## Build the CPU server image.
 	docker build --target cpu -t latentserve-server:cpu .

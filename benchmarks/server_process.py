@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_MAIN = "from latentserve_server.cli import main; raise SystemExit(main())"
+"""The command's own, found by the interpreter's path, so that nothing need be installed."""
+
 
 @dataclass(frozen=True)
 class ServerProcess:
@@ -30,8 +33,7 @@ class ServerProcess:
 @contextmanager
 def serving(repository: Path, *options: str, port: int = 0) -> Iterator[ServerProcess]:
     """Start a server over the repository, on a free port unless one is given, and kill it at the end."""
-    executable = Path(sys.executable).with_name("latentserve-server")
-    command = [str(executable), "--repository", str(repository), *options]
+    command = [sys.executable, "-c", _MAIN, "--repository", str(repository), *options]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
         with log.open("wb") as sink:
@@ -46,7 +48,7 @@ def serving(repository: Path, *options: str, port: int = 0) -> Iterator[ServerPr
 def _wait_for_port(process: subprocess.Popen[bytes], log: Path) -> int:
     while process.poll() is None:
         for line in log.read_text().splitlines(keepends=True):
-            if line.endswith("\n") and "metrics_port" in (record := json.loads(line)):
-                return int(record["port"])
+            if line.endswith("\n") and '"metrics_port"' in line:
+                return int(json.loads(line)["port"])
         time.sleep(0.05)
     raise SystemExit(log.read_text())

@@ -17,6 +17,9 @@ from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
 from latentserve_server.config import ServerConfig
 from latentserve_server.server import Server
 
+DEFAULTS: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics_listen": "off", "device": "cpu", "cpu_threads": 1}
+"""What every test's server is configured with; pytest's option --device sets the device."""
+
 
 class RunningServer:
     """A started server and a channel to it."""
@@ -53,9 +56,8 @@ def scrape(port: int) -> str:
 
 
 def config_for(repository: Path | str, **options: Any) -> ServerConfig:
-    """A configuration for a test: a free port, no metrics (to stop them takes half a second), one thread, the CPU."""
-    defaults: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics_listen": "off", "device": "cpu", "cpu_threads": 1}
-    return ServerConfig(repository=str(repository), **(defaults | options))
+    """A configuration for a test: a free port, no metrics (to stop them takes half a second), one thread."""
+    return ServerConfig(repository=str(repository), **(DEFAULTS | options))
 
 
 def channel_to(port: int) -> grpc.aio.Channel:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from latentserve_server.cli import main
-from latentserve_server.config import ServerConfig, parse_address, parse_config
+from latentserve_server.config import ServerConfig, parse_address, parse_config, parse_device
 from latentserve_server.errors import ConfigError
 
 COMMAND = str(Path(sys.executable).parent / "latentserve-server")
@@ -198,6 +198,31 @@ def test_a_bad_value_in_the_environment_is_refused() -> None:
     done = run_command("--repository", "models", LATENTSERVE_MAX_BATCH_ROWS="0")
     assert done.returncode == 1
     assert done.stderr == "latentserve-server: --max-batch-rows 0: must be at least 1\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--cuda-graphs=true", "--device=cpu"], "--cuda-graphs True: needs CUDA and padded batches"),
+        (["--cuda-graphs=true", "--pad-batches=never"], "--cuda-graphs True: needs CUDA and padded batches"),
+        (
+            ["--cuda-graphs=true", "--concurrent-runs=2"],
+            "--concurrent-runs 2: does not go with --cuda-graphs, whose capture must be alone",
+        ),
+    ],
+)
+def test_cuda_graphs_demand_what_they_need(
+    capsys: pytest.CaptureFixture[str], options: list[str], complaint: str
+) -> None:
+    assert main(["--repository", "models", *options]) == 1
+    assert capsys.readouterr().err == f"latentserve-server: {complaint}\n"
+
+
+@pytest.mark.parametrize(
+    ("device", "parsed"), [("auto", ("auto", 0)), ("cpu", ("cpu", 0)), ("cuda", ("cuda", 0)), ("cuda:13", ("cuda", 13))]
+)
+def test_a_device_is_a_kind_and_an_index(device: str, parsed: tuple[str, int]) -> None:
+    assert parse_device(device) == parsed
 
 
 @pytest.mark.parametrize(

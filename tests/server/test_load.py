@@ -137,3 +137,24 @@ async def test_two_servers_of_one_process_do_not_know_of_each_other(models: Path
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await sample(one, 1, QUICK)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_models_that_share_one_turn_all_answer_and_loads_take_turns_too(models: Path) -> None:
+    async with running_server(models, concurrent_runs=1) as served:
+        slow = [decode(served, 2_000) for _ in range(3)]
+        quick = [sample(served, 3, QUICK) for _ in range(20)]
+        replies = await asyncio.gather(*slow, *quick)
+    expected = to_ndarray(replies[-1].images.tensor)
+    for reply in replies[len(slow) :]:
+        np.testing.assert_array_equal(to_ndarray(reply.images.tensor), expected)
+
+
+async def test_the_wait_for_a_turn_is_queue_time_and_not_compute_time(models: Path) -> None:
+    async with running_server(models, concurrent_runs=1, metrics_listen="127.0.0.1:0") as served:
+        held = decode(served, SOME_TURNS)
+        await running(served)
+        timing = (await sample(served, 1, QUICK)).served.timing
+        held_ns = (await held).served.timing.compute_ns
+    assert timing.compute_ns < held_ns / 2
+    assert timing.queue_ns + timing.compute_ns <= timing.total_ns
+    assert timing.queue_ns > timing.compute_ns

@@ -17,6 +17,8 @@ from tiny_bundle import TinyModel
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import generation_pb2 as pb
 
+pytestmark = pytest.mark.cpu_alone
+
 ROWS = 100
 MODELS = {
     "linear": TinyModel(slow=True),
