@@ -12,12 +12,12 @@ from latentserve_server.engine import Engine
 class ReconstructionPipeline:
     """From images to their posteriors, and on to what the decoder makes of the posterior means.
 
-    Its inputs are the encoder's, its outputs those of both. Where runs of the size are bound, the means go from one
-    graph to the other on the device.
+    Its inputs are the encoder's, its outputs those of both. Where runs of the size are bound, the encoder writes the
+    means where the decoder reads them, on the device.
     """
 
     def __init__(self, encoder: Engine, decoder: Engine) -> None:
-        """Both belong to one thread, and are bound to the same sizes."""
+        """Both belong to one thread; where a size is bound, the decoder's latents share the buffer of the means."""
         self._encoder = encoder
         self._decoder = decoder
         self._encodes = {port.name for port in encoder.outputs}

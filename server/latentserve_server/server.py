@@ -81,6 +81,7 @@ class Server:
         self._metrics = Metrics()
         self._metrics.set_build(version("latentserve-server"), runtime_version(), device)
         self._workers = Workers(threads=max(2, available_cpus()))
+        pad = config.pad_batches == "always" or (config.pad_batches == "auto" and device is Device.CUDA)
         loader = Loader(
             placement=placement,
             turns=DeviceTurns(config.concurrent_runs or (1 if device is Device.CUDA else None)),
@@ -91,7 +92,8 @@ class Server:
                 max_queue_bytes=config.max_queue_bytes,
                 max_message_bytes=config.max_message_bytes,
             ),
-            pad_batches=config.pad_batches == "always" or (config.pad_batches == "auto" and device is Device.CUDA),
+            pad_batches=pad,
+            bind_batches=pad and device is Device.CUDA,
             noise=NoiseSource(),
             workers=self._workers,
             observer=self._metrics.observer,

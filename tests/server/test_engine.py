@@ -32,9 +32,11 @@ def engines(tmp_path: Path, *, bound: bool = False, **options: Any) -> tuple[Eng
     """Encoder and decoder of a tiny model."""
     directory = TinyModel(**options).write(tmp_path / f"{len(list(tmp_path.iterdir()))}")
     opened = [Engine((directory / f"{role}.onnx").read_bytes(), Cpu(threads=1)) for role in ("encoder", "decoder")]
-    for engine in opened if bound else ():
-        for rows in BUCKETS:
-            engine.bind(rows)
+    for rows in BUCKETS if bound else ():
+        opened[0].bind(rows)
+        means = opened[0].resident("mean", rows)
+        assert means is not None
+        opened[1].bind(rows, {"latent": means})
     return opened[0], opened[1]
 
 
@@ -101,6 +103,8 @@ def test_what_is_bound_is_counted(tmp_path: Path) -> None:
     for rows in BUCKETS:
         decoder.bind(rows)
     assert decoder.buffer_bytes(8) == sum(BUCKETS) * row_bytes
+    _, sharing = engines(tmp_path, bound=True)
+    assert sharing.buffer_bytes(1) == sum(BUCKETS) * (row_bytes - 4 * 3), "the latents' buffer is the encoder's"
 
 
 @pytest.mark.parametrize(
@@ -158,6 +162,23 @@ def test_the_pipeline_is_the_encoder_and_then_the_decoder(tmp_path: Path, rows: 
     for wanted in (["image", "mean"], ["image_uint8", "log_variance", "logits"], sorted(apart)):
         together = pipeline.run({"image": images}, wanted, Cancellation())
         assert_same({name: apart[name] for name in wanted}, {name: together[name] for name in wanted})
+
+
+def test_the_graphs_of_a_pipeline_are_right_alone_and_in_a_row_in_any_order(tmp_path: Path) -> None:
+    images = (TinyModel().random_images(4) / 255).astype(np.float32)
+    (encoder, decoder), plain = engines(tmp_path, bound=True), engines(tmp_path)
+    pipeline = ReconstructionPipeline(encoder, decoder)
+    apart = plain[1].run({"latent": plain[0].run({"image": images}, ["mean"])["mean"]}, DECODED)
+    for seed in range(3):
+        assert_same(
+            decoder.run({"latent": latents(4, seed)}, DECODED), plain[1].run({"latent": latents(4, seed)}, DECODED)
+        )
+        assert_same(pipeline.run({"image": images}, DECODED, Cancellation()), apart)
+        encoder.run({"image": 1 - images}, ["mean"])
+    stranger = engines(tmp_path, bound=True)[0].resident("mean", 4)
+    assert stranger is not None
+    with pytest.raises(EngineFailure, match="input 'latent' is a buffer that is not bound"):
+        decoder.run({"latent": stranger}, ["image"])
 
 
 def test_a_cancelled_pipeline_fails(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from admin_server import READY, UNAVAILABLE, AdminServer, admin_server, refusal
+from held_graph import BACKSTOP_SECONDS
 from model_shelf import BROKEN, Shelf
 from tiny_bundle import TinyModel
 
@@ -82,6 +84,9 @@ async def test_a_directory_that_is_gone_is_unloaded(shelf: Shelf, server: AdminS
     assert await server.answering() == (1, 1)
     shelf.remove(1)
     await server.rescan()
+    async with asyncio.timeout(BACKSTOP_SECONDS):
+        while await server.listed():  # until what it held is free
+            pass
     await refusal(server.answering(version=2), grpc.StatusCode.NOT_FOUND)
     said = await refusal(server.answering(), grpc.StatusCode.NOT_FOUND)
     assert said == "model 'vae' is not in the repository"

@@ -21,7 +21,7 @@ from latentserve_server.errors import EngineFailure
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A tensor on the device; what it holds changes with every run of the graph whose tensor it is."""
+    """A tensor on the device; what it holds changes with every run of a graph that it is bound to."""
 
     value: onnxruntime.OrtValue
     rows: int
@@ -41,8 +41,9 @@ class Binding:
         outputs: Sequence[Port],
         rows: int,
         placement: Placement,
+        shared: Mapping[str, Buffer],
     ) -> None:
-        """Allocate a buffer for every input and output.
+        """Allocate a buffer for every output, and for every input that none is `shared` for.
 
         Raises:
             Exception: onnxruntime's, where the device has no room for them.
@@ -52,10 +53,12 @@ class Binding:
         """Whether `OrtValue.numpy` copies; on the CPU it shows the buffer itself."""
         self._ports = {port.name: port for port in inputs}
         self._rows = rows
-        self.size_bytes = rows * sum(port.row_bytes for port in (*inputs, *outputs))
-        """Bytes of the buffers."""
+        own = [port for port in inputs if port.name not in shared]
+        self.size_bytes = rows * sum(port.row_bytes for port in (*own, *outputs))
+        """Bytes of the buffers that it allocated."""
         self._binding = session.io_binding()
-        self._inputs = {port.name: _allocate(port, rows, placement) for port in inputs}
+        self._inputs = {port.name: _allocate(port, rows, placement) for port in own}
+        self._inputs |= {name: buffer.value for name, buffer in shared.items()}
         self._outputs = {port.name: _allocate(port, rows, placement) for port in outputs}
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
@@ -87,8 +90,9 @@ class Binding:
 
     def _fill(self, name: str, value: NDArray[Any] | Buffer) -> None:
         if isinstance(value, Buffer):
-            self._inputs[name].update_inplace(value.value)
-            return
+            if value.value is not self._inputs[name]:
+                raise EngineFailure(f"input {name!r} is a buffer that is not bound")
+            return  # it holds the rows already
         port = self._ports[name]
         shape = (self._rows, *port.shape)
         if value.dtype != port.dtype or value.shape != shape:  # onnxruntime would compare the bytes' number alone

@@ -31,7 +31,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 _FATAL = 4
 
 _NO_CAPTURE = -1
-"""The graph id of a run that is neither captured nor replayed. Ids of captured ones begin at 1; 0 means all of them."""
+"""The graph id of a run that is neither captured nor replayed; 0 is onnxruntime's own, so captured ones begin at 1."""
 
 
 class Engine:
@@ -53,16 +53,18 @@ class Engine:
         self.outputs = tuple(_port(value) for value in self._session.get_outputs())
         self._bindings: dict[int, Binding] = {}
 
-    def bind(self, rows: int) -> None:
+    def bind(self, rows: int, shared: Mapping[str, Buffer] | None = None) -> None:
         """Keep buffers on the device for runs of exactly `rows` rows, which then copy instead of allocating.
 
-        On CUDA with graphs, the first such run captures the graph; nothing else may use the device meanwhile.
+        An input may share a buffer with an output of another engine of the same thread: then a run takes the buffer
+        for what it holds, or an array, which is copied into it. On CUDA with graphs, the first such run captures the
+        graph; nothing else may use the device meanwhile.
 
         Raises:
             EngineFailure: the device has no room for them.
         """
         try:
-            self._bindings[rows] = Binding(self._session, self.inputs, self.outputs, rows, self.placement)
+            self._bindings[rows] = Binding(self._session, self.inputs, self.outputs, rows, self.placement, shared or {})
         except Exception as error:
             raise EngineFailure(first_line(error)) from error
 
@@ -72,7 +74,7 @@ class Engine:
         outputs: Sequence[str],
         cancellation: Cancellation | None = None,
     ) -> dict[str, NDArray[Any]]:
-        """The named outputs for the rows of inputs. A buffer may stand for an array where so many rows are bound.
+        """The named outputs for the rows of inputs. A buffer that is shared may stand for the array that it holds.
 
         Raises:
             EngineFailure: the graph did not run, or was cancelled; it ends at the next operator then.
