@@ -16,7 +16,8 @@ from held_graph import BACKSTOP_SECONDS
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tiny_bundle import FRAGILE_LIMIT, TinyModel
+from tiny_bundle import TinyModel
+from tiny_graph import FRAGILE_LIMIT
 
 from latentserve_server.cancellation import Cancellation
 from latentserve_server.engine import Cpu, Cuda, Engine, choose_placement

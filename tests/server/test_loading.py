@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from held_graph import Notes
 from tiny_bundle import TinyModel
 
 from latentserve_server.engine import Cpu
+from latentserve_server.labels import NO_LABELS, Labels
 from latentserve_server.loading import Loader
 from latentserve_server.noise import NoiseSource
 from latentserve_server.served_model import Limits, PixelForm, ServedModel, Terms
@@ -45,28 +47,33 @@ async def loaded(directory: Path, *, bound: bool) -> AsyncIterator[ServedModel]:
         workers.close()
 
 
-async def answers(model: ServedModel, images: np.ndarray) -> list[Any]:
+async def answers(model: ServedModel, images: np.ndarray, labels: Labels) -> list[Any]:
     """What calls of all kinds and many sizes give, all at once."""
 
     async def call(rows: int) -> list[Any]:
         some = images[:rows]
-        encoded = await model.encode(some, Terms())
-        decoded = await model.decode(encoded.mean, PixelForm.FLOAT32, Terms())
-        again = await model.reconstruct(some, PixelForm.UINT8, Terms())
-        scored = await model.score(some, 0, 1, 0, Terms())
-        sampled = await model.sample(rows, 7, 0, PixelForm.FLOAT32, Terms())
+        encoded = await model.encode(some, Terms(), labels)
+        decoded = await model.decode(encoded.mean, PixelForm.FLOAT32, Terms(), labels)
+        again = await model.reconstruct(some, PixelForm.UINT8, Terms(), labels)
+        scored = await model.score(some, 0, 1, 0, Terms(), labels)
+        sampled = await model.sample(rows, 7, 0, PixelForm.FLOAT32, Terms(), labels=labels)
         np.testing.assert_array_equal(again.reconstruction_error, scored.scores.reconstruction_error)
         return [encoded.mean, encoded.log_variance, decoded.images, again.images, again.kl, sampled.images]
 
     return await asyncio.gather(*(call(rows) for rows in (1, 2, 3, 5, 6, 7, 13, 20)))
 
 
-async def test_bound_batches_answer_to_the_bit_what_others_do(tmp_path: Path) -> None:
-    tiny = TinyModel(conv=True)
+@pytest.mark.parametrize(
+    "tiny",
+    [TinyModel(conv=True), TinyModel(labels=3), TinyModel(likelihood="discretized_logistic")],
+    ids=["Bernoulli", "conditional", "with a scale"],
+)
+async def test_bound_batches_answer_to_the_bit_what_others_do(tmp_path: Path, tiny: TinyModel) -> None:
+    labels = Labels((2,), 3) if tiny.labels else NO_LABELS
     images = (tiny.random_images(20) / 255).astype(np.float32)
     directory = tiny.write(tmp_path / "vae" / "1")
     async with loaded(directory, bound=False) as plain, loaded(directory, bound=True) as bound:
-        expected, given = await answers(plain, images), await answers(bound, images)
+        expected, given = await answers(plain, images, labels), await answers(bound, images, labels)
         for arrays, others in zip(expected, given, strict=True):
             for one, other in zip(arrays, others, strict=True):
                 np.testing.assert_array_equal(one, other)
