@@ -165,7 +165,7 @@ async def test_a_conditional_model_has_a_label_in_every_graph(tmp_path: Path, pr
 
 async def test_an_ordinary_model_has_a_label_in_no_graph(tmp_path: Path, problem: Problem) -> None:
     directory = TinyModel(labels=4).write(tmp_path / "vae" / "1", edit_manifest=lambda m: m.ClearField("labels"))
-    assert await problem(directory) == ("decoder: the graph's inputs are ['label', 'latent'] where ['latent'] are fed")
+    assert await problem(directory) == "encoder: the graph's inputs are ['image', 'label'] where ['image'] are fed"
 
 
 def add_graph(precision: pb.Precision, role: pb.GraphRole) -> Callable[[pb.Manifest], None]:
