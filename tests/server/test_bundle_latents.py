@@ -97,7 +97,7 @@ def test_an_archive_that_claims_what_it_does_not_hold_is_refused() -> None:
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (2**50,)})
         file.writestr("weights.npy", header.getvalue())
-    with pytest.raises(BundleError, match="mixture: not a NumPy archive of arrays: weights.npy has another size"):
+    with pytest.raises(BundleError, match=r"mixture: not a NumPy archive of arrays: weights\.npy has another size"):
         parse_mixture(archive.getvalue(), 3, 3)
     with pytest.raises(BundleError, match="mixture: not a NumPy archive of arrays: File is not a zip file"):
         parse_mixture(b"no archive", 3, 3)
