@@ -1,8 +1,10 @@
-"""SIGINT and SIGTERM as a question that the trainer asks between two steps."""
+"""SIGINT and SIGTERM: as a question that the trainer asks between two steps, or as the end of work not worth saving."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Self
 
@@ -28,4 +30,15 @@ class Interruption:
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """While entered, either signal raises KeyboardInterrupt, also where the process was started with SIGINT ignored."""
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from latentserve_training.errors import RunError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One number, and what it takes to read it."""
+
+    value: float
+    unit: str
+    """Such as "nats/image" or "share"; empty for a plain number."""
+    count: int
+    """How many images it was measured on."""
+    seed: int | None = None
+    """The seed of its randomness; None where there is none."""
+    standard_error: float | None = None
+    """Of a mean over images: their standard deviation by the square root of their number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Measurements of one kind."""
+
+    title: str
+    protocol: str
+    """How the numbers came about, and how to read them."""
+    measurements: dict[str, Measurement]
+    """The results by name; a name appears in one section only."""
+    series: dict[str, list[float]] = field(default_factory=dict)
+    """Longer results by name, such as one number a latent dimension; units stand in the name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,20 +46,30 @@ class Report:
     """The model family."""
     dataset: str
     """The name of the data."""
+    dataset_sha256: str
+    """Digest of the training images, in hexadecimal."""
     epoch: int
     """Epochs that the checkpoint had trained."""
     step: int
     """Training steps that the checkpoint had taken."""
     checkpoint_sha256: str
     """Digest of the checkpoint that was judged, in hexadecimal."""
-    protocol: str
-    """How the numbers came about: on how many images, with which seeds."""
-    metrics: dict[str, float]
-    """The results by name; units stand in the name."""
+    extractor_sha256: str | None
+    """Digest of the feature extractor's weights, in hexadecimal; None where none fits the images."""
+    sections: list[Section]
+    """The results."""
+    files: dict[str, str]
+    """The other files that the evaluation wrote, by name, with their digests in hexadecimal."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every measurement's value by name."""
+        return {name: one.value for section in self.sections for name, one in section.measurements.items()}
 
     def save(self, json_path: Path) -> None:
-        """Write report.json, and report.md beside it."""
-        json_path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        """Write report.json, and report.md beside it. "metrics" repeats the values for programs that want no more."""
+        content = asdict(self) | {"metrics": self.metrics}
+        json_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         json_path.with_suffix(".md").write_text(self.markdown(), encoding="utf-8")
 
     @classmethod
@@ -42,20 +80,46 @@ class Report:
             RunError: the file is not a report.
         """
         try:
-            return cls(**json.loads(json_path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            content = json.loads(json_path.read_text(encoding="utf-8"))
+            sections = [_section(one) for one in content.pop("sections")]
+            del content["metrics"]
+            return cls(sections=sections, **content)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise RunError(f"{json_path}: not a report; run latentserve-evaluate again") from error
 
     def markdown(self) -> str:
         """The report as a page."""
-        rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in self.metrics.items())
+        pictures = "\n".join(f"![{Path(name).stem}]({name})" for name in self.files if name.endswith(".png"))
+        extractor = f"`{self.extractor_sha256}`" if self.extractor_sha256 else "none fits these images"
+        sections = "\n\n".join(_section_page(section) for section in self.sections)
         return f"""# {self.family} on {self.dataset}, epoch {self.epoch}
 
-| metric | value |
-| --- | --- |
-{rows}
+{sections}
 
-{self.protocol}
+## Pictures
+
+{pictures}
+
+## What was judged
 
 Checkpoint: step {self.step}, SHA-256 `{self.checkpoint_sha256}`.
+Training images: SHA-256 `{self.dataset_sha256}`.
+Feature extractor: {extractor}.
 """
+
+
+def _section(content: dict[str, Any]) -> Section:
+    measurements = {name: Measurement(**one) for name, one in content.pop("measurements").items()}
+    return Section(measurements=measurements, **content)
+
+
+def _section_page(section: Section) -> str:
+    rows = "\n".join(_row(name, one) for name, one in section.measurements.items())
+    table = f"\n\n| metric | value | unit | n | seed |\n| --- | --- | --- | --- | --- |\n{rows}" if rows else ""
+    return f"## {section.title}\n\n{section.protocol}{table}"
+
+
+def _row(name: str, one: Measurement) -> str:
+    value = f"{one.value:.4g}" if one.standard_error is None else f"{one.value:.4g} ± {one.standard_error:.2g}"
+    seed = "" if one.seed is None else one.seed
+    return f"| {name} | {value} | {one.unit} | {one.count:,} | {seed} |"

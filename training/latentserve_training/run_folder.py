@@ -44,6 +44,16 @@ class RunFolder:
         """The results of the evaluation."""
         return self.path / "report.json"
 
+    @property
+    def mixture(self) -> Path:
+        """The mixture fitted on the aggregate posterior, for VAEs."""
+        return self.path / "mixture.npz"
+
+    @property
+    def calibration(self) -> Path:
+        """The quantiles of the test images' scores, for VAEs."""
+        return self.path / "calibration.json"
+
     def samples(self, epoch: int) -> Path:
         """The sample grid of the epoch."""
         return self.path / "samples" / f"epoch-{epoch:04d}.png"

@@ -1,0 +1,163 @@
+"""A run's model judged on images that neither training nor the choice of weights has seen."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from latentserve_training import gallery, sections
+from latentserve_training.bound import elbo
+from latentserve_training.calibration import Calibration
+from latentserve_training.classifier import Classifier
+from latentserve_training.curves import draw_curves
+from latentserve_training.data import Dataset, Split
+from latentserve_training.decoding import decode
+from latentserve_training.effort import Effort
+from latentserve_training.extractor import IMAGE_SHAPE, Extractor
+from latentserve_training.losses import reparameterize
+from latentserve_training.mixture import Mixture
+from latentserve_training.models import GenerativeModel, Vae
+from latentserve_training.report import Report, Section
+from latentserve_training.run_folder import RunFolder
+from latentserve_training.trained import Trained
+
+_MNIST = "mnist"
+_AGGREGATE_IMAGES = 20_000
+_ENCODED_ROWS = 250
+
+
+def evaluate(run: Path, data_root: Path | None = None, effort: Effort | None = None) -> Report:
+    """Judge the run's chosen checkpoint; write the report, the pictures and what an export needs into its folder.
+
+    All files appear together at the end, the report last: where there is a report, its files are of the same weights.
+
+    Raises:
+        RunError: the run cannot be used.
+        DataError: its data cannot be read.
+    """
+    trained = Trained.load(run)
+    dataset = trained.dataset(data_root)
+    trained.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=run) as name:
+        staged = RunFolder(Path(name))
+        report = _judge(trained, dataset, effort or Effort(), staged)
+        report.save(staged.report)
+        _publish(staged, trained.folder, report)
+    return report
+
+
+def _judge(trained: Trained, dataset: Dataset, effort: Effort, staged: RunFolder) -> Report:
+    extractor = Extractor.read() if dataset.image_shape == IMAGE_SHAPE else None
+    model = trained.model
+    asked = model.every_label(effort.samples)
+    samples = decode(model, trained.latents(effort.samples, effort.seed), asked, "samples")
+    gallery.draw_samples(samples, staged.path / "samples.png")
+    sets = {"samples": samples}
+    found: list[Section] = []
+    ends = trained.latents(effort.samples, effort.seed)
+    if isinstance(model, Vae):
+        section, ends = _explain(model, dataset, effort, staged)
+        found.append(section)
+        sets |= _vae_sets(model, dataset, effort, staged)
+    gallery.draw_interpolations(model, ends, staged.path / "interpolations.png")
+    gallery.draw_neighbours(samples, torch.from_numpy(dataset.train.images), staged.path / "neighbours.png")
+    draw_curves(trained.folder.metrics, staged.path / "curves.png")
+    found.append(sections.fidelity(extractor, dataset, sets, effort))
+    found.extend(_classes(extractor, dataset, sets, asked, effort))
+    found.append(sections.variety(samples, dataset, effort))
+    return Report(
+        family=trained.config.model.family,
+        dataset=trained.config.data.name,
+        dataset_sha256=trained.checkpoint.origin.dataset_sha256,
+        epoch=trained.checkpoint.progress.epoch,
+        step=trained.checkpoint.progress.step,
+        checkpoint_sha256=trained.checkpoint_sha256,
+        extractor_sha256=extractor.sha256 if extractor else None,
+        sections=found,
+        files={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(staged.path.iterdir())},
+    )
+
+
+def _labels(model: GenerativeModel, split: Split) -> Tensor | None:
+    """The labels of `split` where the model needs them."""
+    if not model.label_count:
+        return None
+    assert split.labels is not None, "a conditional model is trained on labelled data"
+    return torch.from_numpy(split.labels)
+
+
+def _explain(model: Vae, dataset: Dataset, effort: Effort, staged: RunFolder) -> tuple[Section, Tensor]:
+    """How well test images are explained, and their posterior means; leaves the latents' pictures behind."""
+    generator = torch.Generator().manual_seed(effort.seed)
+    pixels = model.likelihood.observe(torch.from_numpy(dataset.test.images).float() / 255, generator)
+    labels = _labels(model, dataset.test)
+    terms = elbo(model, pixels, labels, generator)
+    gallery.draw_traversals(model, terms, labels, staged.path / "traversals.png")
+    if model.latent_dim == 2:
+        gallery.draw_plane(model, staged.path / "latent_plane.png")
+    return sections.likelihood(model, pixels, labels, terms, effort), terms.posterior.mean
+
+
+def _vae_sets(model: Vae, dataset: Dataset, effort: Effort, staged: RunFolder) -> dict[str, Tensor]:
+    """Samples of the mixture, and reconstructions of test images; leaves mixture, calibration and pictures behind."""
+    test, labels = torch.from_numpy(dataset.test.images), _labels(model, dataset.test)
+    # As they are served: grey values are encoded and scored as they are, and decoded at the mean.
+    served = elbo(model, test.float() / 255, labels, None)
+    Calibration.of(served.negative).save(staged.calibration)
+    rows = torch.cat(
+        (torch.arange(gallery.RECONSTRUCTED), sections.subset(effort.samples, len(test), effort.seed))
+    ).clamp(max=len(test) - 1)
+    asked = None if labels is None else labels[rows]
+    decoded = decode(model, served.posterior.mean[rows], asked, "reconstructions")
+    gallery.draw_reconstructions(test[rows], decoded, staged.path / "reconstructions.png")
+    mixture = Mixture.fit(_aggregate_draws(model, dataset, effort).numpy(), effort.seed)
+    mixture.save(staged.mixture)
+    drawn = mixture.sample(effort.samples, effort.seed)
+    samples = decode(model, drawn, model.every_label(effort.samples), "mixture samples")
+    gallery.draw_samples(samples, staged.path / "mixture_samples.png")
+    return {"mixture": samples, "reconstructions": decoded[gallery.RECONSTRUCTED :]}
+
+
+@torch.no_grad()
+def _aggregate_draws(model: Vae, dataset: Dataset, effort: Effort) -> Tensor:
+    """One draw of z ~ q(z|x) for each of at most 20,000 training images: the aggregate posterior, float32 [n, dim]."""
+    generator = torch.Generator().manual_seed(effort.seed)
+    images, labels = torch.from_numpy(dataset.train.images), _labels(model, dataset.train)
+    draws = []
+    for rows in torch.split(sections.subset(_AGGREGATE_IMAGES, len(images), effort.seed), _ENCODED_ROWS):
+        pixels = model.likelihood.observe(images[rows].float() / 255, generator)
+        posterior = model.encode(pixels, None if labels is None else labels[rows])
+        draws.append(reparameterize(*posterior, generator=generator))
+    return torch.cat(draws)
+
+
+def _classes(
+    extractor: Extractor | None, dataset: Dataset, sets: dict[str, Tensor], asked: Tensor | None, effort: Effort
+) -> list[Section]:
+    """The sections on classes, where the data has any, and on labels, where `asked` says which the samples have."""
+    if dataset.train.labels is None:
+        return []
+    if extractor is not None and dataset.name == _MNIST:
+        judge = "the pinned feature extractor"
+        classifier = extractor.classifier
+    else:
+        judge = (
+            f"a small convolutional network trained on the {len(dataset.train):,} training images (seed {effort.seed})"
+        )
+        classifier = Classifier.fit(dataset.train, effort.seed)
+    found = [sections.classes(classifier, judge, dataset.test, sets, effort)]
+    if asked is not None:
+        samples = Split(sets["samples"].numpy(), asked.numpy())
+        found.append(sections.conditioning(classifier, samples, dataset, effort, score=effort.classifier_score))
+    return found
+
+
+def _publish(staged: RunFolder, folder: RunFolder, report: Report) -> None:
+    """Move the staged files into the run, with no report there meanwhile."""
+    folder.report.unlink(missing_ok=True)
+    for name in (*report.files, folder.report.with_suffix(".md").name, folder.report.name):
+        (staged.path / name).replace(folder.path / name)

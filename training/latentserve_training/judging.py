@@ -1,0 +1,77 @@
+"""One evaluation, from its command line to its last file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from latentserve_training.effort import QUICK, Effort
+from latentserve_training.errors import InterruptedRun
+from latentserve_training.evaluation import evaluate
+from latentserve_training.interruption import stopping_at_once
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest:
+    """What to evaluate, and how thoroughly."""
+
+    run: Path
+    data_root: Path | None
+    effort: Effort
+
+
+def judge(argv: Sequence[str] | None, prog: str) -> None:
+    """Evaluate what the command line names, and print the report.
+
+    Raises:
+        ArgumentError: the command line is wrong.
+        TrainingError: the run or its data cannot be used.
+        InterruptedRun: a signal asked to stop; nothing has been written.
+    """
+    request = parse(argv, prog)
+    try:
+        with stopping_at_once():
+            report = evaluate(request.run, request.data_root, request.effort)
+    except KeyboardInterrupt as stop:
+        raise InterruptedRun("stopped before the report was written") from stop
+    sys.stdout.write(report.markdown())
+
+
+def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:
+    """The request that a command line makes.
+
+    Raises:
+        ArgumentError: an option is unknown, missing or of the wrong type.
+        ConfigError: a number is out of range.
+    """
+    parser = ArgumentParser(
+        prog=prog,
+        description="Judge a run's model on its test images; writes report.json, report.md and pictures into the run.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder that latentserve-train made.")
+    parser.add_argument("--data-root", type=Path | None, help="Folder of the data, where it has moved since training.")
+    parser.add_argument("--samples", type=int | None, help="Images to draw from the model (default: 10000).")
+    parser.add_argument(
+        "--nll-draws", type=int | None, help="Draws an image of the importance-weighted bound; 0: none (default: 500)."
+    )
+    parser.add_argument("--nll-images", type=int | None, help="Test images of that bound (default: 1000).")
+    parser.add_argument(
+        "--classifier-score",
+        action="store_true",
+        default=None,
+        help="For conditional models: train a classifier on the samples alone, and test it on real images.",
+    )
+    parser.add_argument("--seed", type=int | None, help="Seed of all noise and of the choice of subsets (default: 0).")
+    parser.add_argument("--quick", action="store_true", help="1,000 samples, 50 draws and 100 images, unless given.")
+    parser.add_argument("--untuned", action="store_true", help="Leave malloc and OpenMP as they are.")
+    values = parser.parse_args(argv)
+    preset = QUICK if values.quick else Effort()
+    given = {name: getattr(values, name) for name in Effort.__dataclass_fields__}
+    effort = Effort(**{name: getattr(preset, name) if value is None else value for name, value in given.items()})
+    return EvaluationRequest(run=values.run, data_root=values.data_root, effort=effort)

@@ -1,0 +1,91 @@
+"""A Gaussian mixture fitted on the aggregate posterior: where a VAE's latents really lie, as a prior to sample from."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from latentserve_training.errors import RunError
+
+COMPONENTS = 10
+_ROWS_A_DIMENSION = 5
+_LEAST_VARIANCE = 1e-4
+_ITERATIONS = 20
+_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """sum_k weights[k] N(means[k], factors[k] factors[k]^T)."""
+
+    weights: NDArray[np.float64]
+    """[k], positive with sum 1."""
+    means: NDArray[np.float32]
+    """[k, dim]."""
+    factors: NDArray[np.float32]
+    """[k, dim, dim], the covariances' lower triangular Cholesky factors."""
+
+    @classmethod
+    def fit(cls, latents: NDArray[np.float32], seed: int) -> Self:
+        """Fit by expectation maximisation from a seeded k-means, until a step gains less than 0.05 nats a latent.
+
+        `latents` are [n, dim]. Ten components with full covariances, or fewer where one would be left with less than 5
+        dim latents. Every variance is raised by 1e-4, so that a latent that never varies does no harm.
+        """
+        count, dim = latents.shape
+        components = max(1, min(COMPONENTS, count // (_ROWS_A_DIMENSION * dim)))
+        model = GaussianMixture(
+            components, reg_covar=_LEAST_VARIANCE, max_iter=_ITERATIONS, tol=_TOLERANCE, random_state=seed
+        )
+        with warnings.catch_warnings():
+            # Twenty steps are enough: what is left to gain is less than what the choice of the start makes.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(latents)
+        weights = model.weights_.astype(np.float64)
+        return cls(
+            weights=weights / weights.sum(),
+            means=model.means_.astype(np.float32),
+            factors=np.linalg.cholesky(model.covariances_.astype(np.float64)).astype(np.float32),
+        )
+
+    @property
+    def components(self) -> int:
+        """Number of Gaussians."""
+        return len(self.weights)
+
+    def sample(self, count: int, seed: int) -> Tensor:
+        """`count` latents float32 [count, dim], all randomness from `seed`."""
+        rng = np.random.default_rng(seed)
+        chosen = rng.choice(self.components, size=count, p=self.weights)
+        noise = rng.standard_normal((count, self.means.shape[1]), dtype=np.float32)
+        latents = self.means[chosen]
+        for component in range(self.components):
+            rows = chosen == component
+            latents[rows] += noise[rows] @ self.factors[component].T
+        return torch.from_numpy(latents)
+
+    def save(self, path: Path) -> None:
+        """Write the NumPy archive that a bundle takes: "weights", "means" and "factors"."""
+        np.savez(path, allow_pickle=False, weights=self.weights, means=self.means, factors=self.factors)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The mixture in `path`.
+
+        Raises:
+            RunError: the file is not one that `save` wrote.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return cls(archive["weights"], archive["means"], archive["factors"])
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            raise RunError(f"{path}: not a mixture; run latentserve-evaluate again") from error
