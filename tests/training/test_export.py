@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +17,14 @@ import pytest
 import torch
 from google.protobuf.json_format import Parse
 from PIL import Image
-from torch import Tensor, nn
 
 from latentserve.v1 import bundle_pb2, tensor_pb2
 from latentserve_training import evaluate, export
 from latentserve_training.bundle import staging
 from latentserve_training.errors import ExportError
-from latentserve_training.graphs import GraphPlan, check_graph, check_parity, export_graph
 from latentserve_training.trained import Trained
 
+BIN = Path(sys.executable).parent
 FAMILIES = ["conv_vae", "mlp_vae", "mlp_gan"]
 Bundles = Callable[[str], Path]
 Capture = pytest.CaptureFixture[str]
@@ -251,6 +252,33 @@ def test_a_version_that_appears_during_the_export_is_not_overwritten(tmp_path: P
     assert [path.name for path in place.parent.iterdir()] == ["1"]
 
 
+def test_the_same_checkpoint_gives_the_same_bytes(exported: Bundles, trained: Bundles, tmp_path: Path) -> None:
+    """In another process, so that nothing hangs on the order in which this one hashes or counts."""
+    first = exported("conv_vae")
+    command = [BIN / "latentserve-export", trained("conv_vae"), "--repository", tmp_path]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SOURCE_DATE_EPOCH": "1700000000"}
+    for _ in range(2):
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+    second, third = (tmp_path / "conv_vae" / version for version in ("1", "2"))
+    contents = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in (first, second, third)]
+    assert contents[1] == contents[2]
+    assert manifest_of(second).provenance.created_at.seconds == 1_700_000_000
+    for content in contents:
+        told = content.pop("manifest.json").decode().splitlines()
+        content["manifest but created_at"] = "\n".join(line for line in told if "created_at" not in line).encode()
+    assert contents[0] == contents[1]
+
+
+def test_a_source_date_that_is_none_is_one_line(trained: Bundles, tmp_path: Path) -> None:
+    command = [BIN / "latentserve-export", trained("mlp_gan"), "--repository", tmp_path]
+    done = subprocess.run(command, env={**os.environ, "SOURCE_DATE_EPOCH": "-5"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "latentserve-export: error: SOURCE_DATE_EPOCH is '-5'; it must be a number of seconds since 1970\n"
+    )
+    assert list(tmp_path.rglob("*.onnx")) == []
+
+
 def test_metrics_are_the_report_s_where_it_judged_the_exported_weights(trained: Bundles, tmp_path: Path) -> None:
     run = trained("mlp_vae")
     assert evaluate.main([str(run)]) == 0
@@ -262,120 +290,3 @@ def test_metrics_are_the_report_s_where_it_judged_the_exported_weights(trained: 
     assert export.main([str(run), "--repository", str(tmp_path)]) == 0
     names = manifest_of(tmp_path / "mlp_vae" / "2").metrics.keys()
     assert all(name.startswith("validation.") for name in names)
-
-
-class Doubling(nn.Module):
-    """A graph as it should be: [batch, 3] to [batch, 3]."""
-
-    def forward(self, latent: Tensor) -> tuple[Tensor]:
-        return (2 * latent,)
-
-
-class StaticBatch(nn.Module):
-    """Python looks at the batch size, and the exporter writes down the size it saw."""
-
-    def forward(self, latent: Tensor) -> tuple[Tensor]:
-        return (torch.cat([2 * latent[row : row + 1] for row in range(latent.shape[0])]),)
-
-
-class OwnNoise(nn.Module):
-    """Noise drawn inside of the graph."""
-
-    def forward(self, latent: Tensor) -> tuple[Tensor]:
-        return (latent + torch.randn_like(latent),)
-
-
-class Ragged(nn.Module):
-    """An output whose rows are not the input's."""
-
-    def forward(self, latent: Tensor) -> tuple[Tensor]:
-        return (latent.flatten(),)
-
-
-def plan(module: nn.Module) -> GraphPlan:
-    return GraphPlan(
-        "decoder", module, "latent", ("image",), torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
-    )
-
-
-def test_a_good_graph_passes_every_check(tmp_path: Path) -> None:
-    assert export_graph(plan(Doubling()), tmp_path / "decoder.onnx") == 0.0
-    assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"]
-
-
-@pytest.mark.parametrize(
-    ("module", "message"),
-    [
-        (StaticBatch(), "batch axis"),
-        (OwnNoise(), r"decoder: draws its own noise \(RandomNormalLike\)"),
-        (Ragged(), "batch axis of 'image'"),
-    ],
-)
-def test_traps_of_the_exporter_are_caught(tmp_path: Path, module: nn.Module, message: str) -> None:
-    with pytest.raises(ExportError, match=message):
-        export_graph(plan(module), tmp_path / "decoder.onnx")
-
-
-@pytest.fixture(scope="module")
-def good_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A graph that passes every check; not to be changed."""
-    path = tmp_path_factory.mktemp("good") / "decoder.onnx"
-    export_graph(plan(Doubling()), path)
-    return path
-
-
-def edited(graph: Path, folder: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
-    """A copy of the graph, changed on disk."""
-    path = folder / "decoder.onnx"
-    model = onnx.load(graph)
-    change(model)
-    onnx.save(model, path)
-    return path
-
-
-def test_a_renamed_output_an_old_opset_and_a_fixed_axis_are_caught(good_graph: Path, tmp_path: Path) -> None:
-    def fix(model: onnx.ModelProto) -> None:
-        for value in (model.graph.input[0], model.graph.output[0]):
-            value.type.tensor_type.shape.dim[0].dim_value = 2
-
-    def age(model: onnx.ModelProto) -> None:
-        model.opset_import[0].version = 17
-
-    with pytest.raises(ExportError, match="batch axis of 'latent' is fixed at 2"):
-        check_graph(edited(good_graph, tmp_path, fix), plan(Doubling()))
-    with pytest.raises(ExportError, match="opset is 17; allowed are 18 to 20"):
-        check_graph(edited(good_graph, tmp_path, age), plan(Doubling()))
-    with pytest.raises(ExportError, match=r"outputs are \['image'\]; they must be \['picture'\]"):
-        check_graph(good_graph, replace(plan(Doubling()), outputs=("picture",)))
-
-
-def test_a_damaged_graph_is_not_valid_onnx(good_graph: Path, tmp_path: Path) -> None:
-    path = edited(good_graph, tmp_path, lambda model: setattr(model.graph.node[0], "op_type", "Nonsense"))
-    with pytest.raises(ExportError, match="not valid ONNX"):
-        check_graph(path, plan(Doubling()))
-
-
-@pytest.mark.parametrize("factor", [2.0001, float("nan")])
-def test_a_graph_that_disagrees_with_torch_is_caught(good_graph: Path, factor: float) -> None:
-    class Other(nn.Module):
-        def forward(self, latent: Tensor) -> tuple[Tensor]:
-            return (factor * latent,)
-
-    with pytest.raises(ExportError, match=r"'image' at batch 1 differs from torch by .*; allowed is 1e-05"):
-        check_parity(good_graph, plan(Other()))
-
-
-def test_uint8_pixels_may_differ_by_one_level_and_no_more(tmp_path: Path) -> None:
-    class Level(nn.Module):
-        def __init__(self, level: int) -> None:
-            super().__init__()
-            self.level = level
-
-        def forward(self, latent: Tensor) -> tuple[Tensor]:
-            return ((0 * latent + self.level).to(torch.uint8),)
-
-    path = tmp_path / "decoder.onnx"
-    export_graph(plan(Level(7)), path)
-    assert check_parity(path, plan(Level(8))) == 0.0
-    with pytest.raises(ExportError, match=r"differs from torch by 2\.00e\+00; allowed is 1"):
-        check_parity(path, plan(Level(9)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from google.protobuf.json_format import MessageToJson
+from google.protobuf.json_format import MessageToDict
 
 from latentserve.v1 import bundle_pb2
 from latentserve_training.errors import ExportError
@@ -87,7 +88,12 @@ def describe(path: Path) -> bundle_pb2.File:
 
 def write_manifest(manifest: bundle_pb2.Manifest, folder: Path) -> None:
     """Write manifest.json: the last file, since it holds the digests of all others."""
-    text = MessageToJson(manifest, preserving_proto_field_name=True, indent=2, ensure_ascii=False)
+    content = MessageToDict(manifest, preserving_proto_field_name=True)
+    # The order of a map's entries changes from process to process, and equal bundles are to be equal bytes.
+    for holder, name in ((content, "metrics"), (content.get("provenance", {}), "software")):
+        if name in holder:
+            holder[name] = dict(sorted(holder[name].items()))
+    text = json.dumps(content, indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 

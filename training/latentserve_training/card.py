@@ -41,7 +41,7 @@ Pixels are float32 from {image.min_value:g} to {image.max_value:g}.
 {_likelihood(manifest)}
 ## Making
 
-{provenance.training_steps:,} training steps, exported {provenance.created_at.ToJsonString()}.
+{provenance.training_steps:,} training steps.
 Code: {provenance.git_commit or "commit unknown"}. Checkpoint SHA-256: `{provenance.checkpoint_sha256}`.
 Software: {", ".join(f"{name} {version}" for name, version in sorted(provenance.software.items()))}.
 Licence: {manifest.license or "not stated"}.

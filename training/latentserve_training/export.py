@@ -9,31 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import torch
 from jsonargparse import ArgumentParser
 
-from latentserve.v1 import bundle_pb2, tensor_pb2
+from latentserve.v1 import bundle_pb2
 from latentserve_training import command_line
-from latentserve_training.bundle import check_name, choose_version, describe, staging, write_manifest
-from latentserve_training.card import card
-from latentserve_training.graphs import Arrays, GraphPlan, export_graph, opset, plan_graphs
+from latentserve_training.conversion import export_graph
+from latentserve_training.data import Dataset
+from latentserve_training.graphs import plan_graphs
 from latentserve_training.models import Vae
-from latentserve_training.pictures import grid, to_uint8, write_png
+from latentserve_training.pictures import grid, to_uint8
 from latentserve_training.provenance import software
+from latentserve_training.publication import CHECK_ROWS, Content, Destination, created_at, publish
 from latentserve_training.report import Report
 from latentserve_training.trained import Trained
 
 PROG = "latentserve-export"
-GOLDEN_ROWS = 8
-_CHECK_ROWS = 64
 _SEED = 0
-_DTYPES: dict[int, tensor_pb2.DType] = {
-    onnx.TensorProto.FLOAT: tensor_pb2.DTYPE_FLOAT32,
-    onnx.TensorProto.UINT8: tensor_pb2.DTYPE_UINT8,
+_LIKELIHOODS = {
+    "bernoulli": bundle_pb2.LIKELIHOOD_BERNOULLI,
+    "gaussian": bundle_pb2.LIKELIHOOD_GAUSSIAN,
+    "discretized_logistic": bundle_pb2.LIKELIHOOD_DISCRETIZED_LOGISTIC,
 }
-_ROLES = {"encoder": bundle_pb2.GRAPH_ROLE_ENCODER, "decoder": bundle_pb2.GRAPH_ROLE_DECODER}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,21 +85,15 @@ def export(request: ExportRequest) -> Path:
     """
     trained = Trained.load(request.run)
     name = request.name if request.name is not None else trained.config.model.family
-    check_name(name)
-    version = choose_version(request.repository / name, request.version)
-    images = torch.from_numpy(trained.dataset(request.data_root).test.images[:_CHECK_ROWS]).float() / 255
-    place = request.repository / name / str(version)
-    with staging(place) as folder:
-        plans = plan_graphs(trained.model, _at_least(images, _CHECK_ROWS), trained.latents(_CHECK_ROWS, _SEED))
-        manifest = _manifest(trained, name, request.license)
-        manifest.graphs.extend(_export_graph(plan, folder) for plan in plans)
-        np.savez(folder / "golden.npz", allow_pickle=False, **_golden(plans))
-        manifest.golden.CopyFrom(describe(folder / "golden.npz"))
-        write_png(grid(to_uint8(trained.sample(_CHECK_ROWS, _SEED)), columns=8), folder / "samples.png")
-        (folder / "CARD.md").write_text(card(manifest), encoding="utf-8")
-        manifest.files.extend(describe(folder / file) for file in ("samples.png", "CARD.md"))
-        write_manifest(manifest, folder)
-    return place
+    destination = Destination.choose(request.repository, name, request.version)
+    dataset = trained.dataset(request.data_root)
+    images = torch.from_numpy(dataset.test.images[:CHECK_ROWS]).float() / 255
+    content = Content(
+        manifest=_manifest(trained, dataset, name, request.license),
+        plans=plan_graphs(trained.model, _at_least(images, CHECK_ROWS), trained.latents(CHECK_ROWS, _SEED)),
+        samples=grid(to_uint8(trained.sample(CHECK_ROWS, _SEED)), columns=8),
+    )
+    return publish(content, destination, export_graph)
 
 
 def _at_least(rows: torch.Tensor, count: int) -> torch.Tensor:
@@ -110,56 +101,30 @@ def _at_least(rows: torch.Tensor, count: int) -> torch.Tensor:
     return rows.repeat(-(-count // len(rows)), 1, 1, 1)[:count]
 
 
-def _golden(plans: list[GraphPlan]) -> Arrays:
-    """Rows in and torch's rows out of every graph, named "<role>.<tensor>"."""
-    return {
-        f"{plan.role}.{name}": array
-        for plan in plans
-        for name, array in plan.compute(plan.example[:GOLDEN_ROWS]).items()
-    }
-
-
-def _export_graph(plan: GraphPlan, folder: Path) -> bundle_pb2.Graph:
-    path = folder / f"{plan.role}.onnx"
-    parity = export_graph(plan, path)
-    model = onnx.load(path)
-    return bundle_pb2.Graph(
-        role=_ROLES[plan.role],
-        file=describe(path),
-        inputs=[_spec(value) for value in model.graph.input],
-        outputs=[_spec(value) for value in model.graph.output],
-        opset=opset(model),
-        parity_max_abs_error=parity,
-    )
-
-
-def _spec(value: onnx.ValueInfoProto) -> bundle_pb2.TensorSpec:
-    tensor = value.type.tensor_type
-    shape = [axis.dim_value for axis in tensor.shape.dim][1:]
-    return bundle_pb2.TensorSpec(name=value.name, dtype=_DTYPES[tensor.elem_type], shape=shape)
-
-
-def _manifest(trained: Trained, name: str, license_id: str) -> bundle_pb2.Manifest:
+def _manifest(trained: Trained, dataset: Dataset, name: str, license_id: str) -> bundle_pb2.Manifest:
     """The manifest without its files."""
-    channels, height, width = trained.model.image_shape
-    vae = isinstance(trained.model, Vae)
+    model = trained.model
+    channels, height, width = model.image_shape
+    vae = isinstance(model, Vae)
     manifest = bundle_pb2.Manifest(
         format_version=1,
         name=name,
         kind=bundle_pb2.MODEL_KIND_VAE if vae else bundle_pb2.MODEL_KIND_GAN,
-        latent=bundle_pb2.LatentSpec(dim=trained.model.latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
+        latent=bundle_pb2.LatentSpec(dim=model.latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
         image=bundle_pb2.ImageSpec(channels=channels, height=height, width=width, min_value=0.0, max_value=1.0),
-        likelihood=bundle_pb2.LIKELIHOOD_BERNOULLI if vae else bundle_pb2.LIKELIHOOD_UNSPECIFIED,
+        likelihood=_LIKELIHOODS[model.likelihood.name] if isinstance(model, Vae) else None,
         provenance=_provenance(trained),
         metrics=_metrics(trained),
         license=license_id,
     )
-    manifest.provenance.created_at.GetCurrentTime()
+    if model.label_count:
+        manifest.labels.CopyFrom(bundle_pb2.LabelSpec(count=model.label_count, names=dataset.label_names))
     return manifest
 
 
 def _provenance(trained: Trained) -> bundle_pb2.Provenance:
     return bundle_pb2.Provenance(
+        created_at=created_at(),
         family=trained.config.model.family,
         dataset=trained.config.data.name,
         dataset_sha256=trained.checkpoint.origin.dataset_sha256,

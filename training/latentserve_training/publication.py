@@ -1,0 +1,144 @@
+"""From graphs and a manifest to a published bundle: what an export and an import share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import onnx
+from google.protobuf.timestamp_pb2 import Timestamp
+from PIL.Image import Image
+
+from latentserve.v1 import bundle_pb2, tensor_pb2
+from latentserve_training.bundle import check_name, choose_version, describe, staging, write_manifest
+from latentserve_training.card import card
+from latentserve_training.errors import ExportError
+from latentserve_training.graph_plan import Arrays, GraphPlan
+from latentserve_training.onnx_graph import opset
+from latentserve_training.pictures import write_png
+
+GOLDEN_ROWS = 8
+CHECK_ROWS = 64
+_DTYPES: dict[int, tensor_pb2.DType] = {
+    onnx.TensorProto.FLOAT: tensor_pb2.DTYPE_FLOAT32,
+    onnx.TensorProto.UINT8: tensor_pb2.DTYPE_UINT8,
+    onnx.TensorProto.INT64: tensor_pb2.DTYPE_INT64,
+}
+ROLES = {"encoder": bundle_pb2.GRAPH_ROLE_ENCODER, "decoder": bundle_pb2.GRAPH_ROLE_DECODER}
+
+Plan = TypeVar("Plan", bound=GraphPlan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Where a bundle goes."""
+
+    repository: Path
+    name: str
+    version: int
+
+    @classmethod
+    def choose(cls, repository: Path, name: str, version: int | None) -> Destination:
+        """The place of `version`, or of one above the highest.
+
+        Raises:
+            ExportError: the name or version cannot be served, or the version exists already.
+        """
+        check_name(name)
+        return cls(repository=repository, name=name, version=choose_version(repository / name, version))
+
+    @property
+    def folder(self) -> Path:
+        """The bundle's folder."""
+        return self.repository / self.name / str(self.version)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content(Generic[Plan]):
+    """What a bundle is made of."""
+
+    manifest: bundle_pb2.Manifest
+    """All but its files; they are added as they are written."""
+    plans: Sequence[Plan]
+    samples: Image
+    """What the model draws."""
+    mixture: Arrays | None = None
+    """The arrays of the fitted mixture, where the manifest has one."""
+
+
+def publish(content: Content[Plan], destination: Destination, write_graph: Callable[[Plan, Path], float]) -> Path:
+    """Write, check and publish the bundle; returns its folder.
+
+    `write_graph` writes a plan's graph to a path, checks it, and returns its largest difference from the plan's model.
+
+    Raises:
+        ExportError: a check failed, or the version is taken. Nothing is left behind.
+    """
+    manifest = bundle_pb2.Manifest()
+    manifest.CopyFrom(content.manifest)
+    with staging(destination.folder) as folder:
+        for plan in content.plans:
+            path = folder / f"{plan.role}.onnx"
+            parity = write_graph(plan, path)
+            manifest.graphs.append(describe_graph(plan.role, path, parity))
+        np.savez(folder / "golden.npz", allow_pickle=False, **golden_rows(content.plans))
+        manifest.golden.CopyFrom(describe(folder / "golden.npz"))
+        if content.mixture is not None:
+            np.savez(folder / "mixture.npz", allow_pickle=False, **content.mixture)
+            manifest.latent.mixture.file.CopyFrom(describe(folder / "mixture.npz"))
+        write_png(content.samples, folder / "samples.png")
+        (folder / "CARD.md").write_text(card(manifest), encoding="utf-8")
+        manifest.files.extend(describe(folder / file) for file in ("samples.png", "CARD.md"))
+        write_manifest(manifest, folder)
+    return destination.folder
+
+
+def golden_rows(plans: Sequence[GraphPlan]) -> Arrays:
+    """Rows in and the model's rows out of every graph, named "<role>.<tensor>"."""
+    golden: Arrays = {}
+    for plan in plans:
+        inputs = plan.rows(0, GOLDEN_ROWS)
+        golden |= {f"{plan.role}.{name}": array for name, array in {**inputs, **plan.compute(inputs)}.items()}
+    return golden
+
+
+def describe_graph(role: str, path: Path, parity: float) -> bundle_pb2.Graph:
+    """The entry of a float32 graph's file in the manifest."""
+    model = onnx.load(path)
+    return bundle_pb2.Graph(
+        role=ROLES[role],
+        file=describe(path),
+        inputs=[_spec(value) for value in model.graph.input],
+        outputs=[_spec(value) for value in model.graph.output],
+        opset=opset(model),
+        parity_max_abs_error=parity,
+        precision=bundle_pb2.PRECISION_FLOAT32,
+    )
+
+
+def _spec(value: onnx.ValueInfoProto) -> bundle_pb2.TensorSpec:
+    tensor = value.type.tensor_type
+    shape = [axis.dim_value for axis in tensor.shape.dim][1:]
+    return bundle_pb2.TensorSpec(name=value.name, dtype=_DTYPES[tensor.elem_type], shape=shape)
+
+
+def created_at() -> Timestamp:
+    """Now, or the moment that SOURCE_DATE_EPOCH names, in seconds since 1970 (reproducible-builds.org).
+
+    Raises:
+        ExportError: the variable is set to something else.
+    """
+    moment = Timestamp()
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is None:
+        moment.FromDatetime(datetime.now(UTC))
+    elif epoch.isascii() and epoch.isdigit() and len(epoch) <= 11:
+        moment.FromSeconds(int(epoch))
+    else:
+        raise ExportError(f"SOURCE_DATE_EPOCH is {epoch!r}; it must be a number of seconds since 1970")
+    return moment
