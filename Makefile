@@ -26,7 +26,11 @@ demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
 	.venv/tritonclient/bin/pip install -q -r $<
 	touch $@
 
-test: setup .venv/tritonclient/installed  ## Run every test.
+.venv/pythae/installed: tests/training/pythae.txt | setup
+	$(BIN)/pip install -q --no-deps --target $(@D) -r $<
+	touch $@
+
+test: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run every test.
 	$(BIN)/python -m pytest
 
 lint: setup  ## Check style and types.

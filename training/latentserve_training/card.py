@@ -25,7 +25,7 @@ A {_KINDS[manifest.kind]} ({provenance.family}) that draws {image.height}x{image
 
 ## Data
 
-Trained on `{provenance.dataset}`; SHA-256 of the training images: `{provenance.dataset_sha256}`.
+{_data(provenance)}
 It knows nothing else: its samples look like that data and carry whatever bias that data has.
 
 ## Results
@@ -41,8 +41,7 @@ Pixels are float32 from {image.min_value:g} to {image.max_value:g}.
 {_likelihood(manifest)}
 ## Making
 
-{provenance.training_steps:,} training steps.
-Code: {provenance.git_commit or "commit unknown"}. Checkpoint SHA-256: `{provenance.checkpoint_sha256}`.
+{_making(provenance)}
 Software: {", ".join(f"{name} {version}" for name, version in sorted(provenance.software.items()))}.
 Licence: {manifest.license or "not stated"}.
 
@@ -50,6 +49,22 @@ Licence: {manifest.license or "not stated"}.
 {json.dumps(json.loads(provenance.config_json), indent=2)}
 ```
 """
+
+
+def _data(provenance: bundle_pb2.Provenance) -> str:
+    trained = f"Trained on `{provenance.dataset}`" if provenance.dataset else "What it was trained on is not stated"
+    digest = provenance.dataset_sha256
+    return f"{trained}; SHA-256 of the training images: `{digest}`." if digest else f"{trained}."
+
+
+def _making(provenance: bundle_pb2.Provenance) -> str:
+    if not provenance.checkpoint_sha256:
+        return "Imported from ONNX files, whose digests stand below."
+    code = provenance.git_commit or "commit unknown"
+    return (
+        f"{provenance.training_steps:,} training steps.\n"
+        f"Code: {code}. Checkpoint SHA-256: `{provenance.checkpoint_sha256}`."
+    )
 
 
 def _results(manifest: bundle_pb2.Manifest) -> str:

@@ -32,15 +32,19 @@ def check_graph(path: Path, plan: GraphPlan) -> None:
         raise ExportError(f"{plan.role}: not valid ONNX: {error}") from error
     if opset(model) not in OPSETS:
         raise ExportError(f"{plan.role}: opset is {opset(model)}; allowed are {OPSETS[0]} to {OPSETS[-1]}")
-    _check_operators(model, plan.role)
+    check_operators(model, plan.role)
     _require_names("inputs", [value.name for value in model.graph.input], list(plan.example), plan.role)
     _require_names("outputs", [value.name for value in model.graph.output], plan.outputs, plan.role)
     for value in (*model.graph.input, *model.graph.output):
         _check_batch_axis(value, inferred, plan.role)
 
 
-def _check_operators(model: onnx.ModelProto, role: str) -> None:
-    """Standard operators alone, which neither draw nor loop, with all weights in the file."""
+def check_operators(model: onnx.ModelProto, role: str) -> None:
+    """Hold a model to standard operators, which neither draw nor loop, with all weights in the file.
+
+    Raises:
+        ExportError: there is another; the message names the node or the weights.
+    """
     for node in nodes(model):
         if node.domain not in STANDARD_DOMAINS:
             raise ExportError(f"{role}: {describe_node(node)} is not an operator of the ONNX standard")

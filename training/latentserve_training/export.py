@@ -20,17 +20,12 @@ from latentserve_training.graphs import plan_graphs
 from latentserve_training.models import Vae
 from latentserve_training.pictures import grid, to_uint8
 from latentserve_training.provenance import software
-from latentserve_training.publication import CHECK_ROWS, Content, Destination, created_at, publish
+from latentserve_training.publication import CHECK_ROWS, LIKELIHOODS, Content, Destination, created_at, publish
 from latentserve_training.report import Report
 from latentserve_training.trained import Trained
 
 PROG = "latentserve-export"
 _SEED = 0
-_LIKELIHOODS = {
-    "bernoulli": bundle_pb2.LIKELIHOOD_BERNOULLI,
-    "gaussian": bundle_pb2.LIKELIHOOD_GAUSSIAN,
-    "discretized_logistic": bundle_pb2.LIKELIHOOD_DISCRETIZED_LOGISTIC,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +107,7 @@ def _manifest(trained: Trained, dataset: Dataset, name: str, license_id: str) ->
         kind=bundle_pb2.MODEL_KIND_VAE if vae else bundle_pb2.MODEL_KIND_GAN,
         latent=bundle_pb2.LatentSpec(dim=model.latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
         image=bundle_pb2.ImageSpec(channels=channels, height=height, width=width, min_value=0.0, max_value=1.0),
-        likelihood=_LIKELIHOODS[model.likelihood.name] if isinstance(model, Vae) else None,
+        likelihood=LIKELIHOODS[model.likelihood.name] if isinstance(model, Vae) else None,
         provenance=_provenance(trained),
         metrics=_metrics(trained),
         license=license_id,

@@ -31,6 +31,12 @@ _DTYPES: dict[int, tensor_pb2.DType] = {
 }
 ROLES = {"encoder": bundle_pb2.GRAPH_ROLE_ENCODER, "decoder": bundle_pb2.GRAPH_ROLE_DECODER}
 
+LIKELIHOODS = {
+    "bernoulli": bundle_pb2.LIKELIHOOD_BERNOULLI,
+    "gaussian": bundle_pb2.LIKELIHOOD_GAUSSIAN,
+    "discretized_logistic": bundle_pb2.LIKELIHOOD_DISCRETIZED_LOGISTIC,
+}
+
 Plan = TypeVar("Plan", bound=GraphPlan)
 
 

@@ -1,0 +1,255 @@
+"""Importing ONNX files that nobody here made: what is adapted, and what is refused with its reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime
+import pytest
+import yaml
+from google.protobuf.json_format import Parse
+from numpy.typing import NDArray
+
+from latentserve.v1 import bundle_pb2
+from latentserve_server.bundle import read_bundle
+from latentserve_training import importer
+
+Capture = pytest.CaptureFixture[str]
+RANDOM = np.random.default_rng(0)
+WEIGHTS = {
+    "w": RANDOM.standard_normal((3, 12), dtype=np.float32),
+    "v": RANDOM.standard_normal((12, 6), dtype=np.float32) / 4,
+}
+LATENTS = RANDOM.standard_normal((5, 3), dtype=np.float32)
+IMAGES = RANDOM.random((5, 3, 2, 2), dtype=np.float32)
+GAN = {"kind": "gan", "latent_dim": 3, "decoder": {"file": "g.onnx"}}
+VAE = {**GAN, "kind": "vae", "encoder": {"file": "e.onnx", "mean": "mu", "log_variance": "s"}}
+TANH = "g (float[N, 3] z) => (float[N, 3, 2, 2] x) { h = MatMul(z, w)\n y = Tanh(h)\n x = Reshape(y, shape) }"
+SIGMOID = TANH.replace("Tanh", "Sigmoid")
+LINEAR = TANH.replace("y = Tanh(h)\n x = Reshape(y, shape)", "x = Reshape(h, shape)")
+ENCODER = (
+    "e (float[N, 3, 2, 2] a) => (float[N, 3] mu, float[N, 3] s) "
+    "{ r = Flatten(a)\n p = MatMul(r, v)\n mu, s = Split(p, halves) }"
+)
+SHAPES = {"shape": np.array([-1, 3, 2, 2]), "two": np.array([-1, 2, 3, 2]), "halves": np.array([3, 3])}
+
+
+def write(path: Path, text: str, opset: int = 18) -> Path:
+    """An ONNX file of the graph in onnx's textual syntax; Split is over axis 1."""
+    header = f'<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1]>\n'
+    model = onnx.parser.parse_model(header + text.replace("Split(p", "Split<axis = 1>(p"))
+    used = {name for node in model.graph.node for name in node.input}
+    constants = {name: value for name, value in (WEIGHTS | SHAPES).items() if name in used}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    onnx.save(model, path)
+    return path
+
+
+def bring(folder: Path, description: dict[str, Any]) -> int:
+    (folder / "model.yaml").write_text(yaml.safe_dump(description))
+    return importer.main([str(folder / "model.yaml"), "--repository", str(folder / "models"), "--name", "m"])
+
+
+def run(folder: Path, role: str, inputs: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """What the imported graph gives, having been read as the server reads it."""
+    bundle = folder / "models" / "m" / "1"
+    read_bundle(bundle)
+    session = onnxruntime.InferenceSession(bundle / f"{role}.onnx", providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: inputs}), strict=True))
+
+
+def flat(text: str) -> str:
+    """The graph without its last reshape: images as flat rows."""
+    return text.replace("float[N, 3, 2, 2] x", "float[N, 12] x").replace("x = Reshape(y, shape)", "x = Identity(y)")
+
+
+@pytest.mark.parametrize("text", [TANH, flat(TANH), TANH.replace("N", "batch_size").replace("x", "image")])
+def test_images_from_minus_one_to_one_come_out_from_zero_to_one(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "g.onnx", text)
+    assert bring(tmp_path, {**GAN, "image_range": [-1, 1], "image_shape": [3, 2, 2]}) == 0
+    found = run(tmp_path, "decoder", LATENTS)
+    expected = (np.tanh(LATENTS @ WEIGHTS["w"]).reshape(-1, 3, 2, 2) + 1) / 2
+    np.testing.assert_allclose(found["image"], expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(found["image_uint8"], np.rint(255 * found["image"]).astype(np.uint8))
+    assert set(found) == {"image", "image_uint8"}
+
+
+def test_a_generator_of_an_older_operator_set_and_of_square_latents_is_brought_up(tmp_path: Path) -> None:
+    square = TANH.replace("float[N, 3] z", "float[N, 3, 1, 1] z").replace("MatMul(z,", "MatMul(q,")
+    write(tmp_path / "g.onnx", square.replace("{ h", "{ q = Flatten(z)\n h"), opset=13)
+    assert bring(tmp_path, {**GAN, "image_range": [-1, 1]}) == 0
+    found = run(tmp_path, "decoder", LATENTS)["image"]
+    np.testing.assert_allclose(found.reshape(5, -1), (np.tanh(LATENTS @ WEIGHTS["w"]) + 1) / 2, rtol=0, atol=1e-6)
+
+
+def test_logits_are_taken_from_behind_the_sigmoid(tmp_path: Path) -> None:
+    write(tmp_path / "g.onnx", SIGMOID)
+    write(tmp_path / "e.onnx", ENCODER)
+    assert bring(tmp_path, {**VAE, "likelihood": "bernoulli"}) == 0
+    found = run(tmp_path, "decoder", 9 * LATENTS)
+    logits = 9 * LATENTS @ WEIGHTS["w"]
+    np.testing.assert_allclose(found["logits"].reshape(5, -1), logits, rtol=1e-5, atol=1e-5)
+    posterior = run(tmp_path, "encoder", IMAGES)
+    expected = IMAGES.reshape(5, -1) @ WEIGHTS["v"]
+    np.testing.assert_allclose(posterior["mean"], expected[:, :3], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(posterior["log_variance"], expected[:, 3:], rtol=0, atol=1e-5)
+
+
+def test_a_decoder_of_logits_alone_gets_its_sigmoid(tmp_path: Path) -> None:
+    write(tmp_path / "g.onnx", LINEAR)
+    write(tmp_path / "e.onnx", ENCODER)
+    assert bring(tmp_path, {**VAE, "likelihood": "bernoulli", "decoder": {"file": "g.onnx", "logits": "x"}}) == 0
+    found = run(tmp_path, "decoder", LATENTS)
+    np.testing.assert_allclose(found["image"], 1 / (1 + np.exp(-found["logits"])), rtol=0, atol=1e-6)
+
+
+def test_a_deviation_and_a_scale_follow_the_range(tmp_path: Path) -> None:
+    write(tmp_path / "g.onnx", TANH)
+    write(tmp_path / "e.onnx", ENCODER.replace("mu, s = Split", "mu, t = Split").replace(" }", "\n s = Exp(t) }"))
+    encoder = {"file": "e.onnx", "mean": "mu", "standard_deviation": "s"}
+    description = {**VAE, "encoder": encoder, "likelihood": "gaussian", "log_scale": 0.5, "image_range": [-1, 1]}
+    assert bring(tmp_path, description) == 0
+    posterior = run(tmp_path, "encoder", IMAGES)
+    expected = (2 * IMAGES - 1).reshape(5, -1) @ WEIGHTS["v"]
+    np.testing.assert_allclose(posterior["mean"], expected[:, :3], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(posterior["log_variance"], 2 * expected[:, 3:], rtol=0, atol=1e-5)
+    log_scale = run(tmp_path, "decoder", LATENTS)["log_scale"]
+    np.testing.assert_allclose(log_scale, np.full((5, 3, 2, 2), 0.5 - np.log(2)), rtol=0, atol=1e-6)
+
+
+def test_a_decoder_s_own_scale_is_taken(tmp_path: Path) -> None:
+    two = TANH.replace("[N, 3, 2, 2] x)", "[N, 3, 2, 2] x, float[N, 3, 2, 2] scale)")
+    write(tmp_path / "g.onnx", two.replace(" }", "\n k = Neg(h)\n scale = Reshape(k, shape) }"))
+    write(tmp_path / "e.onnx", ENCODER)
+    decoder = {"file": "g.onnx", "image": "x", "log_scale": "scale"}
+    description = {**VAE, "decoder": decoder, "likelihood": "discretized_logistic", "image_range": [-1, 1]}
+    assert bring(tmp_path, description) == 0
+    log_scale = run(tmp_path, "decoder", LATENTS)["log_scale"]
+    np.testing.assert_allclose(log_scale.reshape(5, -1), -LATENTS @ WEIGHTS["w"] - np.log(2), rtol=0, atol=1e-5)
+
+
+def test_the_manifest_tells_where_it_came_from(tmp_path: Path) -> None:
+    write(tmp_path / "g.onnx", TANH)
+    assert bring(tmp_path, {**GAN, "image_range": [-1, 1], "family": "dcgan", "dataset": "cats"}) == 0
+    bundle = tmp_path / "models" / "m" / "1"
+    manifest = Parse((bundle / "manifest.json").read_text(), bundle_pb2.Manifest())
+    assert (manifest.kind, manifest.latent.dim, manifest.image.channels) == (bundle_pb2.MODEL_KIND_GAN, 3, 3)
+    assert (manifest.provenance.family, manifest.provenance.dataset) == ("dcgan", "cats")
+    assert len(json.loads(manifest.provenance.config_json)["decoder"]["file_sha256"]) == 64
+    card = (bundle / "CARD.md").read_text()
+    assert "Trained on `cats`." in card
+    assert "Imported from ONNX files" in card
+
+
+def changed(text: str, old: str, new: str) -> str:
+    assert old in text
+    return text.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (changed(TANH, "float[N, 3] z", "float[1, 3] z"), "the batch axis of 'z' is fixed at 1"),
+        (changed(TANH, "float[N, 3] z", "double[N, 3] z").replace("h = MatMul(z", "f = Cast<to = 1>(z)\n h = MatMul(f"),
+         "input 'z' is double; it must be float32"),
+        (changed(TANH, "float[N, 3] z", "float[N, 3] z, float[N, 3] c").replace("MatMul(z", "MatMul(s").replace(
+            "{ h", "{ s = Add(z, c)\n h"), "inputs are ['z', 'c']; there must be one"),
+        (changed(TANH, "(float[N, 3, 2, 2] x)", "(float[N, 3, 2, 2] x, float[N, 12] y)"), "outputs are ['x', 'y']"),
+        (changed(TANH, "Tanh(h)", "com.microsoft.QuickGelu(h)"), "com.microsoft.QuickGelu 'y' is not an operator of the ONNX"),
+        (changed(TANH, "y = Tanh(h)", "n = RandomNormalLike(h)\n m = Add(h, n)\n y = Tanh(m)"), "draws its own noise"),
+        (changed(TANH, "y = Tanh(h)", "n = ReduceMax<keepdims = 0>(h)\n m = Sub(h, n)\n y = Tanh(m)"),
+         "with the other rows of its batch; rows must be independent"),
+        (LINEAR, "beyond image_range [-1, 1]"),
+        (changed(TANH, "float[N, 3] z", "float[N, 4] z"), "g.onnx: not ONNX that can be used: [ShapeInferenceError]"),
+        (changed(TANH, "y = Tanh(h)", "m = Log(h)\n y = Tanh(m)"), "run from nan to nan, beyond image_range"),
+        (flat(TANH), "'x' does not say channels, height and width; set image_shape"),
+        (changed(TANH, "float[N, 3, 2, 2] x", "float[N, 2, 3, 2] x").replace("shape)", "two)"), "2 channels first"),
+    ],
+)  # fmt: skip
+def test_a_graph_that_cannot_be_served_is_refused(tmp_path: Path, capsys: Capture, graph: str, message: str) -> None:
+    write(tmp_path / "g.onnx", graph)
+    assert bring(tmp_path, {**GAN, "image_range": [-1, 1]}) == 1
+    line = capsys.readouterr().err
+    assert message in line
+    assert line.startswith("latentserve-import: error: ")
+    assert line.count("\n") == 1
+    assert not list(tmp_path.glob("models/m/*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "flow"}, "kind"),
+        ({"latent_dim": 0}, "latent_dim is 0; it must be at least 1"),
+        ({"latent_dim": 4}, "'z' is [batch, 3], but latent_dim has 4 values"),
+        ({"latent_dmi": 4}, "latent_dmi"),
+        ({"decoder": {"file": "absent.onnx"}}, "absent.onnx: No such file"),
+        ({"decoder": {"file": "model.yaml"}}, "not ONNX that can be used"),
+        ({"decoder": {"file": "g.onnx", "image": "pixels"}}, "no output 'pixels'; there are ['x']"),
+        ({"decoder": {"file": "g.onnx", "latent": "noise"}}, "inputs are ['z']; there must be one, 'noise'"),
+        ({"image_range": [1, -1]}, "image_range is [1.0, -1.0]; it must be [smallest, largest]"),
+        ({"image_range": [0, 1, 2]}, "image_range is [0.0, 1.0, 2.0]; it must be [smallest, largest]"),
+        ({"image_range": [0, 1]}, "beyond image_range [0, 1]"),
+        ({"image_shape": [2, 3, 2]}, "image_shape is [2, 3, 2]; it must be [1 or 3 channels, height, width]"),
+        ({"image_shape": [1, 3, 2]}, "'x' is [batch, 3, 2, 2], which is not image_shape [1, 3, 2]"),
+        ({"likelihood": "bernoulli"}, "likelihood: a vae has one, and a gan has none"),
+        ({"kind": "vae", "likelihood": "bernoulli"}, "encoder: a vae has one, and a gan has none"),
+        ({"log_scale": 1.0}, "log_scale: a gaussian or discretized_logistic likelihood has one, others have none"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(
+    tmp_path: Path, capsys: Capture, change: dict[str, Any], message: str
+) -> None:
+    write(tmp_path / "g.onnx", TANH)
+    assert bring(tmp_path, {**GAN, "image_range": [-1, 1], **change}) == 1
+    line = capsys.readouterr().err
+    assert message in line
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("graph", "change", "message"),
+    [
+        (SIGMOID, {"encoder": {"file": "e.onnx", "mean": "mean", "log_variance": "s"}}, "no output 'mean'; there are"),
+        (SIGMOID, {"encoder": {"file": "e.onnx", "mean": "mu"}}, "name one of log_variance and standard_deviation"),
+        (SIGMOID, {"decoder": {"file": "g.onnx", "logits": "nothing"}}, "no tensor 'nothing'"),
+        (SIGMOID, {"decoder": {"file": "g.onnx", "logits": "y"}}, "the image is not the sigmoid of 'y'"),
+        (TANH, {}, "no Sigmoid node gives 'x'; name the tensor of the logits in decoder.logits"),
+    ],
+)
+def test_a_vae_that_does_not_fit_is_refused(
+    tmp_path: Path, capsys: Capture, graph: str, change: dict[str, Any], message: str
+) -> None:
+    write(tmp_path / "g.onnx", graph)
+    write(tmp_path / "e.onnx", ENCODER)
+    assert bring(tmp_path, {**VAE, "likelihood": "bernoulli", **change}) == 1
+    assert message in capsys.readouterr().err
+
+
+Damage = Callable[[Path], object]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "No such file"),
+        (lambda path: path.write_text("[1, 2"), "model.yaml: while parsing"),
+        (lambda path: path.write_text("- 1"), "model.yaml: holds no mapping of options"),
+        (lambda path: path.write_bytes(b"\xff\xfe\xfd"), "model.yaml: "),
+    ],
+)
+def test_a_description_that_cannot_be_read_is_refused(
+    tmp_path: Path, capsys: Capture, damage: Damage, message: str
+) -> None:
+    path = tmp_path / "model.yaml"
+    path.write_text("")
+    damage(path)
+    assert importer.main([str(path), "--repository", str(tmp_path), "--name", "m"]) == 1
+    assert message in capsys.readouterr().err

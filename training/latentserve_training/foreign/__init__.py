@@ -1,0 +1,27 @@
+"""Models of other libraries, from their ONNX files: described, dressed as a bundle's, and held to what they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from latentserve_training.foreign.decoder import plan_decoder
+from latentserve_training.foreign.description import ForeignModel, read_description
+from latentserve_training.foreign.encoder import plan_encoder
+from latentserve_training.foreign.plan import ForeignPlan, write_graph
+
+__all__ = ["ForeignModel", "ForeignPlan", "plan_foreign", "read_description", "write_graph"]
+
+
+def plan_foreign(description: ForeignModel, folder: Path, rows: int, seed: int) -> list[ForeignPlan]:
+    """The plans of the described graphs, whose files lie in `folder`.
+
+    They are checked with `rows` latents drawn with `seed`, and the encoder with the images that these give.
+
+    Raises:
+        ExportError: a graph does not fit the description.
+    """
+    decoder = plan_decoder(description, folder, rows, seed)
+    if description.encoder is None:
+        return [decoder]
+    images = decoder.compute(decoder.example)["image"]
+    return [plan_encoder(description, description.encoder, folder, decoder.shape, {"image": images}), decoder]

@@ -1,0 +1,90 @@
+"""Graphs of another library, dressed as a bundle's: the names, the range of pixels, and the outputs that it lacks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from latentserve_training.foreign.graph import ForeignGraph
+from latentserve_training.graph_plan import BATCH
+from latentserve_training.onnx_graph import strip
+
+_PREFIX = "imported/"
+
+
+@dataclass
+class Adapter:
+    """Nodes around a foreign graph, whose own names all get a prefix so that none of them collide."""
+
+    graph: ForeignGraph
+    _before: list[onnx.NodeProto] = field(default_factory=list)
+    _after: list[onnx.NodeProto] = field(default_factory=list)
+    _constants: dict[str, NDArray[Any]] = field(default_factory=dict)
+    _inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+    _outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+
+    def feed(
+        self, name: str, shape: tuple[int, ...], foreign: onnx.ValueInfoProto, scale: float, offset: float
+    ) -> None:
+        """Make `name` [batch, *shape] an input; the foreign one gets scale * it + offset, in its own shape."""
+        self._inputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [BATCH, *shape]))
+        value = self._affine(name, scale, offset, f"{name}_in_range", self._before)
+        rank = len(foreign.type.tensor_type.shape.dim)
+        target = self.graph.shape(foreign.name) or (shape if rank == 1 + len(shape) else (math.prod(shape),))
+        self._reshape(value, target, _PREFIX + foreign.name, self._before)
+
+    def take(self, foreign: str, shape: tuple[int, ...], name: str, scale: float = 1.0, offset: float = 0.0) -> str:
+        """Name scale * the foreign tensor + offset, in `shape`; returns the name."""
+        flat = self._affine(_PREFIX + foreign, scale, offset, f"{name}_unshaped", self._after)
+        self._reshape(flat, shape, name, self._after)
+        return name
+
+    def add(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        """A node after the foreign graph; returns the name of what it gives."""
+        self._after.append(helper.make_node(operator, inputs, [name], **attributes))
+        return name
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        """A constant; returns its name."""
+        self._constants[name] = value
+        return name
+
+    def give(self, name: str, shape: tuple[int, ...], dtype: int = onnx.TensorProto.FLOAT) -> None:
+        """Make `name` [batch, *shape] an output."""
+        self._outputs.append(helper.make_tensor_value_info(name, dtype, [BATCH, *shape]))
+
+    def write(self, path: Path) -> None:
+        """Write the graph with all that was added."""
+        model = onnx.compose.add_prefix(self.graph.model, _PREFIX)
+        graph = model.graph
+        weights = {tensor.name for tensor in graph.initializer}
+        strangers = [value for value in graph.input if value.name not in weights]
+        assert len(strangers) == len(self._inputs), "every input of the foreign graph is fed"
+        own = [*self._before, *graph.node, *self._after]
+        for field_name, content in (("node", own), ("input", self._inputs), ("output", self._outputs)):
+            del getattr(graph, field_name)[:]
+            getattr(graph, field_name).extend(content)
+        del graph.value_info[:]
+        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self._constants.items())
+        graph.name = self.graph.role
+        strip(model)
+        onnx.save(model, path)
+
+    def _affine(self, name: str, scale: float, offset: float, result: str, place: list[onnx.NodeProto]) -> str:
+        for operator, number, neutral in (("Mul", scale, 1.0), ("Add", offset, 0.0)):
+            if number != neutral:
+                constant = self.constant(f"{result}/{operator}", np.array(number, np.float32))
+                place.append(helper.make_node(operator, [name, constant], [f"{result}/{operator}ed"]))
+                name = f"{result}/{operator}ed"
+        return name
+
+    def _reshape(self, name: str, shape: tuple[int, ...], result: str, place: list[onnx.NodeProto]) -> None:
+        target = self.constant(f"{result}/shape", np.array([-1, *shape], np.int64))
+        place.append(helper.make_node("Reshape", [name, target], [result]))

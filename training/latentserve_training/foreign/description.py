@@ -1,0 +1,137 @@
+"""A model of another library as its user describes it: ONNX files, and a YAML file that says what their tensors are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from latentserve_training.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignDecoder:
+    """The graph from latents to images."""
+
+    file: Path
+    """The ONNX file, relative to the description's folder."""
+
+    latent: str | None = None
+    """Name of the input; not needed where there is one."""
+
+    image: str | None = None
+    """Name of the output that is the image; not needed where there is one."""
+
+    logits: str | None = None
+    """Name of the tensor, an output or not, whose sigmoid is the image; not needed where a Sigmoid node gives it."""
+
+    log_scale: str | None = None
+    """Name of the tensor, an output or not, that is the logarithm of each pixel's scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignEncoder:
+    """The graph from images to posteriors."""
+
+    file: Path
+    """The ONNX file, relative to the description's folder."""
+
+    mean: str
+    """Name of the output that is the posterior's mean."""
+
+    log_variance: str | None = None
+    """Name of the output that is the natural logarithm of the posterior's variance."""
+
+    standard_deviation: str | None = None
+    """Name of the output that is the posterior's standard deviation, where there is no logarithm of the variance."""
+
+    image: str | None = None
+    """Name of the input; not needed where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignModel:
+    """A model as ONNX files, and what is to be known of it."""
+
+    kind: Literal["vae", "gan"]
+    """A VAE has an encoder and a likelihood, a GAN has neither."""
+
+    latent_dim: int
+    """Number of latent dimensions, drawn from N(0, I)."""
+
+    decoder: ForeignDecoder
+    """The decoder, or the GAN's generator."""
+
+    encoder: ForeignEncoder | None = None
+    """The VAE's encoder."""
+
+    image_range: list[float] | None = None
+    """Smallest and largest value of a pixel as the graphs draw and read it; [0, 1] when absent."""
+
+    image_shape: list[int] | None = None
+    """Channels, height and width; needed where the decoder's output does not say them."""
+
+    likelihood: Literal["bernoulli", "gaussian", "discretized_logistic"] | None = None
+    """The VAE's likelihood of pixels."""
+
+    log_scale: float | None = None
+    """Logarithm of the likelihood's scale, where it is one number; in units of image_range."""
+
+    family: str = "imported"
+    """What kind of network it is."""
+
+    dataset: str = ""
+    """What it was trained on."""
+
+    def __post_init__(self) -> None:
+        vae, scaled = self.kind == "vae", self.likelihood in ("gaussian", "discretized_logistic")
+        _demand(self.latent_dim >= 1, f"latent_dim is {self.latent_dim}; it must be at least 1")
+        _demand(vae == (self.encoder is not None), "encoder: a vae has one, and a gan has none")
+        _demand(vae == (self.likelihood is not None), "likelihood: a vae has one, and a gan has none")
+        low, high = self.range_ if len(self.image_range or (0, 1)) == 2 else (0, 0)
+        finite = math.isfinite(low) and math.isfinite(high)
+        _demand(finite and low < high, f"image_range is {self.image_range}; it must be [smallest, largest]")
+        shape = self.image_shape
+        fits = shape is None or (len(shape) == 3 and shape[0] in (1, 3) and min(shape) >= 1)
+        _demand(fits, f"image_shape is {shape}; it must be [1 or 3 channels, height, width]")
+        scales = (self.log_scale is not None) + (self.decoder.log_scale is not None)
+        _demand(scales == scaled, "log_scale: a gaussian or discretized_logistic likelihood has one, others have none")
+        _demand(self.likelihood == "bernoulli" or self.decoder.logits is None, "decoder.logits is for bernoulli alone")
+        if self.encoder is not None:
+            spreads = (self.encoder.log_variance is not None) + (self.encoder.standard_deviation is not None)
+            _demand(spreads == 1, "encoder: name one of log_variance and standard_deviation")
+
+    @property
+    def range_(self) -> tuple[float, float]:
+        """The smallest and the largest value of a pixel."""
+        low, high = self.image_range or (0.0, 1.0)
+        return low, high
+
+
+def _demand(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ConfigError(problem)
+
+
+def read_description(path: Path) -> ForeignModel:
+    """The model that the YAML file describes.
+
+    Raises:
+        ConfigError: the file cannot be read, or a value is unknown, missing or not allowed.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(ForeignModel)
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ConfigError("holds no mapping of options")
+        values = parser.instantiate(parser.parse_object(content))
+        return ForeignModel(**{name: getattr(values, name) for name in ForeignModel.__dataclass_fields__})
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (ConfigError, ArgumentError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error

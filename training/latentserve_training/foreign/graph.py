@@ -1,0 +1,128 @@
+"""An ONNX file of another library: opened, its tensors found by name, and run as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from latentserve_training.conformance import OPSETS, check_operators
+from latentserve_training.errors import ExportError
+from latentserve_training.onnx_graph import opset
+from latentserve_training.parity import open_session
+
+_RESHAPES = frozenset({"Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze"})
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ForeignGraph:
+    """A model in an operator set that bundles may have, with its weights inside it."""
+
+    role: str
+    model: onnx.ModelProto
+
+    @classmethod
+    def load(cls, role: str, path: Path) -> Self:
+        """The graph in `path`, raised to the oldest operator set that is allowed where its own is older.
+
+        Raises:
+            ExportError: the file cannot be read or raised, is not valid ONNX, or has operators that no bundle may have.
+        """
+        try:
+            model = onnx.load(path)
+            onnx.checker.check_model(model, full_check=True)
+            if opset(model) < OPSETS[0]:
+                model = onnx.version_converter.convert_version(model, OPSETS[0])
+        except OSError as error:
+            raise ExportError(f"{role}: {path}: {error.strerror or error}") from error
+        except Exception as error:  # protobuf, the checker and the converter each raise their own
+            raise ExportError(f"{role}: {path}: not ONNX that can be used: {error}") from error
+        if opset(model) not in OPSETS:
+            raise ExportError(f"{role}: {path}: opset is {opset(model)}; allowed are up to {OPSETS[-1]}")
+        check_operators(model, role)
+        return cls(role, model)
+
+    def input(self, name: str | None) -> onnx.ValueInfoProto:
+        """The graph's one input, which has the name where one is given.
+
+        Raises:
+            ExportError: there are more, or it has another name, is not float32, or has a batch axis that is fixed.
+        """
+        weights = {tensor.name for tensor in self.model.graph.initializer}
+        inputs = [value for value in self.model.graph.input if value.name not in weights]
+        names = [value.name for value in inputs]
+        if len(names) != 1 or name not in (None, names[0]):
+            raise ExportError(f"{self.role}: inputs are {names}; there must be one" + (f", {name!r}" if name else ""))
+        tensor = inputs[0].type.tensor_type
+        if tensor.elem_type != onnx.TensorProto.FLOAT:
+            dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+            raise ExportError(f"{self.role}: input {names[0]!r} is {dtype}; it must be float32")
+        if not tensor.shape.dim or tensor.shape.dim[0].HasField("dim_value"):
+            fixed = f"is fixed at {tensor.shape.dim[0].dim_value}" if tensor.shape.dim else "is missing"
+            raise ExportError(f"{self.role}: the batch axis of {names[0]!r} {fixed}; export it with one that varies")
+        return inputs[0]
+
+    def output(self, name: str | None) -> str:
+        """The name of the graph's output: `name`, or the only one.
+
+        Raises:
+            ExportError: there is no such output, or more than one to choose from.
+        """
+        names = [value.name for value in self.model.graph.output]
+        if name is None and len(names) != 1:
+            raise ExportError(f"{self.role}: outputs are {names}; name the one that is meant")
+        if name is not None and name not in names:
+            raise ExportError(f"{self.role}: no output {name!r}; there are {names}")
+        return name or names[0]
+
+    def tensor(self, name: str) -> str:
+        """`name`, of an output or of a tensor inside of the graph.
+
+        Raises:
+            ExportError: no node makes such a tensor.
+        """
+        if not any(name in node.output for node in self.model.graph.node):
+            raise ExportError(f"{self.role}: no tensor {name!r}; it must be what a node gives")
+        return name
+
+    def logits_of(self, name: str) -> str | None:
+        """What the Sigmoid node reads that gives the tensor, perhaps reshaped; None where no such node does."""
+        makers = {output: node for node in self.model.graph.node for output in node.output}
+        while (node := makers.get(name)) is not None:
+            if node.op_type == "Sigmoid":
+                return str(node.input[0])
+            if node.op_type not in _RESHAPES:
+                return None
+            name = node.input[0]
+        return None
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """The extents of the tensor without its batch axis; None where they are not known."""
+        inferred = onnx.shape_inference.infer_shapes(self.model).graph
+        for value in (*inferred.input, *inferred.output, *inferred.value_info):
+            if value.name == name and value.type.tensor_type.HasField("shape"):
+                axes = value.type.tensor_type.shape.dim[1:]
+                return tuple(axis.dim_value for axis in axes) if all(axis.dim_value > 0 for axis in axes) else None
+        return None
+
+    def session(self, names: Sequence[str]) -> onnxruntime.InferenceSession:
+        """A session in which these tensors are outputs.
+
+        Raises:
+            ExportError: onnxruntime cannot run the graph.
+        """
+        model = onnx.shape_inference.infer_shapes(self.model)
+        known = {value.name: value for value in model.graph.value_info}
+        have = {value.name for value in model.graph.output}
+        model.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in names if name not in have)
+        try:
+            return open_session(model.SerializeToString())
+        except ExportError as error:
+            raise ExportError(f"{self.role}: {error}") from error

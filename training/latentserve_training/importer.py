@@ -1,0 +1,121 @@
+"""`latentserve-import`: ONNX files of another library as a bundle, checked as an export is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse import ArgumentParser
+
+from latentserve.v1 import bundle_pb2
+from latentserve_training import command_line
+from latentserve_training.foreign import ForeignModel, ForeignPlan, plan_foreign, read_description, write_graph
+from latentserve_training.pictures import grid
+from latentserve_training.provenance import software
+from latentserve_training.publication import CHECK_ROWS, LIKELIHOODS, Content, Destination, created_at, publish
+
+PROG = "latentserve-import"
+_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest:
+    """What to import, and where to."""
+
+    description: Path
+    repository: Path
+    name: str
+    version: int | None = None
+    license: str = ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Import as `argv` says (the process's own arguments when absent); returns the exit code."""
+    return command_line.run(lambda: _main(argv), PROG)
+
+
+def _main(argv: Sequence[str] | None) -> None:
+    place = import_model(parse(argv))
+    sys.stdout.write(f"{place}\n")
+
+
+def parse(argv: Sequence[str] | None) -> ImportRequest:
+    """The request that a command line makes.
+
+    Raises:
+        ArgumentError: an option is unknown, missing or of the wrong type.
+    """
+    parser = ArgumentParser(
+        prog=PROG, description="Import ONNX files as a bundle.", exit_on_error=False, allow_abbrev=False
+    )
+    parser.add_argument("description", type=Path, metavar="YAML", help="File that says what the ONNX files are.")
+    parser.add_argument(
+        "--repository", type=Path, required=True, help="Folder of models; the bundle goes into NAME/VERSION."
+    )
+    parser.add_argument("--name", type=str, required=True, help="Name to serve under.")
+    parser.add_argument("--version", type=int | None, help="Version, at least 1 (default: one above the highest).")
+    parser.add_argument("--license", type=str, default="", help="SPDX identifier of the model's licence.")
+    values = parser.parse_args(argv)
+    return ImportRequest(**{name: getattr(values, name) for name in ImportRequest.__dataclass_fields__})
+
+
+def import_model(request: ImportRequest) -> Path:
+    """Adapt, check and publish the described graphs; returns the bundle's folder.
+
+    Raises:
+        ConfigError: the description cannot be used.
+        ExportError: a graph does not fit it, a check failed, or the version is taken. Nothing is left behind.
+    """
+    description = read_description(request.description)
+    destination = Destination.choose(request.repository, request.name, request.version)
+    folder = request.description.parent
+    plans = plan_foreign(description, folder, CHECK_ROWS, _SEED)
+    decoder = plans[-1]
+    drawn = decoder.compute(decoder.example)["image_uint8"].astype(np.uint8)
+    content = Content(
+        manifest=_manifest(description, decoder, folder, request),
+        plans=plans,
+        samples=grid(drawn, columns=8),
+    )
+    return publish(content, destination, write_graph)
+
+
+def _manifest(
+    description: ForeignModel, decoder: ForeignPlan, folder: Path, request: ImportRequest
+) -> bundle_pb2.Manifest:
+    """The manifest without its files."""
+    channels, height, width = decoder.shape
+    vae = description.kind == "vae"
+    return bundle_pb2.Manifest(
+        format_version=1,
+        name=request.name,
+        kind=bundle_pb2.MODEL_KIND_VAE if vae else bundle_pb2.MODEL_KIND_GAN,
+        latent=bundle_pb2.LatentSpec(dim=description.latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
+        image=bundle_pb2.ImageSpec(channels=channels, height=height, width=width, min_value=0.0, max_value=1.0),
+        likelihood=LIKELIHOODS[description.likelihood] if description.likelihood else None,
+        provenance=bundle_pb2.Provenance(
+            created_at=created_at(),
+            family=description.family,
+            dataset=description.dataset,
+            config_json=json.dumps(_origin(description, folder)),
+            software=software(),
+        ),
+        license=request.license,
+    )
+
+
+def _origin(description: ForeignModel, folder: Path) -> dict[str, Any]:
+    """The description, with each file's digest in the place of its path."""
+    origin = {key: value for key, value in asdict(description).items() if value is not None}
+    for role in ("decoder", "encoder"):
+        if role in origin:
+            named = {key: value for key, value in origin[role].items() if value is not None}
+            content = (folder / named.pop("file")).read_bytes()
+            origin[role] = {"file_sha256": hashlib.sha256(content).hexdigest(), **named}
+    return origin
