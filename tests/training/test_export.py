@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from google.protobuf.json_format import Parse
 from PIL import Image
 
 from latentserve.v1 import bundle_pb2, tensor_pb2
+from latentserve_server.bundle import read_bundle
 from latentserve_training import evaluate, export
 from latentserve_training.bundle import staging
 from latentserve_training.errors import ExportError
@@ -279,14 +281,50 @@ def test_a_source_date_that_is_none_is_one_line(trained: Bundles, tmp_path: Path
     assert list(tmp_path.rglob("*.onnx")) == []
 
 
-def test_metrics_are_the_report_s_where_it_judged_the_exported_weights(trained: Bundles, tmp_path: Path) -> None:
-    run = trained("mlp_vae")
-    assert evaluate.main([str(run)]) == 0
-    assert export.main([str(run), "--repository", str(tmp_path)]) == 0
-    metrics = manifest_of(tmp_path / "mlp_vae" / "1").metrics
+@pytest.fixture(scope="module")
+def evaluated(trained: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of a finished run that has been evaluated; not to be changed."""
+    run = tmp_path_factory.mktemp("evaluated") / "mlp_vae"
+    shutil.copytree(trained("mlp_vae"), run)
+    assert evaluate.main([str(run), "--quick"]) == 0
+    return run
+
+
+def test_the_evaluation_goes_into_the_bundle(evaluated: Path, tmp_path: Path) -> None:
+    assert export.main([str(evaluated), "--repository", str(tmp_path)]) == 0
+    bundle = tmp_path / "mlp_vae" / "1"
+    manifest = manifest_of(bundle)
+    report = json.loads((evaluated / "report.json").read_text())
+    assert dict(manifest.metrics) == {f"test.{name}": value for name, value in report["metrics"].items()}
+    served = read_bundle(bundle)
+    with np.load(evaluated / "mixture.npz") as fitted, np.load(bundle / manifest.latent.mixture.file.path) as shipped:
+        assert manifest.latent.mixture.components == len(fitted["weights"])
+        assert {name: shipped[name].tolist() for name in shipped} == {name: fitted[name].tolist() for name in fitted}
+    calibration = json.loads((evaluated / "calibration.json").read_text())
+    assert list(manifest.calibration.negative_elbo_quantiles) == calibration["negative_elbo_quantiles"]
+    assert served.manifest.calibration.images == calibration["images"] > 0
+
+
+def test_an_evaluation_of_other_weights_stays_out(evaluated: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(evaluated, run)
     report = json.loads((run / "report.json").read_text())
-    assert dict(metrics) == {f"test.{name}": value for name, value in report["metrics"].items()}
     (run / "report.json").write_text(json.dumps({**report, "checkpoint_sha256": "0" * 64}))
     assert export.main([str(run), "--repository", str(tmp_path)]) == 0
-    names = manifest_of(tmp_path / "mlp_vae" / "2").metrics.keys()
-    assert all(name.startswith("validation.") for name in names)
+    manifest = manifest_of(tmp_path / "mlp_vae" / "1")
+    assert all(name.startswith("validation.") for name in manifest.metrics)
+    assert not manifest.latent.HasField("mixture")
+    assert not manifest.HasField("calibration")
+
+
+def test_a_mixture_that_the_evaluation_did_not_write_is_refused(
+    evaluated: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(evaluated, run)
+    (run / "mixture.npz").write_bytes((run / "mixture.npz").read_bytes() + b"\0")
+    assert export.main([str(run), "--repository", str(tmp_path / "models")]) == 1
+    assert (
+        "mixture.npz is missing or not what the evaluation wrote; run latentserve-evaluate" in capsys.readouterr().err
+    )
+    assert not list(tmp_path.rglob("*.onnx"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ from jsonargparse import ArgumentParser
 from latentserve.v1 import bundle_pb2
 from latentserve_training import command_line
 from latentserve_training.conversion import export_graph
-from latentserve_training.data import Dataset
 from latentserve_training.graphs import plan_graphs
+from latentserve_training.judgement import Judgement
 from latentserve_training.models import Vae
 from latentserve_training.pictures import grid, to_uint8
 from latentserve_training.provenance import software
 from latentserve_training.publication import CHECK_ROWS, LIKELIHOODS, Content, Destination, created_at, publish
-from latentserve_training.report import Report
 from latentserve_training.trained import Trained
 
 PROG = "latentserve-export"
@@ -83,10 +82,12 @@ def export(request: ExportRequest) -> Path:
     destination = Destination.choose(request.repository, name, request.version)
     dataset = trained.dataset(request.data_root)
     images = torch.from_numpy(dataset.test.images[:CHECK_ROWS]).float() / 255
+    judgement = Judgement.of(trained)
     content = Content(
-        manifest=_manifest(trained, dataset, name, request.license),
+        manifest=_manifest(trained, judgement, dataset.label_names, name, request.license),
         plans=plan_graphs(trained.model, _at_least(images, CHECK_ROWS), trained.latents(CHECK_ROWS, _SEED)),
         samples=grid(to_uint8(trained.sample(CHECK_ROWS, _SEED)), columns=8),
+        mixture=judgement.mixture,
     )
     return publish(content, destination, export_graph)
 
@@ -96,7 +97,9 @@ def _at_least(rows: torch.Tensor, count: int) -> torch.Tensor:
     return rows.repeat(-(-count // len(rows)), 1, 1, 1)[:count]
 
 
-def _manifest(trained: Trained, dataset: Dataset, name: str, license_id: str) -> bundle_pb2.Manifest:
+def _manifest(
+    trained: Trained, judgement: Judgement, label_names: Sequence[str], name: str, license_id: str
+) -> bundle_pb2.Manifest:
     """The manifest without its files."""
     model = trained.model
     channels, height, width = model.image_shape
@@ -109,11 +112,15 @@ def _manifest(trained: Trained, dataset: Dataset, name: str, license_id: str) ->
         image=bundle_pb2.ImageSpec(channels=channels, height=height, width=width, min_value=0.0, max_value=1.0),
         likelihood=LIKELIHOODS[model.likelihood.name] if isinstance(model, Vae) else None,
         provenance=_provenance(trained),
-        metrics=_metrics(trained),
+        metrics=judgement.metrics,
         license=license_id,
     )
     if model.label_count:
-        manifest.labels.CopyFrom(bundle_pb2.LabelSpec(count=model.label_count, names=dataset.label_names))
+        manifest.labels.CopyFrom(bundle_pb2.LabelSpec(count=model.label_count, names=label_names))
+    if judgement.mixture is not None:
+        manifest.latent.mixture.components = judgement.mixture.components
+    if judgement.calibration is not None:
+        manifest.calibration.CopyFrom(bundle_pb2.Calibration(**asdict(judgement.calibration)))
     return manifest
 
 
@@ -134,12 +141,3 @@ def _provenance(trained: Trained) -> bundle_pb2.Provenance:
 def _published(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration without the data's place on this machine: the digest says what the data was."""
     return {**config, "data": {key: value for key, value in config["data"].items() if key != "root"}}
-
-
-def _metrics(trained: Trained) -> dict[str, float]:
-    """The evaluation's results where it judged this very checkpoint, else the validation's."""
-    if trained.folder.report.is_file():
-        report = Report.load(trained.folder.report)
-        if report.checkpoint_sha256 == trained.checkpoint_sha256:
-            return {f"test.{name}": value for name, value in report.metrics.items()}
-    return {f"validation.{name}": value for name, value in trained.checkpoint.progress.results.items()}

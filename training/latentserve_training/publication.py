@@ -19,6 +19,7 @@ from latentserve_training.bundle import check_name, choose_version, describe, st
 from latentserve_training.card import card
 from latentserve_training.errors import ExportError
 from latentserve_training.graph_plan import Arrays, GraphPlan
+from latentserve_training.mixture import Mixture
 from latentserve_training.onnx_graph import opset
 from latentserve_training.pictures import write_png
 
@@ -73,8 +74,8 @@ class Content(Generic[Plan]):
     plans: Sequence[Plan]
     samples: Image
     """What the model draws."""
-    mixture: Arrays | None = None
-    """The arrays of the fitted mixture, where the manifest has one."""
+    mixture: Mixture | None = None
+    """The fitted mixture, where the manifest has one."""
 
 
 def publish(content: Content[Plan], destination: Destination, write_graph: Callable[[Plan, Path], float]) -> Path:
@@ -95,7 +96,7 @@ def publish(content: Content[Plan], destination: Destination, write_graph: Calla
         np.savez(folder / "golden.npz", allow_pickle=False, **golden_rows(content.plans))
         manifest.golden.CopyFrom(describe(folder / "golden.npz"))
         if content.mixture is not None:
-            np.savez(folder / "mixture.npz", allow_pickle=False, **content.mixture)
+            content.mixture.save(folder / "mixture.npz")
             manifest.latent.mixture.file.CopyFrom(describe(folder / "mixture.npz"))
         write_png(content.samples, folder / "samples.png")
         (folder / "CARD.md").write_text(card(manifest), encoding="utf-8")

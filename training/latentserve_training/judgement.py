@@ -1,0 +1,50 @@
+"""What a run knows of the weights that are exported: the evaluation's results, mixture and calibration."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from latentserve_training.calibration import Calibration
+from latentserve_training.errors import RunError
+from latentserve_training.mixture import Mixture
+from latentserve_training.report import Report
+from latentserve_training.trained import Trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """Results by name, "test." in front where they are the evaluation's, else "validation."."""
+
+    metrics: dict[str, float]
+    mixture: Mixture | None = None
+    calibration: Calibration | None = None
+
+    @classmethod
+    def of(cls, trained: Trained) -> Self:
+        """The evaluation's where it judged this very checkpoint, else the last validation's results alone.
+
+        Raises:
+            RunError: a file of the evaluation is missing or not what it wrote.
+        """
+        folder = trained.folder
+        report = Report.load(folder.report) if folder.report.is_file() else None
+        if report is None or report.checkpoint_sha256 != trained.checkpoint_sha256:
+            results = trained.checkpoint.progress.results
+            return cls(metrics={f"validation.{name}": value for name, value in results.items()})
+        return cls(
+            metrics={f"test.{name}": value for name, value in report.metrics.items()},
+            mixture=Mixture.load(folder.mixture) if _written(report, folder.mixture) else None,
+            calibration=Calibration.load(folder.calibration) if _written(report, folder.calibration) else None,
+        )
+
+
+def _written(report: Report, path: Path) -> bool:
+    """Whether the evaluation wrote the file, which must then be there as it wrote it."""
+    if path.name not in report.files:
+        return False
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != report.files[path.name]:
+        raise RunError(f"{path} is missing or not what the evaluation wrote; run latentserve-evaluate again")
+    return True
