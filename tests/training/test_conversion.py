@@ -189,7 +189,7 @@ def test_a_graph_that_disagrees_with_torch_is_caught(good_graph: Path, factor: f
         def forward(self, latent: Tensor) -> tuple[Tensor]:
             return (factor * latent,)
 
-    with pytest.raises(ExportError, match=r"'image' at batch 1 differs from the model by .*; allowed is 1e-05"):
+    with pytest.raises(ExportError, match=r"'image' at batch 1 differs from the model by .*; allowed is "):
         check_parity(good_graph, plan(Other()))
 
 

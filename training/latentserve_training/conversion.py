@@ -23,7 +23,13 @@ from latentserve_training.errors import ExportError
 from latentserve_training.graph_plan import BATCH
 from latentserve_training.graphs import TorchPlan
 from latentserve_training.onnx_graph import strip
-from latentserve_training.parity import PARITY_LIMIT, ParityError, check_parity, first_difference, largest_difference
+from latentserve_training.parity import (
+    ParityError,
+    allowed_difference,
+    check_parity,
+    first_difference,
+    largest_difference,
+)
 
 _EXAMPLE_BATCH = 2
 _TORCH = Path(torch.__file__).parent
@@ -135,7 +141,7 @@ def _origin(plan: TorchPlan, model: onnx.ModelProto, program: torch.export.Expor
         outputs = recorder.run(*TorchPlan.tensors(inputs))
     traced = {name: tensor.numpy() for name, tensor in zip(plan.outputs, outputs, strict=True)}
     for name, expected in plan.compute(inputs).items():
-        if not largest_difference(traced[name], expected) <= PARITY_LIMIT:
+        if not largest_difference(traced[name], expected) <= allowed_difference(expected):
             return "the trace of the model's code differs already: it does something else from run to run"
     node = first_difference(model, inputs, {**recorder.values, **traced})
     return f"the first node that differs is {node}" if node else "no single node differs by itself"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,23 @@ from jsonargparse import ArgumentParser
 from latentserve.v1 import bundle_pb2
 from latentserve_training import command_line
 from latentserve_training.conversion import export_graph
-from latentserve_training.graphs import plan_graphs
+from latentserve_training.data import Dataset
+from latentserve_training.graphs import TorchPlan, plan_graphs
 from latentserve_training.judgement import Judgement
 from latentserve_training.models import Vae
 from latentserve_training.pictures import grid, to_uint8
+from latentserve_training.precision import NotGoodEnough, PrecisionName, convert
+from latentserve_training.precision_rows import rows_of
 from latentserve_training.provenance import software
-from latentserve_training.publication import CHECK_ROWS, LIKELIHOODS, Content, Destination, created_at, publish
+from latentserve_training.publication import (
+    CHECK_ROWS,
+    LIKELIHOODS,
+    Content,
+    Destination,
+    created_at,
+    describe_graph,
+    publish,
+)
 from latentserve_training.trained import Trained
 
 PROG = "latentserve-export"
@@ -37,6 +48,8 @@ class ExportRequest:
     version: int | None = None
     license: str = ""
     data_root: Path | None = None
+    precisions: list[PrecisionName] = field(default_factory=list)
+    strict: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,6 +79,16 @@ def parse(argv: Sequence[str] | None) -> ExportRequest:
     parser.add_argument("--version", type=int | None, help="Version, at least 1 (default: one above the highest).")
     parser.add_argument("--license", type=str, default="", help="SPDX identifier of the model's licence.")
     parser.add_argument("--data-root", type=Path | None, help="Folder of the data, where it has moved since training.")
+    parser.add_argument(
+        "--precisions",
+        type=PrecisionName,
+        nargs="*",
+        default=[],
+        help="Lower precisions to add, float16 or int8; what loses too much is left out.",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="Fail where a precision is left out, instead of a line that says so."
+    )
     values = parser.parse_args(argv)
     return ExportRequest(**{name: getattr(values, name) for name in ExportRequest.__dataclass_fields__})
 
@@ -75,7 +98,7 @@ def export(request: ExportRequest) -> Path:
 
     Raises:
         RunError: the run cannot be used.
-        ExportError: a check failed or the version is taken. Nothing is left behind.
+        ExportError: a check failed, the version is taken, or with `strict` a precision lost too much. Nothing is left.
     """
     trained = Trained.load(request.run)
     name = request.name if request.name is not None else trained.config.model.family
@@ -89,7 +112,26 @@ def export(request: ExportRequest) -> Path:
         samples=grid(to_uint8(trained.sample(CHECK_ROWS, _SEED)), columns=8),
         mixture=judgement.mixture,
     )
-    return publish(content, destination, export_graph)
+    return publish(content, destination, lambda plan, folder: _write(plan, folder, request, trained, dataset))
+
+
+def _write(
+    plan: TorchPlan, folder: Path, request: ExportRequest, trained: Trained, dataset: Dataset
+) -> list[bundle_pb2.Graph]:
+    """The float32 graph, and those in lower precision that are good enough."""
+    path = folder / f"{plan.role}.onnx"
+    graphs = [describe_graph(plan.role, path, export_graph(plan, path))]
+    if not request.precisions:
+        return graphs
+    rows = rows_of(plan.role, trained, dataset)
+    for precision in request.precisions:
+        try:
+            graphs.append(convert(plan, path, precision, rows))
+        except NotGoodEnough as error:
+            if request.strict:
+                raise
+            sys.stderr.write(f"{PROG}: warning: {error}\n")
+    return graphs
 
 
 def _at_least(rows: torch.Tensor, count: int) -> torch.Tensor:

@@ -18,7 +18,15 @@ from latentserve_training import command_line
 from latentserve_training.foreign import ForeignModel, ForeignPlan, plan_foreign, read_description, write_graph
 from latentserve_training.pictures import grid
 from latentserve_training.provenance import software
-from latentserve_training.publication import CHECK_ROWS, LIKELIHOODS, Content, Destination, created_at, publish
+from latentserve_training.publication import (
+    CHECK_ROWS,
+    LIKELIHOODS,
+    Content,
+    Destination,
+    created_at,
+    describe_graph,
+    publish,
+)
 
 PROG = "latentserve-import"
 _SEED = 0
@@ -83,7 +91,12 @@ def import_model(request: ImportRequest) -> Path:
         plans=plans,
         samples=grid(drawn, columns=8),
     )
-    return publish(content, destination, write_graph)
+    return publish(content, destination, _write)
+
+
+def _write(plan: ForeignPlan, folder: Path) -> list[bundle_pb2.Graph]:
+    path = folder / f"{plan.role}.onnx"
+    return [describe_graph(plan.role, path, write_graph(plan, path))]
 
 
 def _manifest(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,10 +78,14 @@ class Content(Generic[Plan]):
     """The fitted mixture, where the manifest has one."""
 
 
-def publish(content: Content[Plan], destination: Destination, write_graph: Callable[[Plan, Path], float]) -> Path:
+def publish(
+    content: Content[Plan],
+    destination: Destination,
+    write_graphs: Callable[[Plan, Path], Iterable[bundle_pb2.Graph]],
+) -> Path:
     """Write, check and publish the bundle; returns its folder.
 
-    `write_graph` writes a plan's graph to a path, checks it, and returns its largest difference from the plan's model.
+    `write_graphs` writes a plan's graphs into a folder, checked, and returns their entries.
 
     Raises:
         ExportError: a check failed, or the version is taken. Nothing is left behind.
@@ -90,9 +94,7 @@ def publish(content: Content[Plan], destination: Destination, write_graph: Calla
     manifest.CopyFrom(content.manifest)
     with staging(destination.folder) as folder:
         for plan in content.plans:
-            path = folder / f"{plan.role}.onnx"
-            parity = write_graph(plan, path)
-            manifest.graphs.append(describe_graph(plan.role, path, parity))
+            manifest.graphs.extend(write_graphs(plan, folder))
         np.savez(folder / "golden.npz", allow_pickle=False, **golden_rows(content.plans))
         manifest.golden.CopyFrom(describe(folder / "golden.npz"))
         if content.mixture is not None:
@@ -115,7 +117,7 @@ def golden_rows(plans: Sequence[GraphPlan]) -> Arrays:
 
 
 def describe_graph(role: str, path: Path, parity: float) -> bundle_pb2.Graph:
-    """The entry of a float32 graph's file in the manifest."""
+    """The entry of a float32 graph's file, which differs by `parity` from its model, in the manifest."""
     model = onnx.load(path)
     return bundle_pb2.Graph(
         role=ROLES[role],

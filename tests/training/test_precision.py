@@ -1,0 +1,125 @@
+"""Graphs in lower precision: what the export adds, what it says of them, and what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from google.protobuf.json_format import Parse
+from torch import Tensor, nn
+
+from latentserve.v1 import bundle_pb2
+from latentserve_server.bundle import read_bundle
+from latentserve_training import export
+from latentserve_training.conversion import export_graph
+from latentserve_training.graph_plan import Arrays
+from latentserve_training.graphs import TorchPlan
+from latentserve_training.precision import NotGoodEnough, Rows, convert, psnr_db
+from latentserve_training.trained import Trained
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def bundle(trained: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A conv_vae with both lower precisions; not to be changed."""
+    folder = tmp_path_factory.mktemp("precision")
+    arguments = [str(trained("conv_vae")), "--repository", str(folder), "--strict", "--precisions", "float16", "int8"]
+    assert export.main(arguments) == 0
+    return folder / "conv_vae" / "1"
+
+
+def graphs(bundle: Path, precision: str) -> dict[str, bundle_pb2.Graph]:
+    """The entries of a precision, by role."""
+    manifest = Parse((bundle / "manifest.json").read_text(), bundle_pb2.Manifest())
+    wanted = bundle_pb2.Precision.Value(f"PRECISION_{precision.upper()}")
+    found = [graph for graph in manifest.graphs if graph.precision == wanted]
+    return {bundle_pb2.GraphRole.Name(graph.role).removeprefix("GRAPH_ROLE_").lower(): graph for graph in found}
+
+
+def outputs(path: Path, inputs: Arrays) -> Arrays:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_each_role_has_a_graph_with_the_same_tensors(bundle: Path, precision: str) -> None:
+    read_bundle(bundle)
+    lower, exact = graphs(bundle, precision), graphs(bundle, "float32")
+    assert set(lower) == set(exact) == {"encoder", "decoder"}
+    for role, graph in lower.items():
+        assert graph.file.path == f"{role}.{precision}.onnx"
+        assert (list(graph.inputs), list(graph.outputs)) == (list(exact[role].inputs), list(exact[role].outputs))
+        assert not exact[role].HasField("conversion")
+        assert {node.domain for node in onnx.load(bundle / graph.file.path).graph.node} == {""}
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_the_manifest_s_decibels_are_those_of_other_rows_too(
+    bundle: Path, trained: Callable[[str], Path], precision: str
+) -> None:
+    run = Trained.load(trained("conv_vae"))
+    latents = {"latent": run.latents(1000, seed=77).numpy()}
+    exact, lower = (outputs(bundle / name, latents) for name in ("decoder.onnx", f"decoder.{precision}.onnx"))
+    error = np.square(exact["image"].astype(np.float64) - lower["image"]).mean()
+    conversion = graphs(bundle, precision)["decoder"].conversion
+    assert conversion.psnr_db >= 40
+    assert -10 * np.log10(error) == pytest.approx(conversion.psnr_db, abs=3)
+    assert conversion.speedup > 0
+    assert not conversion.HasField("fid_shift"), "the pinned extractor knows 28x28 MNIST alone"
+    assert np.abs(lower["image_uint8"].astype(int) - np.rint(255 * lower["image"]).astype(int)).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("float16", onnx.TensorProto.FLOAT16), ("int8", onnx.TensorProto.INT8)]
+)
+def test_weights_are_stored_in_the_precision(bundle: Path, precision: str, dtype: int) -> None:
+    model = onnx.load(bundle / f"decoder.{precision}.onnx")
+    assert {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) == 4} == {dtype}
+
+
+def test_the_signal_to_noise_ratio_is_that_of_its_definition() -> None:
+    expected = np.zeros((4, 100), np.float32)
+    assert psnr_db(expected + np.float32(0.01), expected, peak=1.0) == pytest.approx(40, abs=1e-3)
+    assert psnr_db(expected + np.float32(0.5), expected, peak=5.0) == pytest.approx(20, abs=1e-3)
+    assert psnr_db(expected, expected, peak=1.0) == 200.0
+
+
+class Outlying(nn.Module):
+    """One channel of a thousand times the others' size: eight bits for all of them leave the others nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.wide = nn.Linear(in_features=3, out_features=64)
+        self.narrow = nn.Linear(in_features=64, out_features=16)
+        with torch.no_grad():
+            self.wide.weight[0] *= 1e3
+            self.narrow.weight[:, 0] *= 1e-3
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        image = torch.sigmoid(40 * self.narrow(self.wide(latent))).reshape(-1, 1, 4, 4)
+        return image, torch.round(255 * image).to(torch.uint8)
+
+
+def outlying(folder: Path) -> tuple[TorchPlan, Path, Rows]:
+    def rows(seed: int) -> Arrays:
+        return {"latent": torch.randn(64, 3, generator=torch.Generator().manual_seed(seed)).numpy()}
+
+    plan = TorchPlan(role="decoder", module=Outlying(), example=rows(0), outputs=("image", "image_uint8"))
+    export_graph(plan, folder / "decoder.onnx")
+    return plan, folder / "decoder.onnx", Rows(calibration=rows(1), held_out=rows(2))
+
+
+def test_a_graph_that_loses_too_much_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    plan, path, rows = outlying(tmp_path)
+    reason = r"decoder in int8 is left out \(all layers: 'image' has .* dB .* 40 are demanded; all but the last layer: "
+    with pytest.raises(NotGoodEnough, match=reason):
+        convert(plan, path, "int8", rows)
+    assert [file.name for file in tmp_path.iterdir()] == ["decoder.onnx"]

@@ -1,0 +1,182 @@
+"""Graphs in lower precision: made, measured against the float32 graph, and kept only where they are good enough."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from latentserve.v1 import bundle_pb2
+from latentserve_training.conformance import check_graph
+from latentserve_training.errors import ExportError
+from latentserve_training.extractor import Extractor
+from latentserve_training.fidelity import frechet_distance
+from latentserve_training.graph_plan import Arrays, GraphPlan
+from latentserve_training.onnx_graph import strip
+from latentserve_training.parity import PARITY_BATCHES, largest_difference, open_session
+from latentserve_training.publication import describe_graph
+from latentserve_training.quantization import float16, int8
+
+PrecisionName = Literal["float16", "int8"]
+
+MIN_PSNR_DB = 40.0
+MAX_FID_SHIFT = 0.05
+_TIMED_ROWS = 64
+_TIMED_ROUNDS = 30
+_RUN_ROWS = 250
+_PRECISIONS = {"float16": bundle_pb2.PRECISION_FLOAT16, "int8": bundle_pb2.PRECISION_INT8}
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What tells how far samples are from real images."""
+
+    extractor: Extractor
+    real: torch.Tensor
+    """Features of real images, [n, 84]."""
+    samples: Arrays
+    """The decoder's inputs for at least as many images as there are features."""
+
+    def distance(self, images: Images) -> float:
+        """The Frechet distance of images uint8 [n, 1, 28, 28] from the real ones."""
+        return frechet_distance(self.real, self.extractor.features(torch.from_numpy(images)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """A graph's inputs to convert and to judge with."""
+
+    calibration: Arrays
+    """Such as the graph will meet; the ranges of int8 activations come from them."""
+    held_out: Arrays
+    """As many others, on which the conversion is judged."""
+    reference: Reference | None = None
+    """For a decoder of images that the pinned extractor knows."""
+
+
+class NotGoodEnough(ExportError):
+    """A graph in lower precision that lost too much; the message says what."""
+
+
+def convert(plan: GraphPlan, source: Path, precision: PrecisionName, rows: Rows) -> bundle_pb2.Graph:
+    """Write the float32 graph in `source` in lower precision beside it; returns its entry.
+
+    Of int8 there are two forms, all layers or all but the last; the first that is good enough is kept.
+
+    Raises:
+        NotGoodEnough: no form is. Nothing is left of it.
+    """
+    target = source.with_name(f"{plan.role}.{precision}.onnx")
+    complaints = []
+    for form, model in _forms(onnx.load(source), precision, rows):
+        strip(model)
+        onnx.save(model, target)
+        try:
+            check_graph(target, plan)
+            conversion = _measure(plan, source, target, rows, with_distance=precision == "int8")
+        except ExportError as error:
+            target.unlink()
+            complaints.append(f"{form}: {error}")
+            continue
+        graph = describe_graph(plan.role, target, _largest_difference(plan, target))
+        graph.precision = _PRECISIONS[precision]
+        graph.conversion.CopyFrom(conversion)
+        return graph
+    raise NotGoodEnough(f"{plan.role} in {precision} is left out ({'; '.join(complaints)})")
+
+
+def _forms(model: onnx.ModelProto, precision: PrecisionName, rows: Rows) -> Iterator[tuple[str, onnx.ModelProto]]:
+    if precision == "float16":
+        yield "all layers", float16(model)
+        return
+    yield "all layers", int8(model, rows.calibration, keep_last=False)
+    yield "all but the last layer", int8(model, rows.calibration, keep_last=True)
+
+
+def _measure(plan: GraphPlan, source: Path, target: Path, rows: Rows, *, with_distance: bool) -> bundle_pb2.Conversion:
+    exact, converted = (open_session(path.read_bytes()) for path in (source, target))
+    judged = plan.outputs[:1] if plan.role == "decoder" else plan.outputs
+    psnr = {name: _psnr(plan, run(converted, name, rows.held_out), run(exact, name, rows.held_out)) for name in judged}
+    for name, decibels in psnr.items():
+        if not decibels >= MIN_PSNR_DB:
+            raise NotGoodEnough(
+                f"{name!r} has {decibels:.1f} dB against float32; at least {MIN_PSNR_DB:g} are demanded"
+            )
+    name = plan.outputs[0]
+    conversion = bundle_pb2.Conversion(psnr_db=psnr[name], speedup=speedup(exact, converted, name, rows.held_out))
+    if with_distance and rows.reference is not None:
+        conversion.fid_shift = _fid_shift(exact, converted, rows.reference)
+    return conversion
+
+
+def _fid_shift(
+    exact: onnxruntime.InferenceSession, converted: onnxruntime.InferenceSession, reference: Reference
+) -> float:
+    before, after = (
+        reference.distance(run(session, "image_uint8", reference.samples).astype(np.uint8))
+        for session in (exact, converted)
+    )
+    shift = (after - before) / before
+    if not abs(shift) <= MAX_FID_SHIFT:
+        raise NotGoodEnough(f"the samples' FID goes from {before:.4g} to {after:.4g}; 5 % either way are allowed")
+    return shift
+
+
+def _psnr(plan: GraphPlan, found: NDArray[np.generic], expected: NDArray[np.generic]) -> float:
+    """The peak of an image is 1; that of a posterior's tensor its largest absolute value."""
+    return psnr_db(found, expected, peak=1.0 if plan.role == "decoder" else float(np.abs(expected).max()))
+
+
+def psnr_db(found: NDArray[np.generic], expected: NDArray[np.generic], peak: float) -> float:
+    """Peak signal-to-noise ratio in decibels: 10 log10(peak^2 / mean squared difference).
+
+    Equal arrays have 200 dB, more than float32 can tell.
+    """
+    error = float(np.square(found.astype(np.float64) - expected.astype(np.float64)).mean())
+    return min(200.0, 10 * math.log10(peak**2 / error)) if error else 200.0
+
+
+def speedup(
+    exact: onnxruntime.InferenceSession, converted: onnxruntime.InferenceSession, name: str, inputs: Arrays
+) -> float:
+    """The first session's median time for 64 rows by the second's, taken in turns so that both meet the same load."""
+    batch = {key: rows[:_TIMED_ROWS] for key, rows in inputs.items()}
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(_TIMED_ROUNDS):
+        for session, column in zip((exact, converted), seconds, strict=True):
+            start = time.perf_counter()
+            session.run([name], batch)
+            column.append(time.perf_counter() - start)
+    first, second = (float(np.median(column)) for column in seconds)
+    return first / second
+
+
+def run(session: onnxruntime.InferenceSession, name: str, inputs: Arrays) -> NDArray[np.generic]:
+    """One output for all rows, in batches that take little memory."""
+    count = len(next(iter(inputs.values())))
+    return np.concatenate(
+        [
+            session.run([name], {key: rows[start : start + _RUN_ROWS] for key, rows in inputs.items()})[0]
+            for start in range(0, count, _RUN_ROWS)
+        ]
+    )
+
+
+def _largest_difference(plan: GraphPlan, target: Path) -> float:
+    """The largest absolute difference of a float output from the model's, over the batches of the parity check."""
+    session = open_session(target.read_bytes())
+    floats = [name for name in plan.outputs if name != "image_uint8"]
+    inputs = plan.rows(0, max(PARITY_BATCHES))
+    expected = plan.compute(inputs)
+    found = dict(zip(floats, session.run(floats, inputs), strict=True))
+    return max(largest_difference(found[name], expected[name]) for name in floats)

@@ -1,0 +1,70 @@
+"""What a trained model's graphs are converted and judged with: the latents that they meet, and real images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from latentserve_training.data import Dataset, Split
+from latentserve_training.extractor import IMAGE_SHAPE, Extractor
+from latentserve_training.graph_plan import Arrays
+from latentserve_training.losses import reparameterize
+from latentserve_training.models import Vae
+from latentserve_training.precision import Reference, Rows
+from latentserve_training.trained import Trained
+
+_ROWS = 512
+_REFERENCE_ROWS = 10_000
+_CALIBRATION_SEED = 1
+_HELD_OUT_SEED = 2
+
+
+def rows_of(role: str, trained: Trained, dataset: Dataset) -> Rows:
+    """The rows for the graph of a role: calibrated with training images, judged with test images.
+
+    An encoder gets 512 images. A decoder gets 512 draws from the prior, and of a VAE as many from the posteriors of
+    images; for MNIST also the latents of 10,000 samples and as many training images to compare them with.
+    """
+    if role == "encoder":
+        return Rows(calibration=_images(trained, dataset.train), held_out=_images(trained, dataset.test))
+    return Rows(
+        calibration=_latents(trained, dataset.train, _CALIBRATION_SEED),
+        held_out=_latents(trained, dataset.test, _HELD_OUT_SEED),
+        reference=_reference(trained, dataset),
+    )
+
+
+def _images(trained: Trained, split: Split) -> Arrays:
+    images = split.images[:_ROWS].astype(np.float32) / 255
+    return {"image": images, **_labels(trained, split, len(images))}
+
+
+def _labels(trained: Trained, split: Split, count: int) -> Arrays:
+    if not trained.model.label_count:
+        return {}
+    assert split.labels is not None, "a conditional model was trained on labels"
+    return {"label": split.labels[:count]}
+
+
+def _latents(trained: Trained, split: Split, seed: int) -> Arrays:
+    prior = _prior(trained, _ROWS, seed)
+    if not isinstance(trained.model, Vae):
+        return prior
+    images = _images(trained, split)
+    posterior = trained.model.encode(*(torch.from_numpy(array) for array in images.values()))
+    drawn = reparameterize(*posterior, generator=torch.Generator().manual_seed(seed)).numpy()
+    both = {"latent": drawn, **_labels(trained, split, len(drawn))}
+    return {name: np.concatenate([prior[name], both[name]]) for name in prior}
+
+
+def _prior(trained: Trained, count: int, seed: int) -> Arrays:
+    labels = trained.model.every_label(count)
+    return {"latent": trained.latents(count, seed).numpy()} | ({} if labels is None else {"label": labels.numpy()})
+
+
+def _reference(trained: Trained, dataset: Dataset) -> Reference | None:
+    if dataset.name != "mnist" or trained.model.image_shape != IMAGE_SHAPE:
+        return None
+    extractor = Extractor.read()
+    real = extractor.features(torch.from_numpy(dataset.train.images[:_REFERENCE_ROWS]))
+    return Reference(extractor=extractor, real=real, samples=_prior(trained, _REFERENCE_ROWS, _HELD_OUT_SEED))

@@ -1,0 +1,114 @@
+"""An ONNX graph in lower precision, by onnxruntime's own converters; inputs and outputs stay what they are."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from latentserve_training.graph_plan import Arrays
+
+_BATCH_ROWS = 64
+_QUANTIZED = ["Conv", "Gemm", "MatMul"]
+"""What 8 bits make faster. A ConvTranspose in 8 bits was measured to be slower than in float32."""
+
+
+class _Rows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    """Rows of a graph's inputs, in batches."""
+
+    def __init__(self, inputs: Arrays) -> None:
+        count = len(next(iter(inputs.values())))
+        starts = range(0, count, _BATCH_ROWS)
+        self._batches = iter(
+            [{name: rows[start : start + _BATCH_ROWS] for name, rows in inputs.items()} for start in starts]
+        )
+
+    def get_next(self) -> Arrays | None:
+        """The next batch; None after the last."""
+        return next(self._batches, None)
+
+
+def int8(model: onnx.ModelProto, inputs: Arrays, *, keep_last: bool) -> onnx.ModelProto:
+    """The graph with convolutions and dense layers in 8 bits, between standard QuantizeLinear and DequantizeLinear.
+
+    Weights are int8 with a scale a channel, activations uint8 with the range that they take over `inputs`. With
+    `keep_last`, the last layer stays float32: it sets the pixels directly, so that its rounding is seen most.
+    """
+    layers = [node.name for node in model.graph.node if node.op_type in _QUANTIZED]
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(onnx.shape_inference.infer_shapes(model), source)
+        quantize_static(
+            source,
+            target,
+            _Rows(inputs),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=_QUANTIZED,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=layers[-1:] if keep_last else [],
+        )
+        return onnx.load(target)
+
+
+def float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with weights and arithmetic in float16, but for what has no such form, as Resize's scales."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    _unshare_weights(copy.graph)
+    with _quiet():
+        converted = convert_float_to_float16(copy, keep_io_types=True)
+    # The converter names two casts alike, and puts casts of inputs behind what reads them.
+    for number, node in enumerate(converted.graph.node):
+        node.name = f"{node.name}/{number}"
+    del converted.graph.value_info[:]  # of which it leaves some as they were
+    _sort(converted.graph)
+    result: onnx.ModelProto = converted
+    return result
+
+
+def _unshare_weights(graph: onnx.GraphProto) -> None:
+    """Give every node constants of its own: a cast of one is named by the constant, and would be made twice."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    seen: set[str] = set()
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name in constants and name in seen:
+                (twin := graph.initializer.add()).CopyFrom(constants[name])
+                twin.name = node.input[place] = f"{name}/{node.output[0]}"
+            seen.add(name)
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Put every node behind those whose outputs it reads, in their order otherwise."""
+    made = {output for node in graph.node for output in node.output}
+    waiting, done, ordered = list(graph.node), set[str](), list[onnx.NodeProto]()
+    while waiting:
+        ready = [node for node in waiting if all(name in done or name not in made for name in node.input)]
+        assert ready, "a graph has no cycles"
+        ordered += ready
+        done |= {output for node in ready for output in node.output}
+        waiting = [node for node in waiting if node not in ready]
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the converters' advice off the terminal."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
