@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ class Bundle:
     """Inputs and outputs that the graphs must reproduce, named "<role>.<tensor>"."""
     mixture: Mixture | None = None
     """The mixture prior, where the bundle carries one."""
+    precisions: Mapping[pb.GraphRole, pb.Precision] = field(default_factory=dict)
+    """What each of the graphs computes in."""
 
     def inputs(self, role: pb.GraphRole) -> TensorShapes:
         """The inputs that the contract demands of the graph."""
@@ -74,8 +76,8 @@ class Bundle:
         return outputs | ({likelihood.own_output: image} if likelihood else {})
 
 
-def read_bundle(directory: Path) -> Bundle:
-    """Read and verify the bundle in `directory`.
+def read_bundle(directory: Path, precision: pb.Precision = pb.PRECISION_FLOAT32) -> Bundle:
+    """Read and verify the bundle in `directory`; its graphs are those of `precision`, or float32 where it has none.
 
     Raises:
         BundleError: a file is missing, too large, or not what the manifest says; the manifest is not one.
@@ -83,12 +85,17 @@ def read_bundle(directory: Path) -> Bundle:
     raw = _read(directory, MANIFEST, MAX_MANIFEST_BYTES)
     manifest = _parse_manifest(raw)
     verified = [(graph, _read_verified(directory, graph.file)) for graph in manifest.graphs]
-    graphs = {graph.role: data for graph, data in verified if _precision(graph) == pb.PRECISION_FLOAT32}
+    # In this order, so that the precision asked for takes the place of float32 where there is such a graph.
+    graphs: dict[pb.GraphRole, bytes] = {}
+    precisions: dict[pb.GraphRole, pb.Precision] = {}
+    for wanted in (pb.PRECISION_FLOAT32, precision):
+        graphs |= {graph.role: data for graph, data in verified if _precision(graph) == wanted}
+        precisions |= {graph.role: wanted for graph, _ in verified if _precision(graph) == wanted}
     golden = read_archive(_read_verified(directory, manifest.golden), "golden rows", MAX_FILE_BYTES)
     for file in manifest.files:
         _read_verified(directory, file)
     mixture = _read_mixture(directory, manifest.latent)
-    bundle = Bundle(manifest, hashlib.sha256(raw).hexdigest(), graphs, golden, mixture)
+    bundle = Bundle(manifest, hashlib.sha256(raw).hexdigest(), graphs, golden, mixture, precisions)
     for graph in manifest.graphs:
         _check_tensors(graph, bundle)
         _check_golden(graph, bundle)

@@ -12,6 +12,7 @@ import docstring_parser
 from jsonargparse import ArgumentError, ArgumentParser
 
 from latentserve_server.errors import ConfigError
+from latentserve_server.precision import PrecisionName
 from latentserve_server.version_policy import VersionPolicy
 
 
@@ -45,6 +46,8 @@ class ServerConfig:
     """On CUDA, capture the run of each batch size once, at load, and replay it."""
     concurrent_runs: int = 0
     """Runs of graphs on the device at a time, shared fairly by the models; 0: one on CUDA, without bound on the CPU."""
+    precision: PrecisionName = "float32"
+    """Which of a bundle's graphs to run: 'float32', 'float16' or 'int8'; float32 where it has none in that."""
     cpu_threads: int = 0
     """Threads of one run on the CPU; 0 takes the processors this process may use."""
     max_rows_per_request: int = 4096

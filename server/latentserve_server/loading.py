@@ -9,24 +9,20 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.batch import Graph
 from latentserve_server.batcher import Batcher, BatchLimits, BatchObserver
 from latentserve_server.bundle import Bundle, TensorShapes, read_bundle, role_name
-from latentserve_server.call import Arrays
-from latentserve_server.engine import Cuda, Device, Engine, Placement, Port
+from latentserve_server.engine import Cuda, Engine, Placement, Port
 from latentserve_server.engine_thread import EngineThread
 from latentserve_server.errors import BundleError, EngineFailure
 from latentserve_server.footprint import Footprint
-from latentserve_server.golden_outputs import check_outputs
+from latentserve_server.golden_rows import GoldenRows
 from latentserve_server.graph_outline import check_graph
 from latentserve_server.noise import NoiseSource
 from latentserve_server.pipeline import ReconstructionPipeline
+from latentserve_server.precision import precision_name
 from latentserve_server.prior import PriorSource
 from latentserve_server.served_model import REPLY_OVERHEAD_BYTES, Identity, Limits, ServedModel
 from latentserve_server.turns import DeviceTurns
@@ -34,13 +30,8 @@ from latentserve_server.workers import Workers
 
 _logger = logging.getLogger(__name__)
 
-_GOLDEN_TOLERANCE = {Device.CPU: 1e-4, Device.CUDA: 1e-3}
-"""Largest difference from a golden float, absolute and relative; kernels differ between processors."""
-
 _MAX_TENSOR_BYTES = 1 << 30
 """What one tensor of the largest batch may take."""
-_TF32_TOLERANCE = 1e-2
-"""The same where float32 products are rounded to 10 bits of mantissa."""
 
 _FILE_OVERHEAD_BYTES = 512
 """What an image file takes beyond its pixels, generously."""
@@ -56,6 +47,8 @@ class Loader:
     placement: Placement
     turns: DeviceTurns
     """Turns on the device that `placement` names."""
+    precision: pb.Precision
+    """What graphs are to compute in, where the bundle has such graphs."""
     limits: Limits
     pad_batches: bool
     """Whether batches are filled up to a power of two rows, so that the device meets few shapes."""
@@ -91,7 +84,13 @@ class Loader:
 
         encoder, decoder = engines.get(pb.GRAPH_ROLE_ENCODER), engines[pb.GRAPH_ROLE_DECODER]
         return ServedModel(
-            Identity(name=name, version=version, digest=bundle.digest, device=self.placement.device),
+            Identity(
+                name=name,
+                version=version,
+                digest=bundle.digest,
+                device=self.placement.device,
+                precision=bundle.precisions[pb.GRAPH_ROLE_DECODER],
+            ),
             bundle.manifest,
             self._limits_of(bundle),
             {role: start_batcher(engine, role_name(role)) for role, engine in engines.items()},
@@ -104,7 +103,11 @@ class Loader:
         )
 
     def _open(self, directory: Path, thread: EngineThread) -> tuple[Bundle, Mapping[pb.GraphRole, Engine]]:
-        bundle = read_bundle(directory)
+        bundle = read_bundle(directory, self.precision)
+        for role, precision in bundle.precisions.items():
+            if precision != self.precision:
+                wanted = precision_name(self.precision)
+                _logger.info("%s: there is no %s in %s; float32 runs", directory, role_name(role), wanted)
         _check_batch_bytes(bundle, self.limits.max_batch_rows)
         engines: dict[pb.GraphRole, Engine] = {}
         for role in sorted(bundle.graphs):  # the encoder first: the decoder reads what it writes
@@ -125,15 +128,15 @@ class Loader:
             _logger.warning("%s: %s leaves operators to the CPU: %s", role_name(role), self.placement.device, left)
         _check_ports(engine.inputs, bundle.inputs(role), exact=True)
         _check_ports(engine.outputs, bundle.outputs(role), exact=False)
-        inputs, outputs = (_golden(bundle, role, shapes) for shapes in (bundle.inputs(role), bundle.outputs(role)))
+        golden = GoldenRows.of(bundle, role, self.placement)
         with thread.turn():
-            _check_rows(engine, inputs, outputs)
+            golden.check(engine)
         for rows in _buckets(self.limits.max_batch_rows):
             with thread.turn():
                 if self.bind_batches:
                     means = encoder.resident("mean", rows) if encoder else None
                     engine.bind(rows, {"latent": means} if means else {})
-                _check_rows(engine, _repeat(inputs, rows), _repeat(outputs, rows))
+                golden.check(engine, rows)
         return engine
 
     def _footprint(self, bundle: Bundle, role: pb.GraphRole, engine: Engine) -> Footprint:
@@ -186,33 +189,6 @@ def _check_ports(ports: tuple[Port, ...], demanded: TensorShapes, *, exact: bool
             raise BundleError(f"the graph's tensor {name!r} is not {dtype.name} [batch, *{list(shape)}]")
     if exact and len(found) != len(demanded):
         raise BundleError(f"the graph's inputs are {sorted(found)} where {sorted(demanded)} are fed")
-
-
-def _golden(bundle: Bundle, role: pb.GraphRole, shapes: TensorShapes) -> Arrays:
-    return {name: bundle.golden[f"{role_name(role)}.{name}"] for name in shapes}
-
-
-def _repeat(golden: Arrays, rows: int) -> Arrays:
-    """So many rows, from the first one on and over again."""
-    return {name: array[np.arange(rows) % len(array)] for name, array in golden.items()}
-
-
-def _check_rows(engine: Engine, inputs: Arrays, outputs: Arrays) -> None:
-    tf32 = isinstance(engine.placement, Cuda) and engine.placement.tf32
-    tolerance = _TF32_TOLERANCE if tf32 else _GOLDEN_TOLERANCE[engine.placement.device]
-    computed = engine.run(inputs, list(outputs))
-    for name, golden in outputs.items():
-        if not _agrees(computed[name], golden, tolerance):
-            raise BundleError(f"output {name!r} does not reproduce the golden rows within {tolerance}")
-    check_outputs(computed)
-
-
-def _agrees(computed: NDArray[Any], golden: NDArray[Any], tolerance: float) -> bool:
-    if computed.shape != golden.shape:
-        return False
-    if golden.dtype == np.uint8:  # a float on the edge between two levels may fall to either side
-        return bool(np.abs(computed.astype(int) - golden.astype(int)).max() <= 1)
-    return bool(np.allclose(computed, golden, rtol=tolerance, atol=tolerance))
 
 
 def _buckets(max_rows: int) -> tuple[int, ...]:

@@ -119,4 +119,5 @@ def _describe(model: ServedModel, aliases: Sequence[str]) -> pb.Model:
             max_message_bytes=limits.max_message_bytes,
         ),
         noise_scheme=NOISE_SCHEME,
+        precision=model.identity.precision,
     )

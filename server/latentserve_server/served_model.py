@@ -69,6 +69,8 @@ class Identity:
     version: int
     digest: str
     device: Device
+    precision: bundle_pb2.Precision = bundle_pb2.PRECISION_FLOAT32
+    """What the decoder computes in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from latentserve_server.model_store import ModelStore
 from latentserve_server.models import ModelServicer
 from latentserve_server.noise import NoiseSource
 from latentserve_server.oip import InferenceServicer
+from latentserve_server.precision import precision_of
 from latentserve_server.processors import available_cpus
 from latentserve_server.remote_files import scheme_of
 from latentserve_server.remote_store import RemoteStore
@@ -85,6 +86,7 @@ class Server:
         loader = Loader(
             placement=placement,
             turns=DeviceTurns(config.concurrent_runs or (1 if device is Device.CUDA else None)),
+            precision=precision_of(config.precision),
             limits=Limits(
                 max_rows_per_request=config.max_rows_per_request,
                 max_batch_rows=config.max_batch_rows,

@@ -47,6 +47,7 @@ def test_every_field_is_a_flag() -> None:
         "gpu_memory_limit": 1 << 30,
         "cuda_graphs": True,
         "concurrent_runs": 1,
+        "precision": "int8",
         "cpu_threads": 3,
         "max_rows_per_request": 5,
         "max_batch_rows": 6,

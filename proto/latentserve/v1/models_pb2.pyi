@@ -70,7 +70,7 @@ class Limits(_message.Message):
     def __init__(self, max_rows_per_request: _Optional[int] = ..., max_batch_rows: _Optional[int] = ..., max_queue_rows: _Optional[int] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "aliases", "capabilities", "manifest", "digest", "device", "limits", "noise_scheme")
+    __slots__ = ("name", "version", "aliases", "capabilities", "manifest", "digest", "device", "limits", "noise_scheme", "precision")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +80,7 @@ class Model(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     NOISE_SCHEME_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     aliases: _containers.RepeatedScalarFieldContainer[str]
@@ -89,7 +90,8 @@ class Model(_message.Message):
     device: str
     limits: Limits
     noise_scheme: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., aliases: _Optional[_Iterable[str]] = ..., capabilities: _Optional[_Iterable[_Union[Capability, str]]] = ..., manifest: _Optional[_Union[_bundle_pb2.Manifest, _Mapping]] = ..., digest: _Optional[str] = ..., device: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., noise_scheme: _Optional[str] = ...) -> None: ...
+    precision: _bundle_pb2.Precision
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., aliases: _Optional[_Iterable[str]] = ..., capabilities: _Optional[_Iterable[_Union[Capability, str]]] = ..., manifest: _Optional[_Union[_bundle_pb2.Manifest, _Mapping]] = ..., digest: _Optional[str] = ..., device: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., noise_scheme: _Optional[str] = ..., precision: _Optional[_Union[_bundle_pb2.Precision, str]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()

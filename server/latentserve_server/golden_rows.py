@@ -1,0 +1,108 @@
+"""The golden rows of a graph: what it must make of their inputs before it serves, and what its outputs must be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve.v1 import bundle_pb2 as pb
+from latentserve_server.bundle import Bundle, role_name
+from latentserve_server.call import Arrays
+from latentserve_server.engine import Cuda, Device, Engine, Placement
+from latentserve_server.errors import BundleError
+
+_TOLERANCE = {Device.CPU: 1e-4, Device.CUDA: 1e-3}
+"""Largest difference from a golden float, absolute and relative; kernels differ between processors."""
+
+_TF32_TOLERANCE = 1e-2
+"""The same where float32 products are rounded to 10 bits of mantissa."""
+
+_LOWER_PRECISION_NOISE = 0.02
+"""Largest root mean square difference of a graph in lower precision, by the golden rows' peak: 34 dB, where an export
+demands 40 over many rows."""
+
+
+@dataclass(frozen=True)
+class GoldenRows:
+    """Inputs [rows, ...] of one graph and the float32 model's outputs for them."""
+
+    inputs: Arrays
+    outputs: Arrays
+    role: pb.GraphRole
+    tolerance: float
+    is_exact: bool
+    """Whether the graph computes in float32, so that every single value must agree."""
+
+    @classmethod
+    def of(cls, bundle: Bundle, role: pb.GraphRole, placement: Placement) -> GoldenRows:
+        """The golden rows of the bundle's graph of a role, to be reproduced where it is placed."""
+        tf32 = isinstance(placement, Cuda) and placement.tf32
+        return cls(
+            {name: bundle.golden[f"{role_name(role)}.{name}"] for name in bundle.inputs(role)},
+            {name: bundle.golden[f"{role_name(role)}.{name}"] for name in bundle.outputs(role)},
+            role,
+            _TF32_TOLERANCE if tf32 else _TOLERANCE[placement.device],
+            bundle.precisions[role] == pb.PRECISION_FLOAT32,
+        )
+
+    def check(self, engine: Engine, rows: int | None = None) -> None:
+        """Run the rows as they are, or so many of them, from the first one on and over again.
+
+        Raises:
+            BundleError: an output is not what the golden rows say, or not what it means. EngineFailure: it did not run.
+        """
+        inputs, outputs = (_take(arrays, rows) for arrays in (self.inputs, self.outputs))
+        computed = engine.run(inputs, list(outputs))
+        if self.is_exact:
+            for name, golden in outputs.items():
+                if not _agrees(computed[name], golden, self.tolerance):
+                    raise BundleError(f"output {name!r} does not reproduce the golden rows within {self.tolerance}")
+        else:
+            name = "mean" if self.role == pb.GRAPH_ROLE_ENCODER else "image"
+            _check_noise(name, computed[name], outputs[name])
+        check_outputs(computed)
+
+
+def _take(arrays: Arrays, rows: int | None) -> Arrays:
+    return {name: array if rows is None else array[np.arange(rows) % len(array)] for name, array in arrays.items()}
+
+
+def _agrees(computed: NDArray[Any], golden: NDArray[Any], tolerance: float) -> bool:
+    if computed.shape != golden.shape:
+        return False
+    if golden.dtype == np.uint8:  # a float on the edge between two levels may fall to either side
+        return bool(np.abs(computed.astype(int) - golden.astype(int)).max() <= 1)
+    return bool(np.allclose(computed, golden, rtol=tolerance, atol=tolerance))
+
+
+def _check_noise(name: str, computed: NDArray[Any], golden: NDArray[Any]) -> None:
+    """Hold a graph in lower precision to the rows of the float32 model: not each value, but all together."""
+    peak = 1.0 if name == "image" else float(np.abs(golden).max())
+    difference = computed.astype(np.float64) - golden if computed.shape == golden.shape else np.inf
+    noise = float(np.sqrt(np.mean(np.square(difference)))) / peak
+    if not noise <= _LOWER_PRECISION_NOISE:
+        raise BundleError(
+            f"output {name!r} is {noise:.3g} of its peak from the golden rows; {_LOWER_PRECISION_NOISE} is allowed"
+        )
+
+
+def check_outputs(outputs: Mapping[str, NDArray[Any]]) -> None:
+    """Hold the outputs of one run, by name, to their meaning.
+
+    Raises:
+        BundleError: a value is not finite, an `image` leaves [0, 1], or an `image_uint8` is over one level beside it.
+    """
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise BundleError(f"output {name!r} has values that are not finite, on the golden rows")
+    image = outputs.get("image")
+    if image is None:
+        return
+    if image.min() < 0 or image.max() > 1:
+        raise BundleError(f"output 'image' is in [{image.min():.6g}, {image.max():.6g}], not in [0, 1]")
+    if np.abs(outputs["image_uint8"] - 255 * image).max() > 1:
+        raise BundleError("output 'image_uint8' is not 255 times 'image', rounded")
