@@ -65,7 +65,7 @@ def float16(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.CopyFrom(model)
     _unshare_weights(copy.graph)
     with _quiet():
-        converted = convert_float_to_float16(copy, keep_io_types=True)
+        converted = convert_float_to_float16(copy, keep_io_types=True, node_block_list=_bytes_of_images(copy.graph))
     # The converter names two casts alike, and puts casts of inputs behind what reads them.
     for number, node in enumerate(converted.graph.node):
         node.name = f"{node.name}/{number}"
@@ -73,6 +73,18 @@ def float16(model: onnx.ModelProto) -> onnx.ModelProto:
     _sort(converted.graph)
     result: onnx.ModelProto = converted
     return result
+
+
+def _bytes_of_images(graph: onnx.GraphProto) -> list[str]:
+    """The nodes from the image to its bytes: 255 times a float16 would round to another level than the image says."""
+    makers = {output: node for node in graph.node for output in node.output}
+    outputs = {value.name for value in graph.output}
+    nodes: list[str] = []
+    name = "image_uint8"
+    while (node := makers.get(name)) is not None and (name not in outputs or not nodes):
+        nodes.append(node.name)
+        name = node.input[0]
+    return nodes
 
 
 def _unshare_weights(graph: onnx.GraphProto) -> None:
