@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from latentserve.v1 import bundle_pb2
 from latentserve_server.bundle import read_bundle
 from latentserve_training import export
 from latentserve_training.conversion import export_graph
+from latentserve_training.extractor import Extractor
+from latentserve_training.fidelity import frechet_distance
 from latentserve_training.graph_plan import Arrays
 from latentserve_training.graphs import TorchPlan
-from latentserve_training.precision import NotGoodEnough, Rows, convert, psnr_db
+from latentserve_training.precision import NotGoodEnough, Reference, Rows, convert, psnr_db
 from latentserve_training.trained import Trained
 
 Capture = pytest.CaptureFixture[str]
@@ -123,3 +126,66 @@ def test_a_graph_that_loses_too_much_is_left_out_with_its_reason(tmp_path: Path)
     with pytest.raises(NotGoodEnough, match=reason):
         convert(plan, path, "int8", rows)
     assert [file.name for file in tmp_path.iterdir()] == ["decoder.onnx"]
+
+
+@pytest.fixture(scope="module")
+def saturated(trained: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose decoder has weights of such a size that eight bits are too few."""
+    run = tmp_path_factory.mktemp("saturated") / "run"
+    shutil.copytree(trained("conv_vae"), run)
+    for path in (run / "checkpoints").glob("*.pt"):
+        content = torch.load(path, weights_only=True)
+        content["average"]["module.decoder.dense.weight"] *= 300
+        torch.save(content, path)
+    return run
+
+
+def test_the_bundle_is_published_without_what_loses_too_much(saturated: Path, tmp_path: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    assert export.main([str(saturated), "--repository", str(tmp_path), "--precisions", "int8"]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("latentserve-export: warning: decoder in int8 is left out (all layers: 'image' has ")
+    assert said.err.count("\n") == 1
+    bundle = tmp_path / "conv_vae" / "1"
+    assert said.out == f"{bundle}\n"
+    assert set(graphs(bundle, "int8")) == {"encoder"}
+    assert set(graphs(bundle, "float32")) == {"encoder", "decoder"}
+    assert not (bundle / "decoder.int8.onnx").exists()
+    read_bundle(bundle)
+
+
+def test_a_strict_export_fails_instead(saturated: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert export.main([str(saturated), "--repository", str(tmp_path), "--strict", "--precisions", "int8"]) == 1
+    assert "latentserve-export: error: decoder in int8 is left out" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.onnx"))
+
+
+class Pictures(nn.Module):
+    """Random 28x28 images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.dense = nn.Linear(in_features=3, out_features=784)
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        image = self.dense(latent).sigmoid().reshape(-1, 1, 28, 28)
+        return image, torch.round(255 * image).to(torch.uint8)
+
+
+def test_the_shift_of_the_fid_is_measured_where_the_extractor_fits(tmp_path: Path) -> None:
+    extractor = Extractor.read()
+    latents = {"latent": torch.randn(300, 3, generator=torch.Generator().manual_seed(0)).numpy()}
+    plan = TorchPlan(role="decoder", module=Pictures(), example=latents, outputs=("image", "image_uint8"))
+    export_graph(plan, tmp_path / "decoder.onnx")
+    real = extractor.features(torch.randint(256, (300, 1, 28, 28), generator=torch.Generator().manual_seed(1)))
+    rows = Rows(
+        calibration=latents, held_out=latents, reference=Reference(extractor=extractor, real=real, samples=latents)
+    )
+    conversion = convert(plan, tmp_path / "decoder.onnx", "int8", rows).conversion
+    distances = [
+        frechet_distance(real, extractor.features(torch.from_numpy(outputs(tmp_path / name, latents)["image_uint8"])))
+        for name in ("decoder.onnx", "decoder.int8.onnx")
+    ]
+    assert conversion.fid_shift == pytest.approx(distances[1] / distances[0] - 1, abs=1e-4)
+    assert 0 < abs(conversion.fid_shift) <= 0.05
