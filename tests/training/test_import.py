@@ -38,6 +38,7 @@ ENCODER = (
     "{ r = Flatten(a)\n p = MatMul(r, v)\n mu, s = Split(p, halves) }"
 )
 SHAPES = {"shape": np.array([-1, 3, 2, 2]), "two": np.array([-1, 2, 3, 2]), "halves": np.array([3, 3])}
+SHAPES |= {"turns": np.array(2), "always": np.array(True)}
 
 
 def write(path: Path, text: str, opset: int = 18) -> Path:
@@ -87,6 +88,26 @@ def test_a_generator_of_an_older_operator_set_and_of_square_latents_is_brought_u
     assert bring(tmp_path, {**GAN, "image_range": [-1, 1]}) == 0
     found = run(tmp_path, "decoder", LATENTS)["image"]
     np.testing.assert_allclose(found.reshape(5, -1), (np.tanh(LATENTS @ WEIGHTS["w"]) + 1) / 2, rtol=0, atol=1e-6)
+
+
+def test_weights_in_a_file_beside_the_graph_are_taken_in(tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "g.onnx", TANH)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert bring(tmp_path, {**GAN, "image_range": [-1, 1]}) == 0
+    assert not list((tmp_path / "models" / "m" / "1").glob("*.bin"))
+    found = run(tmp_path, "decoder", LATENTS)["image"]
+    np.testing.assert_allclose(found.reshape(5, -1), (np.tanh(LATENTS @ WEIGHTS["w"]) + 1) / 2, rtol=0, atol=1e-6)
+    (tmp_path / "weights.bin").unlink()
+    assert bring(tmp_path, {**GAN, "image_range": [-1, 1]}) == 1
+    assert "weights.bin" in capsys.readouterr().err
+
+
+def test_a_graph_that_loops_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    body = "body (int64 i, bool go, float[N, 12] u) => (bool on, float[N, 12] v) { on = Identity(go)\n v = Tanh(u) }"
+    loop = f"y = Loop<body = {body}>(turns, always, h)"
+    write(tmp_path / "g.onnx", changed(TANH, "y = Tanh(h)", loop))
+    assert bring(tmp_path, {**GAN, "image_range": [-1, 1]}) == 1
+    assert "decoder: Loop 'y' repeats as often as its data says; that is not allowed" in capsys.readouterr().err
 
 
 def test_logits_are_taken_from_behind_the_sigmoid(tmp_path: Path) -> None:
