@@ -10,7 +10,8 @@ import grpc
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.answers import Spent
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.served_model import ServedModel, Terms
+from latentserve_server.served_model import ServedModel
+from latentserve_server.terms import Terms
 
 
 class CallClock:

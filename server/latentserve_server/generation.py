@@ -25,8 +25,9 @@ from latentserve_server.points import locate
 from latentserve_server.prior import check_indices
 from latentserve_server.repository import Repository
 from latentserve_server.request_fields import axes_of, chunk_rows_of, drawing_of, form_of, labels_of, path_of, seed_of
-from latentserve_server.served_model import ServedModel, Terms
+from latentserve_server.served_model import ServedModel
 from latentserve_server.stream import chunks
+from latentserve_server.terms import Terms
 from latentserve_server.walks import interpolate, traverse
 from latentserve_server.workers import Workers
 

@@ -15,8 +15,9 @@ from typing import Protocol
 from latentserve_server.entry import Entry, State
 from latentserve_server.errors import DeviceError, LatentServeError, StoreFailure
 from latentserve_server.footprint import Footprint
+from latentserve_server.identity import Identity
 from latentserve_server.lease import LeasedModel
-from latentserve_server.served_model import Identity, ServedModel
+from latentserve_server.served_model import ServedModel
 from latentserve_server.versions import Versions
 
 _logger = logging.getLogger(__name__)

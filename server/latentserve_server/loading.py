@@ -20,11 +20,13 @@ from latentserve_server.errors import BundleError, EngineFailure
 from latentserve_server.footprint import Footprint
 from latentserve_server.golden_rows import GoldenRows
 from latentserve_server.graph_outline import check_graph
+from latentserve_server.identity import Identity
+from latentserve_server.limits import REPLY_OVERHEAD_BYTES, Limits
 from latentserve_server.noise import NoiseSource
 from latentserve_server.pipeline import ReconstructionPipeline
 from latentserve_server.precision import precision_name
 from latentserve_server.prior import PriorSource
-from latentserve_server.served_model import REPLY_OVERHEAD_BYTES, Identity, Limits, ServedModel
+from latentserve_server.served_model import ServedModel
 from latentserve_server.turns import DeviceTurns
 from latentserve_server.workers import Workers
 

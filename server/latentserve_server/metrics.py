@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from latentserve_server.entry import State
 from latentserve_server.errors import ConfigError
 from latentserve_server.footprint import Footprint
-from latentserve_server.served_model import Identity
+from latentserve_server.identity import Identity
 
 
 def _geometric(first: float, factor: float, count: int) -> Sequence[float]:

@@ -21,7 +21,7 @@ from latentserve_server.oip_parameters import read_parameters
 from latentserve_server.oip_stream import answer_in_order
 from latentserve_server.oip_tensors import check_reply_size, read_inputs, read_wanted, write_outputs
 from latentserve_server.repository import Repository
-from latentserve_server.served_model import Terms
+from latentserve_server.terms import Terms
 from latentserve_server.workers import Workers
 
 _logger = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from latentserve_server.engine import Port
 from latentserve_server.errors import InvalidArgument, ModelNotFound
 from latentserve_server.oip_names import Part, split_name
 from latentserve_server.repository import Repository
-from latentserve_server.served_model import PixelForm, ServedModel, Terms
+from latentserve_server.served_model import ServedModel
+from latentserve_server.terms import PixelForm, Terms
 
 _MAX_NAME = 140  # the repository's names have at most 128 characters, the parts' 12
 

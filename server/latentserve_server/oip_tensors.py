@@ -15,8 +15,8 @@ from latentserve_server.engine import Port
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.images import demand_finite, demand_range
 from latentserve_server.labels import demand_known
+from latentserve_server.limits import REPLY_OVERHEAD_BYTES
 from latentserve_server.oip_parameters import check_input_parameters, check_output_parameters
-from latentserve_server.served_model import REPLY_OVERHEAD_BYTES
 
 InputTensor = pb.ModelInferRequest.InferInputTensor
 OutputTensor = pb.ModelInferResponse.InferOutputTensor

@@ -10,7 +10,8 @@ from latentserve_server.answers import Spent
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.images import payload_bytes, read_images, read_latents
 from latentserve_server.labels import Labels
-from latentserve_server.served_model import ServedModel, Terms
+from latentserve_server.served_model import ServedModel
+from latentserve_server.terms import Terms
 from latentserve_server.workers import Workers
 
 _SEED_BYTES = 1 << 14

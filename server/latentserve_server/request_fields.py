@@ -10,7 +10,8 @@ from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.labels import MAX_LABELS, Labels
 from latentserve_server.prior import Drawing, Prior, Shaping
-from latentserve_server.served_model import PixelForm, ServedModel
+from latentserve_server.served_model import ServedModel
+from latentserve_server.terms import PixelForm
 from latentserve_server.walks import Axis, Path
 
 LabelledRequest = (

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +13,19 @@ from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve_server.answers import Decoded, Encoded, Reconstructed, Scored, Spent
 from latentserve_server.batcher import Batcher
 from latentserve_server.call import Arrays, Outcome
-from latentserve_server.engine import Device
 from latentserve_server.errors import CapabilityMissing, InvalidArgument
 from latentserve_server.footprint import Footprint
+from latentserve_server.identity import Identity
 from latentserve_server.labels import NO_LABELS, Int64, Labels
 from latentserve_server.likelihood import LIKELIHOODS, Likelihood
+from latentserve_server.limits import Limits
 from latentserve_server.noise import NoiseSource, Stream
 from latentserve_server.prior import AS_DRAWN, Drawing, PriorSource, check_indices
 from latentserve_server.scoring import Scores, draw_latents, score_at_mean, score_draws
+from latentserve_server.terms import PixelForm, Terms
 from latentserve_server.workers import Workers
 
 Float32 = NDArray[np.float32]
-
-REPLY_OVERHEAD_BYTES = 1 << 16
-"""What a reply holds besides its rows, generously."""
 
 _ENCODER, _DECODER = bundle_pb2.GRAPH_ROLE_ENCODER, bundle_pb2.GRAPH_ROLE_DECODER
 _CAPABILITIES = {
@@ -41,44 +38,6 @@ _CAPABILITIES = {
     ),
     bundle_pb2.MODEL_KIND_GAN: (models_pb2.CAPABILITY_SAMPLE, models_pb2.CAPABILITY_DECODE),
 }
-
-
-class PixelForm(Enum):
-    """The form in which a decoder gives images; the value is the output's name in the graph."""
-
-    FLOAT32 = "image"
-    UINT8 = "image_uint8"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What one call may ask and what may wait."""
-
-    max_rows_per_request: int
-    max_batch_rows: int
-    max_queue_rows: int
-    max_queue_bytes: int
-    max_message_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Identity:
-    """Which version of which model, opened from what, on what device."""
-
-    name: str
-    version: int
-    digest: str
-    device: Device
-    precision: bundle_pb2.Precision = bundle_pb2.PRECISION_FLOAT32
-    """What the decoder computes in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How long a caller waits, and whether for others: `deadline` is a time of the event loop's clock, in seconds."""
-
-    deadline: float = float("inf")
-    bulk: bool = False
 
 
 class ServedModel:

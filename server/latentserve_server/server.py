@@ -22,6 +22,7 @@ from latentserve_server.errors import ConfigError
 from latentserve_server.generation import GenerationServicer
 from latentserve_server.interceptors import CallInterceptor
 from latentserve_server.lifecycle import Lifecycle
+from latentserve_server.limits import Limits
 from latentserve_server.loading import Loader
 from latentserve_server.local_store import LocalStore
 from latentserve_server.metrics import Metrics
@@ -34,7 +35,6 @@ from latentserve_server.processors import available_cpus
 from latentserve_server.remote_files import scheme_of
 from latentserve_server.remote_store import RemoteStore
 from latentserve_server.repository import Repository
-from latentserve_server.served_model import Limits
 from latentserve_server.turns import DeviceTurns
 from latentserve_server.version_policy import VersionPolicy
 from latentserve_server.watcher import watch

@@ -15,9 +15,11 @@ from tiny_bundle import TinyModel
 
 from latentserve_server.engine import Cpu
 from latentserve_server.labels import NO_LABELS, Labels
+from latentserve_server.limits import Limits
 from latentserve_server.loading import Loader
 from latentserve_server.noise import NoiseSource
-from latentserve_server.served_model import Limits, PixelForm, ServedModel, Terms
+from latentserve_server.served_model import ServedModel
+from latentserve_server.terms import PixelForm, Terms
 from latentserve_server.turns import DeviceTurns
 from latentserve_server.workers import Workers
 

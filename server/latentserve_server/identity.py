@@ -1,0 +1,20 @@
+"""Which model version something belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from latentserve.v1 import bundle_pb2
+from latentserve_server.engine import Device
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """Which version of which model, opened from what, on what device."""
+
+    name: str
+    version: int
+    digest: str
+    device: Device
+    precision: bundle_pb2.Precision = bundle_pb2.PRECISION_FLOAT32
+    """What the decoder computes in."""
