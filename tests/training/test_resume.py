@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from latentserve_training import train
+from latentserve_training.accelerator import make_fabric
 from latentserve_training.checkpoint import Checkpoint
 from latentserve_training.config import parse_command_line
 from latentserve_training.errors import InterruptedRun
@@ -60,9 +61,10 @@ class SignallingJournal(Journal):
 
 def train_until(argv: list[str], stop: int) -> None:
     """Run the command line's training and have it told to stop after `stop` steps."""
-    config, output = parse_command_line(argv, "train", "")
-    folder = RunFolder(output)
-    trainer = prepare(config, folder)
+    request = parse_command_line(argv, "train", "")
+    assert request.output is not None
+    folder = RunFolder(request.output)
+    trainer = prepare(request.config, folder, make_fabric("cpu", "float32", 1))
     with SignallingJournal(folder, trainer.progress.step, stop) as journal, pytest.raises(InterruptedRun):
         trainer.fit(journal, folder)
 
@@ -163,29 +165,25 @@ def test_a_loss_is_averaged_over_the_steps_it_was_part_of(trained: Any) -> None:
     assert kept.progress.counts == {}
 
 
-def test_a_killed_process_loses_at_most_the_epoch_under_way(trained: Any, tmp_path: Path, capsys: Capture) -> None:
-    run = tmp_path / "run"
-    endless = arguments("mlp_vae", run, "--trainer.epochs", "1000000")
-    code = "from latentserve_training.train import main; import sys; sys.exit(main())"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *endless], stdout=subprocess.PIPE, env=environment, text=True
+def kill(argv: list[str], step: int) -> None:
+    """Run the command line's training in a process that SIGKILL ends after `step` steps."""
+    script = Path(__file__).with_name("run_and_die.py")
+    process = subprocess.run(
+        [sys.executable, str(script), str(step), *argv], capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch 3/"):
-            break
-    process.kill()
-    process.communicate()
-    epoch = Checkpoint.load(RunFolder(run).last).progress.epoch
-    assert epoch >= 2
-    goal = str(epoch + 1)
-    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", goal)) == 0
-    straight = tmp_path / "straight"
-    assert train.main(arguments("mlp_vae", straight, "--trainer.epochs", goal)) == 0
-    assert_same(run, straight)
-    records = [json.loads(line)["epoch"] for line in RunFolder(run).metrics.read_text().splitlines()]
-    assert records == list(range(1, epoch + 2))
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+
+
+@pytest.mark.parametrize(("family", "steps"), [("mlp_gan", (3, 10)), ("conv_vae", (9,))])
+def test_killed_at_any_steps_and_continued_it_ends_in_the_same_bits(
+    trained: Any, tmp_path: Path, family: str, steps: tuple[int, ...]
+) -> None:
+    run = tmp_path / "run"
+    for step in steps:
+        kill(arguments(family, run), step)
+        assert Checkpoint.load(RunFolder(run).last).progress.step == (step - 1) // 5 * 5
+    assert train.main(arguments(family, run)) == 0
+    assert_same(run, trained(family))
 
 
 def test_a_line_of_metrics_that_a_crash_cut_short_is_written_again(trained: Any, tmp_path: Path) -> None:

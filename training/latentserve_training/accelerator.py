@@ -21,6 +21,8 @@ def make_fabric(device: Device, precision: Precision) -> Fabric:
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("trainer.device is cuda, but no CUDA device is available; allowed are auto and cpu")
+    if device != "cpu" and devices > torch.cuda.device_count() > 0:
+        raise ConfigError(f"trainer.devices is {devices}, but there are {torch.cuda.device_count()} CUDA devices")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     mixed = resolve_precision(precision, device) == "bfloat16"

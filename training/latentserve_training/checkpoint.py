@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import pickle
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -60,6 +61,15 @@ class Progress:
         # Checkpoints of version 0.1 have sums alone, each of them over every batch.
         self.counts = self.counts or dict.fromkeys(self.totals, self.batch)
 
+    def count(self, losses: Mapping[str, float], seconds: float) -> None:
+        """Put down one more step of the epoch under way."""
+        self.batch += 1
+        self.step += 1
+        self.seconds += seconds
+        for name, value in losses.items():
+            self.totals[name] = self.totals.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -76,22 +86,32 @@ class Checkpoint:
         """Write once to `path`, and let the paths `also` name the same file, in the same folder.
 
         Each appears atomically, `path` last: a reader, or a run after a crash, finds the old file or the new one.
+
+        Raises:
+            RunError: the file cannot be written, as on a full disk; what `path` held before is still there.
         """
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            self._write(temporary)
+            for other in also:
+                twin = other.with_name(f".{other.name}.tmp")
+                twin.unlink(missing_ok=True)
+                # Checkpoints are replaced and never changed, so two names can share one file's tens of megabytes.
+                twin.hardlink_to(temporary)
+                twin.replace(other)
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise RunError(f"{path}: cannot be saved: {error.strerror}; the checkpoint of before stays") from error
+
+    def _write(self, path: Path) -> None:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values |= {"origin": asdict(self.origin), "progress": asdict(self.progress)}
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
             torch.save({"format": FORMAT, **values}, file)
             file.flush()
             os.fsync(file.fileno())
-        for other in also:
-            twin = other.with_name(f".{other.name}.tmp")
-            twin.unlink(missing_ok=True)
-            # Checkpoints are replaced and never changed, so that two names can share one file's tens of megabytes.
-            twin.hardlink_to(temporary)
-            twin.replace(other)
-        temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:

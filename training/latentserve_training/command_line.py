@@ -22,9 +22,16 @@ def run(command: Callable[[], None], prog: str) -> int:
         return _end(f"{prog}: error: {error}", EXIT_USAGE)
     except TrainingError as error:
         return _end(f"{prog}: error: {error}", EXIT_FAILURE)
+    except OSError as error:
+        return _end(f"{prog}: error: {_said(error)}", EXIT_FAILURE)
     except InterruptedRun as stop:
         return _end(f"{prog}: {stop}; run the same command again to continue", EXIT_INTERRUPTED)
     return 0
+
+
+def _said(error: OSError) -> str:
+    """What the operating system refused, and of which file."""
+    return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part is not None)
 
 
 def _end(message: str, code: int) -> int:

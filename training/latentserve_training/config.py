@@ -54,8 +54,18 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(str(error)) from error
 
 
-def parse_command_line(argv: Sequence[str] | None, prog: str, description: str) -> tuple[RunConfig, Path]:
-    """The run that a command line (and the YAML files it names) asks for, and the folder it is to be kept in.
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What a command line asks for."""
+
+    config: RunConfig
+    output: Path | None
+    """The folder that the run is to be kept in; only a dry run may be without."""
+    dry_run: bool
+
+
+def parse_command_line(argv: Sequence[str] | None, prog: str, description: str) -> RunRequest:
+    """The run that a command line (and the YAML files it names) asks for.
 
     Raises:
         ArgumentError: an option is unknown, missing or of the wrong type.
@@ -63,7 +73,13 @@ def parse_command_line(argv: Sequence[str] | None, prog: str, description: str) 
     """
     parser = _parser(_family_asked_for(argv), prog=prog, description=description)
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="RUN", help="Folder of the run; continued if it exists."
+        "--output", type=Path | None, metavar="RUN", help="Folder of the run; continued if it exists. Required."
+    )
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="Print the resolved configuration, the model's size, a step's memory and the time it will take; write "
+        "nothing. Needs no --output.",
     )
     parser.add_argument(
         "--untuned",
@@ -71,7 +87,9 @@ def parse_command_line(argv: Sequence[str] | None, prog: str, description: str) 
         help="Leave malloc and OpenMP as they are, instead of restarting with both tuned for training on a CPU.",
     )
     namespace = parser.parse_args(argv)
-    return _instantiate(parser, namespace), namespace.output
+    if namespace.output is None and not namespace.dry_run:
+        raise ArgumentError(None, "--output is missing; it names the folder of the run")
+    return RunRequest(config=_instantiate(parser, namespace), output=namespace.output, dry_run=namespace.dry_run)
 
 
 def _parser(family: str, prog: str, description: str | None = None) -> ArgumentParser:

@@ -20,6 +20,20 @@ from latentserve_training.run_folder import RunFolder
 _GRID_COLUMNS = 8
 
 
+class Silence:
+    """What a process that trains beside the first one tells: nothing."""
+
+    def say(self, line: str) -> None:
+        """Print nothing."""
+
+    def bar(self, epoch: int, epochs: int, batches: int, done: int) -> tqdm[Any]:
+        """A bar that shows nothing."""
+        return tqdm(disable=True)
+
+    def epoch(self, record: Mapping[str, Any], samples: NDArray[np.uint8]) -> None:
+        """Put down nothing."""
+
+
 class Journal:
     """The record of one run, continued after `step` where the run is: later entries, of a lost future, are dropped."""
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 from lightning.fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
@@ -19,11 +18,13 @@ from latentserve_training.accelerator import Device, Precision
 from latentserve_training.average import averaged
 from latentserve_training.checkpoint import Checkpoint, Origin, Progress
 from latentserve_training.data import Dataset
-from latentserve_training.errors import ConfigError, DivergedError, InterruptedRun
+from latentserve_training.errors import ConfigError, DivergedError, InterruptedRun, RunError
+from latentserve_training.feed import Feed, on_device
 from latentserve_training.interruption import Interruption
-from latentserve_training.journal import Journal
+from latentserve_training.journal import Journal, Silence
 from latentserve_training.models import Batch, GenerativeModel, Phase
 from latentserve_training.pictures import to_uint8
+from latentserve_training.processes import Processes
 from latentserve_training.run_folder import RunFolder
 
 _GRID_IMAGES = 64
@@ -39,13 +40,16 @@ class TrainerConfig:
     """Passes over the training images; the only option that may grow when a run is continued."""
 
     batch_size: int = 128
-    """Images in a training step. The few that do not fill a last batch sit the epoch out."""
+    """Images in a training step, of all devices together. The few that do not fill a last batch sit the epoch out."""
 
     ema_decay: float = 0.999
     """Decay, per step, of the averaged weights that are evaluated and exported; 0 takes the latest weights."""
 
     device: Device = "auto"
     """Where to train; auto takes a CUDA device if there is one."""
+
+    devices: int = 1
+    """Devices that train together, one process each, on equal shares of every batch; under torchrun, its number."""
 
     precision: Precision = "auto"
     """bfloat16 is mixed precision; auto takes it on CUDA and on CPUs with AVX512-BF16 or AMX, which compute in it."""
@@ -54,7 +58,7 @@ class TrainerConfig:
     """Lay images out with channels last, which convolutions on CPUs prefer."""
 
     def __post_init__(self) -> None:
-        for field in ("epochs", "batch_size"):
+        for field in ("epochs", "batch_size", "devices"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"trainer.{field} is {getattr(self, field)}; it must be at least 1")
         if not 0 <= self.ema_decay < 1:
@@ -66,6 +70,7 @@ class Trainer:
 
     Noise and dropout draw from torch's global generator, which a checkpoint holds; the order of the images is a
     function of the seed and the epoch. On one CPU and with as many threads a continued run is the same to the bit.
+    Where several processes train together, all call the same methods, and the first one writes.
     """
 
     def __init__(
@@ -78,87 +83,73 @@ class Trainer:
         model: GenerativeModel,
         dataset: Dataset,
     ) -> None:
-        self.batches = len(dataset.train) // config.batch_size
-        if not self.batches:
-            raise ConfigError(
-                f"trainer.batch_size is {config.batch_size}, but there are {len(dataset.train)} training images"
-            )
         self.config = config
-        self.seed = seed
         self.origin = origin
         self.fabric = fabric
+        self.processes = Processes(fabric)
         self.progress = Progress()
-        self.images = fabric.to_device(torch.from_numpy(dataset.train.images))
-        self.validation_images = fabric.to_device(torch.from_numpy(dataset.validation.images))
         conditional = bool(model.label_count)
-        self.labels = self._on_device(dataset.train.labels) if conditional else None
-        self.validation_labels = self._on_device(dataset.validation.labels) if conditional else None
-        self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.model = model.to(fabric.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.feed = Feed(
+            dataset.train, batch_size=config.batch_size, labelled=conditional, memory_format=memory_format, seed=seed,
+            fabric=fabric, processes=self.processes,
+        )  # fmt: skip
+        self.batches = self.feed.batches
+        self.validation_images = fabric.to_device(torch.from_numpy(dataset.validation.images))
+        self.validation_labels = on_device(fabric, dataset.validation.labels) if conditional else None
+        self.model = model.to(fabric.device).to(memory_format=memory_format)  # type: ignore[call-overload]
         self.average = averaged(self.model, config.ema_decay)
         self.phases = self.model.phases()
         self.optimizers: list[Optimizer] = [phase.optimizer for phase in self.phases]
+        self.processes.diverge(seed)
 
-    def _on_device(self, labels: NDArray[np.int64] | None) -> Tensor:
-        assert labels is not None, "a model is built conditional only where the data has labels"
-        return self.fabric.to_device(torch.from_numpy(labels))
-
-    def fit(self, journal: Journal, folder: RunFolder) -> None:
+    def fit(self, journal: Journal | Silence, folder: RunFolder) -> None:
         """Train until `epochs` are done, saving after every epoch and when a signal asks to stop.
 
         Raises:
             DivergedError: a loss or gradient is not finite; the checkpoint of the last epoch stays.
             CollapsedError: the model says that it has collapsed; likewise.
             InterruptedRun: a signal came; the checkpoint holds the step it came after.
+            RunError: a checkpoint cannot be saved; the one before stays.
         """
         with Interruption() as interruption:
             while self.progress.epoch < self.config.epochs:
-                self._train_epoch(journal, interruption)
-                if interruption.requested and self.progress.batch < self.batches:
-                    self.checkpoint().save(folder.last)
+                stopping = self._train_epoch(journal, interruption)
+                if stopping and self.progress.batch < self.batches:
+                    self._save(folder.last)
                     raise InterruptedRun(f"stopped in epoch {self.progress.epoch + 1}, after step {self.progress.step}")
                 improved = self._end_epoch(journal)
-                self.checkpoint().save(folder.last, *([folder.best] if improved else []))
-                if interruption.requested and self.progress.epoch < self.config.epochs:
+                self._save(folder.last, *([folder.best] if improved else []))
+                if stopping and self.progress.epoch < self.config.epochs:
                     raise InterruptedRun(f"stopped after epoch {self.progress.epoch}, step {self.progress.step}")
 
-    def _train_epoch(self, journal: Journal, interruption: Interruption) -> None:
-        """The batches of the epoch under way that are still to do, or as many as come before an interruption."""
-        order = self._order(self.progress.epoch)
+    def _train_epoch(self, journal: Journal | Silence, interruption: Interruption) -> bool:
+        """The batches still to do of the epoch under way, up to an interruption; returns whether one came."""
+        progress = self.progress
+        order = self.feed.order(progress.epoch)
         self.model.train()
-        with journal.bar(self.progress.epoch + 1, self.config.epochs, self.batches, self.progress.batch) as bar:
-            while self.progress.batch < self.batches and not interruption.requested:
+        stopping = False
+        with journal.bar(progress.epoch + 1, self.config.epochs, self.batches, progress.batch) as bar:
+            while progress.batch < self.batches and not stopping:
                 started = time.perf_counter()
-                losses = self._step(self._batch(order[self.progress.batch]))
-                self.progress.seconds += time.perf_counter() - started
-                self.progress.batch += 1
-                self.progress.step += 1
-                for name, value in losses.items():
-                    self.progress.totals[name] = self.progress.totals.get(name, 0.0) + value
-                    self.progress.counts[name] = self.progress.counts.get(name, 0) + 1
+                rows = order[progress.batch]
+                batch = self.feed.batch(rows, number=progress.batch, step=progress.step, epoch=progress.epoch)
+                progress.count(self.step(batch), time.perf_counter() - started)
                 bar.update()
+                stopping = self.processes.any(interruption.requested)
+        return stopping
 
-    def _order(self, epoch: int) -> Tensor:
-        """Indices [batches, batch_size] of the epoch's images."""
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
-        whole = order[: self.batches * self.config.batch_size].reshape(self.batches, -1)
-        return self.fabric.to_device(torch.from_numpy(whole))
+    def step(self, batch: Batch) -> dict[str, float]:
+        """One step of every phase whose turn it is; the losses by name.
 
-    def _batch(self, rows: Tensor) -> Batch:
-        """The training images of these rows, in [0, 1], and where in the run they come."""
-        return Batch(
-            images=(self.images[rows].float() / 255).contiguous(memory_format=self.memory_format),
-            labels=None if self.labels is None else self.labels[rows],
-            step=self.progress.step,
-            epoch=self.progress.epoch + self.progress.batch / self.batches,
-        )
-
-    def _step(self, batch: Batch) -> dict[str, float]:
-        """One step of every phase whose turn it is; the losses by name."""
+        Raises:
+            DivergedError: a loss or gradient is not finite.
+        """
         losses: dict[str, float] = {}
         for phase in self.phases:
             if (batch.step + 1) % phase.every == 0:
                 losses |= self._descend(phase, batch)
+        self.processes.average(self.model.buffers())  # batch normalisation has seen this process's share alone
         self.average.update_parameters(self.model)
         return losses
 
@@ -168,12 +159,15 @@ class Trainer:
             loss, logged = phase.loss(batch)
         # Only this phase's parameters: the generator's loss must not leave gradients in the discriminator.
         self.fabric.backward(loss, inputs=parameters)
-        norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-        self._require_finite(f"{phase.name} loss", loss.item())
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        self.processes.average(gradients)
+        norm = get_total_norm(gradients)
+        losses = self.processes.mean({name: value.item() for name, value in logged.items()} | {"": loss.item()})
+        self._require_finite(f"{phase.name} loss", losses.pop(""))
         self._require_finite(f"{phase.name} gradient", norm.item())
         phase.optimizer.step()
         phase.optimizer.zero_grad()
-        return {name: value.item() for name, value in logged.items()} | {f"{phase.name}_gradient_norm": norm.item()}
+        return losses | {f"{phase.name}_gradient_norm": norm.item()}
 
     def _require_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
@@ -182,13 +176,11 @@ class Trainer:
                 "the last checkpoint is from before; try a smaller model.learning_rate"
             )
 
-    def _end_epoch(self, journal: Journal) -> bool:
+    def _end_epoch(self, journal: Journal | Silence) -> bool:
         """Close the epoch: validate, record, judge. True where this is the best epoch so far."""
         progress = self.progress
         means = {name: total / progress.counts[name] for name, total in progress.totals.items()}
-        averaged_model = self.averaged_model()
-        generator = torch.Generator(self.fabric.device).manual_seed(_VALIDATION_SEED)
-        progress.results = averaged_model.validate(self.validation_images, generator, self.validation_labels)
+        progress.results = self.validate()
         for name, value in progress.results.items():
             self._require_finite(f"validation's {name}", value)
         pace = progress.step * self.config.batch_size / progress.seconds
@@ -202,7 +194,8 @@ class Trainer:
             "train": means,
             "validation": progress.results,
         }
-        journal.epoch(record, to_uint8(self._grid(averaged_model)))
+        samples = to_uint8(self._grid(self.averaged_model()))
+        self.processes.lead(lambda: journal.epoch(record, samples))
         for remark in self.model.diagnose(means | progress.results, progress.step):
             journal.say(f"warning: {remark}")
         if self.model.selection is None:
@@ -212,6 +205,11 @@ class Trainer:
             return False
         progress.best = score
         return True
+
+    def validate(self) -> dict[str, float]:
+        """The averaged model's results on the validation images, by name; the same noise every time."""
+        generator = torch.Generator(self.fabric.device).manual_seed(_VALIDATION_SEED)
+        return self.averaged_model().validate(self.validation_images, generator, self.validation_labels)
 
     def averaged_model(self) -> GenerativeModel:
         """The model that is evaluated and exported, ready for inference."""
@@ -224,11 +222,15 @@ class Trainer:
         latents = torch.randn(_GRID_IMAGES, model.latent_dim, generator=generator)
         return model.decode(self.fabric.to_device(latents), model.every_label(_GRID_IMAGES, self.fabric.device))
 
+    def _save(self, path: Path, *also: Path) -> None:
+        checkpoint = self.checkpoint()
+        self.processes.lead(lambda: checkpoint.save(path, *also))
+
     def checkpoint(self) -> Checkpoint:
         """The state between two steps."""
-        rng = {"cpu": torch.get_rng_state()}
+        rng = _by_rank("cpu", self.processes.gather(torch.get_rng_state()))
         if self.fabric.device.type == "cuda":
-            rng["cuda"] = torch.cuda.get_rng_state(self.fabric.device)
+            rng |= _by_rank("cuda", self.processes.gather(torch.cuda.get_rng_state(self.fabric.device)))
         return Checkpoint(
             origin=self.origin,
             progress=self.progress,
@@ -239,12 +241,30 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from where `checkpoint` was taken."""
+        """Go on from where `checkpoint` was taken.
+
+        Raises:
+            RunError: another number of processes took it.
+        """
+        before = sum(name.startswith("cpu") for name in checkpoint.rng)
+        if before != self.processes.count:
+            raise RunError(
+                f"the run was trained by {before} processes together and cannot go on with {self.processes.count}"
+            )
         self.progress = checkpoint.progress
         self.model.load_state_dict(checkpoint.model)
         self.average.load_state_dict(checkpoint.average)
         for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
             optimizer.load_state_dict(state)
-        torch.set_rng_state(checkpoint.rng["cpu"])
-        if "cuda" in checkpoint.rng and self.fabric.device.type == "cuda":
-            torch.cuda.set_rng_state(checkpoint.rng["cuda"], self.fabric.device)
+        torch.set_rng_state(checkpoint.rng[_rng_name("cpu", self.processes.rank)])
+        cuda = checkpoint.rng.get(_rng_name("cuda", self.processes.rank))
+        if cuda is not None and self.fabric.device.type == "cuda":
+            torch.cuda.set_rng_state(cuda, self.fabric.device)
+
+
+def _by_rank(device: str, states: list[Tensor]) -> dict[str, Tensor]:
+    return {_rng_name(device, rank): state.cpu() for rank, state in enumerate(states)}
+
+
+def _rng_name(device: str, rank: int) -> str:
+    return f"{device}.{rank}" if rank else device

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from lightning.fabric import Fabric
 
 from latentserve_training.accelerator import make_fabric, resolve_precision
 from latentserve_training.checkpoint import Checkpoint, Origin
-from latentserve_training.config import RunConfig, differences, from_dict, parse_command_line
+from latentserve_training.config import RunConfig, RunRequest, differences, from_dict, parse_command_line
 from latentserve_training.data import load
-from latentserve_training.errors import RunError
-from latentserve_training.journal import Journal
+from latentserve_training.errors import InterruptedRun, RunError, TrainingError
+from latentserve_training.estimate import estimate
+from latentserve_training.journal import Journal, Silence
 from latentserve_training.models import build
 from latentserve_training.provenance import git_commit
 from latentserve_training.run_folder import RunFolder
@@ -31,9 +34,31 @@ def train(argv: Sequence[str] | None, prog: str) -> None:
     # Fabric's remarks go through whichever of the two was imported last, and both set a level of their own.
     for library in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    config, output = parse_command_line(argv, prog, "Train a model; run it again on the same folder to continue.")
-    folder = RunFolder(output)
-    trainer = prepare(config, folder)
+    request = parse_command_line(argv, prog, "Train a model; run it again on the same folder to continue.")
+    fabric = make_fabric(
+        request.config.trainer.device, request.config.trainer.precision, request.config.trainer.devices
+    )
+    try:
+        _train(request, fabric)
+    except (TrainingError, OSError, InterruptedRun) as end:
+        if fabric.is_global_zero:
+            raise
+        raise SystemExit(0) from end  # all processes end alike; the first one says why, and gives the exit code
+
+
+def _train(request: RunRequest, fabric: Fabric) -> None:
+    config = request.config
+    if request.dry_run:
+        costs = estimate(start(config, fabric))
+        if fabric.is_global_zero:
+            sys.stdout.write(f"{config.to_yaml()}\n{costs}\n")
+        return
+    assert request.output is not None, "only a dry run may be without"
+    folder = RunFolder(request.output)
+    trainer = prepare(config, folder, fabric)
+    if not trainer.processes.leads:
+        trainer.fit(Silence(), folder)
+        return
     with Journal(folder, trainer.progress.step) as journal:
         journal.say(config.to_yaml())
         journal.say(_opening(trainer, config.data.name, folder))
@@ -41,13 +66,37 @@ def train(argv: Sequence[str] | None, prog: str) -> None:
         journal.say(f"trained {trainer.progress.epoch} epochs, {trainer.progress.step} steps; kept in {folder.path}")
 
 
-def prepare(config: RunConfig, folder: RunFolder) -> Trainer:
+def prepare(config: RunConfig, folder: RunFolder, fabric: Fabric) -> Trainer:
     """A trainer at the run's first step or at its last checkpoint; the folder then holds configuration and checkpoint.
 
     Raises:
         TrainingError: the folder, the configuration and the data do not fit together.
     """
     previous = _previous(folder, config)
+    trainer = start(config, fabric)
+    if previous is not None:
+        _require_same_data(previous.origin, trainer.origin, folder)
+        trainer.restore(previous)
+    checkpoint = trainer.checkpoint() if previous is None else None
+
+    def write() -> None:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.config.write_text(config.to_yaml())
+        if checkpoint is not None:
+            checkpoint.save(folder.last)
+
+    fabric.barrier()  # until every process has seen the folder as it was
+    trainer.processes.lead(write)
+    return trainer
+
+
+def start(config: RunConfig, fabric: Fabric) -> Trainer:
+    """A trainer at the run's first step; nothing is written.
+
+    Raises:
+        ConfigError: the configuration does not fit the data or this machine.
+        DataError: the data cannot be read.
+    """
     dataset = load(config.data)
     origin = Origin(
         config=config.to_dict(),
@@ -58,16 +107,7 @@ def prepare(config: RunConfig, folder: RunFolder) -> Trainer:
     )
     torch.manual_seed(config.seed)
     model = build(config.model, origin.image_shape, len(origin.label_names))
-    fabric = make_fabric(config.trainer.device, config.trainer.precision)
-    trainer = Trainer(config.trainer, seed=config.seed, origin=origin, fabric=fabric, model=model, dataset=dataset)
-    if previous is not None:
-        _require_same_data(previous.origin, origin, folder)
-        trainer.restore(previous)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    folder.config.write_text(config.to_yaml())
-    if previous is None:
-        trainer.checkpoint().save(folder.last)
-    return trainer
+    return Trainer(config.trainer, seed=config.seed, origin=origin, fabric=fabric, model=model, dataset=dataset)
 
 
 def _previous(folder: RunFolder, config: RunConfig) -> Checkpoint | None:
@@ -125,4 +165,6 @@ def _opening(trainer: Trainer, data: str, folder: RunFolder) -> str:
     device = trainer.fabric.device
     precision = resolve_precision(trainer.config.precision, device.type)
     computing = f"{device} in {precision} on {torch.get_num_threads()} threads"
-    return f"{start}: {weights:,} weights, {len(trainer.images):,} images of {data}, {computing}, into {folder.path}"
+    if trainer.processes.count > 1:
+        computing = f"{trainer.processes.count} processes, each on {computing}"
+    return f"{start}: {weights:,} weights, {len(trainer.feed):,} images of {data}, {computing}, into {folder.path}"

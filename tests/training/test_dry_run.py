@@ -1,0 +1,69 @@
+"""`--dry_run` says what a run will cost and leaves nothing behind."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from latentserve_training import train
+from latentserve_training.accelerator import make_fabric
+from latentserve_training.config import parse_command_line
+from latentserve_training.estimate import estimate
+from latentserve_training.trainer import Trainer
+from latentserve_training.training import start
+
+from .conftest import arguments
+
+Capture = pytest.CaptureFixture[str]
+
+
+def without_output(family: str, *more: str) -> list[str]:
+    argv = arguments(family, Path("unused"), *more)
+    place = argv.index("--output")
+    return argv[:place] + argv[place + 2 :]
+
+
+@pytest.mark.parametrize("family", ["conv_vae", "mlp_gan"])
+def test_it_prints_configuration_size_memory_and_time(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train.main(without_output(family, "--dry_run")) == 0
+    config, _, numbers = capsys.readouterr().out.partition("\n\n")
+    assert yaml.safe_load(config)["model"]["family"] == family
+    assert re.search(r"^parameters: [\d,]+ \(\w+ [\d,]+, \w+ [\d,]+\)$", numbers, re.MULTILINE)
+    assert re.search(r"^memory of a step: [\d.]+ MiB \(weights .*, activations [\d.]+\)$", numbers, re.MULTILINE)
+    assert re.search(r"^time: .* 5 steps and .* for 3 epochs", numbers, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_dry_run_the_output_is_asked_for(capsys: Capture) -> None:
+    assert train.main(without_output("mlp_vae")) == 2
+    assert capsys.readouterr().err == "latentserve-train: error: --output is missing; it names the folder of the run\n"
+
+
+def begin(family: str, *more: str) -> Trainer:
+    config = parse_command_line(without_output(family, "--dry_run", *more), "train", "").config
+    return start(config, make_fabric("cpu", "float32", 1))
+
+
+def test_the_parts_are_what_the_model_has() -> None:
+    trainer = begin("conv_vae")
+    found = estimate(trainer)
+    weights = sum(parameter.numel() for parameter in trainer.model.parameters())
+    assert sum(found.parameters.values()) == weights
+    assert found.bytes_["weights"] == 4 * weights
+    assert 8 * weights <= found.bytes_["optimizers"] <= 8 * weights + 1024  # Adam's two moments, and step counters
+    assert found.seconds >= 15 * found.step_seconds
+
+
+def test_activations_grow_with_the_batch() -> None:
+    sizes = []
+    for batch in ("64", "128"):
+        sizes.append(estimate(begin("conv_vae", "--trainer.batch_size", batch)).bytes_["activations"])
+    assert sizes[1] == pytest.approx(2 * sizes[0], rel=0.1)
+    assert sizes[0] >= 64 * 8 * 8 * 8 * torch.float32.itemsize  # at least one map of 8 channels an image
