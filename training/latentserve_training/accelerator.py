@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from latentserve_training.errors import ConfigError
 
@@ -13,8 +15,11 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-def make_fabric(device: Device, precision: Precision) -> Fabric:
-    """Fabric on one device: on "auto" a CUDA device if there is one.
+def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
+    """Fabric on so many devices, one process each; on "auto" CUDA devices if there are any.
+
+    Started by torchrun, the processes are there and torchrun's number counts. Otherwise this process is the first, and
+    starts the others with its own command line.
 
     Raises:
         ConfigError: CUDA is asked for and there is none.
@@ -26,7 +31,20 @@ def make_fabric(device: Device, precision: Precision) -> Fabric:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     mixed = resolve_precision(precision, device) == "bfloat16"
-    return Fabric(accelerator=device, devices=1, precision="bf16-mixed" if mixed else "32-true")
+    nodes, local = 1, devices
+    if TorchElasticEnvironment.detect():
+        environment = TorchElasticEnvironment()
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = environment.world_size() // local
+    fabric = Fabric(
+        accelerator=device,
+        devices=local,
+        num_nodes=nodes,
+        strategy="ddp" if nodes * local > 1 else "auto",
+        precision="bf16-mixed" if mixed else "32-true",
+    )
+    fabric.launch()
+    return fabric
 
 
 def resolve_precision(precision: Precision, device_type: str) -> Literal["float32", "bfloat16"]:

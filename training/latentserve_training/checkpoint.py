@@ -70,6 +70,13 @@ class Progress:
             self.totals[name] = self.totals.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
 
+    def improve(self, result: float) -> bool:
+        """Note the result that marks the best checkpoint; returns whether it is the best so far."""
+        if self.best is not None and result >= self.best:
+            return False
+        self.best = result
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:

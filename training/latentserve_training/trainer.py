@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from latentserve_training import random_state
 from latentserve_training.accelerator import Device, Precision
 from latentserve_training.average import averaged
 from latentserve_training.checkpoint import Checkpoint, Origin, Progress
 from latentserve_training.data import Dataset
-from latentserve_training.errors import ConfigError, DivergedError, InterruptedRun, RunError
+from latentserve_training.errors import ConfigError, DivergedError, InterruptedRun
 from latentserve_training.feed import Feed, on_device
 from latentserve_training.interruption import Interruption
 from latentserve_training.journal import Journal, Silence
@@ -198,13 +199,7 @@ class Trainer:
         self.processes.lead(lambda: journal.epoch(record, samples))
         for remark in self.model.diagnose(means | progress.results, progress.step):
             journal.say(f"warning: {remark}")
-        if self.model.selection is None:
-            return False
-        score = progress.results[self.model.selection]
-        if progress.best is not None and score >= progress.best:
-            return False
-        progress.best = score
-        return True
+        return self.model.selection is not None and progress.improve(progress.results[self.model.selection])
 
     def validate(self) -> dict[str, float]:
         """The averaged model's results on the validation images, by name; the same noise every time."""
@@ -228,16 +223,13 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """The state between two steps."""
-        rng = _by_rank("cpu", self.processes.gather(torch.get_rng_state()))
-        if self.fabric.device.type == "cuda":
-            rng |= _by_rank("cuda", self.processes.gather(torch.cuda.get_rng_state(self.fabric.device)))
         return Checkpoint(
             origin=self.origin,
             progress=self.progress,
             model=self.model.state_dict(),
             average=self.average.state_dict(),
             optimizers=[optimizer.state_dict() for optimizer in self.optimizers],
-            rng=rng,
+            rng=random_state.capture(self.processes, self.fabric.device),
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -246,25 +238,9 @@ class Trainer:
         Raises:
             RunError: another number of processes took it.
         """
-        before = sum(name.startswith("cpu") for name in checkpoint.rng)
-        if before != self.processes.count:
-            raise RunError(
-                f"the run was trained by {before} processes together and cannot go on with {self.processes.count}"
-            )
+        random_state.restore(checkpoint.rng, self.processes, self.fabric.device)
         self.progress = checkpoint.progress
         self.model.load_state_dict(checkpoint.model)
         self.average.load_state_dict(checkpoint.average)
         for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
             optimizer.load_state_dict(state)
-        torch.set_rng_state(checkpoint.rng[_rng_name("cpu", self.processes.rank)])
-        cuda = checkpoint.rng.get(_rng_name("cuda", self.processes.rank))
-        if cuda is not None and self.fabric.device.type == "cuda":
-            torch.cuda.set_rng_state(cuda, self.fabric.device)
-
-
-def _by_rank(device: str, states: list[Tensor]) -> dict[str, Tensor]:
-    return {_rng_name(device, rank): state.cpu() for rank, state in enumerate(states)}
-
-
-def _rng_name(device: str, rank: int) -> str:
-    return f"{device}.{rank}" if rank else device

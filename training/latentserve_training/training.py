@@ -40,7 +40,7 @@ def train(argv: Sequence[str] | None, prog: str) -> None:
     )
     try:
         _train(request, fabric)
-    except (TrainingError, OSError, InterruptedRun) as end:
+    except (TrainingError, InterruptedRun) as end:
         if fabric.is_global_zero:
             raise
         raise SystemExit(0) from end  # all processes end alike; the first one says why, and gives the exit code
