@@ -78,6 +78,8 @@ def call(address: str, inputs: list[Path]) -> None:
     client("models")
     for model in MODELS:
         client("sample", model, "--count", 64, "--seed", 7, "-o", DEMO / f"samples_{model}.png")
+    client("sample", "conv_vae", "--count", 64, "--seed", 7, "--prior", "mixture", "-o", DEMO / "mixture_conv_vae.png")
+    client("score", "conv_vae", *inputs[:4])
     client("reconstruct", "conv_vae", *inputs, "-o", DEMO / "reconstructions_conv_vae.png")
     client("encode", "mlp_vae", *inputs, "-o", DEMO / "latents_mlp_vae.npy")
     client("decode", "mlp_vae", DEMO / "latents_mlp_vae.npy", "-o", DEMO / "decoded_mlp_vae.png")

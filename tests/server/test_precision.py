@@ -68,7 +68,7 @@ async def test_the_precision_asked_for_runs_where_the_bundle_has_it(
     np.testing.assert_allclose(images.reshape(4, -1), 1 / (1 + np.exp(-rows)), rtol=0, atol=1e-6)
     assert np.abs(images - MODEL.images(LATENTS)).max() > 1e-4
     assert [message for message in caplog.messages if "float32 runs" in message] == [
-        f"{tmp_path / 'vae' / '1'}: no encoder in int8; float32 runs"
+        f"{tmp_path / 'vae' / '1'}: there is no encoder in int8; float32 runs"
     ]
 
 
