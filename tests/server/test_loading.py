@@ -13,6 +13,7 @@ import pytest
 from held_graph import Notes
 from tiny_bundle import TinyModel
 
+from latentserve.v1 import bundle_pb2
 from latentserve_server.engine import Cpu
 from latentserve_server.labels import NO_LABELS, Labels
 from latentserve_server.limits import Limits
@@ -34,6 +35,7 @@ async def loaded(directory: Path, *, bound: bool) -> AsyncIterator[ServedModel]:
     loader = Loader(
         placement=Cpu(threads=1),
         turns=DeviceTurns(1),
+        precision=bundle_pb2.PRECISION_FLOAT32,
         limits=LIMITS,
         pad_batches=True,
         bind_batches=bound,
