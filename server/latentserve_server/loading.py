@@ -14,6 +14,7 @@ from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.batch import Graph
 from latentserve_server.batcher import Batcher, BatchLimits, BatchObserver
 from latentserve_server.bundle import Bundle, TensorShapes, read_bundle, role_name
+from latentserve_server.cancellation import Cancellation
 from latentserve_server.engine import Cuda, Engine, Placement, Port
 from latentserve_server.engine_thread import EngineThread
 from latentserve_server.errors import BundleError, EngineFailure
@@ -68,10 +69,12 @@ class Loader:
             BundleError: the bundle is damaged, or its graphs are not what the manifest says.
             DeviceError: the graphs do not run on the device.
         """
-        thread = EngineThread(f"engine-{name}-{version}", self.turns)
+        thread, cancellation = EngineThread(f"engine-{name}-{version}", self.turns), Cancellation()
         try:
-            bundle, engines = await asyncio.wrap_future(thread.submit_alone(self._open, directory, thread))
+            opening = thread.submit_alone(self._open, directory, thread, cancellation)
+            bundle, engines = await asyncio.wrap_future(opening)
         except BaseException:
+            cancellation.cancel()  # the process ends once its threads have: not after a run that nobody waits for
             thread.shutdown(wait=False)
             raise
 
@@ -104,7 +107,9 @@ class Loader:
             release=release,
         )
 
-    def _open(self, directory: Path, thread: EngineThread) -> tuple[Bundle, Mapping[pb.GraphRole, Engine]]:
+    def _open(
+        self, directory: Path, thread: EngineThread, cancellation: Cancellation
+    ) -> tuple[Bundle, Mapping[pb.GraphRole, Engine]]:
         bundle = read_bundle(directory, self.precision)
         for role, precision in bundle.precisions.items():
             if precision != self.precision:
@@ -115,12 +120,19 @@ class Loader:
         for role in sorted(bundle.graphs):  # the encoder first: the decoder reads what it writes
             try:
                 encoder = engines.get(pb.GRAPH_ROLE_ENCODER)
-                engines[role] = self._open_graph(bundle, role, encoder, thread)
+                engines[role] = self._open_graph(bundle, role, encoder, thread, cancellation)
             except (BundleError, EngineFailure) as error:
                 raise BundleError(f"{role_name(role)}: {error}") from error
         return bundle, engines
 
-    def _open_graph(self, bundle: Bundle, role: pb.GraphRole, encoder: Engine | None, thread: EngineThread) -> Engine:
+    def _open_graph(
+        self,
+        bundle: Bundle,
+        role: pb.GraphRole,
+        encoder: Engine | None,
+        thread: EngineThread,
+        cancellation: Cancellation,
+    ) -> Engine:
         check_graph(bundle.graphs[role])
         capturing = isinstance(self.placement, Cuda) and self.placement.graphs
         with thread.turn() if capturing else nullcontext():  # no allocation may fall into another model's capture
@@ -132,13 +144,13 @@ class Loader:
         _check_ports(engine.outputs, bundle.outputs(role), exact=False)
         golden = GoldenRows.of(bundle, role, self.placement)
         with thread.turn():
-            golden.check(engine)
+            golden.check(engine, cancellation)
         for rows in _buckets(self.limits.max_batch_rows):
             with thread.turn():
                 if self.bind_batches:
                     means = encoder.resident("mean", rows) if encoder else None
                     engine.bind(rows, {"latent": means} if means else {})
-                golden.check(engine, rows)
+                golden.check(engine, cancellation, rows)
         return engine
 
     def _footprint(self, bundle: Bundle, role: pb.GraphRole, engine: Engine) -> Footprint:

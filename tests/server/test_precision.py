@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,22 +29,50 @@ def rounded(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.round(weights / STEP) * STEP
 
 
-def add_int8_decoder(bundle: Path, spoil: float = 0.0) -> None:
-    """A second decoder, its weights in steps of 1/64 and `spoil` off; the encoder stays alone."""
-    model = onnx.load(bundle / "decoder.onnx")
-    for tensor in model.graph.initializer:
-        if tensor.name == "decoder_weight":
-            value = rounded(onnx.numpy_helper.to_array(tensor)) + np.float32(spoil)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
-    content = model.SerializeToString()
-    (bundle / "decoder.int8.onnx").write_bytes(content)
+def add_int8(bundle: Path, role: str, edit: Callable[[onnx.ModelProto], None]) -> None:
+    """A second graph of the role, edited, which the manifest calls int8; the other role's stays alone."""
+    edit(model := onnx.load(bundle / f"{role}.onnx"))
+    content, path = model.SerializeToString(), f"{role}.int8.onnx"
+    (bundle / path).write_bytes(content)
     manifest = Parse((bundle / "manifest.json").read_text(), bundle_pb2.Manifest())
-    (exact,) = [graph for graph in manifest.graphs if graph.role == bundle_pb2.GRAPH_ROLE_DECODER]
+    (exact,) = [graph for graph in manifest.graphs if bundle_pb2.GraphRole.Name(graph.role).endswith(role.upper())]
     (entry := manifest.graphs.add()).CopyFrom(exact)
     digest = hashlib.sha256(content).hexdigest()
-    entry.file.CopyFrom(bundle_pb2.File(path="decoder.int8.onnx", sha256=digest, size_bytes=len(content)))
+    entry.file.CopyFrom(bundle_pb2.File(path=path, sha256=digest, size_bytes=len(content)))
     entry.precision = bundle_pb2.PRECISION_INT8
     (bundle / "manifest.json").write_text(MessageToJson(manifest, preserving_proto_field_name=True))
+
+
+def add_int8_decoder(bundle: Path, spoil: float = 0.0) -> None:
+    """A second decoder, its weights in steps of 1/64 and `spoil` off."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        for tensor in model.graph.initializer:
+            if tensor.name == "decoder_weight":
+                value = rounded(onnx.numpy_helper.to_array(tensor)) + np.float32(spoil)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+
+    add_int8(bundle, "decoder", edit)
+
+
+def narrow_logits(model: onnx.ModelProto) -> None:
+    """Give one column of the logits, which only a run shows: how many there are is computed."""
+    make = onnx.helper.make_node
+    (last,) = [node for node in model.graph.node if "logits" in node.output]
+    last.output[0] = "wide"
+    for node in model.graph.node:
+        node.input[:] = ["wide" if name == "logits" else name for name in node.input]
+    model.graph.node.extend(
+        [
+            make("ReduceMax", ["image"], ["most"], keepdims=0),
+            make("Ceil", ["most"], ["one"]),
+            make("Cast", ["one"], ["columns"], to=onnx.TensorProto.INT64),
+            make("Reshape", ["columns", "vector"], ["end"]),
+            make("Slice", ["wide", "start", "end", "axis"], ["logits"]),
+        ]
+    )
+    for name, value in (("vector", 1), ("start", 0), ("axis", 3)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([value]), name))
 
 
 async def decoded(served: RunningServer) -> NDArray[np.float32]:
@@ -83,7 +112,23 @@ async def test_float32_runs_by_default_and_where_the_precision_is_missing(tmp_pa
 async def test_a_lower_precision_that_is_far_from_the_golden_rows_is_not_served(tmp_path: Path) -> None:
     add_int8_decoder(MODEL.write(tmp_path / "vae" / "1"), spoil=0.5)
     with pytest.raises(
-        StartupError, match=r"decoder: output 'image' is 0\.1.* of its peak from the golden rows; 0.02 is"
+        StartupError, match=r"decoder: output 'image' is 0\.1.* from the golden rows, .*; 0.02 of their peak of 1 is"
     ):
         async with running_server(tmp_path, precision="int8"):
             pass
+
+
+async def test_an_output_of_another_shape_than_the_golden_rows_is_told(tmp_path: Path) -> None:
+    add_int8(MODEL.write(tmp_path / "vae" / "1"), "decoder", narrow_logits)
+    message = r"decoder: output 'logits' is \[3, 1, 4, 1\] where the golden rows are \[3, 1, 4, 5\]"
+    with pytest.raises(StartupError, match=message):
+        async with running_server(tmp_path, precision="int8"):
+            pass
+
+
+async def test_an_encoder_of_which_every_mean_is_zero_is_served_in_lower_precision(tmp_path: Path) -> None:
+    add_int8(TinyModel(spread=0).write(tmp_path / "vae" / "1"), "encoder", lambda model: None)
+    async with running_server(tmp_path, precision="int8") as served:
+        images = pb.Images(tensor=from_ndarray(MODEL.random_images(2)))
+        encoded = await served.generation.Encode(pb.EncodeRequest(model=VAE, images=images))
+    np.testing.assert_array_equal(to_ndarray(encoded.mean), np.zeros((2, 3)))

@@ -24,6 +24,8 @@ from latentserve.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
 SLOW = pb.ModelRef(name="slow")
 IMAGES = pb.Images(tensor=from_ndarray(np.zeros((3, 1, 4, 5), np.uint8)))
 SOME_TURNS, ENDLESS_TURNS = 30_000, 2e9
+PROMPT_SECONDS = 15.0
+"""What an exit may take on a busy machine, where a run to its end would take longer."""
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 
 
@@ -154,4 +156,17 @@ async def test_a_signal_while_a_model_loads_stops_the_server(tmp_path: Path) -> 
         with pipe:
             pipe.write(data)
         assert await process.exit_status() == 0
+        assert not process.complaints()
+
+
+async def test_a_signal_while_a_graph_is_tried_ends_its_run(tmp_path: Path) -> None:
+    def make_endless(golden: dict[str, Any]) -> None:
+        golden["decoder.latent"][:, 0] = ENDLESS_TURNS
+
+    TinyModel(slow=True).write(tmp_path / "slow" / "1", edit_golden=make_endless)
+    async with server_process(tmp_path, "--max-batch-rows=4096") as process:  # 14 runs of seconds each
+        await process.log("loading slow version 1")
+        process.signal(signal.SIGTERM)
+        async with asyncio.timeout(PROMPT_SECONDS):
+            assert await process.exit_status() == 0
         assert not process.complaints()
