@@ -87,6 +87,14 @@ def test_what_has_arrived_is_kept(run: Run, tmp_path: Path, expected: NDArray[np
     np.testing.assert_array_equal(np.concatenate([np.load(kept), np.load(output)]), expected[3:])
 
 
+def test_the_rest_is_drawn_as_what_has_arrived_was(run: Run, tmp_path: Path, faults: list[Any]) -> None:
+    how = "--prior standard_normal --temperature 0.7 --truncation 2.5 --labels 3,0"
+    faults.extend([None, (2, grpc.StatusCode.INTERNAL)])
+    code, _, err = run("--count", 17, "--seed", 7, *how.split(), "-o", tmp_path / "a.npy")
+    assert code == 1
+    assert err.endswith(f"go on with model linear:2 and --seed 7 --first-index 8 --count 9 {how}\n")
+
+
 def test_an_interrupt_leaves_what_has_arrived(
     target: str, tmp_path: Path, expected: NDArray[np.float32], faults: list[Any], stalled: queue.Queue[str]
 ) -> None:

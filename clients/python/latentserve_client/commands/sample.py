@@ -75,5 +75,19 @@ def _keep(sink: Sink, args: argparse.Namespace, info: ModelInfo, seed: int, erro
     if sink.rows < args.count and (kept := sink.keep()) is not None:
         error.add_note(
             f"{sink.rows} of {args.count} images are in {kept}; go on with model {info.name}:{info.version} and "
-            f"--seed {seed} --first-index {args.first_index + sink.rows} --count {args.count - sink.rows}"
+            f"{_rest(args, seed, sink.rows)}"
         )
+
+
+def _rest(args: argparse.Namespace, seed: int, rows: int) -> str:
+    """The options that draw what is missing after so many rows."""
+    options = {
+        "seed": seed,
+        "first-index": args.first_index + rows,
+        "count": args.count - rows,
+        "prior": args.prior,
+        "temperature": args.temperature,
+        "truncation": args.truncation,
+        "labels": ",".join(map(str, args.labels)) if args.labels else None,
+    }
+    return " ".join(f"--{name} {value}" for name, value in options.items() if value is not None)
