@@ -149,11 +149,20 @@ async def test_the_command_changes_what_is_served(run: Run, server: AdminServer,
     assert await run("delete-alias", "vae@stable") == (0, "vae@stable is deleted\n", "")
     assert await run("unload", "vae:1") == (0, "vae:1 is unloaded\n", "")
     shelf.publish(3, 3)
-    (shelf.model / "aliases.json").write_text("{")
     code, out, err = await run("rescan")
     assert (code, err) == (0, "")
     assert out.splitlines()[3].split()[:4] == ["vae", "3", "ready", "yes"]
-    assert "aliases.json" in out.splitlines()[4]
+
+
+async def test_a_rescan_that_met_problems_ends_with_3(run: Run, shelf: Shelf) -> None:
+    (shelf.model / "aliases.json").write_text("{")
+    (shelf.model / "three" / "x").mkdir(parents=True)
+    code, out, err = await run("rescan")
+    assert (code, err) == (3, "")
+    header, *listed, ignored, damaged = out.splitlines()
+    assert (header.split()[0], len(listed)) == ("NAME", 2)
+    assert ignored == "ignored: vae/three is not <name>/<version>, a positive integer"
+    assert damaged.startswith("vae: aliases.json: not JSON")
 
 
 async def test_the_command_says_when_an_alias_is_not_stored(run: Run, shelf: Shelf) -> None:

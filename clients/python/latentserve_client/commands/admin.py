@@ -9,11 +9,15 @@ from latentserve_client.commands.outcome import Outcome
 from latentserve_client.listing import list_models
 from latentserve_client.model_ref import ModelRef
 
+_PROBLEMS_CODE = 3
 _NOT_STORED = "; the repository was not changed, so that this ends with the server"
 
 
 def admin(client: AdminClient, args: argparse.Namespace) -> Outcome:
-    """The change made, told in a line; after a load its version's line, and after a rescan the list of all."""
+    """The change made, told in a line; after a load its version's line, and after a rescan the list of all.
+
+    What made no sense to the server follows the list, and makes the exit code 3.
+    """
     match args.action:
         case "load":
             return Outcome(list_models([client.load(args.model)]))
@@ -29,4 +33,5 @@ def admin(client: AdminClient, args: argparse.Namespace) -> Outcome:
             return Outcome(f"{args.model} is deleted{'' if stored else _NOT_STORED}")
         case _:
             scanned = client.rescan()
-            return Outcome("\n".join([list_models(scanned.models), *scanned.problems]))
+            text = "\n".join([list_models(scanned.models), *scanned.problems])
+            return Outcome(text, _PROBLEMS_CODE if scanned.problems else 0)
