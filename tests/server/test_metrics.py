@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import models_pb2
 
 VAE = pb.ModelRef(name="vae")
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 @pytest.fixture
@@ -100,3 +102,11 @@ async def test_the_memory_of_a_model_is_told(served: RunningServer, repository: 
 async def test_health_checks_and_reflection_are_not_counted(served: RunningServer) -> None:
     await served.health.Check(health_pb2.HealthCheckRequest())
     assert await served.metric("requests_total") == 0
+
+
+async def test_the_documentation_lists_what_a_scrape_shows(served: RunningServer) -> None:
+    await served.generation.Sample(pb.SampleRequest(model=VAE, count=1))
+    text = await asyncio.to_thread(scrape, served.server.metrics_port)
+    shown = re.findall(r"^# TYPE (latentserve_\w+) (\w+)", text, re.MULTILINE)
+    listed = re.findall(r"^\| `(latentserve_\w+)` \| (\w+)", OPERATIONS.read_text(), re.MULTILINE)
+    assert sorted((name, kind) for name, kind in shown if not name.endswith("_created")) == sorted(listed)
