@@ -6,6 +6,7 @@ Base units, one prefix, and labels from closed sets alone: methods of the contra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
@@ -23,6 +24,21 @@ def _geometric(first: float, factor: float, count: int) -> Sequence[float]:
 
 _SECONDS = _geometric(1e-4, 2, 18)  # 0.1 ms to 13 s
 _ROWS = _geometric(1, 2, 13)  # 1 to 4096
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphTotals:
+    """What one graph of one model version has done since the version was opened."""
+
+    calls: int = 0
+    """Calls that were answered."""
+    queue_seconds: float = 0.0
+    """What these calls waited."""
+    runs: int = 0
+    compute_seconds: float = 0.0
+    """What the runs took."""
+    rows: int = 0
+    """Rows that ran, without those that filled batches up."""
 
 
 class Metrics:
@@ -136,6 +152,20 @@ class Metrics:
             {reason: self._dropped.labels(*labels, reason) for reason in ("cancelled", "deadline")},
         )
 
+    def graph_totals(self) -> Mapping[tuple[str, str, str], GraphTotals]:
+        """The totals of every graph that is open, by model, version and graph."""
+        calls, runs, rows = (_sums(histogram) for histogram in (self._queue, self._compute, self._batch_rows))
+        return {
+            graph: GraphTotals(
+                calls=int(calls[graph]["count"]),
+                queue_seconds=calls[graph]["sum"],
+                runs=int(runs[graph]["count"]),
+                compute_seconds=runs[graph]["sum"],
+                rows=int(rows[graph]["sum"]),
+            )
+            for graph in calls.keys() & runs.keys() & rows.keys()
+        }
+
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(f"latentserve_{name}", text, labels, registry=self.registry)
 
@@ -144,6 +174,17 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
         return Histogram(f"latentserve_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+
+def _sums(histogram: Histogram) -> dict[tuple[str, str, str], dict[str, float]]:
+    """The "count" and the "sum" of a histogram, by model, version and graph."""
+    sums: dict[tuple[str, str, str], dict[str, float]] = {}
+    for family in histogram.collect():
+        for sample in family.samples:
+            labels, kind = sample.labels, sample.name.rpartition("_")[2]
+            if kind in ("count", "sum"):
+                sums.setdefault((labels["model"], labels["version"], labels["graph"]), {})[kind] = sample.value
+    return sums
 
 
 class GraphMetrics:

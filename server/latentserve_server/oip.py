@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -16,8 +16,9 @@ from latentserve.oip import inference_pb2 as pb
 from latentserve.oip import inference_pb2_grpc
 from latentserve_server.errors import InvalidArgument, LatentServeError, ModelNotFound, ModelNotReady, NotPermitted
 from latentserve_server.oip_metadata import config_of, index_of, metadata_of
-from latentserve_server.oip_model import lease_model
+from latentserve_server.oip_model import InferenceModel, lease_model, parts_of
 from latentserve_server.oip_parameters import read_parameters
+from latentserve_server.oip_statistics import Totals, statistics_of
 from latentserve_server.oip_stream import answer_in_order
 from latentserve_server.oip_tensors import check_reply_size, read_inputs, read_wanted, write_outputs
 from latentserve_server.repository import Repository
@@ -30,7 +31,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 NAME = "latentserve"
 EXTENSIONS = ("model_configuration", "schedule_policy")
-"""Extensions that are answered in full; of model_repository only the index is."""
+"""Extensions that are answered in full; of model_repository only the index is, of statistics what the metrics count."""
 
 _ADMIN = "latentserve.v1.ModelAdminService, on the server's admin listener"
 
@@ -46,13 +47,18 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         version: str,
         *,
         stream_rows: int,
+        totals: Callable[[], Totals],
     ) -> None:
-        """`version` is the server's; `stream_rows` are under way at a time for one stream."""
+        """`version` is the server's; `stream_rows` are under way at a time for one stream.
+
+        `totals` are what every graph has run until now.
+        """
         self._repository = repository
         self._workers = workers
         self._health = health_servicer
         self._version = version
         self._stream_rows = stream_rows
+        self._totals = totals
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         """The answer is the proof."""
@@ -95,6 +101,16 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         """A response to every request, in order."""
         answer = partial(self._answer_in_band, deadline=_deadline_of(context))
         await answer_in_order(request_iterator, answer, context.write, weigh=_rows_of, room=self._stream_rows)
+
+    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
+        """What a model has run, or every one that is READY."""
+        totals = self._totals()
+        if request.name:
+            with lease_model(self._repository, request.name, request.version) as model:
+                return pb.ModelStatisticsResponse(model_stats=[statistics_of(model, totals)])
+        ready = [entry.model for entry in self._repository.entries() if entry.model]
+        models = [InferenceModel(served, part) for served in ready for part in parts_of(served)]
+        return pb.ModelStatisticsResponse(model_stats=[statistics_of(model, totals) for model in models])
 
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
         """Every model of the repository."""

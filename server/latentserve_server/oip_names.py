@@ -13,6 +13,11 @@ class Part(Enum):
     ENCODER = ".encoder"
     RECONSTRUCT = ".reconstruct"
 
+    @property
+    def graph(self) -> str:
+        """What the metrics call it."""
+        return self.name.lower()
+
 
 def split_name(name: str, is_model: Callable[[str], bool]) -> tuple[str, Part]:
     """The name in the repository, and the part that is meant; `is_model` knows the repository's names.

@@ -206,6 +206,7 @@ class Server:
                 self._health,
                 version("latentserve-server"),
                 stream_rows=min(2 * self._config.max_batch_rows, self._config.max_queue_rows),
+                totals=self._metrics.graph_totals,
             ),
             server,
         )

@@ -124,6 +124,10 @@ async def test_the_blocking_client_reads_what_the_server_says_of_itself(call: Ca
         "priority_levels": "2",
         "default_priority_level": "1",
     }
+    (statistics,) = report["statistics"]
+    assert (statistics["name"], statistics["version"]) == ("vae", "1")
+    assert (statistics["inference_count"], statistics["execution_count"]) == ("18", "6")  # 3 requests of 6 rows
+    assert statistics["inference_stats"]["success"] == {"count": "3"}
     names = [(model["name"], model["version"], model["state"]) for model in report["index"]]
     assert names == [(name, "1", "READY") for name in ("vae", "vae.encoder", "vae.reconstruct")]
 
@@ -143,7 +147,7 @@ async def test_the_blocking_client_learns_what_was_wrong(call: Call) -> None:
         ],
         "load": ["StatusCode.PERMISSION_DENIED", f"models are loaded by {ADMIN}"],
         "unload": ["StatusCode.PERMISSION_DENIED", f"models are unloaded by {ADMIN}"],
-        "statistics": ["StatusCode.UNIMPLEMENTED", "Method not found!"],
+        "trace": ["StatusCode.UNIMPLEMENTED", "Method not found!"],
     }
 
 

@@ -72,6 +72,7 @@ def call_sync(address: str, inputs: dict[str, np.ndarray]) -> tuple[Any, dict[st
         report["some"] = list(outputs_of(client.infer("vae", latents, outputs=some)))
         zipped = client.infer("vae", latents, model_version="1", compression_algorithm="gzip")
         outputs["zipped"] = zipped.as_numpy("image")
+        report["statistics"] = client.get_inference_statistics("vae", as_json=True)["model_stats"]
         answers: queue.Queue[Any] = queue.Queue()
         client.async_infer("vae", latents, lambda result, error: answers.put((result, error)))
         result, error = answers.get(timeout=WAIT_SECONDS)
@@ -89,7 +90,7 @@ def call_sync(address: str, inputs: dict[str, np.ndarray]) -> tuple[Any, dict[st
             ),
             "load": lambda: client.load_model("vae"),
             "unload": lambda: client.unload_model("vae"),
-            "statistics": lambda: client.get_inference_statistics("vae"),
+            "trace": lambda: client.get_trace_settings("vae"),
         }
         report["refused"] = {}
         for case, call in refused.items():

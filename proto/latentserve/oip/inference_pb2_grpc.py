@@ -79,6 +79,11 @@ class GRPCInferenceServiceStub:
                 request_serializer=latentserve_dot_oip_dot_inference__pb2.ModelConfigRequest.SerializeToString,
                 response_deserializer=latentserve_dot_oip_dot_inference__pb2.ModelConfigResponse.FromString,
                 _registered_method=True)
+        self.ModelStatistics = channel.unary_unary(
+                '/inference.GRPCInferenceService/ModelStatistics',
+                request_serializer=latentserve_dot_oip_dot_inference__pb2.ModelStatisticsRequest.SerializeToString,
+                response_deserializer=latentserve_dot_oip_dot_inference__pb2.ModelStatisticsResponse.FromString,
+                _registered_method=True)
         self.RepositoryIndex = channel.unary_unary(
                 '/inference.GRPCInferenceService/RepositoryIndex',
                 request_serializer=latentserve_dot_oip_dot_inference__pb2.RepositoryIndexRequest.SerializeToString,
@@ -161,6 +166,13 @@ class GRPCInferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ModelStatistics(self, request, context):
+        """ModelStatistics tells what a model has run since it was loaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RepositoryIndex(self, request, context):
         """RepositoryIndex lists the models of the repository.
         """
@@ -225,6 +237,11 @@ def add_GRPCInferenceServiceServicer_to_server(servicer, server):
                     servicer.ModelConfig,
                     request_deserializer=latentserve_dot_oip_dot_inference__pb2.ModelConfigRequest.FromString,
                     response_serializer=latentserve_dot_oip_dot_inference__pb2.ModelConfigResponse.SerializeToString,
+            ),
+            'ModelStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.ModelStatistics,
+                    request_deserializer=latentserve_dot_oip_dot_inference__pb2.ModelStatisticsRequest.FromString,
+                    response_serializer=latentserve_dot_oip_dot_inference__pb2.ModelStatisticsResponse.SerializeToString,
             ),
             'RepositoryIndex': grpc.unary_unary_rpc_method_handler(
                     servicer.RepositoryIndex,
@@ -463,6 +480,33 @@ class GRPCInferenceService:
             '/inference.GRPCInferenceService/ModelConfig',
             latentserve_dot_oip_dot_inference__pb2.ModelConfigRequest.SerializeToString,
             latentserve_dot_oip_dot_inference__pb2.ModelConfigResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ModelStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/ModelStatistics',
+            latentserve_dot_oip_dot_inference__pb2.ModelStatisticsRequest.SerializeToString,
+            latentserve_dot_oip_dot_inference__pb2.ModelStatisticsResponse.FromString,
             options,
             channel_credentials,
             insecure,
