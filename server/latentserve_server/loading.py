@@ -169,10 +169,13 @@ class Loader:
         )
 
     def _limits_of(self, bundle: Bundle) -> Limits:
-        """The limits of this model: a call's rows must fit a message as float32 images, as files and as posteriors."""
-        image, latent = bundle.manifest.image, bundle.manifest.latent
+        """The limits of this model.
+
+        A call's rows must fit a message as images, float32 or files, beside their latents, and as posteriors.
+        """
+        image, latent_bytes = bundle.manifest.image, 4 * bundle.manifest.latent.dim
         pixels = image.channels * image.height * image.width
-        row_bytes = max(4 * pixels, pixels + _FILE_OVERHEAD_BYTES, 3 * 4 * latent.dim)
+        row_bytes = max(max(4 * pixels, pixels + _FILE_OVERHEAD_BYTES) + latent_bytes, 3 * latent_bytes)
         row_bytes += _LABEL_BYTES if bundle.manifest.labels.count else 0
         fitting = max(1, (self.limits.max_message_bytes - REPLY_OVERHEAD_BYTES) // row_bytes)
         return Limits(

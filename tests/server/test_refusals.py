@@ -124,6 +124,17 @@ async def test_as_many_rows_as_the_limit_says_fit_a_reply_of_png_files(tmp_path:
         assert len(reply.images.encoded.files) == rows
 
 
+async def test_as_many_rows_as_the_limit_says_fit_a_reply_beside_their_latents(tmp_path: Path) -> None:
+    TinyModel(height=16, width=16, latent_dim=100).write(tmp_path / "vae" / "1")
+    async with running_server(tmp_path, max_message_bytes=1 << 20) as served:
+        described = await served.models.GetModel(models_pb2.GetModelRequest(model=ref("vae")))
+        rows = described.model.limits.max_rows_per_request
+        assert rows < 4096
+        ends = {"from": pb.Points(seeds=pb.Seeds(seeds=[1])), "to": pb.Points(seeds=pb.Seeds(seeds=[2]))}
+        request = pb.InterpolateRequest(model=ref("vae"), steps=rows, **ends)
+        assert (await served.generation.Interpolate(request)).latents.shape[0] == rows
+
+
 async def test_a_model_name_of_a_megabyte_is_refused_like_any_other(served: RunningServer) -> None:
     error = await refusal(served.generation.Sample(pb.SampleRequest(model=ref("x" * 1_000_000), count=1)))
     assert error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
