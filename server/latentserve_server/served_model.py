@@ -95,7 +95,7 @@ class ServedModel:
         check_indices("first_index", first_index, count)
         self._prior.demand(drawing.prior)
         seed = secrets.randbits(64) if seed is None else seed
-        size = self._prior.work_bytes(count, drawing.prior)
+        size = self._prior.work_bytes(count, drawing)
         latents = await self._workers.run(size, self._prior.draw, seed, first_index, count, drawing)
         drawn = labels.of_indices(first_index, count)
         outcome = await self._run(_DECODER, {"latent": latents}, (form.value,), terms, drawn)
