@@ -228,8 +228,7 @@ class Models(models_pb2_grpc.ModelServiceServicer):
         return models.ListModelsResponse(models=[*ready, broken])
 
     def GetModel(self, request: models.GetModelRequest, context: ServicerContext) -> models.GetModelResponse:
-        version = resolve(request.model)
-        channels, height, width = SHAPE
+        version, (channels, height, width) = resolve(request.model), SHAPE
         return models.GetModelResponse(
             model=models.Model(
                 name="linear",
@@ -244,6 +243,7 @@ class Models(models_pb2_grpc.ModelServiceServicer):
                 ),
                 digest="ab" * 32,
                 device="cpu",
+                precision="PRECISION_INT8" if version == 1 else "PRECISION_FLOAT32",
                 limits=models.Limits(max_rows_per_request=MAX_ROWS, max_message_bytes=64 * 2**20),
                 noise_scheme="rows/1",
             )

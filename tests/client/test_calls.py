@@ -51,6 +51,7 @@ async def test_models_are_listed_with_their_state(invoke: Invoke) -> None:
 async def test_a_model_is_described(invoke: Invoke, args: tuple[Any, ...], version: int) -> None:
     info = await invoke("model", *args)
     assert (info.name, info.version, info.kind, info.device) == ("linear", version, "vae", "cpu")
+    assert info.precision == ("int8" if version == 1 else "float32")
     assert (info.latent_dim, info.image_shape, info.value_range) == (5, (3, 4, 6), (0.0, 1.0))
     assert (info.limits.max_rows_per_request, info.limits.max_message_bytes) == (8, 64 * 2**20)
     assert dict(info.manifest.metrics) == {"test_nats": 12.5}

@@ -72,6 +72,7 @@ def test_a_model_is_described(run: Run) -> None:
     facts = dict(line.split(maxsplit=1) for line in out.splitlines() if not line.startswith(" "))
     assert (code, err) == (0, "")
     assert (facts["model"], facts["aliases"], facts["kind"], facts["device"]) == ("linear:1", "stable", "vae", "cpu")
+    assert facts["precision"] == "int8"
     assert (facts["image"], facts["latent"]) == ("3 x 4 x 6, values 0 to 1", "5 dimensions")
     assert facts["test_nats"] == "12.5"
 

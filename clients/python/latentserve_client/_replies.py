@@ -40,6 +40,12 @@ _LIKELIHOODS: dict[int, str] = {
     bundle_pb2.LIKELIHOOD_GAUSSIAN: "gaussian",
     bundle_pb2.LIKELIHOOD_DISCRETIZED_LOGISTIC: "discretized_logistic",
 }
+_PRECISIONS: dict[int, str] = {
+    bundle_pb2.PRECISION_UNSPECIFIED: "",
+    bundle_pb2.PRECISION_FLOAT32: "float32",
+    bundle_pb2.PRECISION_FLOAT16: "float16",
+    bundle_pb2.PRECISION_INT8: "int8",
+}
 
 
 def parse_models(response: models_pb2.ListModelsResponse) -> list[ModelStatus]:
@@ -80,6 +86,7 @@ def parse_model(response: models_pb2.GetModelResponse) -> ModelInfo:
         image_shape=(image.channels, image.height, image.width),
         value_range=(image.min_value, image.max_value),
         device=model.device,
+        precision=_PRECISIONS.get(model.precision, "unknown"),
         digest=model.digest,
         limits=Limits(
             limits.max_rows_per_request, limits.max_batch_rows, limits.max_queue_rows, limits.max_message_bytes

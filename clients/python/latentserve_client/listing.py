@@ -41,6 +41,7 @@ def describe_model(info: ModelInfo) -> str:
         ("kind", info.kind),
         ("capabilities", ", ".join(info.capabilities)),
         ("device", info.device),
+        ("precision", info.precision or "-"),
         ("latent", f"{info.latent_dim} dimensions"),
         ("prior", f"standard normal{_mixture(info)}"),
         ("likelihood", info.likelihood.replace("_", " ") or "-"),

@@ -96,6 +96,8 @@ class ModelInfo:
         image_shape: channels, height and width.
         value_range: the smallest and largest value of a float32 pixel.
         device: where it runs: "cpu" or "cuda".
+        precision: what its decoder computes in: "float32", "float16" or "int8"; "unknown" to this client; "" where the
+            server does not say.
         digest: SHA-256 of the bundle's manifest in hexadecimal; it covers every file of the bundle.
         limits: what one call may ask.
         noise_scheme: the rule from (seed, index) to latent values, with its version.
@@ -116,6 +118,7 @@ class ModelInfo:
     image_shape: tuple[int, int, int]
     value_range: tuple[float, float]
     device: str
+    precision: str
     digest: str
     limits: Limits
     noise_scheme: str
