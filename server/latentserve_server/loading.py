@@ -79,10 +79,7 @@ class Loader:
             raise
 
         def start_batcher(graph: Graph, label: str) -> Batcher:
-            observer = self.observer(name, version, label)
-            batcher = Batcher(graph, thread, self.workers, observer, self._batch_limits())
-            batcher.start()
-            return batcher
+            return self._start_batcher(graph, thread, self.observer(name, version, label))
 
         async def release() -> None:
             await asyncio.to_thread(thread.shutdown)
@@ -106,6 +103,11 @@ class Loader:
             workers=self.workers,
             release=release,
         )
+
+    def _start_batcher(self, graph: Graph, thread: EngineThread, observer: BatchObserver) -> Batcher:
+        batcher = Batcher(graph, thread, self.workers, observer, self._batch_limits())
+        batcher.start()
+        return batcher
 
     def _open(
         self, directory: Path, thread: EngineThread, cancellation: Cancellation

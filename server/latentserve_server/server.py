@@ -17,7 +17,7 @@ from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, mode
 from latentserve_server.admin import ModelAdminServicer
 from latentserve_server.bundle_cache import BundleCache
 from latentserve_server.config import ServerConfig, parse_address, parse_device
-from latentserve_server.engine import Cpu, Cuda, Device, choose_placement, runtime_version
+from latentserve_server.engine import Cpu, Cuda, Device, Placement, choose_placement, runtime_version
 from latentserve_server.errors import ConfigError
 from latentserve_server.generation import GenerationServicer
 from latentserve_server.interceptors import CallInterceptor
@@ -66,46 +66,16 @@ class Server:
             DeviceError: the device asked for does not work. ConfigError: the repository's URL is not understood.
         """
         self._config = config
-        kind, index = parse_device(config.device)
-        placement, reason = choose_placement(
-            kind,
-            Cpu(threads=config.cpu_threads or available_cpus()),
-            Cuda(
-                index=index,
-                memory_limit_bytes=config.gpu_memory_limit,
-                tf32=config.tf32,
-                graphs=config.cuda_graphs,
-            ),
-        )
-        device = placement.device
-        _logger.info("device %s: %s", device, reason)
+        placement = _placement(config)
         self._metrics = Metrics()
-        self._metrics.set_build(version("latentserve-server"), runtime_version(), device)
+        self._metrics.set_build(version("latentserve-server"), runtime_version(), placement.device)
         self._workers = Workers(threads=max(2, available_cpus()))
-        pad = config.pad_batches == "always" or (config.pad_batches == "auto" and device is Device.CUDA)
-        loader = Loader(
-            placement=placement,
-            turns=DeviceTurns(config.concurrent_runs or (1 if device is Device.CUDA else None)),
-            precision=precision_of(config.precision),
-            limits=Limits(
-                max_rows_per_request=config.max_rows_per_request,
-                max_batch_rows=config.max_batch_rows,
-                max_queue_rows=config.max_queue_rows,
-                max_queue_bytes=config.max_queue_bytes,
-                max_message_bytes=config.max_message_bytes,
-            ),
-            pad_batches=pad,
-            bind_batches=pad and device is Device.CUDA,
-            noise=NoiseSource(),
-            workers=self._workers,
-            observer=self._metrics.observer,
-        )
         store = _store(config)
 
         async def fetch(name: str, version: int, digest: str) -> Path:
             return await asyncio.to_thread(store.fetch, name, version, digest)
 
-        lifecycle = Lifecycle(fetch, loader.load, self._metrics)
+        lifecycle = Lifecycle(fetch, self._build_loader(placement).load, self._metrics)
         self._repository = Repository(
             store, VersionPolicy.parse(config.version_policy), lifecycle, self._models_changed
         )
@@ -184,6 +154,27 @@ class Server:
         if self._serving:
             await self._set_health(serving=True)
 
+    def _build_loader(self, placement: Placement) -> Loader:
+        config, on_cuda = self._config, placement.device is Device.CUDA
+        pad = config.pad_batches == "always" or (config.pad_batches == "auto" and on_cuda)
+        return Loader(
+            placement=placement,
+            turns=DeviceTurns(config.concurrent_runs or (1 if on_cuda else None)),
+            precision=precision_of(config.precision),
+            limits=Limits(
+                max_rows_per_request=config.max_rows_per_request,
+                max_batch_rows=config.max_batch_rows,
+                max_queue_rows=config.max_queue_rows,
+                max_queue_bytes=config.max_queue_bytes,
+                max_message_bytes=config.max_message_bytes,
+            ),
+            pad_batches=pad,
+            bind_batches=pad and on_cuda,
+            noise=NoiseSource(),
+            workers=self._workers,
+            observer=self._metrics.observer,
+        )
+
     def _build_grpc(self) -> grpc.aio.Server:
         server = grpc.aio.server(
             interceptors=[self._interceptor],
@@ -219,6 +210,22 @@ class Server:
         models_pb2_grpc.add_ModelAdminServiceServicer_to_server(ModelAdminServicer(self._repository), server)
         reflection.enable_server_reflection((ADMIN_SERVICE, reflection.SERVICE_NAME), server)
         return server
+
+
+def _placement(config: ServerConfig) -> Placement:
+    kind, index = parse_device(config.device)
+    placement, reason = choose_placement(
+        kind,
+        Cpu(threads=config.cpu_threads or available_cpus()),
+        Cuda(
+            index=index,
+            memory_limit_bytes=config.gpu_memory_limit,
+            tf32=config.tf32,
+            graphs=config.cuda_graphs,
+        ),
+    )
+    _logger.info("device %s: %s", placement.device, reason)
+    return placement
 
 
 def _store(config: ServerConfig) -> ModelStore:
