@@ -15,6 +15,9 @@ from latentserve_server.errors import ConfigError
 from latentserve_server.precision import PrecisionName
 from latentserve_server.version_policy import VersionPolicy
 
+_MAX_CPU_THREADS = 1024
+"""More are a mistake: onnxruntime starts all of them for every graph, and cannot be stopped while it does."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerConfig:
@@ -49,7 +52,7 @@ class ServerConfig:
     precision: PrecisionName = "float32"
     """Which of a bundle's graphs to run: 'float32', 'float16' or 'int8'; float32 where it has none in that."""
     cpu_threads: int = 0
-    """Threads of one run on the CPU; 0 takes the processors this process may use."""
+    """Threads of one run on the CPU, at most 1024; 0 takes the processors this process may use."""
     max_rows_per_request: int = 4096
     """Rows (images or latents) in one call, at most."""
     max_batch_rows: int = 64
@@ -88,7 +91,7 @@ class ServerConfig:
         self._demand("concurrent_runs", self.concurrent_runs >= 0, "must not be negative")
         serial = self.concurrent_runs in (0, 1) or not self.cuda_graphs
         self._demand("concurrent_runs", serial, "does not go with --cuda-graphs, whose capture must be alone")
-        self._demand("cpu_threads", self.cpu_threads >= 0, "must not be negative")
+        self._demand("cpu_threads", 0 <= self.cpu_threads <= _MAX_CPU_THREADS, f"must be 0 to {_MAX_CPU_THREADS}")
         self._demand("cache_bytes", self.cache_bytes >= 1 << 20, "must be at least 1 MiB")
         self._demand("drain_delay", self.drain_delay >= 0, "must not be negative")
         self._demand("drain_timeout", self.drain_timeout >= 0, "must not be negative")

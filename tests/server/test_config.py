@@ -110,7 +110,7 @@ NOT_ALLOWED = {
     "max_rows_per_request": ["0", "-1"],
     "max_batch_rows": ["0", "-64"],
     "max_queue_rows": ["0", "4095"],
-    "cpu_threads": ["-1"],
+    "cpu_threads": ["-1", "1025"],
     "cache_bytes": ["0", str((1 << 20) - 1)],
     "drain_delay": ["-0.1"],
     "poll_interval": ["-1", "0.05"],
