@@ -60,7 +60,7 @@ def run_stages(stages: Stages) -> None:
         with stages.timed(f"train {model}"):
             command("latentserve-train", "--config", CONFIGS / f"{model}_digits.yaml", "--output", run)
         with stages.timed(f"evaluate {model}"):
-            command("latentserve-evaluate", run)
+            command("latentserve-evaluate", run, "--quick")
         with stages.timed(f"export {model}"):
             command("latentserve-export", run, "--repository", repository)
     inputs = write_inputs(DEMO / "inputs")
