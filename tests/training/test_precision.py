@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from latentserve_training.fidelity import frechet_distance
 from latentserve_training.graph_plan import Arrays
 from latentserve_training.graphs import TorchPlan
 from latentserve_training.precision import NotGoodEnough, Reference, Rows, convert, psnr_db
+from latentserve_training.precision_rows import rows_of
 from latentserve_training.trained import Trained
 
 Capture = pytest.CaptureFixture[str]
@@ -61,6 +63,18 @@ def test_each_role_has_a_graph_with_the_same_tensors(bundle: Path, precision: st
         assert (list(graph.inputs), list(graph.outputs)) == (list(exact[role].inputs), list(exact[role].outputs))
         assert not exact[role].HasField("conversion")
         assert {node.domain for node in onnx.load(bundle / graph.file.path).graph.node} == {""}
+
+
+def test_the_test_images_do_not_decide_which_graphs_there_are(trained: Callable[[str], Path]) -> None:
+    run = Trained.load(trained("conv_vae"))
+    dataset = run.dataset(None)
+    spoilt = replace(dataset, test=replace(dataset.test, images=np.zeros_like(dataset.test.images)))
+    for role in ("encoder", "decoder"):
+        before, after = (rows_of(role, run, one).held_out for one in (dataset, spoilt))
+        assert all(np.array_equal(before[name], after[name]) for name in before)
+    np.testing.assert_array_equal(
+        rows_of("encoder", run, dataset).held_out["image"], dataset.validation.images.astype(np.float32) / 255
+    )
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])

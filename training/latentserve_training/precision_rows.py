@@ -20,16 +20,17 @@ _HELD_OUT_SEED = 2
 
 
 def rows_of(role: str, trained: Trained, dataset: Dataset) -> Rows:
-    """The rows for the graph of a role: calibrated with training images, judged with test images.
+    """The rows for the graph of a role: calibrated with training images, judged with validation images.
 
+    What is judged here decides which graphs a bundle has, so the test images, which are only reported on, take no part.
     An encoder gets 512 images. A decoder gets 512 draws from the prior, and of a VAE as many from the posteriors of
     images; for MNIST also the latents of 10,000 samples and as many training images to compare them with.
     """
     if role == "encoder":
-        return Rows(calibration=_images(trained, dataset.train), held_out=_images(trained, dataset.test))
+        return Rows(calibration=_images(trained, dataset.train), held_out=_images(trained, dataset.validation))
     return Rows(
         calibration=_latents(trained, dataset.train, _CALIBRATION_SEED),
-        held_out=_latents(trained, dataset.test, _HELD_OUT_SEED),
+        held_out=_latents(trained, dataset.validation, _HELD_OUT_SEED),
         reference=_reference(trained, dataset),
     )
 
