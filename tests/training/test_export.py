@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -120,7 +121,7 @@ def test_onnxruntime_agrees_with_torch_at_odd_batches(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_golden_rows_are_reproduced_and_come_from_real_test_images(
+def test_golden_rows_are_reproduced_and_come_from_real_validation_images(
     exported: Bundles, trained: Bundles, family: str
 ) -> None:
     bundle, run = exported(family), Trained.load(trained(family))
@@ -138,7 +139,7 @@ def test_golden_rows_are_reproduced_and_come_from_real_test_images(
             assert np.abs(output.astype(np.float64) - expected.astype(np.float64)).max() <= tolerance
         del golden[f"{role}.{graph.inputs[0].name}"]
         if role == "encoder":
-            np.testing.assert_array_equal(rows, run.dataset(None).test.images[:8].astype(np.float32) / 255)
+            np.testing.assert_array_equal(rows, run.dataset(None).validation.images[:8].astype(np.float32) / 255)
     assert not golden
 
 
@@ -297,6 +298,17 @@ def test_the_evaluation_goes_into_the_bundle(evaluated: Path, tmp_path: Path) ->
     manifest = manifest_of(bundle)
     report = json.loads((evaluated / "report.json").read_text())
     assert dict(manifest.metrics) == {f"test.{name}": value for name, value in report["metrics"].items()}
+    card = (bundle / "CARD.md").read_text()
+    for section in report["sections"]:
+        assert f"### {section['title']}\n\n{section['protocol']}" in card
+        for name, one in section["measurements"].items():
+            seed = "" if one["seed"] is None else one["seed"]
+            assert re.search(
+                rf"^\| {name} \| \S.* \| {one['unit']} \| {one['count']:,} \| {seed} \|$", card, re.MULTILINE
+            )
+    for name, digest in report["files"].items():
+        assert (f"| {name} | `{digest}` |" in card) == name.endswith(".png")
+    assert "or a fitted mixture of 10 Gaussians" in card
     served = read_bundle(bundle)
     with np.load(evaluated / "mixture.npz") as fitted, np.load(bundle / manifest.latent.mixture.file.path) as shipped:
         assert manifest.latent.mixture.components == len(fitted["weights"])

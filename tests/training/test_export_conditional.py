@@ -67,6 +67,9 @@ def test_the_manifest_tells_the_labels_and_each_graph_takes_them(made: Made, nam
     for entry in manifest.graphs:
         label = entry.inputs[1]
         assert (label.name, label.dtype, list(label.shape)) == ("label", tensor_pb2.DTYPE_INT64, [])
+    card = (bundle / "CARD.md").read_text()
+    assert "and one of 10 labels (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)." in card
+    assert ", `label` [batch] |" in card
 
 
 @pytest.mark.parametrize("name", CONDITIONAL)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 
 from latentserve.v1 import bundle_pb2
+from latentserve_training.report import Report
 
 _KINDS = {
     bundle_pb2.MODEL_KIND_VAE: "variational autoencoder",
@@ -13,13 +14,14 @@ _KINDS = {
 }
 
 
-def card(manifest: bundle_pb2.Manifest) -> str:
-    """The model card, in Markdown, of the bundle that `manifest` describes."""
+def card(manifest: bundle_pb2.Manifest, report: Report | None = None) -> str:
+    """The model card, in Markdown, of the bundle that `manifest` describes; `report` judged its weights."""
     provenance, image = manifest.provenance, manifest.image
     return f"""# {manifest.name}
 
 A {_KINDS[manifest.kind]} ({provenance.family}) that draws {image.height}x{image.width} \
-{"grey" if image.channels == 1 else "RGB"} images from {manifest.latent.dim} latents with a standard normal prior.
+{"grey" if image.channels == 1 else "RGB"} images from {manifest.latent.dim} latents with a standard normal prior\
+{_beside_latents(manifest)}.
 
 ![samples](samples.png)
 
@@ -30,7 +32,7 @@ It knows nothing else: its samples look like that data and carry whatever bias t
 
 ## Results
 
-{_results(manifest)}
+{_results(manifest) if report is None else _evaluation(report)}
 
 ## Graphs
 
@@ -67,6 +69,34 @@ def _making(provenance: bundle_pb2.Provenance) -> str:
     )
 
 
+def _beside_latents(manifest: bundle_pb2.Manifest) -> str:
+    mixture = manifest.latent.mixture.components
+    fitted = f", or a fitted mixture of {mixture} Gaussians" if mixture else ""
+    if not manifest.HasField("labels"):
+        return fitted
+    named = f" ({', '.join(manifest.labels.names)})" if manifest.labels.names else ""
+    return f"{fitted}, and one of {manifest.labels.count} labels{named}"
+
+
+def _evaluation(report: Report) -> str:
+    """The report's numbers with all that it takes to read them, and its pictures by name."""
+    sections = "\n\n".join(section.markdown(level=3) for section in report.sections)
+    pictures = "\n".join(f"| {name} | `{digest}` |" for name, digest in report.pictures.items())
+    return f"""\
+On images that neither training nor the choice of weights saw, by `latentserve-evaluate`, after epoch {report.epoch}.
+n is the number of images a result was measured on.
+
+{sections}
+
+### Pictures
+
+They stay with the run, since some show images of the data.
+
+| picture | SHA-256 |
+| --- | --- |
+{pictures}"""
+
+
 def _results(manifest: bundle_pb2.Manifest) -> str:
     if not manifest.metrics:
         return "None recorded."
@@ -80,12 +110,15 @@ def _graphs(manifest: bundle_pb2.Manifest) -> str:
         f"| {graph.parity_max_abs_error:.1e} |"
         for graph in manifest.graphs
     ]
-    head = ["| file | inputs | outputs | opset | largest difference from PyTorch |", "| --- | --- | --- | --- | --- |"]
+    head = [
+        "| file | inputs | outputs | opset | largest difference from the model |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     return "\n".join([*head, *rows])
 
 
 def _tensors(specs: Iterable[bundle_pb2.TensorSpec]) -> str:
-    return ", ".join(f"`{spec.name}` [batch, {', '.join(map(str, spec.shape))}]" for spec in specs)
+    return ", ".join(f"`{spec.name}` [{', '.join(map(str, ('batch', *spec.shape)))}]" for spec in specs)
 
 
 def _likelihood(manifest: bundle_pb2.Manifest) -> str:

@@ -104,13 +104,14 @@ def export(request: ExportRequest) -> Path:
     name = request.name if request.name is not None else trained.config.model.family
     destination = Destination.choose(request.repository, name, request.version)
     dataset = trained.dataset(request.data_root)
-    images = torch.from_numpy(dataset.test.images[:CHECK_ROWS]).float() / 255
+    images = torch.from_numpy(dataset.validation.images[:CHECK_ROWS]).float() / 255
     judgement = Judgement.of(trained)
     content = Content(
         manifest=_manifest(trained, judgement, dataset.label_names, name, request.license),
         plans=plan_graphs(trained.model, _at_least(images, CHECK_ROWS), trained.latents(CHECK_ROWS, _SEED)),
         samples=grid(to_uint8(trained.sample(CHECK_ROWS, _SEED)), columns=8),
         mixture=judgement.mixture,
+        report=judgement.report,
     )
     return publish(content, destination, lambda plan, folder: _write(plan, folder, request, trained, dataset))
 

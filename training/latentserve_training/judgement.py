@@ -19,6 +19,8 @@ class Judgement:
     """Results by name, "test." in front where they are the evaluation's, else "validation."."""
 
     metrics: dict[str, float]
+    report: Report | None = None
+    """The evaluation, where it judged these weights."""
     mixture: Mixture | None = None
     calibration: Calibration | None = None
 
@@ -36,6 +38,7 @@ class Judgement:
             return cls(metrics={f"validation.{name}": value for name, value in results.items()})
         return cls(
             metrics={f"test.{name}": value for name, value in report.metrics.items()},
+            report=report,
             mixture=Mixture.load(folder.mixture) if _written(report, folder.mixture) else None,
             calibration=Calibration.load(folder.calibration) if _written(report, folder.calibration) else None,
         )

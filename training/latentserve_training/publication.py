@@ -22,6 +22,7 @@ from latentserve_training.graph_plan import Arrays, GraphPlan
 from latentserve_training.mixture import Mixture
 from latentserve_training.onnx_graph import opset
 from latentserve_training.pictures import write_png
+from latentserve_training.report import Report
 
 GOLDEN_ROWS = 8
 CHECK_ROWS = 64
@@ -76,6 +77,8 @@ class Content(Generic[Plan]):
     """What the model draws."""
     mixture: Mixture | None = None
     """The fitted mixture, where the manifest has one."""
+    report: Report | None = None
+    """The evaluation of these weights, for the card."""
 
 
 def publish(
@@ -101,7 +104,7 @@ def publish(
             content.mixture.save(folder / "mixture.npz")
             manifest.latent.mixture.file.CopyFrom(describe(folder / "mixture.npz"))
         write_png(content.samples, folder / "samples.png")
-        (folder / "CARD.md").write_text(card(manifest), encoding="utf-8")
+        (folder / "CARD.md").write_text(card(manifest, content.report), encoding="utf-8")
         manifest.files.extend(describe(folder / file) for file in ("samples.png", "CARD.md"))
         write_manifest(manifest, folder)
     return destination.folder

@@ -37,6 +37,12 @@ class Section:
     series: dict[str, list[float]] = field(default_factory=dict)
     """Longer results by name, such as one number a latent dimension; units stand in the name."""
 
+    def markdown(self, level: int) -> str:
+        """The section under a heading of that level: its protocol, and a table of its measurements if there are any."""
+        rows = "\n".join(_row(name, one) for name, one in self.measurements.items())
+        table = f"\n\n| metric | value | unit | n | seed |\n| --- | --- | --- | --- | --- |\n{rows}" if rows else ""
+        return f"{'#' * level} {self.title}\n\n{self.protocol}{table}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -66,6 +72,11 @@ class Report:
         """Every measurement's value by name."""
         return {name: one.value for section in self.sections for name, one in section.measurements.items()}
 
+    @property
+    def pictures(self) -> dict[str, str]:
+        """The pictures among the files, with their digests."""
+        return {name: digest for name, digest in self.files.items() if name.endswith(".png")}
+
     def save(self, json_path: Path) -> None:
         """Write report.json, and report.md beside it. "metrics" repeats the values for programs that want no more."""
         content = asdict(self) | {"metrics": self.metrics}
@@ -89,9 +100,9 @@ class Report:
 
     def markdown(self) -> str:
         """The report as a page."""
-        pictures = "\n".join(f"![{Path(name).stem}]({name})" for name in self.files if name.endswith(".png"))
+        pictures = "\n".join(f"![{Path(name).stem}]({name})" for name in self.pictures)
         extractor = f"`{self.extractor_sha256}`" if self.extractor_sha256 else "none fits these images"
-        sections = "\n\n".join(_section_page(section) for section in self.sections)
+        sections = "\n\n".join(section.markdown(level=2) for section in self.sections)
         return f"""# {self.family} on {self.dataset}, epoch {self.epoch}
 
 {sections}
@@ -111,12 +122,6 @@ Feature extractor: {extractor}.
 def _section(content: dict[str, Any]) -> Section:
     measurements = {name: Measurement(**one) for name, one in content.pop("measurements").items()}
     return Section(measurements=measurements, **content)
-
-
-def _section_page(section: Section) -> str:
-    rows = "\n".join(_row(name, one) for name, one in section.measurements.items())
-    table = f"\n\n| metric | value | unit | n | seed |\n| --- | --- | --- | --- | --- |\n{rows}" if rows else ""
-    return f"## {section.title}\n\n{section.protocol}{table}"
 
 
 def _row(name: str, one: Measurement) -> str:
