@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_without_a_dry_run_the_output_is_asked_for(capsys: Capture) -> None:
 def begin(family: str, *more: str) -> Trainer:
     config = parse_command_line(without_output(family, "--dry_run", *more), "train", "").config
     return start(config, make_fabric("cpu", "float32", 1))
+
+
+def test_a_penalty_weighs_as_often_as_it_is_taken() -> None:
+    trainer = begin("cgan", "--model.game.r1_every", "4")
+    calls = Counter[str]()
+    for name, player in trainer.model.named_children():
+        player.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    estimate(trainer)
+    # In four steps: two images a step are drawn, three scored, and once more the penalty's.
+    assert 13 * calls["generator"] == 8 * calls["discriminator"] > 0
 
 
 def test_the_parts_are_what_the_model_has() -> None:

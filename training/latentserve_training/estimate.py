@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 import weakref
@@ -19,7 +20,7 @@ _FIRST_ROUNDS = 3
 """Rounds before the clock counts: the first ones allocate optimizer states and choose kernels."""
 
 _TIMED_ROUNDS = 10
-"""Rounds that the clock counts. In a round every phase of the model has its turn: of most, it is one step."""
+"""Rounds that the clock counts. After a round of steps the same work comes again: of most models, it is one step."""
 
 _MEBIBYTE = 1 << 20
 
@@ -67,8 +68,8 @@ def estimate(trainer: Trainer) -> Estimate:
     """
     model = trainer.model
     batch = trainer.feed.batch(trainer.feed.order(0)[0], number=0, step=0, epoch=0)
-    rounds = max(phase.every for phase in trainer.phases)
-    seconds = [_seconds_of_round(trainer, batch, rounds) for _ in range(_FIRST_ROUNDS + _TIMED_ROUNDS)]
+    steps = math.lcm(*(number for phase in trainer.phases for number in (phase.every, phase.period)))
+    seconds = [_seconds_of_round(trainer, batch, steps) for _ in range(_FIRST_ROUNDS + _TIMED_ROUNDS)]
     weights = _size(model.parameters())
     return Estimate(
         parameters=_parameters(model),
@@ -83,9 +84,9 @@ def estimate(trainer: Trainer) -> Estimate:
                 if isinstance(value, Tensor)
             ),
             "average": _size(trainer.averaged_model().state_dict().values()),
-            "activations": _activations(trainer, batch, rounds),
+            "activations": _activations(trainer, batch, steps),
         },
-        step_seconds=statistics.median(seconds[_FIRST_ROUNDS:]) / rounds,
+        step_seconds=statistics.median(seconds[_FIRST_ROUNDS:]) / steps,
         validation_seconds=_seconds_of_validation(trainer),
         batches=trainer.batches,
         epochs=trainer.config.epochs,

@@ -91,7 +91,12 @@ class Gan(GenerativeModel):
     def phases(self) -> list[Phase]:
         """First the discriminator's step, then the generator's against the discriminator just moved."""
         return [
-            Phase("discriminator", self._adam(self.discriminator), self._discriminator_loss),
+            Phase(
+                "discriminator",
+                self._adam(self.discriminator),
+                self._discriminator_loss,
+                period=self.config.game.r1_every if self.config.game.r1 else 1,
+            ),
             Phase(
                 "generator",
                 self._adam(self.generator),

@@ -46,6 +46,8 @@ class Phase:
     optimizer: Optimizer
     loss: Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]]
     every: int = 1
+    period: int = 1
+    """Steps from one to the next of those that take more than the others, such as those with a penalty."""
 
 
 class GenerativeModel(nn.Module, ABC):
