@@ -1,4 +1,4 @@
-"""The whole path with real parts: train on digits, export, serve in a process of its own, call, compare with torch."""
+"""The whole path with real parts: train on digits, evaluate, export, serve in another process, call, compare."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ def run(command: str, *arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two epochs of a VAE and of a GAN on digits."""
+    """Two epochs of VAEs and GANs on digits; of the smaller images, the runs are evaluated as well."""
     folder = tmp_path_factory.mktemp("runs")
-    for family in ("conv_vae", "mlp_gan"):
+    for family, *size in (("conv_vae",), ("cvae", "--data.size", 8), ("dcgan", "--data.size", 8)):
         config = Path("training/latentserve_training/configs") / f"{family}_digits.yaml"
-        run("latentserve-train", "--config", config, "--trainer.epochs", 2, "--output", folder / family)
+        run("latentserve-train", "--config", config, "--trainer.epochs", 2, *size, "--output", folder / family)
+        if size:
+            run("latentserve-evaluate", folder / family, "--quick")
     return {path.name: path for path in folder.iterdir()}
 
 
@@ -65,20 +67,20 @@ def client(server: str) -> Iterator[Client]:
         yield opened
 
 
-@pytest.mark.parametrize("family", ["conv_vae", "mlp_gan"])
+@pytest.mark.parametrize("family", ["conv_vae", "dcgan"])
 def test_samples_are_the_trained_models_own(client: Client, runs: dict[str, Path], family: str) -> None:
     trained = Trained.load(runs[family])
     sampled = client.sample(family, 100, seed=7)
     latents = NoiseSource().draw(7, 0, 100, trained.model.latent_dim, Stream.PRIOR)
     with torch.no_grad():
         expected = trained.model.decode(torch.from_numpy(latents.copy())).numpy()
-    assert sampled.images.shape == (100, 1, 28, 28)
+    assert sampled.images.shape == (100, *trained.model.image_shape)
     np.testing.assert_allclose(sampled.images, expected, atol=TOLERANCE)
 
 
 def test_a_slice_of_a_seed_is_the_same_images(client: Client) -> None:
-    whole = client.sample("mlp_gan", 100, seed=7).images
-    part = client.sample("mlp_gan", 10, seed=7, first_index=10).images
+    whole = client.sample("dcgan", 100, seed=7).images
+    part = client.sample("dcgan", 10, seed=7, first_index=10).images
     assert np.array_equal(whole[10:20], part)
 
 
@@ -104,8 +106,47 @@ def test_decoding_what_was_encoded_is_reconstructing(client: Client, runs: dict[
 
 
 def test_a_gan_has_no_encoder(client: Client) -> None:
-    with pytest.raises(FailedPreconditionError, match="mlp_gan"):
-        client.encode("mlp_gan", np.zeros((1, 1, 28, 28), np.float32))
+    with pytest.raises(FailedPreconditionError, match="dcgan"):
+        client.encode("dcgan", np.zeros((1, 1, 8, 8), np.float32))
+
+
+def sample(server: str, model: str, output: Path, *options: object) -> subprocess.CompletedProcess[str]:
+    """What the command says to six samples of seed 7."""
+    asked = ("sample", model, "--count", 6, "--seed", 7, *options, "-o", output)
+    return subprocess.run([BIN / "latentserve", "--server", server, *map(str, asked)], capture_output=True, text=True)
+
+
+def test_a_conditional_model_draws_the_labels_that_the_command_asks_for(
+    server: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    done = sample(server, "cvae", tmp_path / "drawn.npy", "--labels", "3,1")
+    assert (done.returncode, done.stderr) == (0, "")
+    trained = Trained.load(runs["cvae"])
+    latents = NoiseSource().draw(7, 0, 6, trained.model.latent_dim, Stream.PRIOR)
+    with torch.no_grad():
+        expected = trained.model.decode(torch.from_numpy(latents.copy()), torch.tensor([3, 1, 3, 1, 3, 1])).numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "drawn.npy"), expected, atol=TOLERANCE)
+    fitted = sample(server, "cvae", tmp_path / "fitted.npy", "--labels", "3,1", "--prior", "mixture")
+    assert (fitted.returncode, fitted.stderr) == (0, "")
+    assert np.abs(np.load(tmp_path / "fitted.npy") - expected).max() > 0.01, "other latents than of the normal prior"
+
+
+def test_a_model_without_labels_says_so(server: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    done = sample(server, "dcgan", tmp_path / "drawn.npy")
+    assert (done.returncode, np.load(tmp_path / "drawn.npy").shape) == (0, (6, 1, 8, 8))
+    refused = sample(server, "dcgan", tmp_path / "refused.npy", "--labels", "3")
+    assert refused.returncode != 0
+    assert "labels: the model has no labels; give none" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert not (tmp_path / "refused.npy").exists()
+
+
+def test_what_was_evaluated_is_served(client: Client, runs: dict[str, Path]) -> None:
+    for family in ("cvae", "dcgan"):
+        metrics = json.loads((runs[family] / "report.json").read_text())["metrics"]
+        served = client.model(family)
+        assert dict(served.manifest.metrics) == {f"test.{name}": value for name, value in metrics.items()}
+    assert (client.model("cvae").labels, client.model("dcgan").labels) == (10, 0)
 
 
 def test_the_description_is_the_manifest(client: Client, repository: Path) -> None:
