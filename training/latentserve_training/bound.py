@@ -9,9 +9,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentserve_training.losses import gaussian_kl_terms, log_prior_ratio, reparameterize
-from latentserve_training.models import Posterior, Vae
+from latentserve_training.models import Posterior, Vae, active_latents
 
-ACTIVE_VARIANCE = 0.01
 _IMAGES = 250
 _DECODED_ROWS = 250
 
@@ -34,8 +33,8 @@ class Elbo:
 
     @property
     def active(self) -> Tensor:
-        """Which latents vary with the image, Var_x(E_q[z]) > 0.01 (Burda et al. 2015, arXiv:1509.00519, section 5)."""
-        return self.posterior.mean.double().var(dim=0) > ACTIVE_VARIANCE
+        """Which latents say something of the image, bool [latent_dim]."""
+        return active_latents(self.posterior.mean)
 
 
 @torch.no_grad()

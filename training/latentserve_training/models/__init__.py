@@ -10,7 +10,7 @@ from latentserve_training.models.gan import Gan
 from latentserve_training.models.mlp_gan import MlpGanConfig, build_mlp_gan
 from latentserve_training.models.mlp_vae import MlpVaeConfig, build_mlp_vae
 from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase
-from latentserve_training.models.vae import Posterior, Vae
+from latentserve_training.models.vae import Posterior, Vae, active_latents
 from latentserve_training.models.wgan_gp import WganGpConfig, build_wgan_gp
 
 ModelConfig = ConvVaeConfig | MlpVaeConfig | CvaeConfig | MlpGanConfig | DcganConfig | WganGpConfig | CganConfig
@@ -42,6 +42,7 @@ __all__ = [
     "Posterior",
     "Vae",
     "WganGpConfig",
+    "active_latents",
     "build",
 ]
 

@@ -138,20 +138,13 @@ class Vae(GenerativeModel):
         """The mean of p(x|z)."""
         return self.decode_logits(latents, labels).sigmoid()
 
-    def negative_elbo(
-        self, x: Tensor, generator: torch.Generator | None = None, labels: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruction and KL terms (nats, [batch]) and posterior means of what is observed, at one draw of z each.
-
-        -ELBO(x) = E_q(z|x)[-log p(x|z)] + KL(q(z|x) || N(0, I)).
-        """
-        reconstruction, kl_terms, mean = self._elbo_terms(x, generator, labels)
-        return reconstruction, kl_terms.sum(1), mean
-
     def _elbo_terms(
         self, x: Tensor, generator: torch.Generator | None, labels: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `negative_elbo`, with the KL of each latent, [batch, latent_dim]."""
+        """Reconstruction terms [batch], KL terms [batch, latent_dim] (nats) and posterior means of x, at one draw of z.
+
+        -ELBO(x) = E_q(z|x)[-log p(x|z)] + KL(q(z|x) || N(0, I)).
+        """
         posterior = self.encode(x, labels)
         parameters = self.decode_parameters(reparameterize(*posterior, generator=generator), labels)
         return self.likelihood.nll(parameters, x), gaussian_kl_terms(*posterior), posterior.mean
@@ -184,8 +177,7 @@ class Vae(GenerativeModel):
     def validate(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> dict[str, float]:
         """Mean -ELBO and its terms in nats, one observation and one z an image, and what the latents are used for.
 
-        A latent is active when its posterior mean varies with the image: Var_x(E_q[z]) > 0.01 (Burda et al. 2015,
-        arXiv:1509.00519, section 5). `latent_kl_…` are over latents, each one's KL averaged over the images.
+        `latent_kl_…` are over latents, each one's KL averaged over the images.
         """
         parts = []
         for start in range(0, len(images), _VALIDATION_ROWS):
@@ -200,7 +192,7 @@ class Vae(GenerativeModel):
             "kl_nats": kl_of_latents.sum().item(),
             "latent_kl_median_nats": kl_of_latents.median().item(),
             "latent_kl_max_nats": kl_of_latents.max().item(),
-            "active_units": float((means.var(dim=0) > _ACTIVE_VARIANCE).sum().item()),
+            "active_units": float(active_latents(means).sum().item()),
         }
 
     def diagnose(self, results: Mapping[str, float], step: int) -> list[str]:
@@ -212,6 +204,14 @@ class Vae(GenerativeModel):
             f"posterior collapse at step {step}: {active} of {self.latent_dim} latents are active; "
             "try model.objective.warm_up_epochs, model.objective.free_bits or a smaller model.objective.beta"
         ]
+
+
+def active_latents(means: Tensor) -> Tensor:
+    """Which latents say something of the image, bool [latent_dim], by posterior means [n, latent_dim].
+
+    Those whose mean varies with the image, Var_x(E_q[z]) > 0.01 (Burda et al. 2015, arXiv:1509.00519, section 5).
+    """
+    return means.double().var(dim=0) > _ACTIVE_VARIANCE
 
 
 def _logged(reconstruction: Tensor, kl: Tensor) -> dict[str, Tensor]:
