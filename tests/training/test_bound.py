@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
+import re
+import termios
+
 import numpy as np
 import pytest
 import torch
@@ -53,7 +59,7 @@ def test_the_importance_weighted_bound_reaches_the_exact_likelihood(model: Vae) 
     images = every_image()
     exact = exact_nll(images)
     assert (-exact).exp().sum().item() == pytest.approx(1, abs=1e-9), "the eight probabilities are all there are"
-    found = importance_weighted_nll(model, images, None, 20_000, torch.Generator().manual_seed(0))
+    found = importance_weighted_nll(model, images, None, 100_000, torch.Generator().manual_seed(0))
     torch.testing.assert_close(found, exact, atol=0.02, rtol=0)
 
 
@@ -91,3 +97,13 @@ def test_the_divergence_by_latent_adds_up_and_tells_active_units(model: Vae) -> 
     assert terms.active.tolist() == [True, True]
     assert elbo(model, images[:1].repeat(9, 1, 1, 1), None, None).active.tolist() == [False, False]
     torch.testing.assert_close(terms.reconstruction, bernoulli_nll(model.decode_logits(terms.posterior.mean), images))
+
+
+def test_on_a_terminal_the_bound_shows_how_far_it_is_and_the_time_left(model: Vae) -> None:
+    keyboard, screen = pty.openpty()
+    termios.tcsetwinsize(screen, (24, 80))
+    with os.fdopen(screen, "w") as terminal, contextlib.redirect_stderr(terminal):
+        importance_weighted_nll(model, every_image(), None, 100_000, torch.Generator().manual_seed(0))
+        shown = os.read(keyboard, 1 << 16).decode()
+    os.close(keyboard)
+    assert re.search(r"NLL: +[1-9]\d?%.*k/800k \[\d\d:\d\d<\d\d:\d\d, .*draw/s\]", shown)
