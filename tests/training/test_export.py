@@ -308,7 +308,7 @@ def test_the_evaluation_goes_into_the_bundle(evaluated: Path, tmp_path: Path) ->
             )
     for name, digest in report["files"].items():
         assert (f"| {name} | `{digest}` |" in card) == name.endswith(".png")
-    assert "or a fitted mixture of 10 Gaussians" in card
+    assert "or a fitted mixture (Gaussians: 10)" in card
     served = read_bundle(bundle)
     with np.load(evaluated / "mixture.npz") as fitted, np.load(bundle / manifest.latent.mixture.file.path) as shipped:
         assert manifest.latent.mixture.components == len(fitted["weights"])

@@ -71,7 +71,7 @@ def _making(provenance: bundle_pb2.Provenance) -> str:
 
 def _beside_latents(manifest: bundle_pb2.Manifest) -> str:
     mixture = manifest.latent.mixture.components
-    fitted = f", or a fitted mixture of {mixture} Gaussians" if mixture else ""
+    fitted = f", or a fitted mixture (Gaussians: {mixture})" if mixture else ""
     if not manifest.HasField("labels"):
         return fitted
     named = f" ({', '.join(manifest.labels.names)})" if manifest.labels.names else ""
