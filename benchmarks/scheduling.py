@@ -2,8 +2,9 @@
 
     python benchmarks/scheduling.py --repository models --model conv_vae
 
-Prints the time of one full batch, the latency of single-image calls alone and beside calls of thousands of images
-(their ratio to the full batch is the figure to hold), then what becomes of a load of several times the capacity.
+Prints the time of one full batch, the latency of single-image calls alone and beside calls of thousands of images, then
+what becomes of a load of several times the capacity. The figure to hold is the latency beside the others, in runs of
+the full batches that were run then: the benchmark's callers and the machine's other guests want processors, too.
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ SINGLE_CALLERS = 4
 OVERLOAD_CALLERS = 64
 
 
-async def single_calls(target: str, model: str, until: float, milliseconds: list[float]) -> None:
-    """One caller of one image at a time."""
+async def single_calls(
+    target: str, model: str, until: float, milliseconds: list[float], runs: list[float] | None = None
+) -> None:
+    """One caller of one image at a time; notes how long calls took, and how long the batches ran that held them."""
     async with AsyncClient(target) as client:
         while time.monotonic() < until:
             began = time.monotonic()
-            await client.sample(model, 1, seed=1, format="uint8")
+            sampled = await client.sample(model, 1, seed=1, format="uint8")
             milliseconds.append(1e3 * (time.monotonic() - began))
+            if runs is not None:
+                runs.append(sampled.served.timing.compute_ns / 1e6)
 
 
 async def large_calls(target: str, model: str, until: float, rows: list[int], count: int) -> None:
@@ -56,13 +61,18 @@ async def fairness(target: str, model: str, seconds: float, count: int) -> None:
     for name, large in (("alone", 0), (f"beside calls of {count} images", 1)):
         until = time.monotonic() + seconds
         milliseconds: list[float] = []
+        runs: list[float] = []
         rows: list[int] = []
-        singles = [single_calls(target, model, until, milliseconds) for _ in range(SINGLE_CALLERS)]
+        singles = [single_calls(target, model, until, milliseconds, runs) for _ in range(SINGLE_CALLERS)]
         await asyncio.gather(*singles, *(large_calls(target, model, until, rows, count) for _ in range(large)))
         p50, p99 = quantiles(milliseconds)
         print(f"single-image calls {name}: {len(milliseconds)} calls, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
         if large:
-            print(f"  p99 is {p99 / batch:.2f} full batches; the large caller had {sum(rows) / seconds:.0f} images/s")
+            run_p50, run_p99 = quantiles(runs)
+            print(f"  the batches that they were in ran for p50 {run_p50:.1f} ms, p99 {run_p99:.1f} ms")
+            print(f"  p50 by p50 {p50 / run_p50:.2f}, p99 by p99 {p99 / run_p99:.2f}")
+            print(f"  p99 by a full batch that ran alone {p99 / batch:.2f}")
+            print(f"  the large caller had {sum(rows) / seconds:.0f} images/s")
 
 
 async def overload(target: str, model: str, seconds: float, count: int) -> None:
