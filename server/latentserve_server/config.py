@@ -82,6 +82,7 @@ class ServerConfig:
         Raises:
             ConfigError: a value is not allowed.
         """
+        self._demand("repository", self.repository.strip() != "", "names no directory and no URL")
         for name in ("max_rows_per_request", "max_batch_rows", "max_queue_rows"):
             self._demand(name, getattr(self, name) >= 1, "must be at least 1")
         parse_device(self.device)

@@ -44,7 +44,8 @@ class FairOrder:
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self._waiting: list[Claim] = []
-        self._having = 0
+        self.granted = 0
+        """Turns that were granted and have not ended."""
         self._tag = 0.0
         self._last_end = 0.0
 
@@ -62,15 +63,15 @@ class FairOrder:
         """Give the next turn to one that waits."""
         claim = heapq.heappop(self._waiting)
         self._tag = max(self._tag, claim.start)
-        self._having += 1
+        self.granted += 1
         return claim
 
     def end(self, claim: Claim, seconds: float) -> None:
         """A turn that was granted took so long."""
         claim.account.end = claim.start + seconds
         self._last_end = max(self._last_end, claim.account.end)
-        self._having -= 1
-        if not self._having and not self._waiting:
+        self.granted -= 1
+        if not self.granted and not self._waiting:
             self._tag = self._last_end  # a device that falls idle owes nothing to anybody
 
 
@@ -83,7 +84,6 @@ class DeviceTurns:
         self._clock = clock
         self._lock = threading.Lock()
         self._order = FairOrder()
-        self._having = 0
 
     @property
     def waiting(self) -> int:
@@ -105,10 +105,8 @@ class DeviceTurns:
             seconds = self._clock() - began
             with self._lock:
                 self._order.end(claim, seconds)
-                self._having -= 1
                 self._grant()
 
     def _grant(self) -> None:
-        while len(self._order) and (self._at_once is None or self._having < self._at_once):
-            self._having += 1
+        while len(self._order) and (self._at_once is None or self._order.granted < self._at_once):
             self._order.grant().granted.set()

@@ -107,6 +107,7 @@ def test_a_configuration_is_frozen_and_named() -> None:
 
 
 NOT_ALLOWED = {
+    "repository": ["", " "],
     "max_rows_per_request": ["0", "-1"],
     "max_batch_rows": ["0", "-64"],
     "max_queue_rows": ["0", "4095"],

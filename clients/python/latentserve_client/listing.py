@@ -61,7 +61,10 @@ def describe_model(info: ModelInfo) -> str:
 
 
 def _mixture(info: ModelInfo) -> str:
-    return f", or a mixture of {info.mixture_components} components" if info.mixture_components else ""
+    if not info.mixture_components:
+        return ""
+    plural = "s" if info.mixture_components > 1 else ""
+    return f", or a mixture of {info.mixture_components} component{plural}"
 
 
 def _labels(info: ModelInfo) -> str:
