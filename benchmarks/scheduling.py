@@ -3,8 +3,8 @@
     python benchmarks/scheduling.py --repository models --model conv_vae
 
 Prints the time of one full batch, the latency of single-image calls alone and beside calls of thousands of images, then
-what becomes of a load of several times the capacity. The figure to hold is the latency beside the others, in runs of
-the full batches that were run then: the benchmark's callers and the machine's other guests want processors, too.
+what becomes of a load of several times the capacity. The figure to hold is what the others add to a call's latency, in
+full batches: the one that runs when the call comes, and the rows that share the next.
 """
 
 from __future__ import annotations
@@ -25,17 +25,13 @@ SINGLE_CALLERS = 4
 OVERLOAD_CALLERS = 64
 
 
-async def single_calls(
-    target: str, model: str, until: float, milliseconds: list[float], runs: list[float] | None = None
-) -> None:
-    """One caller of one image at a time; notes how long calls took, and how long the batches ran that held them."""
+async def single_calls(target: str, model: str, until: float, milliseconds: list[float]) -> None:
+    """One caller of one image at a time; notes how long each call took."""
     async with AsyncClient(target) as client:
         while time.monotonic() < until:
             began = time.monotonic()
-            sampled = await client.sample(model, 1, seed=1, format="uint8")
+            await client.sample(model, 1, seed=1, format="uint8")
             milliseconds.append(1e3 * (time.monotonic() - began))
-            if runs is not None:
-                runs.append(sampled.served.timing.compute_ns / 1e6)
 
 
 async def large_calls(target: str, model: str, until: float, rows: list[int], count: int) -> None:
@@ -58,21 +54,22 @@ async def fairness(target: str, model: str, seconds: float, count: int) -> None:
     """Single-image calls alone, then beside a caller of `count` images."""
     batch = await full_batch_ms(target, model)
     print(f"one full batch: {batch:.1f} ms")
-    for name, large in (("alone", 0), (f"beside calls of {count} images", 1)):
-        until = time.monotonic() + seconds
-        milliseconds: list[float] = []
-        runs: list[float] = []
-        rows: list[int] = []
-        singles = [single_calls(target, model, until, milliseconds, runs) for _ in range(SINGLE_CALLERS)]
-        await asyncio.gather(*singles, *(large_calls(target, model, until, rows, count) for _ in range(large)))
-        p50, p99 = quantiles(milliseconds)
-        print(f"single-image calls {name}: {len(milliseconds)} calls, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
-        if large:
-            run_p50, run_p99 = quantiles(runs)
-            print(f"  the batches that they were in ran for p50 {run_p50:.1f} ms, p99 {run_p99:.1f} ms")
-            print(f"  p50 by p50 {p50 / run_p50:.2f}, p99 by p99 {p99 / run_p99:.2f}")
-            print(f"  p99 by a full batch that ran alone {p99 / batch:.2f}")
-            print(f"  the large caller had {sum(rows) / seconds:.0f} images/s")
+    own = await _single_latency("alone", target, model, seconds)
+    rows: list[int] = []
+    large = large_calls(target, model, time.monotonic() + seconds, rows, count)
+    beside, _ = await asyncio.gather(_single_latency(f"beside calls of {count} images", target, model, seconds), large)
+    print(f"  the others add {(beside - own) / batch:.2f} full batches to the p99")
+    print(f"  the large caller had {sum(rows) / seconds:.0f} images/s")
+
+
+async def _single_latency(name: str, target: str, model: str, seconds: float) -> float:
+    """The 99th percentile, in milliseconds, of calls of one image."""
+    until = time.monotonic() + seconds
+    milliseconds: list[float] = []
+    await asyncio.gather(*(single_calls(target, model, until, milliseconds) for _ in range(SINGLE_CALLERS)))
+    p50, p99 = quantiles(milliseconds)
+    print(f"single-image calls {name}: {len(milliseconds)} calls, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    return p99
 
 
 async def overload(target: str, model: str, seconds: float, count: int) -> None:

@@ -63,6 +63,10 @@ class HeldGraph:
         """Let the batch that waits, or else the next one, run."""
         self._permits.release()
 
+    def withdraw_permit(self) -> None:
+        """Take back what `let_one_run` gave, if no batch has used it."""
+        self._permits.acquire(blocking=False)
+
     def open(self) -> None:
         """Let every batch run from now on."""
         self._is_open.set()

@@ -1,9 +1,9 @@
 """Which waiting rows run next. Knows rows and callers; knows nothing of arrays, threads or time's passing.
 
 There are two lanes. Calls that fit a batch are never split and run in the order in which they came. The second lane is
-for bulk work and for larger calls: these are cut to fill the room that is left, have a quarter of the rows (rounded
-up) while they wait, and share them evenly. So neither can a call of ten thousand rows hold up calls of one row, nor
-they it.
+for bulk work and for larger calls, which are cut and share evenly. They have whole batches while the first lane is
+empty, and beside its rows a quarter of a batch (rounded up): no less, so that they never starve, and no more, because a
+run takes longer the more rows it has. So neither can a call of ten thousand rows hold up calls of one row, nor they it.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class RowQueue(Generic[TicketT]):
         """
         self._divisible = deque(ticket for ticket in self._divisible if self._still_waits(ticket, wanted))
         slices = self._gather_whole(self._room_for_whole(), wanted)
-        room = self._max_batch_rows - sum(part.rows for part in slices)
+        room = self._room_for_divisible(sum(part.rows for part in slices))
         for sharers in range(min(len(self._divisible), room), 0, -1):
             ticket = self._divisible.popleft()
             part = self._take(ticket, min(ticket.remaining, room // sharers))
@@ -138,6 +138,11 @@ class RowQueue(Generic[TicketT]):
             self._owed += self._reserve
             return self._max_batch_rows
         return room
+
+    def _room_for_divisible(self, whole_rows: int) -> int:
+        """Rows of the next batch that the second lane may have beside so many of the first."""
+        room = self._max_batch_rows - whole_rows
+        return min(room, self._reserve) if whole_rows else room
 
     def _gather_whole(self, room: int, wanted: Callable[[TicketT], bool]) -> list[Slice[TicketT]]:
         slices: list[Slice[TicketT]] = []

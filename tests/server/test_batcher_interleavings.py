@@ -89,6 +89,7 @@ class Play:
             case RunBatch():
                 self.graph.let_one_run()
                 await settle(self.executor)
+                self.graph.withdraw_permit()  # else a batch would run at a moment of its own during a later step
 
     def _arrive(self, step: Arrive) -> None:
         rows = [next(self._numbers) for _ in range(step.rows)]

@@ -145,11 +145,11 @@ def test_more_large_calls_than_rows_take_turns() -> None:
     assert [ticket.taken for ticket in large] == [5] * 12
 
 
-def test_a_large_call_fills_what_small_ones_leave_of_a_batch() -> None:
+def test_a_large_call_has_a_quarter_of_a_batch_beside_small_ones_and_all_of_it_alone() -> None:
     queue, (large, _) = queue_of(100, 3, max_batch_rows=8)
-    assert [part.rows for part in gather(queue)] == [3, 5]
+    assert [part.rows for part in gather(queue)] == [3, 2]
     assert [part.rows for part in gather(queue)] == [8]
-    assert large.taken == 13
+    assert large.taken == 10
 
 
 def test_the_queue_admits_again_once_there_is_room() -> None:

@@ -17,7 +17,7 @@ Format: TypeAlias = ArrayFormat | FileFormat
 255; or as files, one an image: PNG, JPEG at quality 90, or lossless WebP."""
 
 Priority: TypeAlias = Literal["interactive", "bulk"]
-"""Who may wait for whom: "bulk" fills the room that "interactive" calls leave, at least a quarter of every batch."""
+"""Who may wait for whom: "bulk" has the batches that no "interactive" call is in, and a quarter of every other."""
 
 Prior: TypeAlias = Literal["standard_normal", "mixture"]
 """What samples are drawn from: the standard normal prior, or a mixture fitted on the encoded training images."""
