@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import operator
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from latentserve.v1 import bundle_pb2, generation_pb2
 from latentserve_client.errors import RequestError
 from latentserve_client.model_ref import ModelLike, ModelRef
 from latentserve_client.options import LabelsLike, Prior, Priority
+
+ValueT = TypeVar("ValueT")
 
 MAX_SEED = 2**64 - 1
 MAX_INDEX = 2**48
@@ -22,8 +25,6 @@ _PRIORITIES: dict[str, generation_pb2.Priority] = {
     "interactive": generation_pb2.PRIORITY_INTERACTIVE,
     "bulk": generation_pb2.PRIORITY_BULK,
 }
-
-
 _PRIORS: dict[str, bundle_pb2.Prior] = {
     "standard_normal": bundle_pb2.PRIOR_STANDARD_NORMAL,
     "mixture": bundle_pb2.PRIOR_MIXTURE,
@@ -52,20 +53,12 @@ def build_seed(field: str, seed: int | None) -> int:
 
 def build_priority(priority: Priority | None) -> generation_pb2.Priority:
     """Who may wait for whom; None leaves it to the server."""
-    if priority is None:
-        return generation_pb2.PRIORITY_UNSPECIFIED
-    if priority not in _PRIORITIES:
-        raise RequestError(f"priority {priority!r} is not one of {', '.join(_PRIORITIES)}")
-    return _PRIORITIES[priority]
+    return generation_pb2.PRIORITY_UNSPECIFIED if priority is None else choice("priority", priority, _PRIORITIES)
 
 
 def build_prior(prior: Prior | None) -> bundle_pb2.Prior:
     """What to draw from; None leaves it to the model."""
-    if prior is None:
-        return bundle_pb2.PRIOR_UNSPECIFIED
-    if prior not in _PRIORS:
-        raise RequestError(f"prior {prior!r} is not one of {', '.join(_PRIORS)}")
-    return _PRIORS[prior]
+    return bundle_pb2.PRIOR_UNSPECIFIED if prior is None else choice("prior", prior, _PRIORS)
 
 
 def build_labels(labels: LabelsLike | None) -> list[int]:
@@ -89,6 +82,13 @@ def build_shaping(temperature: float | None, truncation: float | None) -> genera
         temperature=None if temperature is None else number("temperature", temperature, 0, 4),
         truncation=None if truncation is None else number("truncation", truncation, 0.5, 8),
     )
+
+
+def choice(field: str, word: str, values: Mapping[str, ValueT]) -> ValueT:
+    """What `word` stands for, where it is one of those that do."""
+    if word not in values:
+        raise RequestError(f"{field} {word!r} is not one of {', '.join(values)}")
+    return values[word]
 
 
 def integer(field: str, value: int, low: int, high: int) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from latentserve import ndarray
 from latentserve.v1 import generation_pb2, tensor_pb2
-from latentserve_client._fields import MAX_SEED, MAX_UINT32, integer
+from latentserve_client._fields import MAX_SEED, MAX_UINT32, choice, integer
 from latentserve_client.errors import ReplyError, RequestError
 from latentserve_client.inputs import ImagesLike, LatentsLike, PointsLike, PosteriorMeans, Seeds
 from latentserve_client.options import Format, Pictures
@@ -31,9 +31,7 @@ _DTYPES: dict[int, np.dtype[Any]] = {code: np.dtype(name) for name, code in _ARR
 
 def build_output(format: Format, grid_columns: int | None) -> generation_pb2.Output:
     """The form in which images are wanted: each by itself, or as one picture of so many columns."""
-    if format not in _FORMATS:
-        raise RequestError(f"format {format!r} is not one of {', '.join(_FORMATS)}")
-    output = generation_pb2.Output(format=_FORMATS[format])
+    output = generation_pb2.Output(format=choice("format", format, _FORMATS))
     if grid_columns is not None:
         if format not in _FILE_FORMATS:
             raise RequestError(
