@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latentserve_client import Axis, ReplyError, RequestError, Seeds
+from latentserve_client import AdminClient, AsyncAdminClient, AsyncClient, Axis, ReplyError, RequestError, Seeds
 
 Invoke = Callable[..., Awaitable[Any]]
 
@@ -100,6 +100,60 @@ async def test_bad_arguments_are_not_sent(
     with pytest.raises(RequestError, match=message):
         await invoke(method, *args, **kwargs)
     assert attempts == []
+
+
+@pytest.mark.parametrize(
+    ("method", "args"),
+    [
+        ("models", ()),
+        ("model", ("linear",)),
+        ("sample", ("linear", 1)),
+        ("stream_samples", ("linear", 1)),
+        ("encode", ("linear", IMAGES)),
+        ("decode", ("linear", LATENTS)),
+        ("reconstruct", ("linear", IMAGES)),
+        ("score", ("linear", IMAGES)),
+        ("interpolate", ("linear", LATENTS, LATENTS, 3)),
+        ("traverse", ("linear", [Axis(0, -1, 1, 2)])),
+    ],
+)
+async def test_an_unknown_keyword_is_named(
+    invoke: Invoke, attempts: list[Any], method: str, args: tuple[Any, ...]
+) -> None:
+    with pytest.raises(TypeError, match=rf"^{method}\(\) got an unexpected keyword argument 'sed'"):
+        await invoke(method, *args, sed=1)
+    assert attempts == []
+
+
+@pytest.mark.parametrize(
+    ("method", "args"),
+    [
+        ("load", ("linear:1",)),
+        ("unload", ("linear:1",)),
+        ("set_alias", ("linear:1", "stable")),
+        ("delete_alias", ("linear@stable",)),
+        ("rescan", ()),
+    ],
+)
+async def test_an_unknown_keyword_of_administration_is_named(method: str, args: tuple[Any, ...]) -> None:
+    message = rf"^{method}\(\) got an unexpected keyword argument 'timout'"
+    with AdminClient() as client, pytest.raises(TypeError, match=message):
+        getattr(client, method)(*args, timout=1.0)
+    async with AsyncAdminClient() as client_:
+        call = getattr(client_, method)(*args, timout=1.0)
+        with pytest.raises(TypeError, match=message):
+            await call
+
+
+async def test_an_awaited_call_complains_when_it_is_awaited_and_a_stream_at_once(target: str) -> None:
+    async with AsyncClient(target) as client:
+        sample: Any = client.sample
+        call = sample("linear", 1, sed=1)
+        with pytest.raises(TypeError, match="'sed'"):
+            await call
+        stream_samples: Any = client.stream_samples
+        with pytest.raises(TypeError, match="'sed'"):
+            stream_samples("linear", 1, sed=1)
 
 
 async def test_numpy_integers_are_integers(invoke: Invoke) -> None:

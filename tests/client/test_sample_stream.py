@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from latentserve.v1 import generation_pb2
 from latentserve_client import (
     AsyncClient,
     AsyncSampleStream,
@@ -24,7 +23,7 @@ from latentserve_client import (
     SampleStream,
     UnavailableError,
 )
-from latentserve_client._resumption import MAX_FRUITLESS_CALLS, Resumption
+from latentserve_client._resumption import MAX_FRUITLESS_CALLS, Backoff
 
 Attempts = list[tuple[str, str, Any]]
 Collect = Callable[..., Awaitable[list[Samples[Any]]]]
@@ -107,8 +106,8 @@ async def test_no_pause_goes_beyond_the_timeout(collect: Collect, faults: list[A
 
 
 def test_resuming_ends_where_nothing_comes() -> None:
-    resumption = Resumption(generation_pb2.StreamSamplesRequest(count=8, seed=1))
-    pauses = [resumption.pause(grpc.StatusCode.UNAVAILABLE, None) for _ in range(MAX_FRUITLESS_CALLS)]
+    backoff = Backoff()
+    pauses = [backoff.pause(grpc.StatusCode.UNAVAILABLE, None) for _ in range(MAX_FRUITLESS_CALLS)]
     assert pauses.pop() is None
     waited = [pause for pause in pauses if pause is not None]
     np.testing.assert_allclose(waited, [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0], rtol=0.21)

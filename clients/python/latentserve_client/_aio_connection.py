@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Self
 
 import grpc
 
-from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2_grpc
-from latentserve_client._call import REQUEST_ID_KEY, build_call, build_timeout, parse_request_id
+from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
 from latentserve_client._channel import CHANNEL_OPTIONS
-from latentserve_client.aio_sample_stream import AsyncSampleStream
-from latentserve_client.errors import CancelledError, ClosedError, from_rpc_error
-from latentserve_client.options import CallOptions, Pictures
-
-RequestT = TypeVar("RequestT")
-ResponseT = TypeVar("ResponseT")
+from latentserve_client._connection import Connection
+from latentserve_client._exchange import Exchange, RequestT, ResponseT, ResultT
 
 
-class AsyncConnection:
+class AsyncConnection(Connection[asyncio.Event]):
     """A channel to a server, open until close()."""
 
     def __init__(
@@ -30,7 +25,7 @@ class AsyncConnection:
         credentials: grpc.ChannelCredentials | None = None,
         channel: grpc.aio.Channel | None = None,
     ) -> None:
-        self._timeout = build_timeout(timeout)
+        super().__init__(timeout, asyncio.Event())
         self._owns_channel = channel is None
         if channel is None:
             channel = (
@@ -41,7 +36,7 @@ class AsyncConnection:
         self._channel = channel
         self._generation = generation_pb2_grpc.GenerationServiceStub(channel)
         self._models = models_pb2_grpc.ModelServiceStub(channel)
-        self._closing = asyncio.Event()
+        self._admin = models_pb2_grpc.ModelAdminServiceStub(channel)
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -52,51 +47,36 @@ class AsyncConnection:
     ) -> None:
         await self.close()
 
-    @property
-    def closed(self) -> bool:
-        """Whether close() was called."""
-        return self._closing.is_set()
-
     async def close(self) -> None:
         """End the calls in flight, as CancelledError, and the channel. Closing twice is closing once."""
-        if not self._closing.is_set():
+        if not self.closed:
             self._closing.set()
             if self._owns_channel:
                 await self._channel.close()
 
-    def _check_open(self) -> None:
-        if self._closing.is_set():
-            raise ClosedError("the client is closed")
-
-    async def _call(
+    async def _run(
         self,
-        method: str,
         rpc: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT],
-        request: RequestT,
-        **options: Unpack[CallOptions],
-    ) -> tuple[ResponseT, str]:
-        """The reply, and the id under which the server logged the call."""
-        self._check_open()
-        timeout, sent = build_call(self._timeout, **options)
-        call = rpc(request, timeout=timeout, metadata=((REQUEST_ID_KEY, sent),))
+        exchange: Exchange[RequestT, ResponseT, ResultT],
+    ) -> ResultT:
+        timeout = self._begin(exchange)
+        call = rpc(exchange.request, timeout=timeout, metadata=exchange.metadata)
         try:
             response = await call
         except grpc.RpcError as error:
-            raise from_rpc_error(error, method, parse_request_id(error.trailing_metadata(), sent)) from error
+            raise exchange.failure(error) from error
         except asyncio.CancelledError as error:
-            # gRPC says this both when the awaiting task is cancelled, which is the caller's own affair, and when the
-            # channel is closed under the call, which the task did not ask for.
-            task = asyncio.current_task()
-            if not self._closing.is_set() or task is None or task.cancelling():
+            if not cancelled_by_closing(self.closed):
                 raise
-            message = "the client was closed during the call"
-            raise CancelledError(grpc.StatusCode.CANCELLED, message, method, sent) from error
-        return response, parse_request_id(await call.trailing_metadata(), sent)
+            raise exchange.ended(grpc.StatusCode.CANCELLED, "the client was closed during the call") from error
+        return exchange.result(response, await call.trailing_metadata())
 
-    def _stream(
-        self, request: generation_pb2.StreamSamplesRequest, **options: Unpack[CallOptions]
-    ) -> AsyncSampleStream[Pictures]:
-        self._check_open()
-        return AsyncSampleStream(
-            self._generation.StreamSamples, request, *build_call(self._timeout, **options), closing=self._closing
-        )
+
+def cancelled_by_closing(closed: bool) -> bool:
+    """Whether an asyncio.CancelledError is the end of a call under the task that awaited it.
+
+    gRPC says this both when the awaiting task is cancelled, which is the caller's own affair, and when the call or its
+    channel is closed under it, which the task did not ask for.
+    """
+    task = asyncio.current_task()
+    return closed and task is not None and not task.cancelling()

@@ -7,21 +7,11 @@ from typing import Literal, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_client import _replies, _requests
+from latentserve_client import _exchanges
 from latentserve_client._aio_connection import AsyncConnection
 from latentserve_client.aio_sample_stream import AsyncSampleStream
 from latentserve_client.model_ref import ModelLike
-from latentserve_client.options import (
-    CallOptions,
-    FileFormat,
-    Format,
-    LabelsLike,
-    Pictures,
-    Prior,
-    Priority,
-    SampleOptions,
-    StreamOptions,
-)
+from latentserve_client.options import FileFormat, Format, Pictures, SampleOptions, StreamOptions
 from latentserve_client.results import Samples
 
 
@@ -57,31 +47,11 @@ class AsyncDrawing(AsyncConnection):
         *,
         format: Format = "float32",
         grid_columns: int | None = None,
-        seed: int | None = None,
-        first_index: int = 0,
-        temperature: float | None = None,
-        truncation: float | None = None,
-        prior: Prior | None = None,
-        priority: Priority | None = None,
-        labels: LabelsLike | None = None,
-        **call: Unpack[CallOptions],
+        **options: Unpack[SampleOptions],
     ) -> Samples[Pictures]:
         """As Client.sample."""
-        request = _requests.build_sample(
-            model,
-            count,
-            seed=seed,
-            first_index=first_index,
-            temperature=temperature,
-            truncation=truncation,
-            prior=prior,
-            format=format,
-            grid_columns=grid_columns,
-            priority=priority,
-            labels=labels,
-        )
-        response, request_id = await self._call("Sample", self._generation.Sample, request, **call)
-        return _replies.parse_sample(request, response, request_id)
+        exchange = _exchanges.sample(model, count, format=format, grid_columns=grid_columns, **options)
+        return await self._run(self._generation.Sample, exchange)
 
     @overload
     def stream_samples(
@@ -112,29 +82,8 @@ class AsyncDrawing(AsyncConnection):
         *,
         format: Format = "float32",
         grid_columns: int | None = None,
-        seed: int | None = None,
-        first_index: int = 0,
-        chunk_rows: int | None = None,
-        temperature: float | None = None,
-        truncation: float | None = None,
-        prior: Prior | None = None,
-        priority: Priority | None = None,
-        labels: LabelsLike | None = None,
-        **call: Unpack[CallOptions],
+        **options: Unpack[StreamOptions],
     ) -> AsyncSampleStream[Pictures]:
         """As Client.stream_samples."""
-        request = _requests.build_stream(
-            model,
-            count,
-            seed=seed,
-            first_index=first_index,
-            chunk_rows=chunk_rows,
-            temperature=temperature,
-            truncation=truncation,
-            prior=prior,
-            format=format,
-            grid_columns=grid_columns,
-            priority=priority,
-            labels=labels,
-        )
-        return self._stream(request, **call)
+        exchange = _exchanges.stream_samples(model, count, format=format, grid_columns=grid_columns, **options)
+        return AsyncSampleStream(self._generation.StreamSamples, exchange, self._begin(exchange), self._closing)

@@ -8,20 +8,11 @@ from typing import Literal, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_client import _replies, _walk_requests
+from latentserve_client import _walk_exchanges
 from latentserve_client._aio_connection import AsyncConnection
 from latentserve_client.inputs import Axis, PointsLike
 from latentserve_client.model_ref import ModelLike
-from latentserve_client.options import (
-    CallOptions,
-    FileFormat,
-    Format,
-    InterpolateOptions,
-    LabelsLike,
-    Pictures,
-    Priority,
-    TraverseOptions,
-)
+from latentserve_client.options import FileFormat, Format, InterpolateOptions, Pictures, TraverseOptions
 from latentserve_client.results import Walk
 
 
@@ -82,25 +73,13 @@ class AsyncWalking(AsyncConnection):
         *,
         format: Format = "float32",
         grid_columns: int | None = None,
-        spherical: bool = False,
-        priority: Priority | None = None,
-        labels: LabelsLike | None = None,
-        **call: Unpack[CallOptions],
+        **options: Unpack[InterpolateOptions],
     ) -> Walk[Pictures]:
         """As Client.interpolate."""
-        request = _walk_requests.build_interpolate(
-            model,
-            start,
-            end,
-            steps,
-            spherical=spherical,
-            format=format,
-            grid_columns=grid_columns,
-            priority=priority,
-            labels=labels,
+        exchange = _walk_exchanges.interpolate(
+            model, start, end, steps, format=format, grid_columns=grid_columns, **options
         )
-        response, request_id = await self._call("Interpolate", self._generation.Interpolate, request, **call)
-        return _replies.parse_interpolate(request, response, request_id)
+        return await self._run(self._generation.Interpolate, exchange)
 
     @overload
     async def traverse(
@@ -136,20 +115,8 @@ class AsyncWalking(AsyncConnection):
         *,
         format: Format = "float32",
         grid_columns: int | None = None,
-        origin: PointsLike | None = None,
-        priority: Priority | None = None,
-        labels: LabelsLike | None = None,
-        **call: Unpack[CallOptions],
+        **options: Unpack[TraverseOptions],
     ) -> Walk[Pictures]:
         """As Client.traverse."""
-        request = _walk_requests.build_traverse(
-            model,
-            axes,
-            origin=origin,
-            format=format,
-            grid_columns=grid_columns,
-            priority=priority,
-            labels=labels,
-        )
-        response, request_id = await self._call("Traverse", self._generation.Traverse, request, **call)
-        return _replies.parse_traverse(request, response, request_id)
+        exchange = _walk_exchanges.traverse(model, axes, format=format, grid_columns=grid_columns, **options)
+        return await self._run(self._generation.Traverse, exchange)

@@ -1,25 +1,45 @@
-"""What a blocking client's calls share: the channel, its life, and how one call is made."""
+"""What a client's calls share: the channel, its life, and how one call is made. `_aio_connection` awaits them."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
-from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2_grpc
-from latentserve_client._call import REQUEST_ID_KEY, build_call, build_timeout, parse_request_id
+from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
 from latentserve_client._channel import BLOCKING_CHANNEL_OPTIONS
-from latentserve_client.errors import ClosedError, from_rpc_error
-from latentserve_client.options import CallOptions, Pictures
-from latentserve_client.sample_stream import SampleStream
+from latentserve_client._exchange import Exchange, RequestT, ResponseT, ResultT, build_timeout
+from latentserve_client.errors import ClosedError
 
-RequestT = TypeVar("RequestT")
-ResponseT = TypeVar("ResponseT")
+EventT = TypeVar("EventT", bound=threading.Event | asyncio.Event)
 
 
-class Connection:
+class Connection(Generic[EventT]):
+    """Something to make calls with, until it is closed; what both kinds know of that."""
+
+    def __init__(self, timeout: float, closing: EventT) -> None:
+        self._timeout = build_timeout(timeout)
+        self._closing = closing
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._closing.is_set()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedError("the client is closed")
+
+    def _begin(self, exchange: Exchange[Any, Any, Any]) -> float:
+        """Seconds that the call, or one chunk, may take; ClosedError where there can be none."""
+        self._check_open()
+        return self._timeout if exchange.timeout is None else exchange.timeout
+
+
+class BlockingConnection(Connection[threading.Event]):
     """A channel to a server, open until close()."""
 
     def __init__(
@@ -30,7 +50,7 @@ class Connection:
         credentials: grpc.ChannelCredentials | None = None,
         channel: grpc.Channel | None = None,
     ) -> None:
-        self._timeout = build_timeout(timeout)
+        super().__init__(timeout, threading.Event())
         self._owns_channel = channel is None
         if channel is None:
             channel = (
@@ -41,7 +61,7 @@ class Connection:
         self._channel = channel
         self._generation = generation_pb2_grpc.GenerationServiceStub(channel)
         self._models = models_pb2_grpc.ModelServiceStub(channel)
-        self._closing = threading.Event()
+        self._admin = models_pb2_grpc.ModelAdminServiceStub(channel)
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -52,42 +72,19 @@ class Connection:
     ) -> None:
         self.close()
 
-    @property
-    def closed(self) -> bool:
-        """Whether close() was called."""
-        return self._closing.is_set()
-
     def close(self) -> None:
         """End the calls in flight, as CancelledError, and the channel. Closing twice is closing once."""
-        if not self._closing.is_set():
+        if not self.closed:
             self._closing.set()
             if self._owns_channel:
                 self._channel.close()
 
-    def _check_open(self) -> None:
-        if self._closing.is_set():
-            raise ClosedError("the client is closed")
-
-    def _call(
-        self,
-        method: str,
-        rpc: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT],
-        request: RequestT,
-        **options: Unpack[CallOptions],
-    ) -> tuple[ResponseT, str]:
-        """The reply, and the id under which the server logged the call."""
-        self._check_open()
-        timeout, sent = build_call(self._timeout, **options)
+    def _run(
+        self, rpc: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT], exchange: Exchange[RequestT, ResponseT, ResultT]
+    ) -> ResultT:
+        timeout = self._begin(exchange)
         try:
-            response, call = rpc.with_call(request, timeout=timeout, metadata=((REQUEST_ID_KEY, sent),))
+            response, call = rpc.with_call(exchange.request, timeout=timeout, metadata=exchange.metadata)
         except grpc.RpcError as error:
-            raise from_rpc_error(error, method, parse_request_id(error.trailing_metadata(), sent)) from error
-        return response, parse_request_id(call.trailing_metadata(), sent)
-
-    def _stream(
-        self, request: generation_pb2.StreamSamplesRequest, **options: Unpack[CallOptions]
-    ) -> SampleStream[Pictures]:
-        self._check_open()
-        return SampleStream(
-            self._generation.StreamSamples, request, *build_call(self._timeout, **options), closing=self._closing
-        )
+            raise exchange.failure(error) from error
+        return exchange.result(response, call.trailing_metadata())

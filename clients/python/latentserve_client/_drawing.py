@@ -7,25 +7,15 @@ from typing import Literal, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_client import _replies, _requests
-from latentserve_client._connection import Connection
+from latentserve_client import _exchanges
+from latentserve_client._connection import BlockingConnection
 from latentserve_client.model_ref import ModelLike
-from latentserve_client.options import (
-    CallOptions,
-    FileFormat,
-    Format,
-    LabelsLike,
-    Pictures,
-    Prior,
-    Priority,
-    SampleOptions,
-    StreamOptions,
-)
+from latentserve_client.options import FileFormat, Format, Pictures, SampleOptions, StreamOptions
 from latentserve_client.results import Samples
 from latentserve_client.sample_stream import SampleStream
 
 
-class Drawing(Connection):
+class Drawing(BlockingConnection):
     """Calls that draw from the prior."""
 
     @overload
@@ -57,35 +47,15 @@ class Drawing(Connection):
         *,
         format: Format = "float32",
         grid_columns: int | None = None,
-        seed: int | None = None,
-        first_index: int = 0,
-        temperature: float | None = None,
-        truncation: float | None = None,
-        prior: Prior | None = None,
-        priority: Priority | None = None,
-        labels: LabelsLike | None = None,
-        **call: Unpack[CallOptions],
+        **options: Unpack[SampleOptions],
     ) -> Samples[Pictures]:
         """`count` images drawn from the prior: rows first_index to first_index + count - 1 of `seed`'s sequence.
 
         Without a seed the client draws one, so that a retried call returns the images of the first attempt; the result
         has it. A row depends on seed and index alone, so a long job splits by first_index.
         """
-        request = _requests.build_sample(
-            model,
-            count,
-            seed=seed,
-            first_index=first_index,
-            temperature=temperature,
-            truncation=truncation,
-            prior=prior,
-            format=format,
-            grid_columns=grid_columns,
-            priority=priority,
-            labels=labels,
-        )
-        response, request_id = self._call("Sample", self._generation.Sample, request, **call)
-        return _replies.parse_sample(request, response, request_id)
+        exchange = _exchanges.sample(model, count, format=format, grid_columns=grid_columns, **options)
+        return self._run(self._generation.Sample, exchange)
 
     @overload
     def stream_samples(
@@ -116,32 +86,11 @@ class Drawing(Connection):
         *,
         format: Format = "float32",
         grid_columns: int | None = None,
-        seed: int | None = None,
-        first_index: int = 0,
-        chunk_rows: int | None = None,
-        temperature: float | None = None,
-        truncation: float | None = None,
-        prior: Prior | None = None,
-        priority: Priority | None = None,
-        labels: LabelsLike | None = None,
-        **call: Unpack[CallOptions],
+        **options: Unpack[StreamOptions],
     ) -> SampleStream[Pictures]:
         """As sample, for any number of images, which come in chunks while the stream is read.
 
         The `timeout` is that of one chunk, not of the whole. A stream that breaks is resumed where it stood.
         """
-        request = _requests.build_stream(
-            model,
-            count,
-            seed=seed,
-            first_index=first_index,
-            chunk_rows=chunk_rows,
-            temperature=temperature,
-            truncation=truncation,
-            prior=prior,
-            format=format,
-            grid_columns=grid_columns,
-            priority=priority,
-            labels=labels,
-        )
-        return self._stream(request, **call)
+        exchange = _exchanges.stream_samples(model, count, format=format, grid_columns=grid_columns, **options)
+        return SampleStream(self._generation.StreamSamples, exchange, self._begin(exchange), self._closing)

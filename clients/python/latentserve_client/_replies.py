@@ -1,4 +1,4 @@
-"""Reply messages to results. Pure functions, shared by the two clients."""
+"""Replies to results, of the request and under the id that they answer. Pure functions, shared by the two clients."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from latentserve_client._payload import (
     parse_latents,
     parse_scores,
 )
+from latentserve_client.errors import ReplyError
 from latentserve_client.model_info import Capability, Limits, ModelInfo, ModelState, ModelStatus
 from latentserve_client.options import Pictures
 from latentserve_client.results import Decoded, Posterior, Reconstruction, Samples, Scores, Served, Timing, Walk
@@ -48,7 +49,9 @@ _PRECISIONS: dict[int, str] = {
 }
 
 
-def parse_models(response: models_pb2.ListModelsResponse) -> list[ModelStatus]:
+def parse_models(
+    _request: models_pb2.ListModelsRequest, response: models_pb2.ListModelsResponse, _request_id: str
+) -> list[ModelStatus]:
     """Every version of every model, by name, then version."""
     return [parse_status(status) for status in response.models]
 
@@ -67,7 +70,9 @@ def parse_status(status: models_pb2.ModelStatus) -> ModelStatus:
     )
 
 
-def parse_model(response: models_pb2.GetModelResponse) -> ModelInfo:
+def parse_model(
+    _request: models_pb2.GetModelRequest, response: models_pb2.GetModelResponse, _request_id: str
+) -> ModelInfo:
     """The description of one model."""
     model = response.model
     image, limits = model.manifest.image, model.limits
@@ -100,14 +105,27 @@ def parse_sample(
     request: generation_pb2.SampleRequest, response: generation_pb2.SampleResponse, request_id: str
 ) -> Samples[Pictures]:
     """The images drawn."""
-    return Samples(
-        images=parse_images(response.images, request.output, request.count),
-        seed=response.seed,
-        first_index=request.first_index,
-        noise_scheme=response.noise_scheme,
-        served=parse_served(response.served, request_id),
-        labels=parse_labels(response.labels, request.count),
-    )
+    return _parse_samples(request, response, request.count, request_id)
+
+
+def parse_chunk(
+    request: generation_pb2.StreamSamplesRequest, response: generation_pb2.StreamSamplesResponse, request_id: str
+) -> Samples[Pictures]:
+    """The first images of those that `request` still asks for."""
+    if (response.seed, response.first_index) != (request.seed, request.first_index):
+        raise ReplyError(
+            f"first_index: the chunk begins at {response.first_index} of seed {response.seed}; "
+            f"{request.first_index} of {request.seed} is next"
+        )
+    rows = count_rows(request, response)
+    if not 1 <= rows <= request.count:
+        raise ReplyError(f"images: the chunk has {rows} images; {request.count} are still to come")
+    return _parse_samples(request, response, rows, request_id)
+
+
+def count_rows(request: generation_pb2.StreamSamplesRequest, response: generation_pb2.StreamSamplesResponse) -> int:
+    """The rows of a chunk: as many as were asked for, else as many as it has images."""
+    return min(request.chunk_rows, request.count) or count_images(response.images)
 
 
 def parse_encode(
@@ -121,7 +139,7 @@ def parse_encode(
         z=parse_latents("z", response.z, expected) if drawn else None,
         seed=response.seed if drawn else None,
         noise_scheme=response.noise_scheme if drawn else None,
-        served=parse_served(response.served, request_id),
+        served=_parse_served(response.served, request_id),
     )
 
 
@@ -131,7 +149,7 @@ def parse_decode(
     """The images of the latents."""
     return Decoded(
         images=parse_images(response.images, request.output, request.latents.shape[0]),
-        served=parse_served(response.served, request_id),
+        served=_parse_served(response.served, request_id),
     )
 
 
@@ -144,7 +162,7 @@ def parse_reconstruct(
         images=parse_images(response.images, request.output, expected),
         reconstruction_error=parse_scores("reconstruction_error", response.reconstruction_error, expected),
         kl=parse_scores("kl", response.kl, expected),
-        served=parse_served(response.served, request_id),
+        served=_parse_served(response.served, request_id),
     )
 
 
@@ -174,7 +192,7 @@ def parse_score(
         importance_bound=(
             parse_scores("importance_bound", response.importance_bound, expected) if request.draws else None
         ),
-        served=parse_served(response.served, request_id),
+        served=_parse_served(response.served, request_id),
         anomaly_percentile=(
             parse_scores("anomaly_percentile", response.anomaly_percentile, expected)
             if response.anomaly_percentile
@@ -183,15 +201,28 @@ def parse_score(
     )
 
 
+_SampleRequest: TypeAlias = generation_pb2.SampleRequest | generation_pb2.StreamSamplesRequest
+_SampleResponse: TypeAlias = generation_pb2.SampleResponse | generation_pb2.StreamSamplesResponse
 _WalkRequest: TypeAlias = generation_pb2.InterpolateRequest | generation_pb2.TraverseRequest
 _WalkResponse: TypeAlias = generation_pb2.InterpolateResponse | generation_pb2.TraverseResponse
+
+
+def _parse_samples(request: _SampleRequest, response: _SampleResponse, rows: int, request_id: str) -> Samples[Pictures]:
+    return Samples(
+        images=parse_images(response.images, request.output, rows),
+        seed=response.seed,
+        first_index=request.first_index,
+        noise_scheme=response.noise_scheme,
+        served=_parse_served(response.served, request_id),
+        labels=parse_labels(response.labels, rows),
+    )
 
 
 def _parse_walk(request: _WalkRequest, response: _WalkResponse, expected: int, request_id: str) -> Walk[Pictures]:
     return Walk(
         images=parse_images(response.images, request.output, expected),
         latents=parse_latents("latents", response.latents, expected),
-        served=parse_served(response.served, request_id),
+        served=_parse_served(response.served, request_id),
     )
 
 
@@ -199,8 +230,7 @@ def _parse_capabilities(capabilities: Iterable[int]) -> tuple[Capability, ...]:
     return tuple(_CAPABILITIES.get(capability, Capability.UNKNOWN) for capability in capabilities)
 
 
-def parse_served(served: generation_pb2.Served, request_id: str) -> Served:
-    """Who answered, under which id."""
+def _parse_served(served: generation_pb2.Served, request_id: str) -> Served:
     timing = served.timing
     return Served(
         model=served.model,

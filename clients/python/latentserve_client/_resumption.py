@@ -1,21 +1,22 @@
 """A stream of samples that survives its calls: where it stands, and whether to go on when a call ends early.
 
-Pure bookkeeping of messages and statuses, shared by the two clients; they make the calls and wait.
+Bookkeeping of messages and statuses, shared by the two clients; they make the calls and wait.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeAlias, cast
 
 import grpc
 
 from latentserve.v1 import generation_pb2
-from latentserve_client._payload import count_images, parse_images, parse_labels
-from latentserve_client._replies import parse_served
-from latentserve_client.errors import ReplyError
-from latentserve_client.options import Pictures
+from latentserve_client._connection import EventT
+from latentserve_client._exchange import Exchange
+from latentserve_client._replies import count_rows
+from latentserve_client.errors import CallError, ClosedError, ReplyError
+from latentserve_client.options import ImagesT, Pictures
 from latentserve_client.results import Samples
 
 MAX_FRUITLESS_CALLS = 8
@@ -27,52 +28,113 @@ _JITTER = 0.2
 _RESUMED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
+ChunkExchange: TypeAlias = Exchange[
+    generation_pb2.StreamSamplesRequest, generation_pb2.StreamSamplesResponse, Samples[Pictures]
+]
+"""A request, and what each chunk of the answer means."""
 
-class Resumption:
-    """The rows that are still to come.
+
+class ResumedStream(Generic[ImagesT, EventT]):
+    """What both kinds of stream know: the rows that are still to come, the call under way, and whether it may go on.
 
     Every chunk moves the request along, so that at any time it asks for what has not arrived. The first chunk also
     fixes the version: the rows of one stream are of one model, also when another version becomes the default meanwhile.
+
+    Args:
+        rpc: makes a call.
+        exchange: the request for all rows, its seed set.
+        timeout: seconds that one chunk may take.
+        closing: set when the client is closed.
     """
 
-    def __init__(self, request: generation_pb2.StreamSamplesRequest) -> None:
-        self.request = request
-        """What to ask for next; its seed is set."""
-        self._fruitless = 0
+    def __init__(self, rpc: Callable[..., Any], exchange: ChunkExchange, timeout: float, closing: EventT) -> None:
+        self._rpc = rpc
+        self._exchange = exchange
+        self._timeout = timeout
+        self._closing = closing
+        self._closed = False
+        self._call: Any = None
+        self._backoff = Backoff()
 
     @property
-    def complete(self) -> bool:
+    def seed(self) -> int:
+        """The seed of all images."""
+        return self._exchange.request.seed
+
+    @property
+    def next_index(self) -> int:
+        """The index of the first row that has not arrived: where a stream of the same seed would go on."""
+        return self._exchange.request.first_index
+
+    def close(self) -> None:
+        """End the call. Closing twice is closing once."""
+        self._closed = True
+        if (call := self._call) is not None:
+            call.cancel()
+
+    @property
+    def _complete(self) -> bool:
         """Whether every row has arrived."""
-        return self.request.count == 0
+        return self._exchange.request.count == 0
 
-    def take(self, response: generation_pb2.StreamSamplesResponse, request_id: str) -> Samples[Pictures]:
-        """The chunk's images; the request is for what follows them.
+    @property
+    def _ended(self) -> bool:
+        """Whether the stream or its client was closed."""
+        return self._closed or self._closing.is_set()
 
-        Raises:
-            ReplyError: the chunk is not the next one, or not of the size asked for.
-        """
-        request = self.request
-        if (response.seed, response.first_index) != (request.seed, request.first_index):
-            raise ReplyError(
-                f"first_index: the chunk begins at {response.first_index} of seed {response.seed}; "
-                f"{request.first_index} of {request.seed} is next"
-            )
-        rows = min(request.chunk_rows, request.count) or count_images(response.images)
-        if not 1 <= rows <= request.count:
-            raise ReplyError(f"images: the chunk has {rows} images; {request.count} are still to come")
-        chunk = Samples(
-            images=parse_images(response.images, request.output, rows),
-            seed=response.seed,
-            first_index=response.first_index,
-            noise_scheme=response.noise_scheme,
-            served=parse_served(response.served, request_id),
-            labels=parse_labels(response.labels, rows),
-        )
+    def _open_call(self) -> Any:
+        """The call under way, which is made where there is none."""
+        if self._call is None:
+            self._call = self._rpc(self._exchange.request, metadata=self._exchange.metadata)
+        return self._call
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise ClosedError("the stream is closed")
+
+    def _take(self, response: generation_pb2.StreamSamplesResponse | None) -> Samples[ImagesT]:
+        """The images of the next message, None at the end of the call; the request moves on to what follows them."""
+        request = self._exchange.request
+        if response is None:
+            raise ReplyError(f"the stream ended with {request.count} images still to come")
+        chunk, rows = self._exchange.result(response), count_rows(request, response)
         request.first_index += rows
         request.count -= rows
         request.model.version = response.served.version
+        self._backoff = Backoff()
+        return cast("Samples[ImagesT]", chunk)
+
+    def _finish(self, surplus: generation_pb2.StreamSamplesResponse | None) -> None:
+        """Forget the call, after whose last image nothing should have come."""
+        self._call = None
+        if surplus is not None:
+            raise ReplyError("the stream goes on after the last image that was asked for")
+
+    def _pause_after(self, error: grpc.RpcError, remaining: float) -> float:
+        """Seconds, of the remaining, to wait for the next call; raises what `error` means where there is to be none."""
+        self._call = None
+        if self._ended:
+            raise self._closed_under_way() from error
+        if remaining <= 0:
+            raise self._late() from error
+        failure = self._exchange.failure(error)
+        pause = self._backoff.pause(failure.code, error.trailing_metadata())
+        if pause is None or pause >= remaining:
+            raise failure from error
+        return pause
+
+    def _closed_under_way(self) -> CallError:
+        return self._exchange.ended(grpc.StatusCode.CANCELLED, "the stream was closed while it was read")
+
+    def _late(self) -> CallError:
+        return self._exchange.ended(grpc.StatusCode.DEADLINE_EXCEEDED, f"no chunk within {self._timeout:g} s")
+
+
+class Backoff:
+    """How long to wait from one call to the next while no chunk comes."""
+
+    def __init__(self) -> None:
         self._fruitless = 0
-        return chunk
 
     def pause(self, code: grpc.StatusCode, metadata: Iterable[Any] | None) -> float | None:
         """Seconds to wait before the next call, after one that ended with `code`; None where there is to be none.

@@ -8,24 +8,15 @@ from typing import Literal, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_client import _replies, _walk_requests
-from latentserve_client._connection import Connection
+from latentserve_client import _walk_exchanges
+from latentserve_client._connection import BlockingConnection
 from latentserve_client.inputs import Axis, PointsLike
 from latentserve_client.model_ref import ModelLike
-from latentserve_client.options import (
-    CallOptions,
-    FileFormat,
-    Format,
-    InterpolateOptions,
-    LabelsLike,
-    Pictures,
-    Priority,
-    TraverseOptions,
-)
+from latentserve_client.options import FileFormat, Format, InterpolateOptions, Pictures, TraverseOptions
 from latentserve_client.results import Walk
 
 
-class Walking(Connection):
+class Walking(BlockingConnection):
     """Calls that walk through the latent space."""
 
     @overload
@@ -82,29 +73,17 @@ class Walking(Connection):
         *,
         format: Format = "float32",
         grid_columns: int | None = None,
-        spherical: bool = False,
-        priority: Priority | None = None,
-        labels: LabelsLike | None = None,
-        **call: Unpack[CallOptions],
+        **options: Unpack[InterpolateOptions],
     ) -> Walk[Pictures]:
         """`steps` images on the way from each point of `start` to the same of `end`, both included.
 
         The way is the straight line or, where `spherical`, a turn at constant speed whose length changes evenly:
         samples of a high-dimensional normal prior lie near a sphere, which a straight line leaves.
         """
-        request = _walk_requests.build_interpolate(
-            model,
-            start,
-            end,
-            steps,
-            spherical=spherical,
-            format=format,
-            grid_columns=grid_columns,
-            priority=priority,
-            labels=labels,
+        exchange = _walk_exchanges.interpolate(
+            model, start, end, steps, format=format, grid_columns=grid_columns, **options
         )
-        response, request_id = self._call("Interpolate", self._generation.Interpolate, request, **call)
-        return _replies.parse_interpolate(request, response, request_id)
+        return self._run(self._generation.Interpolate, exchange)
 
     @overload
     def traverse(
@@ -140,23 +119,11 @@ class Walking(Connection):
         *,
         format: Format = "float32",
         grid_columns: int | None = None,
-        origin: PointsLike | None = None,
-        priority: Priority | None = None,
-        labels: LabelsLike | None = None,
-        **call: Unpack[CallOptions],
+        **options: Unpack[TraverseOptions],
     ) -> Walk[Pictures]:
         """What one latent dimension does to the image at `origin`, or the plane that two of them span.
 
         The first axis varies slowest: with two, grid_columns=axes[1].steps makes one row of each of its values.
         """
-        request = _walk_requests.build_traverse(
-            model,
-            axes,
-            origin=origin,
-            format=format,
-            grid_columns=grid_columns,
-            priority=priority,
-            labels=labels,
-        )
-        response, request_id = self._call("Traverse", self._generation.Traverse, request, **call)
-        return _replies.parse_traverse(request, response, request_id)
+        exchange = _walk_exchanges.traverse(model, axes, format=format, grid_columns=grid_columns, **options)
+        return self._run(self._generation.Traverse, exchange)

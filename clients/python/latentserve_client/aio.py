@@ -1,4 +1,4 @@
-"""The asyncio client: what Client has, awaited. Arguments and replies are `_requests` and `_replies`'."""
+"""The asyncio client: what Client has, awaited. What a call sends and means is `_exchanges`'."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Literal, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve.v1 import models_pb2
-from latentserve_client import _replies, _requests
+from latentserve_client import _exchanges
 from latentserve_client._aio_drawing import AsyncDrawing
 from latentserve_client._aio_walking import AsyncWalking
 from latentserve_client.inputs import ImagesLike, LatentsLike
@@ -16,13 +15,13 @@ from latentserve_client.model_info import ModelInfo, ModelStatus
 from latentserve_client.model_ref import ModelLike
 from latentserve_client.options import (
     CallOptions,
+    EncodeOptions,
     FileFormat,
     Format,
     GenerationOptions,
-    LabelsLike,
+    ImageOptions,
     Pictures,
-    Priority,
-    ReconstructOptions,
+    ScoreOptions,
 )
 from latentserve_client.results import Decoded, Posterior, Reconstruction, Scores
 
@@ -42,35 +41,17 @@ class AsyncClient(AsyncDrawing, AsyncWalking):
 
     async def models(self, **call: Unpack[CallOptions]) -> list[ModelStatus]:
         """As Client.models."""
-        response, _ = await self._call("ListModels", self._models.ListModels, models_pb2.ListModelsRequest(), **call)
-        return _replies.parse_models(response)
+        return await self._run(self._models.ListModels, _exchanges.models(**call))
 
     async def model(
         self, name: ModelLike, version: int | None = None, alias: str | None = None, **call: Unpack[CallOptions]
     ) -> ModelInfo:
         """As Client.model."""
-        request = _requests.build_get_model(name, version, alias)
-        response, _ = await self._call("GetModel", self._models.GetModel, request, **call)
-        return _replies.parse_model(response)
+        return await self._run(self._models.GetModel, _exchanges.model(name, version, alias, **call))
 
-    async def encode(
-        self,
-        model: ModelLike,
-        images: ImagesLike,
-        *,
-        draw_seed: int | None = None,
-        first_index: int = 0,
-        resize: bool = False,
-        priority: Priority | None = None,
-        labels: LabelsLike | None = None,
-        **call: Unpack[CallOptions],
-    ) -> Posterior:
+    async def encode(self, model: ModelLike, images: ImagesLike, **options: Unpack[EncodeOptions]) -> Posterior:
         """As Client.encode."""
-        request = _requests.build_encode(
-            model, images, draw_seed=draw_seed, first_index=first_index, resize=resize, priority=priority, labels=labels
-        )
-        response, request_id = await self._call("Encode", self._generation.Encode, request, **call)
-        return _replies.parse_encode(request, response, request_id)
+        return await self._run(self._generation.Encode, _exchanges.encode(model, images, **options))
 
     @overload
     async def decode(
@@ -111,21 +92,11 @@ class AsyncClient(AsyncDrawing, AsyncWalking):
         *,
         format: Format = "float32",
         grid_columns: int | None = None,
-        priority: Priority | None = None,
-        labels: LabelsLike | None = None,
-        **call: Unpack[CallOptions],
+        **options: Unpack[GenerationOptions],
     ) -> Decoded[Pictures]:
         """As Client.decode."""
-        request = _requests.build_decode(
-            model,
-            latents,
-            format=format,
-            grid_columns=grid_columns,
-            priority=priority,
-            labels=labels,
-        )
-        response, request_id = await self._call("Decode", self._generation.Decode, request, **call)
-        return _replies.parse_decode(request, response, request_id)
+        exchange = _exchanges.decode(model, latents, format=format, grid_columns=grid_columns, **options)
+        return await self._run(self._generation.Decode, exchange)
 
     @overload
     async def reconstruct(
@@ -134,15 +105,15 @@ class AsyncClient(AsyncDrawing, AsyncWalking):
         images: ImagesLike,
         *,
         format: Literal["float32"] = ...,
-        **options: Unpack[ReconstructOptions],
+        **options: Unpack[ImageOptions],
     ) -> Reconstruction[NDArray[np.float32]]: ...
     @overload
     async def reconstruct(
-        self, model: ModelLike, images: ImagesLike, *, format: Literal["float16"], **options: Unpack[ReconstructOptions]
+        self, model: ModelLike, images: ImagesLike, *, format: Literal["float16"], **options: Unpack[ImageOptions]
     ) -> Reconstruction[NDArray[np.float16]]: ...
     @overload
     async def reconstruct(
-        self, model: ModelLike, images: ImagesLike, *, format: Literal["uint8"], **options: Unpack[ReconstructOptions]
+        self, model: ModelLike, images: ImagesLike, *, format: Literal["uint8"], **options: Unpack[ImageOptions]
     ) -> Reconstruction[NDArray[np.uint8]]: ...
     @overload
     async def reconstruct(
@@ -152,7 +123,7 @@ class AsyncClient(AsyncDrawing, AsyncWalking):
         *,
         format: FileFormat,
         grid_columns: int | None = ...,
-        **options: Unpack[ReconstructOptions],
+        **options: Unpack[ImageOptions],
     ) -> Reconstruction[list[bytes]]: ...
     async def reconstruct(
         self,
@@ -161,47 +132,12 @@ class AsyncClient(AsyncDrawing, AsyncWalking):
         *,
         format: Format = "float32",
         grid_columns: int | None = None,
-        resize: bool = False,
-        priority: Priority | None = None,
-        labels: LabelsLike | None = None,
-        **call: Unpack[CallOptions],
+        **options: Unpack[ImageOptions],
     ) -> Reconstruction[Pictures]:
         """As Client.reconstruct."""
-        request = _requests.build_reconstruct(
-            model,
-            images,
-            resize=resize,
-            format=format,
-            grid_columns=grid_columns,
-            priority=priority,
-            labels=labels,
-        )
-        response, request_id = await self._call("Reconstruct", self._generation.Reconstruct, request, **call)
-        return _replies.parse_reconstruct(request, response, request_id)
+        exchange = _exchanges.reconstruct(model, images, format=format, grid_columns=grid_columns, **options)
+        return await self._run(self._generation.Reconstruct, exchange)
 
-    async def score(
-        self,
-        model: ModelLike,
-        images: ImagesLike,
-        *,
-        draws: int = 0,
-        seed: int | None = None,
-        first_index: int = 0,
-        resize: bool = False,
-        priority: Priority | None = None,
-        labels: LabelsLike | None = None,
-        **call: Unpack[CallOptions],
-    ) -> Scores:
+    async def score(self, model: ModelLike, images: ImagesLike, **options: Unpack[ScoreOptions]) -> Scores:
         """As Client.score."""
-        request = _requests.build_score(
-            model,
-            images,
-            draws=draws,
-            seed=seed,
-            first_index=first_index,
-            resize=resize,
-            priority=priority,
-            labels=labels,
-        )
-        response, request_id = await self._call("Score", self._generation.Score, request, **call)
-        return _replies.parse_score(request, response, request_id)
+        return await self._run(self._generation.Score, _exchanges.score(model, images, **options))

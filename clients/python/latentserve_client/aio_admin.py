@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from latentserve.v1 import models_pb2, models_pb2_grpc
-from latentserve_client import _admin_requests
+from latentserve_client import _admin_exchanges
 from latentserve_client._aio_connection import AsyncConnection
 from latentserve_client.model_info import ModelStatus, Rescanned
 from latentserve_client.model_ref import ModelLike
@@ -17,31 +16,20 @@ class AsyncAdminClient(AsyncConnection):
 
     async def load(self, model: ModelLike, **call: Unpack[CallOptions]) -> ModelStatus:
         """As AdminClient.load."""
-        request = _admin_requests.build_load(model)
-        response, _ = await self._call("Load", self._admin.Load, request, **call)
-        return _admin_requests.parse_load(response)
+        return await self._run(self._admin.Load, _admin_exchanges.load(model, **call))
 
     async def unload(self, model: ModelLike, **call: Unpack[CallOptions]) -> None:
         """As AdminClient.unload."""
-        await self._call("Unload", self._admin.Unload, _admin_requests.build_unload(model), **call)
+        await self._run(self._admin.Unload, _admin_exchanges.unload(model, **call))
 
     async def set_alias(self, model: ModelLike, alias: str, **call: Unpack[CallOptions]) -> bool:
         """As AdminClient.set_alias."""
-        request = _admin_requests.build_set_alias(model, alias)
-        response, _ = await self._call("SetAlias", self._admin.SetAlias, request, **call)
-        return response.stored
+        return await self._run(self._admin.SetAlias, _admin_exchanges.set_alias(model, alias, **call))
 
     async def delete_alias(self, model: ModelLike, **call: Unpack[CallOptions]) -> bool:
         """As AdminClient.delete_alias."""
-        request = _admin_requests.build_delete_alias(model)
-        response, _ = await self._call("DeleteAlias", self._admin.DeleteAlias, request, **call)
-        return response.stored
+        return await self._run(self._admin.DeleteAlias, _admin_exchanges.delete_alias(model, **call))
 
     async def rescan(self, **call: Unpack[CallOptions]) -> Rescanned:
         """As AdminClient.rescan."""
-        response, _ = await self._call("Rescan", self._admin.Rescan, models_pb2.RescanRequest(), **call)
-        return _admin_requests.parse_rescan(response)
-
-    @property
-    def _admin(self) -> models_pb2_grpc.ModelAdminServiceAsyncStub:
-        return models_pb2_grpc.ModelAdminServiceStub(self._channel)
+        return await self._run(self._admin.Rescan, _admin_exchanges.rescan(**call))

@@ -85,14 +85,40 @@ class StreamOptions(SampleOptions, total=False):
     chunk_rows: int | None
 
 
-class ReconstructOptions(GenerationOptions, total=False):
-    """What reconstructing takes.
+class ImageOptions(GenerationOptions, total=False):
+    """What calls take that are given images.
 
     Attributes:
         resize: whether image files of any size are brought to the model's, bicubic, not keeping their proportions.
     """
 
     resize: bool
+
+
+class EncodeOptions(ImageOptions, total=False):
+    """What encoding takes.
+
+    Attributes:
+        draw_seed: any uint64; also draws a latent from each posterior. None is drawn unless given.
+        first_index: the index of the first row's noise within the seed's sequence.
+    """
+
+    draw_seed: int | None
+    first_index: int
+
+
+class ScoreOptions(ImageOptions, total=False):
+    """What scoring takes.
+
+    Attributes:
+        draws: latents drawn from each image's posterior; 0, unless given, takes its mean.
+        seed: any uint64, of the draws; 0 unless given.
+        first_index: the first image's index, which the noise of its draws follows.
+    """
+
+    draws: int
+    seed: int | None
+    first_index: int
 
 
 class InterpolateOptions(GenerationOptions, total=False):

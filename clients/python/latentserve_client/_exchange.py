@@ -1,0 +1,83 @@
+"""One call as both clients make it: what is asked, how the reply is read, and what goes with the message."""
+
+from __future__ import annotations
+
+import math
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+import grpc
+
+from latentserve_client.errors import CLASS_BY_STATUS, CallError, RequestError, from_rpc_error
+
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+ResultT = TypeVar("ResultT")
+
+_REQUEST_ID_KEY = "x-request-id"
+_REQUEST_ID = re.compile(r"[!-~]{1,128}", re.ASCII)
+
+
+class Exchange(Generic[RequestT, ResponseT, ResultT]):
+    """A request, what goes with it, and what the answer means to the caller. The clients send it and wait.
+
+    Args:
+        method: the RPC's name.
+        request: the message to send.
+        parse: the request, its reply and the id under which the server logged the call, to the call's result.
+        timeout: as CallOptions'; None is the client's own.
+        request_id: as CallOptions'; None is a UUID.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        request: RequestT,
+        parse: Callable[[RequestT, ResponseT, str], ResultT],
+        timeout: float | None,
+        request_id: str | None,
+    ) -> None:
+        self._method = method
+        self.request = request
+        self._parse = parse
+        self.timeout = None if timeout is None else build_timeout(timeout)
+        self._request_id = uuid.uuid4().hex if request_id is None else _build_request_id(request_id)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What is sent besides the message."""
+        return ((_REQUEST_ID_KEY, self._request_id),)
+
+    def result(self, response: ResponseT, trailing: Iterable[Any] | None = None) -> ResultT:
+        """What the reply means to the caller, with the trailing metadata of a call that has ended."""
+        return self._parse(self.request, response, self._logged_id(trailing))
+
+    def failure(self, error: grpc.RpcError) -> CallError:
+        """What a call's error means to the caller; to be raised from it."""
+        return from_rpc_error(error, self._method, self._logged_id(error.trailing_metadata()))
+
+    def ended(self, code: grpc.StatusCode, message: str) -> CallError:
+        """What it means that this side ended the call."""
+        return CLASS_BY_STATUS[code](code, message, self._method, self._request_id)
+
+    def _logged_id(self, trailing: Iterable[Any] | None) -> str:
+        """The id in the trailing (key, value) pairs, which a call that this side ended may lack; else the one sent."""
+        for key, value in trailing or ():
+            if key == _REQUEST_ID_KEY and isinstance(value, str):
+                return value
+        return self._request_id
+
+
+def build_timeout(timeout: float) -> float:
+    """`timeout` in seconds, where it is one."""
+    if not 0 < timeout < math.inf:
+        raise RequestError(f"timeout {timeout!r} is not a positive number of seconds")
+    return timeout
+
+
+def _build_request_id(request_id: str) -> str:
+    if _REQUEST_ID.fullmatch(request_id) is None:
+        raise RequestError(f"request_id {request_id!r} is not 1 to 128 visible ASCII characters")
+    return request_id
