@@ -176,13 +176,13 @@ async def test_an_alias_that_cannot_be_stored_lasts_until_the_file_changes(shelf
     await refusal(server.answering(alias="canary"), grpc.StatusCode.NOT_FOUND)
 
 
-UNKNOWN: list[tuple[str, dict[str, Any]]] = [
-    ("Load", {"name": "none", "version": 1}),
-    ("Load", {"name": "vae", "version": 9}),
-    ("Unload", {"name": "none", "version": 1}),
-    ("Unload", {"name": "vae", "version": 9}),
-    ("SetAlias", {"name": "none", "alias": "stable", "version": 1}),
-    ("DeleteAlias", {"name": "none", "alias": "stable"}),
+UNKNOWN: list[tuple[str, dict[str, Any], str]] = [
+    ("Load", {"name": "none", "version": 1}, "model 'none' is not in the repository"),
+    ("Load", {"name": "vae", "version": 9}, "model 'vae' has no version 9"),
+    ("Unload", {"name": "none", "version": 1}, "model 'none' is not in the repository"),
+    ("Unload", {"name": "vae", "version": 9}, "model 'vae' has no version 9"),
+    ("SetAlias", {"name": "none", "alias": "stable", "version": 1}, "model 'none' is not in the repository"),
+    ("DeleteAlias", {"name": "none", "alias": "stable"}, "model 'none' is not in the repository"),
 ]
 MALFORMED: list[tuple[str, dict[str, Any], str]] = [
     ("Load", {"name": "vae"}, "version: 0; versions are at least 1"),
@@ -196,10 +196,13 @@ MALFORMED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("method", "fields"), UNKNOWN)
-async def test_what_is_not_there_is_not_found(server: AdminServer, method: str, fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("method", "fields", "complaint"), UNKNOWN)
+async def test_what_is_not_there_is_not_found(
+    server: AdminServer, method: str, fields: dict[str, Any], complaint: str
+) -> None:
     request = getattr(models_pb2, f"{method}Request")(**fields)
-    await refusal(getattr(server.admin, method)(request), grpc.StatusCode.NOT_FOUND)
+    said = await refusal(getattr(server.admin, method)(request), grpc.StatusCode.NOT_FOUND)
+    assert said.startswith(complaint)
 
 
 @pytest.mark.parametrize(("method", "fields", "complaint"), MALFORMED)

@@ -120,7 +120,7 @@ def test_a_repository_that_changes_under_calls(
 async def live(
     shelf: Shelf, bundles: Callable[[int | None, Path], object], policy: str, commands: list[tuple[Any, ...]]
 ) -> None:
-    """One repository's life."""
+    """One repository's life; asserts after every command what is listed, and all along what is answered."""
     rules, published = Rules(LATEST[policy]), {(1, 1)}
     shelf.publish_written(1, partial(bundles, 1))
     selectors: list[dict[str, str]] = [{} for _ in range(CLIENTS)]

@@ -117,13 +117,14 @@ def test_threads_have_the_device_as_many_at_a_time_as_are_let(at_once: int) -> N
 def test_without_a_bound_nobody_waits() -> None:
     turns, all_there = DeviceTurns(None), threading.Barrier(5)
 
-    def meet() -> None:
+    def meet() -> int:
         with turns.turn(Account()):
-            all_there.wait(BACKSTOP_SECONDS)
+            return all_there.wait(BACKSTOP_SECONDS)
 
     with ThreadPoolExecutor(5) as threads:
-        for one in [threads.submit(meet) for _ in range(5)]:
-            one.result(BACKSTOP_SECONDS)
+        met = [one.result(BACKSTOP_SECONDS) for one in [threads.submit(meet) for _ in range(5)]]
+    assert sorted(met) == [0, 1, 2, 3, 4], "all five had a turn at once, and each met the others"
+    assert turns.waiting == 0
 
 
 def test_a_turn_that_fails_is_over() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from admin_server import READY, admin_server
 from google.protobuf.descriptor import Descriptor
 from model_shelf import Shelf, reconstruction
 from onnx import TensorProto, helper, numpy_helper
@@ -127,8 +128,9 @@ async def test_what_a_graph_may_not_hold_is_named(tmp_path: Path, problem: Probl
 async def test_dropout_that_draws_nothing_is_served(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     shelf.publish_written(1, lambda place: TinyModel().write(place, edit_decoder=add_node("Dropout", ["latent"])))
-    async with server_process(shelf.root) as process:
-        await process.log("vae version 1 is ready")
+    async with admin_server(shelf) as server:
+        assert await server.states() == {1: (READY, "")}
+        assert await server.answering() == (1, 0)
 
 
 def message(number: int, data: bytes) -> bytes:

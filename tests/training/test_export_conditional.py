@@ -55,8 +55,11 @@ Made = Callable[[str], tuple[Trained, Path]]
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_server_s_own_reader_accepts_the_bundle(made: Made, name: str) -> None:
-    _, bundle = made(name)
-    read_bundle(bundle)
+    trained, place = made(name)
+    bundle = read_bundle(place)
+    encoder = {bundle_pb2.GRAPH_ROLE_ENCODER} if isinstance(trained.model, Vae) else set()
+    assert bundle.graphs.keys() == {bundle_pb2.GRAPH_ROLE_DECODER} | encoder
+    assert bundle.manifest.labels.count == (10 if name in CONDITIONAL else 0)
 
 
 @pytest.mark.parametrize("name", CONDITIONAL)
