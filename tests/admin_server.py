@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -70,6 +71,11 @@ async def admin_server(shelf: Shelf, **options: Any) -> AsyncIterator[AdminServe
     async with running_server(repository, admin_listen="127.0.0.1:0", **options) as served:
         async with channel_to(served.server.admin_port) as channel:
             yield AdminServer(served, channel)
+
+
+def engine_threads() -> set[str]:
+    """The versions that have an engine's thread."""
+    return {thread.name.split("_")[0] for thread in threading.enumerate() if thread.name.startswith("engine-vae-")}
 
 
 async def refusal(call: Awaitable[object], code: grpc.StatusCode = grpc.StatusCode.FAILED_PRECONDITION) -> str:

@@ -1,9 +1,14 @@
-"""The device that the servers of the tests run on."""
+"""The device that the servers of the tests run on, and a server over a shelf of models that change."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
 import running_server
+from admin_server import AdminServer, admin_server
+from model_shelf import Shelf
 
 ON_CPU_ALONE = "what is promised on the CPU alone: the same bits in any company"
 
@@ -22,3 +27,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("cpu_alone"):
                 item.add_marker(pytest.mark.skip(reason=ON_CPU_ALONE))
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """Version 1, with the model of seed 1."""
+    return Shelf.of(tmp_path, 1)
+
+
+@pytest.fixture
+async def server(shelf: Shelf) -> AsyncIterator[AdminServer]:
+    """A server over the shelf, which follows it when it is told to."""
+    async with admin_server(shelf) as server:
+        yield server
+
+
+@pytest.fixture
+async def measured(shelf: Shelf) -> AsyncIterator[AdminServer]:
+    """As `server`, with metrics, which take half a second to stop."""
+    async with admin_server(shelf, metrics_listen="127.0.0.1:0") as server:
+        yield server

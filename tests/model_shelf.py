@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from tiny_bundle import TinyModel
@@ -30,6 +30,14 @@ class Shelf:
         self.root = root
         self.model = root / "vae"
         self._numbers = itertools.count()
+
+    @classmethod
+    def of(cls, root: Path, *versions: int) -> Self:
+        """A shelf of these versions, each with the model of the seed of its own number."""
+        shelf = cls(root)
+        for version in versions:
+            shelf.publish(version, version)
+        return shelf
 
     def publish(self, version: int, seed: int, *, broken: bool = False, **options: Any) -> Path:
         """Put the model of a seed in the version's place, whether or not something lies there."""

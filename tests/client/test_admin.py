@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from admin_server import AdminServer, admin_server
+from admin_server import AdminServer
 from model_shelf import BROKEN, Shelf
 
 from latentserve_client import (
@@ -28,16 +28,7 @@ Run = Callable[..., Awaitable[tuple[int, str, str]]]
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
     """Versions 1 and 2, of which the policy wants 2."""
-    shelf = Shelf(tmp_path)
-    for version in (1, 2):
-        shelf.publish(version, version)
-    return shelf
-
-
-@pytest.fixture
-async def server(shelf: Shelf) -> AsyncIterator[AdminServer]:
-    async with admin_server(shelf) as server:
-        yield server
+    return Shelf.of(tmp_path, 1, 2)
 
 
 @pytest.fixture(params=[AdminClient, AsyncAdminClient], ids=["sync", "asyncio"])

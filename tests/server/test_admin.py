@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,7 @@ from latentserve_server.server import Server
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
     """Versions 1 to 3, of which the policy wants 3."""
-    shelf = Shelf(tmp_path)
-    for version in (1, 2, 3):
-        shelf.publish(version, version)
-    return shelf
-
-
-@pytest.fixture
-async def server(shelf: Shelf) -> AsyncIterator[AdminServer]:
-    async with admin_server(shelf) as server:
-        yield server
-
-
-@pytest.fixture
-async def measured(shelf: Shelf) -> AsyncIterator[AdminServer]:
-    """As `server`, with metrics, which take half a second to stop."""
-    async with admin_server(shelf, metrics_listen="127.0.0.1:0") as server:
-        yield server
+    return Shelf.of(tmp_path, 1, 2, 3)
 
 
 async def ready(server: AdminServer) -> set[int]:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import grpc
 import pytest
-from admin_server import admin_server
+from admin_server import AdminServer, admin_server
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from held_graph import BACKSTOP_SECONDS
@@ -75,32 +75,29 @@ async def test_nothing_serves_while_a_model_loads(tmp_path: Path) -> None:
         watch.cancel()
 
 
-async def test_a_server_without_a_ready_version_does_not_serve_until_there_is_one(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path)
-    shelf.publish(1, 1)
-    async with admin_server(shelf) as server:
-        watch = server.served.health.Watch(health_pb2.HealthCheckRequest())
-        assert (await watch.read()).status == SERVING
-        await server.unload(1)
-        assert (await watch.read()).status == NOT_SERVING
-        assert await statuses(server.served) == [NOT_SERVING, NOT_SERVING, SERVING, NOT_SERVING]
-        await server.load(1)
-        assert (await watch.read()).status == SERVING
-        assert await statuses(server.served) == [SERVING] * len(SERVICES)
-        shelf.remove(1)
-        await server.rescan()
-        assert (await watch.read()).status == NOT_SERVING
-        shelf.publish(2, 2)
-        await server.rescan()
-        assert (await watch.read()).status == SERVING
-        await server.served.server.stop()
-        assert (await watch.read()).status == NOT_SERVING
-        watch.cancel()
+async def test_a_server_without_a_ready_version_does_not_serve_until_there_is_one(
+    shelf: Shelf, server: AdminServer
+) -> None:
+    watch = server.served.health.Watch(health_pb2.HealthCheckRequest())
+    assert (await watch.read()).status == SERVING
+    await server.unload(1)
+    assert (await watch.read()).status == NOT_SERVING
+    assert await statuses(server.served) == [NOT_SERVING, NOT_SERVING, SERVING, NOT_SERVING]
+    await server.load(1)
+    assert (await watch.read()).status == SERVING
+    assert await statuses(server.served) == [SERVING] * len(SERVICES)
+    shelf.remove(1)
+    await server.rescan()
+    assert (await watch.read()).status == NOT_SERVING
+    shelf.publish(2, 2)
+    await server.rescan()
+    assert (await watch.read()).status == SERVING
+    await server.served.server.stop()
+    assert (await watch.read()).status == NOT_SERVING
+    watch.cancel()
 
 
-async def test_a_server_that_waits_to_be_told_what_to_serve_does_not_serve(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path)
-    shelf.publish(1, 1)
+async def test_a_server_that_waits_to_be_told_what_to_serve_does_not_serve(shelf: Shelf) -> None:
     async with admin_server(shelf, version_policy="explicit") as server:
         assert await statuses(server.served) == [NOT_SERVING, NOT_SERVING, SERVING, NOT_SERVING]
         await server.load(1)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
-from admin_server import READY, UNAVAILABLE, AdminServer, admin_server, refusal
+from admin_server import READY, UNAVAILABLE, AdminServer, engine_threads, refusal
 from held_graph import BACKSTOP_SECONDS
 from model_shelf import BROKEN, Shelf
 from tiny_bundle import TinyModel
@@ -20,32 +16,6 @@ from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import models_pb2
 
 VAE = pb.ModelRef(name="vae")
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    """Version 1, with the model of seed 1."""
-    shelf = Shelf(tmp_path)
-    shelf.publish(1, 1)
-    return shelf
-
-
-@pytest.fixture
-async def server(shelf: Shelf) -> AsyncIterator[AdminServer]:
-    async with admin_server(shelf) as server:
-        yield server
-
-
-@pytest.fixture
-async def measured(shelf: Shelf) -> AsyncIterator[AdminServer]:
-    """As `server`, with metrics, which take half a second to stop."""
-    async with admin_server(shelf, metrics_listen="127.0.0.1:0") as server:
-        yield server
-
-
-def engine_threads() -> set[str]:
-    """The versions that have an engine's thread."""
-    return {thread.name.split("_")[0] for thread in threading.enumerate() if thread.name.startswith("engine-vae-")}
 
 
 async def test_a_new_version_takes_over_and_the_old_one_leaves(shelf: Shelf, server: AdminServer) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-from pathlib import Path
 
-import pytest
 from admin_server import SEEDS
 from model_shelf import Shelf, reconstruction, seed_of
 from running_server import channel_to
@@ -16,14 +14,6 @@ from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc
 
 VAE = pb.ModelRef(name="vae")
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    """Version 1, with the model of seed 1."""
-    shelf = Shelf(tmp_path)
-    shelf.publish(1, 1)
-    return shelf
 
 
 async def sampled(port: int) -> tuple[int, int]:

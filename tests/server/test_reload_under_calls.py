@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +12,7 @@ from typing import Any, BinaryIO
 import grpc
 import numpy as np
 import pytest
-from admin_server import READY, UNAVAILABLE, UNLOADING, AdminServer, admin_server, refusal
+from admin_server import READY, UNAVAILABLE, UNLOADING, AdminServer, admin_server, engine_threads, refusal
 from held_graph import BACKSTOP_SECONDS
 from model_shelf import Shelf, write
 
@@ -24,32 +23,6 @@ from latentserve.v1 import models_pb2
 VAE = pb.ModelRef(name="vae")
 UNWANTED = "the version policy latest:1 does not want it"
 SOME_TURNS = 150_000
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    """Version 1, with the model of seed 1."""
-    shelf = Shelf(tmp_path)
-    shelf.publish(1, 1)
-    return shelf
-
-
-@pytest.fixture
-async def server(shelf: Shelf) -> AsyncIterator[AdminServer]:
-    async with admin_server(shelf) as server:
-        yield server
-
-
-@pytest.fixture
-async def measured(shelf: Shelf) -> AsyncIterator[AdminServer]:
-    """As `server`, with metrics, which take half a second to stop."""
-    async with admin_server(shelf, metrics_listen="127.0.0.1:0") as server:
-        yield server
-
-
-def engine_threads() -> set[str]:
-    """The versions that have an engine's thread."""
-    return {thread.name.split("_")[0] for thread in threading.enumerate() if thread.name.startswith("engine-vae-")}
 
 
 @contextmanager

@@ -30,9 +30,7 @@ class RemoteShelf(Shelf):
 @pytest.fixture
 def shelf(tmp_path: Path) -> RemoteShelf:
     """Version 1, with the model of seed 1."""
-    shelf = RemoteShelf(tmp_path / "models")
-    shelf.publish(1, 1)
-    return shelf
+    return RemoteShelf.of(tmp_path / "models", 1)
 
 
 @pytest.fixture

@@ -14,10 +14,7 @@ from model_shelf import BROKEN, Shelf
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
     """Versions 1 to 4 with the models of the seeds 1 to 4."""
-    shelf = Shelf(tmp_path)
-    for version in (1, 2, 3, 4):
-        shelf.publish(version, version)
-    return shelf
+    return Shelf.of(tmp_path, 1, 2, 3, 4)
 
 
 def name_aliases(shelf: Shelf, text: str) -> None:
