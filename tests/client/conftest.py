@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
 import pytest
+from client import fresh_client
 from client.linear_model import Generation, Models, Refusal
 from grpc import ServicerContext
 
 from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
 from latentserve_client import CHANNEL_OPTIONS, AsyncClient, Client, Samples
+from latentserve_client.cli import main
 
 
 @dataclass
@@ -140,15 +144,7 @@ def target(
 @pytest.fixture(params=[Client, AsyncClient], ids=["sync", "asyncio"])
 def invoke(request: pytest.FixtureRequest, target: str) -> Callable[..., Awaitable[Any]]:
     """Calls a method of a fresh client of either kind: `await invoke("sample", "linear", 4, seed=1)`."""
-
-    async def invoke(method: str, *args: Any, **kwargs: Any) -> Any:
-        if request.param is Client:
-            with Client(target) as client:
-                return getattr(client, method)(*args, **kwargs)
-        async with AsyncClient(target) as client:
-            return await getattr(client, method)(*args, **kwargs)
-
-    return invoke
+    return partial(fresh_client.call, request.param, target)
 
 
 @pytest.fixture(params=[Client, AsyncClient], ids=["sync", "asyncio"])
@@ -163,3 +159,34 @@ def collect(request: pytest.FixtureRequest, target: str) -> Callable[..., Awaita
             return [chunk async for chunk in client.stream_samples(*args, **kwargs)]
 
     return collect
+
+
+@pytest.fixture
+def run(target: str, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command against the server: exit code, stdout and stderr."""
+
+    def run(*argv: object) -> tuple[int, str, str]:
+        code = main(["--server", target, *map(str, argv)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def run_aside(run: Callable[..., tuple[int, str, str]]) -> Callable[..., Awaitable[tuple[int, str, str]]]:
+    """As `run`, on a thread: for a server that runs in the test's own event loop."""
+    return partial(asyncio.to_thread, run)
+
+
+@pytest.fixture
+def misuse(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
+    """Runs the command with arguments that are wrong usage: what it says, once it has ended with 2."""
+
+    def misuse(argv: list[str]) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(argv)
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    return misuse

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from admin_server import AdminServer
+from client import fresh_client
 from model_shelf import BROKEN, Shelf
 
 from latentserve_client import (
@@ -19,10 +20,10 @@ from latentserve_client import (
     NotFoundError,
     RequestError,
 )
-from latentserve_client.cli import main
 
 Invoke = Callable[..., Awaitable[Any]]
 Run = Callable[..., Awaitable[tuple[int, str, str]]]
+Misuse = Callable[[list[str]], str]
 
 
 @pytest.fixture
@@ -31,80 +32,66 @@ def shelf(tmp_path: Path) -> Shelf:
     return Shelf.of(tmp_path, 1, 2)
 
 
+@pytest.fixture
+def target(server: AdminServer) -> str:
+    """The address of the server's admin listener."""
+    return f"127.0.0.1:{server.served.server.admin_port}"
+
+
 @pytest.fixture(params=[AdminClient, AsyncAdminClient], ids=["sync", "asyncio"])
-def call(request: pytest.FixtureRequest, server: AdminServer) -> Invoke:
+def invoke(request: pytest.FixtureRequest, target: str) -> Invoke:
     """Calls a method of a fresh admin client of either kind."""
-
-    async def call(method: str, *args: Any, **kwargs: Any) -> Any:
-        target = f"127.0.0.1:{server.served.server.admin_port}"
-        if request.param is AsyncAdminClient:
-            async with AsyncAdminClient(target) as client:
-                return await getattr(client, method)(*args, **kwargs)
-
-        def block() -> Any:
-            with AdminClient(target) as client:
-                return getattr(client, method)(*args, **kwargs)
-
-        return await asyncio.to_thread(block)
-
-    return call
+    return partial(fresh_client.call, request.param, target)
 
 
 @pytest.fixture
-def run(server: AdminServer, capsys: pytest.CaptureFixture[str]) -> Run:
+def administer(run_aside: Run) -> Run:
     """Runs `latentserve admin` against the server: exit code, stdout and stderr."""
-
-    async def run(*argv: str) -> tuple[int, str, str]:
-        command = ["--server", f"127.0.0.1:{server.served.server.admin_port}", "admin", *argv]
-        code = await asyncio.to_thread(main, command)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return partial(run_aside, "admin")
 
 
-async def test_a_version_is_loaded_and_unloaded(call: Invoke, server: AdminServer) -> None:
-    status = await call("load", "vae:1")
+async def test_a_version_is_loaded_and_unloaded(invoke: Invoke, server: AdminServer) -> None:
+    status = await invoke("load", "vae:1")
     assert (status.name, status.version, status.state, status.is_default) == ("vae", 1, ModelState.READY, False)
     assert await server.answering(version=1) == (1, 1)
-    assert await call("unload", "vae:2") is None
+    assert await invoke("unload", "vae:2") is None
     assert await server.answering() == (1, 1)
 
 
-async def test_an_alias_is_made_moved_and_deleted(call: Invoke, server: AdminServer) -> None:
-    await call("load", "vae:1")
+async def test_an_alias_is_made_moved_and_deleted(invoke: Invoke, server: AdminServer) -> None:
+    await invoke("load", "vae:1")
     for version in (1, 2):
-        assert await call("set_alias", f"vae:{version}", "stable") is True
+        assert await invoke("set_alias", f"vae:{version}", "stable") is True
         assert await server.answering(alias="stable") == (version, version)
-    assert await call("delete_alias", "vae@stable") is True
+    assert await invoke("delete_alias", "vae@stable") is True
     assert (await server.listed())[2].aliases == []
 
 
 async def test_a_rescan_follows_the_repository_and_names_its_problems(
-    call: Invoke, server: AdminServer, shelf: Shelf
+    invoke: Invoke, server: AdminServer, shelf: Shelf
 ) -> None:
     shelf.publish(3, 3)
     (shelf.model / "aliases.json").write_text("{")
-    scanned = await call("rescan")
+    scanned = await invoke("rescan")
     assert [(status.version, status.state) for status in scanned.models][-1] == (3, ModelState.READY)
     assert len(scanned.problems) == 1
     assert "aliases.json" in scanned.problems[0]
     assert await server.answering() == (3, 3)
 
 
-async def test_what_the_server_refuses_is_said(call: Invoke, shelf: Shelf) -> None:
+async def test_what_the_server_refuses_is_said(invoke: Invoke, shelf: Shelf) -> None:
     shelf.publish(4, 4, broken=True)
     with pytest.raises(FailedPreconditionError, match=f"model 'vae' version 4 cannot be loaded: {BROKEN}"):
-        await call("load", "vae:4")
+        await invoke("load", "vae:4")
     with pytest.raises(NotFoundError):
-        await call("load", "other:1")
+        await invoke("load", "other:1")
     with pytest.raises(FailedPreconditionError):
-        await call("set_alias", "vae:1", "stable")  # is not READY
-    await call("set_alias", "vae:2", "stable")
+        await invoke("set_alias", "vae:1", "stable")  # is not READY
+    await invoke("set_alias", "vae:2", "stable")
     with pytest.raises(FailedPreconditionError, match="stable"):
-        await call("unload", "vae:2")
+        await invoke("unload", "vae:2")
     with pytest.raises(NotFoundError):
-        await call("delete_alias", "vae@canary")
+        await invoke("delete_alias", "vae@canary")
 
 
 @pytest.mark.parametrize(
@@ -118,10 +105,10 @@ async def test_what_the_server_refuses_is_said(call: Invoke, shelf: Shelf) -> No
     ],
 )
 async def test_what_no_server_would_accept_is_not_sent(
-    call: Invoke, method: str, args: tuple[str, ...], message: str
+    invoke: Invoke, method: str, args: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(RequestError, match=message):
-        await call(method, *args)
+        await invoke(method, *args)
 
 
 async def test_the_two_admin_clients_have_the_same_calls() -> None:
@@ -131,24 +118,24 @@ async def test_the_two_admin_clients_have_the_same_calls() -> None:
     assert calls(AdminClient) == calls(AsyncAdminClient) > {"load", "unload", "set_alias", "delete_alias", "rescan"}
 
 
-async def test_the_command_changes_what_is_served(run: Run, server: AdminServer, shelf: Shelf) -> None:
-    code, out, err = await run("load", "vae:1")
+async def test_the_command_changes_what_is_served(administer: Run, server: AdminServer, shelf: Shelf) -> None:
+    code, out, err = await administer("load", "vae:1")
     assert (code, err) == (0, "")
     assert out.splitlines()[1].split()[:4] == ["vae", "1", "ready", "-"]
-    assert await run("set-alias", "vae:1", "stable") == (0, "vae@stable is version 1\n", "")
+    assert await administer("set-alias", "vae:1", "stable") == (0, "vae@stable is version 1\n", "")
     assert await server.answering(alias="stable") == (1, 1)
-    assert await run("delete-alias", "vae@stable") == (0, "vae@stable is deleted\n", "")
-    assert await run("unload", "vae:1") == (0, "vae:1 is unloaded\n", "")
+    assert await administer("delete-alias", "vae@stable") == (0, "vae@stable is deleted\n", "")
+    assert await administer("unload", "vae:1") == (0, "vae:1 is unloaded\n", "")
     shelf.publish(3, 3)
-    code, out, err = await run("rescan")
+    code, out, err = await administer("rescan")
     assert (code, err) == (0, "")
     assert out.splitlines()[3].split()[:4] == ["vae", "3", "ready", "yes"]
 
 
-async def test_a_rescan_that_met_problems_ends_with_3(run: Run, shelf: Shelf) -> None:
+async def test_a_rescan_that_met_problems_ends_with_3(administer: Run, shelf: Shelf) -> None:
     (shelf.model / "aliases.json").write_text("{")
     (shelf.model / "three" / "x").mkdir(parents=True)
-    code, out, err = await run("rescan")
+    code, out, err = await administer("rescan")
     assert (code, err) == (3, "")
     header, *listed, ignored, damaged = out.splitlines()
     assert (header.split()[0], len(listed)) == ("NAME", 2)
@@ -156,15 +143,15 @@ async def test_a_rescan_that_met_problems_ends_with_3(run: Run, shelf: Shelf) ->
     assert damaged.startswith("vae: aliases.json: not JSON")
 
 
-async def test_the_command_says_when_an_alias_is_not_stored(run: Run, shelf: Shelf) -> None:
+async def test_the_command_says_when_an_alias_is_not_stored(administer: Run, shelf: Shelf) -> None:
     (shelf.model / "aliases.json").mkdir()
-    code, out, err = await run("set-alias", "vae:2", "stable")
+    code, out, err = await administer("set-alias", "vae:2", "stable")
     assert (code, err) == (0, "")
     assert out == "vae@stable is version 2; the repository was not changed, so that this ends with the server\n"
 
 
-async def test_the_command_says_in_a_line_what_was_refused(run: Run) -> None:
-    code, out, err = await run("load", "vae:9")
+async def test_the_command_says_in_a_line_what_was_refused(administer: Run) -> None:
+    code, out, err = await administer("load", "vae:9")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("latentserve: model 'vae' has no version 9")
 
@@ -178,11 +165,8 @@ async def test_the_command_says_in_a_line_what_was_refused(run: Run) -> None:
         (["admin", "delete-alias", "vae:1"], "admin delete-alias takes NAME@ALIAS, not 'vae:1'"),
     ],
 )
-def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(argv)
-    assert ended.value.code == 2
-    assert message in capsys.readouterr().err
+def test_wrong_usage_ends_with_2(misuse: Misuse, argv: list[str], message: str) -> None:
+    assert message in misuse(argv)
 
 
 async def test_the_public_listener_does_not_answer_it(server: AdminServer) -> None:

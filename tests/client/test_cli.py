@@ -19,24 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentserve_client import Client
-from latentserve_client.cli import main
 from latentserve_client.grid import draw_grid, draw_pairs
 
 Run = Callable[..., tuple[int, str, str]]
 COMMAND = Path(sys.executable).with_name("latentserve")
 SECONDS = r"\d+\.\d\d s\n"
-
-
-@pytest.fixture
-def run(target: str, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command against the server: exit code, stdout and stderr."""
-
-    def run(*argv: object) -> tuple[int, str, str]:
-        code = main(["--server", target, *map(str, argv)])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture

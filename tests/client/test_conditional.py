@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,14 +16,11 @@ from tiny_bundle import TinyModel
 
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_client import (
-    AsyncClient,
     Axis,
-    Client,
     FailedPreconditionError,
     InvalidArgumentError,
     Seeds,
 )
-from latentserve_client.cli import main
 from latentserve_server.labels import Labels
 from latentserve_server.mixture import Mixture
 from latentserve_server.noise import NoiseSource, Stream
@@ -52,36 +48,10 @@ async def served(tmp_path: Path) -> AsyncIterator[RunningServer]:
         yield server
 
 
-@pytest.fixture(params=[Client, AsyncClient], ids=["sync", "asyncio"])
-def call(request: pytest.FixtureRequest, served: RunningServer) -> Invoke:
-    """Calls a method of a fresh client of either kind."""
-
-    async def call(method: str, *args: Any, **kwargs: Any) -> Any:
-        target = f"127.0.0.1:{served.server.port}"
-        if request.param is AsyncClient:
-            async with AsyncClient(target) as client:
-                return await getattr(client, method)(*args, **kwargs)
-
-        def block() -> Any:
-            with Client(target) as client:
-                return getattr(client, method)(*args, **kwargs)
-
-        return await asyncio.to_thread(block)
-
-    return call
-
-
 @pytest.fixture
-def run(served: RunningServer, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command against the server: exit code, stdout and stderr."""
-
-    async def run(*argv: object) -> tuple[int, str, str]:
-        command = ["--server", f"127.0.0.1:{served.server.port}", *map(str, argv)]
-        code = await asyncio.to_thread(main, command)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+def target(served: RunningServer) -> str:
+    """The address of that server."""
+    return f"127.0.0.1:{served.server.port}"
 
 
 def mixed(count: int, first: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -91,76 +61,76 @@ def mixed(count: int, first: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 @pytest.mark.parametrize("labels", [None, 2, [3, 1], np.array([1, 2, 0])])
-async def test_samples_have_the_labels_that_were_asked_for(call: Invoke, labels: Any) -> None:
-    samples = await call("sample", "full", 7, seed=9, first_index=3, prior="mixture", labels=labels)
+async def test_samples_have_the_labels_that_were_asked_for(invoke: Invoke, labels: Any) -> None:
+    samples = await invoke("sample", "full", 7, seed=9, first_index=3, prior="mixture", labels=labels)
     given = () if labels is None else tuple(np.atleast_1d(labels).tolist())
     expected = Labels(given, 4).of_indices(3, 7)
     np.testing.assert_array_equal(samples.labels, expected, strict=True)
     np.testing.assert_allclose(samples.images, FULL.images(mixed(7, 3), expected), atol=1e-6)
 
 
-async def test_an_ordinary_model_has_no_labels_and_the_standard_normal_prior(call: Invoke) -> None:
-    samples = await call("sample", "vae", 5, seed=9, prior="standard_normal")
+async def test_an_ordinary_model_has_no_labels_and_the_standard_normal_prior(invoke: Invoke) -> None:
+    samples = await invoke("sample", "vae", 5, seed=9, prior="standard_normal")
     assert samples.labels is None
     noise = NoiseSource().draw(9, 0, 5, 3, Stream.PRIOR)
     np.testing.assert_allclose(samples.images, TinyModel().images(noise), atol=1e-6)
 
 
-async def test_every_call_takes_labels(call: Invoke) -> None:
+async def test_every_call_takes_labels(invoke: Invoke) -> None:
     each, pixels = np.array(EACH), PIXELS / 255
     mean, _ = FULL.posterior(pixels, each)
-    decoded = await call("decode", "full", LATENTS, labels=EACH)
+    decoded = await invoke("decode", "full", LATENTS, labels=EACH)
     np.testing.assert_allclose(decoded.images, FULL.images(LATENTS, each), atol=1e-6)
-    encoded = await call("encode", "full", PIXELS, labels=each)
+    encoded = await invoke("encode", "full", PIXELS, labels=each)
     np.testing.assert_allclose(encoded.mean, mean, atol=1e-5)
-    again = await call("reconstruct", "full", PIXELS, labels=EACH)
+    again = await invoke("reconstruct", "full", PIXELS, labels=EACH)
     np.testing.assert_allclose(again.images, FULL.images(mean, each), atol=1e-5)
-    walk = await call("interpolate", "full", LATENTS[:2], Seeds([1, 2]), 3, labels=[1, 2])
+    walk = await invoke("interpolate", "full", LATENTS[:2], Seeds([1, 2]), 3, labels=[1, 2])
     np.testing.assert_allclose(walk.images, FULL.images(walk.latents, np.repeat([1, 2], 3)), atol=1e-6)
-    plane = await call("traverse", "full", [Axis(0, -1, 1, 4)], labels=3)
+    plane = await invoke("traverse", "full", [Axis(0, -1, 1, 4)], labels=3)
     np.testing.assert_allclose(plane.images, FULL.images(plane.latents, np.full(4, 3)), atol=1e-6)
 
 
-async def test_scores_have_percentiles_where_the_model_is_calibrated(call: Invoke) -> None:
-    scores = await call("score", "full", PIXELS, labels=EACH)
+async def test_scores_have_percentiles_where_the_model_is_calibrated(invoke: Invoke) -> None:
+    scores = await invoke("score", "full", PIXELS, labels=EACH)
     expected = np.interp(-scores.elbo, FULL.quantiles, np.arange(101))
     np.testing.assert_allclose(scores.anomaly_percentile, expected, rtol=1e-5)
-    assert (await call("score", "full", PIXELS[:2], labels=1, draws=3)).anomaly_percentile is None
-    assert (await call("score", "vae", PIXELS)).anomaly_percentile is None
+    assert (await invoke("score", "full", PIXELS[:2], labels=1, draws=3)).anomaly_percentile is None
+    assert (await invoke("score", "vae", PIXELS)).anomaly_percentile is None
 
 
-async def test_what_the_model_does_not_have_is_refused(call: Invoke) -> None:
+async def test_what_the_model_does_not_have_is_refused(invoke: Invoke) -> None:
     with pytest.raises(FailedPreconditionError, match="prior: the model's bundle carries no mixture"):
-        await call("sample", "vae", 1, prior="mixture")
+        await invoke("sample", "vae", 1, prior="mixture")
     with pytest.raises(InvalidArgumentError, match="labels: the model has no labels; give none"):
-        await call("sample", "vae", 1, labels=0)
+        await invoke("sample", "vae", 1, labels=0)
     with pytest.raises(InvalidArgumentError, match="labels: none; the model has 4 labels"):
-        await call("decode", "full", LATENTS)
+        await invoke("decode", "full", LATENTS)
 
 
-async def test_a_description_says_what_the_model_has(call: Invoke, run: Run) -> None:
-    full, vae = await call("model", "full"), await call("model", "vae")
+async def test_a_description_says_what_the_model_has(invoke: Invoke) -> None:
+    full, vae = await invoke("model", "full"), await invoke("model", "vae")
     assert (full.likelihood, full.labels, full.label_names[1]) == ("gaussian", 4, "east")
     assert (full.mixture_components, full.calibration_images) == (3, 500)
     assert (vae.likelihood, vae.labels, vae.label_names) == ("bernoulli", 0, ())
     assert (vae.mixture_components, vae.calibration_images) == (0, 0)
 
 
-async def test_the_command_describes_it(run: Run) -> None:
-    _, out, _ = await run("model", "full")
+async def test_the_command_describes_it(run_aside: Run) -> None:
+    _, out, _ = await run_aside("model", "full")
     facts = dict(line.split(maxsplit=1) for line in out.splitlines() if not line.startswith(" "))
     assert facts["prior"] == "standard normal, or a mixture of 3 components"
     assert facts["labels"] == "0 to 3: north, east, south, west"
     assert (facts["likelihood"], facts["calibration"]) == ("gaussian", "500 images")
-    _, out, _ = await run("model", "vae")
+    _, out, _ = await run_aside("model", "vae")
     facts = dict(line.split(maxsplit=1) for line in out.splitlines() if not line.startswith(" "))
     assert (facts["prior"], facts["labels"], facts["calibration"]) == ("standard normal", "-", "-")
 
 
-async def test_the_command_samples_labels_from_the_mixture_also_as_a_stream(run: Run, tmp_path: Path) -> None:
+async def test_the_command_samples_labels_from_the_mixture_also_as_a_stream(run_aside: Run, tmp_path: Path) -> None:
     output = tmp_path / "samples.npy"
     how = ("--count", 20, "--seed", 9, "--prior", "mixture", "--labels", "3,1,2")
-    code, out, err = await run("sample", "full", *how, "-o", output)
+    code, out, err = await run_aside("sample", "full", *how, "-o", output)
     assert (code, err) == (0, "")
     assert "20 images, seed 9, mixture prior, model full:1" in out
     labels = np.resize([3, 1, 2], 20)
@@ -176,49 +146,51 @@ def files(tmp_path: Path) -> list[Path]:
     return paths
 
 
-async def test_the_command_scores_with_a_label_each_and_a_column_of_percentiles(run: Run, files: list[Path]) -> None:
+async def test_the_command_scores_with_a_label_each_and_a_column_of_percentiles(
+    run_aside: Run, files: list[Path]
+) -> None:
     labels = [*EACH, 1, 2, 3, 0]
     given = ",".join(map(str, labels))
-    code, out, err = await run("score", "full", *files, "--labels", given, "--csv")
+    code, out, err = await run_aside("score", "full", *files, "--labels", given, "--csv")
     assert (code, err) == (0, "")
     rows = list(csv.DictReader(io.StringIO(out)))
     elbo = np.array([float(row["elbo"]) for row in rows])
     percentiles = [float(row["anomaly_percentile"]) for row in rows]
     np.testing.assert_allclose(percentiles, np.interp(-elbo, FULL.quantiles, np.arange(101)), rtol=1e-4)
-    _, out, _ = await run("score", "full", files[8], "--labels", 3)
+    _, out, _ = await run_aside("score", "full", files[8], "--labels", 3)
     assert f"{elbo[8]:.2f}" in out
     assert out.split()[:6] == ["image", "(nats)", "reconstruction_error", "kl", "elbo", "anomaly_percentile"]
 
 
-async def test_the_commands_on_files_take_labels(run: Run, files: list[Path], tmp_path: Path) -> None:
+async def test_the_commands_on_files_take_labels(run_aside: Run, files: list[Path], tmp_path: Path) -> None:
     labels = np.array([*EACH, 1, 2, 3, 0])
     given = ("--labels", ",".join(map(str, labels)))
     latents, images = tmp_path / "z.npy", tmp_path / "x.npy"
-    assert (await run("encode", "full", *files, *given, "-o", latents))[0] == 0
+    assert (await run_aside("encode", "full", *files, *given, "-o", latents))[0] == 0
     mean, _ = FULL.posterior(FULL.random_images(10) / 255, labels)
     np.testing.assert_allclose(np.load(latents), mean, atol=1e-5)
     for command in (["decode", "full", latents], ["reconstruct", "full", *files]):
-        assert (await run(*command, *given, "-o", images))[0] == 0
+        assert (await run_aside(*command, *given, "-o", images))[0] == 0
         np.testing.assert_allclose(np.load(images), FULL.images(mean, labels), atol=1e-5)
     ways = ("--from-seed", 1, "--to-seed", 2, "--steps", 3)
     for walk in (["interpolate", "full", *ways], ["traverse", "full", "--axis", "0:-1:1:3"]):
-        assert (await run(*walk, "--labels", 2, "-o", images))[0] == 0
-        code, _, err = await run(*walk, "-o", images)
+        assert (await run_aside(*walk, "--labels", 2, "-o", images))[0] == 0
+        code, _, err = await run_aside(*walk, "-o", images)
         assert (code, "labels: none; the model has 4 labels" in err) == (1, True)
 
 
 async def test_a_number_of_labels_that_fits_no_rows_is_refused_before_anything_is_sent(
-    run: Run, files: list[Path], served: RunningServer
+    run_aside: Run, files: list[Path], served: RunningServer
 ) -> None:
-    code, _, err = await run("score", "full", *files, "--labels", "1,2,3")
+    code, _, err = await run_aside("score", "full", *files, "--labels", "1,2,3")
     assert (code, err) == (1, "latentserve: labels has 3 labels for 10 rows; give one, or one for each\n")
     with pytest.raises(SystemExit):
-        await run("score", "full", *files, "--labels", "1,x")
+        await run_aside("score", "full", *files, "--labels", "1,x")
 
 
-async def test_versions_of_a_conditional_model_are_compared_label_by_label(run: Run) -> None:
-    code, out, err = await run("compare", "full", "full:1", "--count", 12, "--threshold", 0)
+async def test_versions_of_a_conditional_model_are_compared_label_by_label(run_aside: Run) -> None:
+    code, out, err = await run_aside("compare", "full", "full:1", "--count", 12, "--threshold", 0)
     assert (code, err) == (0, "")
     assert "+0.0000 nats" in out
-    code, _, err = await run("compare", "full", "vae", "--count", 12)
+    code, _, err = await run_aside("compare", "full", "vae", "--count", 12)
     assert (code, err) == (1, "latentserve: full:1 and vae:1 cannot be compared: labels 4 and 0\n")
