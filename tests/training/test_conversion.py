@@ -17,6 +17,8 @@ from latentserve_training.errors import ExportError
 from latentserve_training.graphs import TorchPlan
 from latentserve_training.parity import check_parity
 
+from .small_decoder import SmallDecoder, seeded_latents
+
 
 class Doubling(nn.Module):
     """A graph as it should be: [batch, 3] to [batch, 3]."""
@@ -81,14 +83,11 @@ class Counting(nn.Module):
         return (self.calls * latent.tanh(),)
 
 
-class Chaotic(nn.Module):
+class Chaotic(SmallDecoder):
     """A sine that turns the last bits of a product into whole waves."""
 
     def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.wide = nn.Linear(in_features=3, out_features=64)
-        self.narrow = nn.Linear(in_features=64, out_features=3)
+        super().__init__(outputs=3)
 
     def forward(self, latent: Tensor) -> tuple[Tensor]:
         return (self.narrow(torch.sin(1e7 * self.wide(latent))),)
@@ -102,8 +101,7 @@ class Broken(nn.Module):
 
 
 def plan(module: nn.Module) -> TorchPlan:
-    latents = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)).numpy()
-    return TorchPlan(role="decoder", module=module, example={"latent": latents}, outputs=("image",))
+    return TorchPlan(role="decoder", module=module, example=seeded_latents(0), outputs=("image",))
 
 
 def test_a_good_graph_passes_every_check(tmp_path: Path) -> None:

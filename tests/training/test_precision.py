@@ -27,6 +27,8 @@ from latentserve_training.precision import NotGoodEnough, Reference, Rows, conve
 from latentserve_training.precision_rows import rows_of
 from latentserve_training.trained import Trained
 
+from .small_decoder import SmallDecoder, seeded_latents
+
 Capture = pytest.CaptureFixture[str]
 
 
@@ -108,14 +110,11 @@ def test_the_signal_to_noise_ratio_is_that_of_its_definition() -> None:
     assert psnr_db(expected, expected, peak=1.0) == 200.0
 
 
-class Outlying(nn.Module):
+class Outlying(SmallDecoder):
     """One channel of a thousand times the others' size: eight bits for all of them leave the others nothing."""
 
     def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.wide = nn.Linear(in_features=3, out_features=64)
-        self.narrow = nn.Linear(in_features=64, out_features=16)
+        super().__init__(outputs=16)
         with torch.no_grad():
             self.wide.weight[0] *= 1e3
             self.narrow.weight[:, 0] *= 1e-3
@@ -126,12 +125,9 @@ class Outlying(nn.Module):
 
 
 def outlying(folder: Path) -> tuple[TorchPlan, Path, Rows]:
-    def rows(seed: int) -> Arrays:
-        return {"latent": torch.randn(64, 3, generator=torch.Generator().manual_seed(seed)).numpy()}
-
-    plan = TorchPlan(role="decoder", module=Outlying(), example=rows(0), outputs=("image", "image_uint8"))
+    plan = TorchPlan(role="decoder", module=Outlying(), example=seeded_latents(0), outputs=("image", "image_uint8"))
     export_graph(plan, folder / "decoder.onnx")
-    return plan, folder / "decoder.onnx", Rows(calibration=rows(1), held_out=rows(2))
+    return plan, folder / "decoder.onnx", Rows(calibration=seeded_latents(1), held_out=seeded_latents(2))
 
 
 def test_a_graph_that_loses_too_much_is_left_out_with_its_reason(tmp_path: Path) -> None:
@@ -189,7 +185,7 @@ class Pictures(nn.Module):
 
 def test_the_shift_of_the_fid_is_measured_where_the_extractor_fits(tmp_path: Path) -> None:
     extractor = Extractor.read()
-    latents = {"latent": torch.randn(300, 3, generator=torch.Generator().manual_seed(0)).numpy()}
+    latents = seeded_latents(0, 300)
     plan = TorchPlan(role="decoder", module=Pictures(), example=latents, outputs=("image", "image_uint8"))
     export_graph(plan, tmp_path / "decoder.onnx")
     real = extractor.features(torch.randint(256, (300, 1, 28, 28), generator=torch.Generator().manual_seed(1)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -17,56 +16,24 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tqdm import tqdm
 
 from latentserve_training import train
-from latentserve_training.accelerator import make_fabric
 from latentserve_training.checkpoint import Checkpoint
-from latentserve_training.config import parse_command_line
 from latentserve_training.errors import InterruptedRun
 from latentserve_training.interruption import Interruption
-from latentserve_training.journal import Journal
 from latentserve_training.run_folder import RunFolder
-from latentserve_training.training import prepare
 
 from .conftest import arguments
+from .struck_run import train_until
 
 STEPS = 15  # three epochs of five steps
 Capture = pytest.CaptureFixture[str]
 
 
-class SignallingBar(tqdm):  # type: ignore[type-arg]  # at run time it takes no parameters
-    """A bar that sends this process a signal when so many steps have been counted on it."""
-
-    def __init__(self, countdown: int, **options: Any) -> None:
-        super().__init__(disable=False, file=io.StringIO(), **options)
-        self.countdown = countdown
-
-    def update(self, n: float | None = 1) -> bool | None:
-        if self.n + 1 == self.countdown:
-            signal.raise_signal(signal.SIGTERM)
-        return super().update(n)
-
-
-class SignallingJournal(Journal):
-    """A journal whose process is told to stop after `stop` steps."""
-
-    def __init__(self, folder: RunFolder, step: int, stop: int) -> None:
-        super().__init__(folder, step)
-        self.stop = stop
-
-    def bar(self, epoch: int, epochs: int, batches: int, done: int) -> tqdm[Any]:
-        return SignallingBar(self.stop - (epoch - 1) * batches, total=batches, initial=done)
-
-
-def train_until(argv: list[str], stop: int) -> None:
+def interrupt(argv: list[str], stop: int) -> None:
     """Run the command line's training and have it told to stop after `stop` steps."""
-    request = parse_command_line(argv, "train", "")
-    assert request.output is not None
-    folder = RunFolder(request.output)
-    trainer = prepare(request.config, folder, make_fabric("cpu", "float32", 1))
-    with SignallingJournal(folder, trainer.progress.step, stop) as journal, pytest.raises(InterruptedRun):
-        trainer.fit(journal, folder)
+    with pytest.raises(InterruptedRun):
+        train_until(argv, stop, lambda: signal.raise_signal(signal.SIGTERM))
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -110,7 +77,7 @@ def test_stopped_at_any_steps_and_continued_it_ends_in_the_same_bits(
 ) -> None:
     run = tmp_path_factory.mktemp("stopped") / family
     for stop in sorted(stops):
-        train_until(arguments(family, run), stop)
+        interrupt(arguments(family, run), stop)
         assert Checkpoint.load(RunFolder(run).last).progress.step == stop
     assert train.main(arguments(family, run)) == 0
     assert_same(run, trained(family))
@@ -140,7 +107,7 @@ def test_a_run_of_version_0_1_goes_on_under_the_options_of_today(trained: Any, t
         ),
     }
     run = tmp_path / "run"
-    train_until(arguments(family, run), 7)
+    interrupt(arguments(family, run), 7)
     last = RunFolder(run).last
     values = torch.load(last, weights_only=True)
     values["origin"]["config"]["model"] = {name: values["origin"]["config"]["model"][name] for name in options[family]}

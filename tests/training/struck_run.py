@@ -1,0 +1,53 @@
+"""A training run that something happens to when so many of its steps have been done."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from latentserve_training.accelerator import make_fabric
+from latentserve_training.config import parse_command_line
+from latentserve_training.journal import Journal
+from latentserve_training.run_folder import RunFolder
+from latentserve_training.training import prepare
+
+Strike = Callable[[], None]
+
+
+class CountingBar(tqdm):  # type: ignore[type-arg]  # at run time it takes no parameters
+    """A bar that strikes when it is about to count so far."""
+
+    def __init__(self, count: int, strike: Strike, **options: Any) -> None:
+        super().__init__(disable=False, file=io.StringIO(), **options)
+        self.count = count
+        self.strike = strike
+
+    def update(self, n: float | None = 1) -> bool | None:
+        if self.n + 1 == self.count:
+            self.strike()
+        return super().update(n)
+
+
+class StrikingJournal(Journal):
+    """A journal that strikes at step `stop`, of all steps of the run."""
+
+    def __init__(self, folder: RunFolder, step: int, stop: int, strike: Strike) -> None:
+        super().__init__(folder, step)
+        self.stop = stop
+        self.strike = strike
+
+    def bar(self, epoch: int, epochs: int, batches: int, done: int) -> tqdm[Any]:
+        return CountingBar(self.stop - (epoch - 1) * batches, self.strike, total=batches, initial=done)
+
+
+def train_until(argv: Sequence[str], stop: int, strike: Strike) -> None:
+    """Run the command line's training, and strike when step `stop` has been done."""
+    request = parse_command_line(argv, "train", "")
+    assert request.output is not None
+    folder = RunFolder(request.output)
+    trainer = prepare(request.config, folder, make_fabric("cpu", "float32", 1))
+    with StrikingJournal(folder, trainer.progress.step, stop, strike) as journal:
+        trainer.fit(journal, folder)
