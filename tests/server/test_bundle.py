@@ -10,15 +10,18 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from running_server import running_server
 from tiny_bundle import TinyModel
 
+from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve.v1 import models_pb2
-from latentserve.v1.generation_pb2 import ModelRef
+from latentserve.v1.generation_pb2 import DecodeRequest, ModelRef
 from latentserve_server.bundle import read_bundle
 from latentserve_server.errors import BundleError, StartupError
 
@@ -182,11 +185,15 @@ def test_a_manifest_with_a_damaged_byte_is_a_bundle_error_or_still_a_true_one(
     damage = flip(place, bit) if bit is not None else lambda data: data[: int(place * len(data))]
     directory = damaged_copy(healthy, healthy.parents[2] / "damaged" / "vae" / "1", "manifest.json", damage)
 
-    async def serve() -> None:
-        async with running_server(directory.parents[1]):
-            pass
+    async def decoded() -> NDArray[Any]:
+        async with running_server(directory.parents[1]) as served:
+            request = DecodeRequest(model=ModelRef(name="vae"), latents=from_ndarray(latents))
+            return to_ndarray((await served.generation.Decode(request)).images.tensor)
 
+    model, latents = TinyModel(height=2, width=2, latent_dim=1), np.array([[-1], [0.5]], np.float32)
     try:
-        asyncio.run(serve())
+        images = asyncio.run(decoded())
     except StartupError as error:
         assert "no model can be served: vae/1: " in str(error)  # noqa: PT017
+    else:
+        np.testing.assert_allclose(images, model.images(latents), atol=1e-6)

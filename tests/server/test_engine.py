@@ -60,7 +60,9 @@ def assert_same(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) ->
 
 
 @given(
-    runs=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 2**32), st.sets(st.sampled_from(DECODED), min_size=1)))
+    runs=st.lists(
+        st.tuples(st.integers(1, 9), st.integers(0, 2**32), st.sets(st.sampled_from(DECODED), min_size=1)), min_size=1
+    )
 )
 def test_a_bound_run_is_a_plain_run(conv: tuple[Engine, Engine], runs: list[tuple[int, int, set[str]]]) -> None:
     plain, bound = conv

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from held_graph import BACKSTOP_SECONDS
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ NAMED = pb.ModelRef(name="labelled")
 LATENTS = np.random.default_rng(2).standard_normal((6, 3)).astype(np.float32)
 PIXELS = LABELLED.random_images(6)
 EACH = [3, 0, 1, 1, 2, 0]
+SOME_TURNS = 50_000
 
 
 @pytest.fixture
@@ -143,14 +145,26 @@ async def test_traverse_has_one_label_for_all(served: RunningServer) -> None:
     np.testing.assert_allclose(pixels(reply.images), LABELLED.images(latents, np.full(5, 2)), atol=1e-6)
 
 
-async def test_rows_of_different_labels_share_batches_and_keep_their_own(served: RunningServer) -> None:
-    async def decode(label: int) -> NDArray[Any]:
-        request = pb.DecodeRequest(model=NAMED, latents=from_ndarray(LATENTS), labels=[label])
-        return pixels((await served.generation.Decode(request)).images)
+async def test_rows_of_different_labels_share_batches_and_keep_their_own(tmp_path: Path) -> None:
+    TinyModel(labels=4, seed=8, slow=True).write(tmp_path / "labelled" / "1")
+    busy = np.array([[SOME_TURNS, 0, 0]], np.float32)
 
-    together = await asyncio.gather(*(decode(label % 4) for label in range(12)))
-    for label, images in enumerate(together):
-        np.testing.assert_array_equal(images, await decode(label % 4))
+    async def decode(latents: NDArray[np.float32], label: int) -> pb.DecodeResponse:
+        request = pb.DecodeRequest(model=NAMED, latents=from_ndarray(latents), labels=[label])
+        return await served.generation.Decode(request)
+
+    async with running_server(tmp_path, max_batch_rows=8, metrics_listen="127.0.0.1:0") as served:
+        held = asyncio.create_task(decode(busy, 0))
+        async with asyncio.timeout(BACKSTOP_SECONDS):
+            while not await served.metric("requests_in_flight") or await served.metric("queue_rows"):
+                pass
+        together = await asyncio.gather(*(decode(LATENTS[:2], number % 4) for number in range(12)))
+        await held
+        alone = [pixels((await decode(LATENTS[:2], label)).images) for label in range(4)]
+    assert max(reply.served.timing.batch_rows for reply in together) > 2, "those that waited shared batches"
+    for number, reply in enumerate(together):
+        np.testing.assert_allclose(pixels(reply.images), alone[number % 4], rtol=0, atol=1e-6)
+    assert np.abs(alone[0] - alone[1]).max() > 0.01
 
 
 AXIS = pb.Axis(dimension=0, low=-1, high=1, steps=3)

@@ -17,6 +17,7 @@ from tiny_bundle import TinyModel
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import models_pb2
+from latentserve_server.noise import NoiseSource, Stream
 
 SLOW, QUICK = pb.ModelRef(name="slow"), pb.ModelRef(name="quick")
 ENDLESS_TURNS, SOME_TURNS = 2e9, 20_000
@@ -143,7 +144,13 @@ async def test_models_that_share_one_turn_all_answer_and_loads_take_turns_too(mo
         slow = [decode(served, 2_000) for _ in range(3)]
         quick = [sample(served, 3, QUICK) for _ in range(20)]
         replies = await asyncio.gather(*slow, *quick)
+        listed = (await served.models.ListModels(models_pb2.ListModelsRequest())).models
+    assert {status.name: status.state for status in listed} == dict.fromkeys(
+        ("slow", "quick"), models_pb2.MODEL_STATE_READY
+    )
     expected = to_ndarray(replies[-1].images.tensor)
+    drawn = TinyModel(seed=3).images(NoiseSource().draw(1, 0, 3, 3, Stream.PRIOR))
+    np.testing.assert_allclose(expected, drawn, atol=1e-6)
     for reply in replies[len(slow) :]:
         np.testing.assert_array_equal(to_ndarray(reply.images.tensor), expected)
 
