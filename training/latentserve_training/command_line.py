@@ -1,17 +1,38 @@
-"""How every command of this package ends: with an exit code and, where something is wrong, one line."""
+"""What every command of this package shares: its parser, its exit code and the one line where something is wrong."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from latentserve_training.errors import InterruptedRun, TrainingError
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+
+
+class Dataclass(Protocol):
+    """Any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Request = TypeVar("Request", bound=Dataclass)
+
+
+def make_parser(prog: str, description: str | None = None) -> ArgumentParser:
+    """A parser that takes whole option names alone, and raises ArgumentError where a value is wrong."""
+    return ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+
+
+def fill(request: type[Request], values: Namespace) -> Request:
+    """The dataclass `request` with the parsed values of its fields' names."""
+    return request(**{field.name: values[field.name] for field in fields(request)})
 
 
 def run(command: Callable[[], None], prog: str) -> int:

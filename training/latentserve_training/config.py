@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
+from latentserve_training.command_line import make_parser
 from latentserve_training.data import DataConfig
 from latentserve_training.errors import ConfigError
 from latentserve_training.models import FAMILIES, ModelConfig
@@ -94,7 +95,7 @@ def parse_command_line(argv: Sequence[str] | None, prog: str, description: str) 
 
 def _parser(family: str, prog: str, description: str | None = None) -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+    parser = make_parser(prog, description)
     parser.add_argument("--config", action="config", help="YAML file of options; later options override earlier ones.")
     parser.add_argument("--seed", type=int, default=1, help="Seed of weights, data order and noise.")
     parser.add_argument("--data", type=DataConfig, default=DataConfig())

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 
 from latentserve.v1 import bundle_pb2
 from latentserve_training import command_line
@@ -25,11 +24,12 @@ from latentserve_training.precision_rows import rows_of
 from latentserve_training.provenance import software
 from latentserve_training.publication import (
     CHECK_ROWS,
-    LIKELIHOODS,
     Content,
     Destination,
+    add_publication_options,
     created_at,
     describe_graph,
+    describe_model,
     publish,
 )
 from latentserve_training.trained import Trained
@@ -68,16 +68,9 @@ def parse(argv: Sequence[str] | None) -> ExportRequest:
     Raises:
         ArgumentError: an option is unknown, missing or of the wrong type.
     """
-    parser = ArgumentParser(
-        prog=PROG, description="Export a run's model as a bundle.", exit_on_error=False, allow_abbrev=False
-    )
+    parser = command_line.make_parser(PROG, "Export a run's model as a bundle.")
     parser.add_argument("run", type=Path, metavar="RUN", help="Folder that latentserve-train made.")
-    parser.add_argument(
-        "--repository", type=Path, required=True, help="Folder of models; the bundle goes into NAME/VERSION."
-    )
-    parser.add_argument("--name", type=str | None, help="Name to serve under (default: the model family).")
-    parser.add_argument("--version", type=int | None, help="Version, at least 1 (default: one above the highest).")
-    parser.add_argument("--license", type=str, default="", help="SPDX identifier of the model's licence.")
+    add_publication_options(parser, default_name="the model family")
     parser.add_argument("--data-root", type=Path | None, help="Folder of the data, where it has moved since training.")
     parser.add_argument(
         "--precisions",
@@ -89,8 +82,7 @@ def parse(argv: Sequence[str] | None) -> ExportRequest:
     parser.add_argument(
         "--strict", action="store_true", help="Fail where a precision is left out, instead of a line that says so."
     )
-    values = parser.parse_args(argv)
-    return ExportRequest(**{name: getattr(values, name) for name in ExportRequest.__dataclass_fields__})
+    return command_line.fill(ExportRequest, parser.parse_args(argv))
 
 
 def export(request: ExportRequest) -> Path:
@@ -145,19 +137,15 @@ def _manifest(
 ) -> bundle_pb2.Manifest:
     """The manifest without its files."""
     model = trained.model
-    channels, height, width = model.image_shape
-    vae = isinstance(model, Vae)
-    manifest = bundle_pb2.Manifest(
-        format_version=1,
+    manifest = describe_model(
         name=name,
-        kind=bundle_pb2.MODEL_KIND_VAE if vae else bundle_pb2.MODEL_KIND_GAN,
-        latent=bundle_pb2.LatentSpec(dim=model.latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
-        image=bundle_pb2.ImageSpec(channels=channels, height=height, width=width, min_value=0.0, max_value=1.0),
-        likelihood=LIKELIHOODS[model.likelihood.name] if isinstance(model, Vae) else None,
+        latent_dim=model.latent_dim,
+        image_shape=model.image_shape,
+        likelihood=model.likelihood.name if isinstance(model, Vae) else None,
         provenance=_provenance(trained),
-        metrics=judgement.metrics,
-        license=license_id,
+        license_id=license_id,
     )
+    manifest.metrics.update(judgement.metrics)
     if model.label_count:
         manifest.labels.CopyFrom(bundle_pb2.LabelSpec(count=model.label_count, names=label_names))
     if judgement.mixture is not None:

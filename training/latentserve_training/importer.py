@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonargparse import ArgumentParser
 
 from latentserve.v1 import bundle_pb2
 from latentserve_training import command_line
@@ -20,11 +19,12 @@ from latentserve_training.pictures import grid
 from latentserve_training.provenance import software
 from latentserve_training.publication import (
     CHECK_ROWS,
-    LIKELIHOODS,
     Content,
     Destination,
+    add_publication_options,
     created_at,
     describe_graph,
+    describe_model,
     publish,
 )
 
@@ -59,18 +59,10 @@ def parse(argv: Sequence[str] | None) -> ImportRequest:
     Raises:
         ArgumentError: an option is unknown, missing or of the wrong type.
     """
-    parser = ArgumentParser(
-        prog=PROG, description="Import ONNX files as a bundle.", exit_on_error=False, allow_abbrev=False
-    )
+    parser = command_line.make_parser(PROG, "Import ONNX files as a bundle.")
     parser.add_argument("description", type=Path, metavar="YAML", help="File that says what the ONNX files are.")
-    parser.add_argument(
-        "--repository", type=Path, required=True, help="Folder of models; the bundle goes into NAME/VERSION."
-    )
-    parser.add_argument("--name", type=str, required=True, help="Name to serve under.")
-    parser.add_argument("--version", type=int | None, help="Version, at least 1 (default: one above the highest).")
-    parser.add_argument("--license", type=str, default="", help="SPDX identifier of the model's licence.")
-    values = parser.parse_args(argv)
-    return ImportRequest(**{name: getattr(values, name) for name in ImportRequest.__dataclass_fields__})
+    add_publication_options(parser)
+    return command_line.fill(ImportRequest, parser.parse_args(argv))
 
 
 def import_model(request: ImportRequest) -> Path:
@@ -103,15 +95,11 @@ def _manifest(
     description: ForeignModel, decoder: ForeignPlan, folder: Path, request: ImportRequest
 ) -> bundle_pb2.Manifest:
     """The manifest without its files."""
-    channels, height, width = decoder.shape
-    vae = description.kind == "vae"
-    return bundle_pb2.Manifest(
-        format_version=1,
+    return describe_model(
         name=request.name,
-        kind=bundle_pb2.MODEL_KIND_VAE if vae else bundle_pb2.MODEL_KIND_GAN,
-        latent=bundle_pb2.LatentSpec(dim=description.latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
-        image=bundle_pb2.ImageSpec(channels=channels, height=height, width=width, min_value=0.0, max_value=1.0),
-        likelihood=LIKELIHOODS[description.likelihood] if description.likelihood else None,
+        latent_dim=description.latent_dim,
+        image_shape=decoder.shape,
+        likelihood=description.likelihood,
         provenance=bundle_pb2.Provenance(
             created_at=created_at(),
             family=description.family,
@@ -119,7 +107,7 @@ def _manifest(
             config_json=json.dumps(_origin(description, folder)),
             software=software(),
         ),
-        license=request.license,
+        license_id=request.license,
     )
 
 

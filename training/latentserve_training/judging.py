@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
+from latentserve_training.command_line import make_parser
 from latentserve_training.effort import QUICK, Effort
 from latentserve_training.errors import InterruptedRun
 from latentserve_training.evaluation import evaluate
@@ -48,11 +47,8 @@ def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:
         ArgumentError: an option is unknown, missing or of the wrong type.
         ConfigError: a number is out of range.
     """
-    parser = ArgumentParser(
-        prog=prog,
-        description="Judge a run's model on its test images; writes report.json, report.md and pictures into the run.",
-        exit_on_error=False,
-        allow_abbrev=False,
+    parser = make_parser(
+        prog, "Judge a run's model on its test images; writes report.json, report.md and pictures into the run."
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="Folder that latentserve-train made.")
     parser.add_argument("--data-root", type=Path | None, help="Folder of the data, where it has moved since training.")

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import onnx
 from google.protobuf.timestamp_pb2 import Timestamp
+from jsonargparse import ArgumentParser
 from PIL.Image import Image
 
 from latentserve.v1 import bundle_pb2, tensor_pb2
@@ -32,14 +33,29 @@ _DTYPES: dict[int, tensor_pb2.DType] = {
     onnx.TensorProto.INT64: tensor_pb2.DTYPE_INT64,
 }
 ROLES = {"encoder": bundle_pb2.GRAPH_ROLE_ENCODER, "decoder": bundle_pb2.GRAPH_ROLE_DECODER}
-
-LIKELIHOODS = {
+_LIKELIHOODS = {
     "bernoulli": bundle_pb2.LIKELIHOOD_BERNOULLI,
     "gaussian": bundle_pb2.LIKELIHOOD_GAUSSIAN,
     "discretized_logistic": bundle_pb2.LIKELIHOOD_DISCRETIZED_LOGISTIC,
 }
 
 Plan = TypeVar("Plan", bound=GraphPlan)
+
+
+def add_publication_options(parser: ArgumentParser, *, default_name: str | None = None) -> None:
+    """Let a command take --repository, --name, --version and --license.
+
+    `default_name` says what the name is where --name is absent, which is None then; without it --name is required.
+    """
+    parser.add_argument(
+        "--repository", type=Path, required=True, help="Folder of models; the bundle goes into NAME/VERSION."
+    )
+    if default_name is None:
+        parser.add_argument("--name", type=str, required=True, help="Name to serve under.")
+    else:
+        parser.add_argument("--name", type=str | None, help=f"Name to serve under (default: {default_name}).")
+    parser.add_argument("--version", type=int | None, help="Version, at least 1 (default: one above the highest).")
+    parser.add_argument("--license", type=str, default="", help="SPDX identifier of the model's licence.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +133,32 @@ def golden_rows(plans: Sequence[GraphPlan]) -> Arrays:
         inputs = plan.rows(0, GOLDEN_ROWS)
         golden |= {f"{plan.role}.{name}": array for name, array in {**inputs, **plan.compute(inputs)}.items()}
     return golden
+
+
+def describe_model(
+    *,
+    name: str,
+    latent_dim: int,
+    image_shape: tuple[int, int, int],
+    likelihood: str | None,
+    provenance: bundle_pb2.Provenance,
+    license_id: str,
+) -> bundle_pb2.Manifest:
+    """The manifest without its files, of a VAE where there is a likelihood, else of a GAN.
+
+    `image_shape` is channels, height and width, of pixels in [0, 1]; `license_id` is an SPDX identifier or empty.
+    """
+    channels, height, width = image_shape
+    return bundle_pb2.Manifest(
+        format_version=1,
+        name=name,
+        kind=bundle_pb2.MODEL_KIND_GAN if likelihood is None else bundle_pb2.MODEL_KIND_VAE,
+        latent=bundle_pb2.LatentSpec(dim=latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
+        image=bundle_pb2.ImageSpec(channels=channels, height=height, width=width, min_value=0.0, max_value=1.0),
+        likelihood=None if likelihood is None else _LIKELIHOODS[likelihood],
+        provenance=provenance,
+        license=license_id,
+    )
 
 
 def describe_graph(role: str, path: Path, parity: float) -> bundle_pb2.Graph:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser
 
 from latentserve_training import command_line
 from latentserve_training.classifier import Classifier
@@ -39,11 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> None:
-    parser = ArgumentParser(
-        prog=PROG,
-        description="Train the feature extractor on MNIST; writes weights, and a card beside them.",
-        exit_on_error=False,
-        allow_abbrev=False,
+    parser = command_line.make_parser(
+        PROG, "Train the feature extractor on MNIST; writes weights, and a card beside them."
     )
     parser.add_argument("--data-root", type=Path, required=True, help="Folder of MNIST's four IDX files.")
     parser.add_argument("--output", type=Path, required=True, help="File of the weights, such as lenet.safetensors.")
