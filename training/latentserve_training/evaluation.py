@@ -20,7 +20,7 @@ from latentserve_training.effort import Effort
 from latentserve_training.extractor import IMAGE_SHAPE, Extractor
 from latentserve_training.losses import reparameterize
 from latentserve_training.mixture import Mixture
-from latentserve_training.models import GenerativeModel, Vae
+from latentserve_training.models import Vae
 from latentserve_training.report import Report, Section
 from latentserve_training.run_folder import RunFolder
 from latentserve_training.trained import Trained
@@ -82,19 +82,11 @@ def _judge(trained: Trained, dataset: Dataset, effort: Effort, staged: RunFolder
     )
 
 
-def _labels(model: GenerativeModel, split: Split) -> Tensor | None:
-    """The labels of `split` where the model needs them."""
-    if not model.label_count:
-        return None
-    assert split.labels is not None, "a conditional model is trained on labelled data"
-    return torch.from_numpy(split.labels)
-
-
 def _explain(model: Vae, dataset: Dataset, effort: Effort, staged: RunFolder) -> tuple[Section, Tensor]:
     """How well test images are explained, and their posterior means; leaves the latents' pictures behind."""
     generator = torch.Generator().manual_seed(effort.seed)
     pixels = model.likelihood.observe(torch.from_numpy(dataset.test.images).float() / 255, generator)
-    labels = _labels(model, dataset.test)
+    labels = model.labels_of(dataset.test.labels)
     terms = elbo(model, pixels, labels, generator)
     gallery.draw_traversals(model, terms, labels, staged.path / "traversals.png")
     if model.latent_dim == 2:
@@ -104,7 +96,7 @@ def _explain(model: Vae, dataset: Dataset, effort: Effort, staged: RunFolder) ->
 
 def _vae_sets(model: Vae, dataset: Dataset, effort: Effort, staged: RunFolder) -> dict[str, Tensor]:
     """Samples of the mixture, and reconstructions of test images; leaves mixture, calibration and pictures behind."""
-    test, labels = torch.from_numpy(dataset.test.images), _labels(model, dataset.test)
+    test, labels = torch.from_numpy(dataset.test.images), model.labels_of(dataset.test.labels)
     # As they are served: grey values are encoded and scored as they are, and decoded at the mean.
     served = elbo(model, test.float() / 255, labels, None)
     Calibration.of(served.negative).save(staged.calibration)
@@ -126,7 +118,7 @@ def _vae_sets(model: Vae, dataset: Dataset, effort: Effort, staged: RunFolder) -
 def _aggregate_draws(model: Vae, dataset: Dataset, effort: Effort) -> Tensor:
     """One draw of z ~ q(z|x) for each of at most 20,000 training images: the aggregate posterior, float32 [n, dim]."""
     generator = torch.Generator().manual_seed(effort.seed)
-    images, labels = torch.from_numpy(dataset.train.images), _labels(model, dataset.train)
+    images, labels = torch.from_numpy(dataset.train.images), model.labels_of(dataset.train.labels)
     draws = []
     for rows in torch.split(sections.subset(_AGGREGATE_IMAGES, len(images), effort.seed), _ENCODED_ROWS):
         pixels = model.likelihood.observe(images[rows].float() / 255, generator)

@@ -41,10 +41,8 @@ def _images(trained: Trained, split: Split) -> Arrays:
 
 
 def _labels(trained: Trained, split: Split, count: int) -> Arrays:
-    if not trained.model.label_count:
-        return {}
-    assert split.labels is not None, "a conditional model was trained on labels"
-    return {"label": split.labels[:count]}
+    labels = trained.model.labels_of(split.labels)
+    return {} if labels is None else {"label": labels[:count].numpy()}
 
 
 def _latents(trained: Trained, split: Split, seed: int) -> Arrays:

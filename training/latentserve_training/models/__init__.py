@@ -5,13 +5,13 @@ from __future__ import annotations
 from latentserve_training.models.cgan import CganConfig, build_cgan
 from latentserve_training.models.conv_vae import ConvVaeConfig, build_conv_vae
 from latentserve_training.models.cvae import CvaeConfig, build_cvae
-from latentserve_training.models.dcgan import DcganConfig, build_dcgan
+from latentserve_training.models.dcgan import DcganConfig, build_conv_gan
 from latentserve_training.models.gan import Gan
 from latentserve_training.models.mlp_gan import MlpGanConfig, build_mlp_gan
 from latentserve_training.models.mlp_vae import MlpVaeConfig, build_mlp_vae
 from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase
 from latentserve_training.models.vae import Posterior, Vae, active_latents
-from latentserve_training.models.wgan_gp import WganGpConfig, build_wgan_gp
+from latentserve_training.models.wgan_gp import WganGpConfig
 
 ModelConfig = ConvVaeConfig | MlpVaeConfig | CvaeConfig | MlpGanConfig | DcganConfig | WganGpConfig | CganConfig
 
@@ -64,9 +64,7 @@ def build(config: ModelConfig, image_shape: ImageShape, label_count: int = 0) ->
             return build_mlp_gan(config, image_shape)
         case CvaeConfig():
             return build_cvae(config, image_shape, label_count)
-        case DcganConfig():
-            return build_dcgan(config, image_shape)
-        case WganGpConfig():
-            return build_wgan_gp(config, image_shape)
+        case DcganConfig() | WganGpConfig():
+            return build_conv_gan(config.family, config, image_shape)
         case CganConfig():
             return build_cgan(config, image_shape, label_count)

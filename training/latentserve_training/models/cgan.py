@@ -24,7 +24,7 @@ from latentserve_training.models.dcgan import (
 )
 from latentserve_training.models.game import Game
 from latentserve_training.models.gan import Gan
-from latentserve_training.models.model import ImageShape, require_sides
+from latentserve_training.models.model import ImageShape, require_positive, require_sides
 
 _FIRST_LABEL_SPREAD = 0.1
 
@@ -50,7 +50,7 @@ class CganConfig(ConvGanConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive("label_dim")
+        require_positive(self, "label_dim")
 
 
 class ProjectionDiscriminator(nn.Module):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from latentserve_training.models.model import ImageShape, require_sides
+from latentserve_training.models.model import ImageShape, require_positive, require_sides
 from latentserve_training.models.vae import Vae, VaeConfig
 
 
@@ -31,7 +31,7 @@ class ConvNetworksConfig(VaeConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive("latent_dim", "narrow", "wide")
+        require_positive(self, "latent_dim", "narrow", "wide")
 
 
 @dataclass(frozen=True, kw_only=True)

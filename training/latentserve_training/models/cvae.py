@@ -10,7 +10,7 @@ from typing import Literal
 
 from latentserve_training.models.conditioning import LabelledImage, LabelledVector, require_labels
 from latentserve_training.models.conv_vae import ConvDecoder, ConvEncoder, ConvNetworksConfig
-from latentserve_training.models.model import ImageShape, require_sides
+from latentserve_training.models.model import ImageShape, require_positive, require_sides
 from latentserve_training.models.vae import Vae
 
 
@@ -29,7 +29,7 @@ class CvaeConfig(ConvNetworksConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive("label_dim")
+        require_positive(self, "label_dim")
 
 
 def build_cvae(config: CvaeConfig, image_shape: ImageShape, label_count: int) -> Vae:

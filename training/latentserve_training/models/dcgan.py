@@ -16,7 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from latentserve_training.errors import ConfigError
 from latentserve_training.models.gan import Gan, GanConfig
-from latentserve_training.models.model import ImageShape, require_sides
+from latentserve_training.models.model import ImageShape, require_fraction, require_positive, require_sides
 
 Norm = Literal["batch", "spectral", "none"]
 
@@ -40,9 +40,8 @@ class ConvGanConfig(GanConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive("width")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"model.dropout is {self.dropout}; it must be at least 0 and less than 1")
+        require_positive(self, "width")
+        require_fraction(self, "dropout")
         if self.discriminator_norm == "batch" and self.game.penalises:
             raise ConfigError(
                 "model.discriminator_norm is batch, under which an image's score depends on the others of its batch, "
@@ -125,13 +124,13 @@ def spectrally_normalised(network: nn.Module) -> None:
         spectral_norm(layer)
 
 
-def build_dcgan(config: DcganConfig, image_shape: ImageShape) -> Gan:
-    """A dcgan with fresh weights.
+def build_conv_gan(family: str, config: ConvGanConfig, image_shape: ImageShape) -> Gan:
+    """A convolutional GAN without labels, with fresh weights.
 
     Raises:
         ConfigError: a side of the images is not a multiple of 4.
     """
-    require_sides(config.family, image_shape)
+    require_sides(family, image_shape)
     return Gan(
         image_shape=image_shape,
         generator=ConvGenerator(latent_dim=config.latent_dim, width=config.width, image_shape=image_shape),

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from latentserve_training.errors import CollapsedError, ConfigError
 from latentserve_training.losses import r1_penalty, slope_penalty
 from latentserve_training.models.game import Game
-from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase
+from latentserve_training.models.model import (
+    Batch,
+    GenerativeModel,
+    ImageShape,
+    Phase,
+    require_fraction,
+    require_positive,
+)
 
 _DIVERSITY_ROWS = 1024
 
@@ -46,18 +53,11 @@ class GanConfig:
     """Collapsed when the samples' pixel variance is less than this fraction of the data's."""
 
     def __post_init__(self) -> None:
-        self._require_positive("latent_dim", "learning_rate")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be at least 0 and less than 1")
+        require_positive(self, "latent_dim", "learning_rate")
+        require_fraction(self, "beta1", "beta2")
         for name in ("collapse_after_steps", "min_discriminator_loss", "min_diversity"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"model.{name} is {getattr(self, name)}; it must not be negative")
-
-    def _require_positive(self, *fields: str) -> None:
-        for name in fields:
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be positive")
 
 
 class Gan(GenerativeModel):

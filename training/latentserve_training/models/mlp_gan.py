@@ -12,9 +12,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from latentserve_training.errors import ConfigError
 from latentserve_training.models.gan import Gan, GanConfig
-from latentserve_training.models.model import ImageShape
+from latentserve_training.models.model import ImageShape, require_fraction, require_positive
 
 _LEAK = 0.2
 
@@ -40,9 +39,8 @@ class MlpGanConfig(GanConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive("generator_width", "discriminator_width")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"model.dropout is {self.dropout}; it must be at least 0 and less than 1")
+        require_positive(self, "generator_width", "discriminator_width")
+        require_fraction(self, "dropout")
 
 
 def _generator(config: MlpGanConfig, image_shape: ImageShape) -> nn.Sequential:

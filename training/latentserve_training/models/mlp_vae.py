@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from latentserve_training.models.model import ImageShape
+from latentserve_training.models.model import ImageShape, require_positive
 from latentserve_training.models.vae import Vae, VaeConfig
 
 
@@ -33,7 +33,7 @@ class MlpVaeConfig(VaeConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive("latent_dim", "wide", "narrow")
+        require_positive(self, "latent_dim", "wide", "narrow")
 
 
 def build_mlp_vae(config: MlpVaeConfig, image_shape: ImageShape) -> Vae:

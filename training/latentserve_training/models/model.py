@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -94,12 +96,41 @@ class GenerativeModel(nn.Module, ABC):
         """The labels 0, 1, ... in turn, int64 [count]; None for a model without labels."""
         return torch.arange(count, device=device) % self.label_count if self.label_count else None
 
+    def labels_of(self, labels: NDArray[np.int64] | None) -> Tensor | None:
+        """The data's labels, int64 [n], as the model takes them; None for a model without labels."""
+        if not self.label_count:
+            return None
+        assert labels is not None, "a model is built conditional only where the data has labels"
+        return torch.from_numpy(labels)
+
     def _run(self, network: nn.Module, rows: Tensor, labels: Tensor | None) -> Tensor:
         """`network` on `rows`, and on their labels where the model is conditional."""
         if self.label_count and labels is None:
             raise ValueError(f"this model is conditional: it needs labels, each from 0 to {self.label_count - 1}")
         output: Tensor = network(rows, labels) if self.label_count else network(rows)
         return output
+
+
+def require_positive(config: object, *fields: str) -> None:
+    """Refuse a model's configuration in which one of the numbers is 0 or less.
+
+    Raises:
+        ConfigError: naming the first that is.
+    """
+    for name in fields:
+        if getattr(config, name) <= 0:
+            raise ConfigError(f"model.{name} is {getattr(config, name)}; it must be positive")
+
+
+def require_fraction(config: object, *fields: str) -> None:
+    """Refuse a model's configuration in which one of the numbers is no share of a whole, or all of it.
+
+    Raises:
+        ConfigError: naming the first that is below 0, or 1 and above.
+    """
+    for name in fields:
+        if not 0 <= getattr(config, name) < 1:
+            raise ConfigError(f"model.{name} is {getattr(config, name)}; it must be at least 0 and less than 1")
 
 
 def require_sides(family: str, image_shape: ImageShape) -> None:

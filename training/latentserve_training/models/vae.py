@@ -18,7 +18,7 @@ from latentserve_training.losses import (
     reparameterize,
 )
 from latentserve_training.models.likelihood import LikelihoodName, PixelParameters, build_likelihood
-from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase
+from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase, require_positive
 
 _VALIDATION_ROWS = 250
 _ACTIVE_VARIANCE = 0.01
@@ -74,12 +74,7 @@ class VaeConfig:
     """What is descended."""
 
     def __post_init__(self) -> None:
-        self._require_positive("learning_rate")
-
-    def _require_positive(self, *fields: str) -> None:
-        for name in fields:
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be positive")
+        require_positive(self, "learning_rate")
 
 
 class Posterior(NamedTuple):

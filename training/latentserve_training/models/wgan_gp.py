@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from latentserve_training.errors import ConfigError
-from latentserve_training.models.dcgan import ConvDiscriminator, ConvGanConfig, ConvGenerator, Norm
+from latentserve_training.models.dcgan import ConvGanConfig, Norm
 from latentserve_training.models.game import Game
-from latentserve_training.models.gan import Gan
-from latentserve_training.models.model import ImageShape, require_sides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +39,3 @@ class WganGpConfig(ConvGanConfig):
                 f"model.game has loss {self.game.loss} and slope_penalty {self.game.slope_penalty}; wgan_gp is the "
                 "game of loss wasserstein with a positive slope_penalty, and dcgan those of others"
             )
-
-
-def build_wgan_gp(config: WganGpConfig, image_shape: ImageShape) -> Gan:
-    """A wgan_gp with fresh weights.
-
-    Raises:
-        ConfigError: a side of the images is not a multiple of 4.
-    """
-    require_sides(config.family, image_shape)
-    return Gan(
-        image_shape=image_shape,
-        generator=ConvGenerator(latent_dim=config.latent_dim, width=config.width, image_shape=image_shape),
-        discriminator=ConvDiscriminator(config, image_shape),
-        config=config,
-    )
