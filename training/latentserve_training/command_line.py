@@ -35,7 +35,7 @@ def fill(request: type[Request], values: Namespace) -> Request:
     return request(**{field.name: values[field.name] for field in fields(request)})
 
 
-def run(command: Callable[[], None], prog: str) -> int:
+def run(command: Callable[[], object], prog: str) -> int:
     """Run `command` and return the process's exit code, having said on standard error what went wrong."""
     try:
         command()

@@ -54,12 +54,7 @@ class ExportRequest:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Export as `argv` says (the process's own arguments when absent); returns the exit code."""
-    return command_line.run(lambda: _main(argv), PROG)
-
-
-def _main(argv: Sequence[str] | None) -> None:
-    place = export(parse(argv))
-    sys.stdout.write(f"{place}\n")
+    return command_line.run(lambda: sys.stdout.write(f"{export(parse(argv))}\n"), PROG)
 
 
 def parse(argv: Sequence[str] | None) -> ExportRequest:

@@ -45,12 +45,7 @@ class ImportRequest:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Import as `argv` says (the process's own arguments when absent); returns the exit code."""
-    return command_line.run(lambda: _main(argv), PROG)
-
-
-def _main(argv: Sequence[str] | None) -> None:
-    place = import_model(parse(argv))
-    sys.stdout.write(f"{place}\n")
+    return command_line.run(lambda: sys.stdout.write(f"{import_model(parse(argv))}\n"), PROG)
 
 
 def parse(argv: Sequence[str] | None) -> ImportRequest:
