@@ -26,6 +26,8 @@ from latentserve_server.bundle import read_bundle
 from latentserve_server.errors import BundleError, StartupError
 
 Problem = Callable[[Path], Awaitable[str]]
+SMALLEST = TinyModel(height=2, width=2, latent_dim=1)
+LATENTS = np.array([[-1], [0.5]], np.float32)
 
 
 async def test_a_healthy_bundle_is_served_and_its_digest_is_the_manifests(tmp_path: Path) -> None:
@@ -151,7 +153,14 @@ PLACES = st.floats(0, 1, exclude_max=True)
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return TinyModel(height=2, width=2, latent_dim=1).write(tmp_path_factory.mktemp("healthy") / "vae" / "1")
+    return SMALLEST.write(tmp_path_factory.mktemp("healthy") / "vae" / "1")
+
+
+async def decoded(directory: Path) -> NDArray[Any]:
+    """What a server over the bundle makes of LATENTS."""
+    async with running_server(directory.parents[1]) as served:
+        request = DecodeRequest(model=ModelRef(name="vae"), latents=from_ndarray(LATENTS))
+        return to_ndarray((await served.generation.Decode(request)).images.tensor)
 
 
 def damaged_copy(healthy: Path, place: Path, name: str, damage: Callable[[bytes], bytes]) -> Path:
@@ -185,15 +194,19 @@ def test_a_manifest_with_a_damaged_byte_is_a_bundle_error_or_still_a_true_one(
     damage = flip(place, bit) if bit is not None else lambda data: data[: int(place * len(data))]
     directory = damaged_copy(healthy, healthy.parents[2] / "damaged" / "vae" / "1", "manifest.json", damage)
 
-    async def decoded() -> NDArray[Any]:
-        async with running_server(directory.parents[1]) as served:
-            request = DecodeRequest(model=ModelRef(name="vae"), latents=from_ndarray(latents))
-            return to_ndarray((await served.generation.Decode(request)).images.tensor)
-
-    model, latents = TinyModel(height=2, width=2, latent_dim=1), np.array([[-1], [0.5]], np.float32)
     try:
-        images = asyncio.run(decoded())
+        images = asyncio.run(decoded(directory))
     except StartupError as error:
         assert "no model can be served: vae/1: " in str(error)  # noqa: PT017
     else:
-        np.testing.assert_allclose(images, model.images(latents), atol=1e-6)
+        np.testing.assert_allclose(images, SMALLEST.images(LATENTS), atol=1e-6)
+
+
+@pytest.mark.parametrize(("true", "other"), [("tiny", "tidy"), ("12.5", "12.4"), (": ", ":\t")])
+async def test_a_manifest_whose_name_metrics_or_spaces_changed_is_served(healthy: Path, true: str, other: str) -> None:
+    place = healthy.parents[2] / "changed" / "vae" / "1"
+    directory = damaged_copy(
+        healthy, place, "manifest.json", lambda data: data.replace(true.encode(), other.encode(), 1)
+    )
+    assert (directory / "manifest.json").read_bytes() != (healthy / "manifest.json").read_bytes()
+    np.testing.assert_allclose(await decoded(directory), SMALLEST.images(LATENTS), atol=1e-6)
