@@ -49,6 +49,8 @@ def failure(capsys: Capture, argv: list[str], main: Callable[[list[str]], int] =
         (["--model.learning_rate", "-1"], 1, "model.learning_rate is -1.0; it must be positive"),
         (["--model.family", "mlp_gan", "--model.dropout", "1"], 1, "model.dropout is 1.0"),
         (["--model.family", "dcgan", "--model.width", "0"], 1, "model.width is 0; it must be positive"),
+        (["--model.family", "dcgan", "--model.dense", "0"], 1, "model.dense is 0; it must be positive"),
+        (["--model.family", "dcgan", "--model.generator_learning_rate", "0"], 1, "generator_learning_rate is 0.0"),
         (["--model.family", "cgan", "--model.label_dim", "0"], 1, "model.label_dim is 0; it must be positive"),
         (["--model.family", "wgan_gp", "--model.beta2", "1"], 1, "model.beta2 is 1.0; it must be at least 0 and less"),
         (["--model.objective.beta", "-1"], 1, "model.objective.beta is -1.0; it must be finite and not negative"),

@@ -53,7 +53,8 @@ def begin(family: str, *more: str) -> Trainer:
 
 
 def test_a_penalty_weighs_as_often_as_it_is_taken() -> None:
-    trainer = begin("cgan", "--model.game.r1_every", "4")
+    penalty = ("--model.game.r1", "0.5", "--model.game.r1_every", "4")
+    trainer = begin("cgan", "--model.discriminator_norm", "none", *penalty)
     calls = Counter[str]()
     for name, player in trainer.model.named_children():
         player.register_forward_hook(lambda *_, name=name: calls.update([name]))

@@ -26,6 +26,7 @@ from latentserve_training.models import (
     Vae,
     build,
 )
+from latentserve_training.models.gan import GanConfig
 from latentserve_training.models.likelihood import LikelihoodName
 from latentserve_training.trained import Trained
 
@@ -101,8 +102,11 @@ def test_a_conditional_model_draws_what_it_is_asked_for(family: str, trained: Ca
     assert run.checkpoint.origin.label_names == tuple("0123456789")
     zeros = model.decode(latents, torch.zeros(4, dtype=torch.int64))
     ones = model.decode(latents, torch.ones(4, dtype=torch.int64))
-    # Far above rounding, also for the cgan, whose labels start small and have had 15 steps to grow.
-    assert (zeros - ones).abs().flatten(1).max(1).values.min() > 1e-4
+    # Not rounding: labels start small and have had 15 steps to grow, so they are held against what a latent does.
+    by_latent = (zeros - zeros.roll(1, 0)).abs().flatten(1).max(1).values
+    by_label = (zeros - ones).abs().flatten(1).max(1).values
+    assert (by_label > 0.01 * by_latent).all()
+    assert by_latent.min() > 1e-5
     with pytest.raises(ValueError, match="it needs labels, each from 0 to 9"):
         model.decode(latents)
     if isinstance(model, Vae):
@@ -132,16 +136,18 @@ def test_a_conditional_vae_learns_what_its_labels_look_like(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_family_learns_from_a_few_steps(family: str) -> None:
-    """Sixty steps on 8x8 digits: a VAE explains them better, a GAN's samples grow nearer to them in the mean."""
+    """120 steps on 8x8 digits: a VAE explains them better, a GAN's samples grow nearer to them in the mean."""
     torch.manual_seed(0)
     dataset = load(DataConfig(size=8))
     config = replace(FAMILIES[family](), learning_rate=2e-3)
+    if isinstance(config, GanConfig):
+        config = replace(config, generator_learning_rate=None)
     model = build(config, dataset.image_shape, len(dataset.label_names))
     assert dataset.train.labels is not None
     images, labels = torch.from_numpy(dataset.train.images).float() / 255, torch.from_numpy(dataset.train.labels)
     before = distance(model, images, labels)
     phases = model.phases()
-    for number in range(60):
+    for number in range(120):
         rows = torch.randint(len(images), (64,))
         batch = Batch(images=images[rows], labels=labels[rows] if model.label_count else None, step=number)
         for phase in phases:

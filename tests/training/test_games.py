@@ -125,6 +125,13 @@ def test_a_lazy_r1_penalty_weighs_as_much_as_a_constant_one() -> None:
     assert "r1_penalty" not in losses(linear_gan(0.5, lazy), 1)[1]
 
 
+def test_the_generator_may_take_steps_of_its_own_size() -> None:
+    rates = {None: (0.5, 0.5), 0.25: (0.5, 0.25)}
+    for rate, both in rates.items():
+        gan = build(MlpGanConfig(learning_rate=0.5, generator_learning_rate=rate), SHAPE)
+        assert tuple(phase.optimizer.param_groups[0]["lr"] for phase in gan.phases()) == both
+
+
 @pytest.mark.parametrize("config", [DcganConfig, CganConfig, WganGpConfig])
 def test_spectral_normalisation_bounds_how_fast_a_score_can_change(
     config: type[DcganConfig | CganConfig | WganGpConfig],

@@ -3,13 +3,13 @@
 The generator reads an embedding of the label beside its latents. The discriminator projects: its score is that of the
 features, plus their inner product with an embedding of the label (Miyato & Koyama 2018, arXiv:1802.05637, equation 3).
 
-A label is few and at first small numbers beside many latents, and D's slope is penalised: on MNIST a generator that was
-told the label by 32 numbers drew one image a label, whatever the latent.
+A label is few and at first small numbers beside many latents: on MNIST, with R1 in the place of batch normalisation, a
+generator that was told the label by 32 numbers drew one image a label, whatever the latent.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
@@ -19,10 +19,8 @@ from latentserve_training.models.dcgan import (
     ConvFeatures,
     ConvGanConfig,
     ConvGenerator,
-    Norm,
     spectrally_normalised,
 )
-from latentserve_training.models.game import Game
 from latentserve_training.models.gan import Gan
 from latentserve_training.models.model import ImageShape, require_positive, require_sides
 
@@ -39,12 +37,6 @@ class CganConfig(ConvGanConfig):
     label_dim: int = 8
     """Numbers that stand for a label beside the latents."""
 
-    discriminator_norm: Norm = "none"
-    """Of the discriminator's layers: batch, all but the outermost; spectral, all (Miyato et al. 2018); or none."""
-
-    game: Game = field(default_factory=lambda: Game(r1=0.5, r1_every=4))
-    """What the players descend."""
-
     collapse_after_steps: int = 5000
     """Steps before collapse is looked for; a generator draws labels before it varies them."""
 
@@ -59,8 +51,8 @@ class ProjectionDiscriminator(nn.Module):
     def __init__(self, config: CganConfig, image_shape: ImageShape, label_count: int) -> None:
         super().__init__()
         self.features = ConvFeatures(config, image_shape)
-        self.head = nn.Linear(in_features=self.features.size, out_features=1)
-        self.projections = nn.Embedding(num_embeddings=label_count, embedding_dim=self.features.size)
+        self.head = nn.Linear(in_features=config.dense, out_features=1)
+        self.projections = nn.Embedding(num_embeddings=label_count, embedding_dim=config.dense)
         nn.init.zeros_(self.projections.weight)
         if config.discriminator_norm == "spectral":
             nn.init.normal_(self.projections.weight)
@@ -81,9 +73,8 @@ def build_cgan(config: CganConfig, image_shape: ImageShape, label_count: int) ->
     """
     require_sides(config.family, image_shape)
     require_labels(config.family, label_count)
-    inputs = config.latent_dim + config.label_dim
     generator = LabelledVector(
-        ConvGenerator(latent_dim=inputs, width=config.width, image_shape=image_shape),
+        ConvGenerator(config, image_shape, config.label_dim),
         label_count=label_count,
         label_dim=config.label_dim,
     )

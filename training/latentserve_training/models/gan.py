@@ -32,7 +32,10 @@ class GanConfig:
     """Number of latent dimensions."""
 
     learning_rate: float = 2e-4
-    """Adam's step size, for both players."""
+    """Adam's step size."""
+
+    generator_learning_rate: float | None = None
+    """Adam's step size for the generator; `learning_rate` when absent."""
 
     beta1: float = 0.5
     """Adam's decay of the gradient's mean, for both players."""
@@ -53,7 +56,7 @@ class GanConfig:
     """Collapsed when the samples' pixel variance is less than this fraction of the data's."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "latent_dim", "learning_rate")
+        require_positive(self, "latent_dim", "learning_rate", "generator_learning_rate")
         require_fraction(self, "beta1", "beta2")
         for name in ("collapse_after_steps", "min_discriminator_loss", "min_diversity"):
             if getattr(self, name) < 0:
@@ -93,21 +96,21 @@ class Gan(GenerativeModel):
         return [
             Phase(
                 "discriminator",
-                self._adam(self.discriminator),
+                self._adam(self.discriminator, self.config.learning_rate),
                 self._discriminator_loss,
                 period=self.config.game.r1_every if self.config.game.r1 else 1,
             ),
             Phase(
                 "generator",
-                self._adam(self.generator),
+                self._adam(self.generator, self.config.generator_learning_rate or self.config.learning_rate),
                 self._generator_loss,
                 every=self.config.game.discriminator_steps,
             ),
         ]
 
-    def _adam(self, player: nn.Module) -> torch.optim.Optimizer:
+    def _adam(self, player: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         betas = (self.config.beta1, self.config.beta2)
-        return torch.optim.Adam(player.parameters(), lr=self.config.learning_rate, betas=betas)
+        return torch.optim.Adam(player.parameters(), lr=learning_rate, betas=betas, fused=True)
 
     def _fake(self, batch: Batch) -> Tensor:
         latents = torch.randn(len(batch.images), self.latent_dim, device=batch.images.device)

@@ -112,14 +112,15 @@ class GenerativeModel(nn.Module, ABC):
 
 
 def require_positive(config: object, *fields: str) -> None:
-    """Refuse a model's configuration in which one of the numbers is 0 or less.
+    """Refuse a model's configuration in which one of the numbers is there and 0 or less.
 
     Raises:
         ConfigError: naming the first that is.
     """
     for name in fields:
-        if getattr(config, name) <= 0:
-            raise ConfigError(f"model.{name} is {getattr(config, name)}; it must be positive")
+        value = getattr(config, name)
+        if value is not None and value <= 0:
+            raise ConfigError(f"model.{name} is {value}; it must be positive")
 
 
 def require_fraction(config: object, *fields: str) -> None:

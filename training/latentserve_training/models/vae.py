@@ -147,7 +147,7 @@ class Vae(GenerativeModel):
     def phases(self) -> list[Phase]:
         """One phase: Adam on the objective."""
         loss = self._loss if self.objective.draws == 1 else self._importance_loss
-        return [Phase("elbo", torch.optim.Adam(self.parameters(), lr=self.learning_rate), loss)]
+        return [Phase("elbo", torch.optim.Adam(self.parameters(), lr=self.learning_rate, fused=True), loss)]
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         reconstruction, kl_terms, _ = self._elbo_terms(self.likelihood.observe(batch.images), None, batch.labels)

@@ -20,6 +20,9 @@ class WganGpConfig(ConvGanConfig):
     family: Literal["wgan_gp"] = "wgan_gp"
     """The model family."""
 
+    generator_learning_rate: float | None = None
+    """Adam's step size for the generator; `learning_rate` when absent."""
+
     beta1: float = 0.0
     """Adam's decay of the gradient's mean, for both players."""
 
