@@ -3,6 +3,8 @@ BIN := .venv/bin
 # onnxruntime and onnxruntime-gpu share one import package: exactly one of the two is installed.
 RUNTIME := $(if $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null),gpu,cpu)
 PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client training/latentserve_training scripts benchmarks
+# Tests that assert types, which only a type checker sees.
+TYPE_TESTS := $(shell grep -l assert_type tests/*/*.py)
 REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
@@ -36,7 +38,7 @@ test: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run every te
 lint: setup  ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/mypy $(PACKAGES) $(TYPE_TESTS)
 
 format: setup  ## Rewrite the code in the project's style.
 	$(BIN)/ruff check --fix .
