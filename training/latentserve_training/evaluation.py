@@ -26,7 +26,7 @@ from latentserve_training.run_folder import RunFolder
 from latentserve_training.trained import Trained
 
 _MNIST = "mnist"
-_AGGREGATE_IMAGES = 20_000
+_AGGREGATE_IMAGES = 50_000
 _ENCODED_ROWS = 250
 
 
@@ -106,7 +106,7 @@ def _vae_sets(model: Vae, dataset: Dataset, effort: Effort, staged: RunFolder) -
     asked = None if labels is None else labels[rows]
     decoded = decode(model, served.posterior.mean[rows], asked, "reconstructions")
     gallery.draw_reconstructions(test[rows], decoded, staged.path / "reconstructions.png")
-    mixture = Mixture.fit(_aggregate_draws(model, dataset, effort).numpy(), effort.seed)
+    mixture = _aggregate_posterior(model, dataset, effort)
     mixture.save(staged.mixture)
     drawn = mixture.sample(effort.samples, effort.seed)
     samples = decode(model, drawn, model.every_label(effort.samples), "mixture samples")
@@ -115,16 +115,17 @@ def _vae_sets(model: Vae, dataset: Dataset, effort: Effort, staged: RunFolder) -
 
 
 @torch.no_grad()
-def _aggregate_draws(model: Vae, dataset: Dataset, effort: Effort) -> Tensor:
-    """One draw of z ~ q(z|x) for each of at most 20,000 training images: the aggregate posterior, float32 [n, dim]."""
+def _aggregate_posterior(model: Vae, dataset: Dataset, effort: Effort) -> Mixture:
+    """The mixture that follows z ~ q(z|x), drawn once for each of at most 50,000 training images."""
     generator = torch.Generator().manual_seed(effort.seed)
     images, labels = torch.from_numpy(dataset.train.images), model.labels_of(dataset.train.labels)
-    draws = []
+    draws, means = [], []
     for rows in torch.split(sections.subset(_AGGREGATE_IMAGES, len(images), effort.seed), _ENCODED_ROWS):
         pixels = model.likelihood.observe(images[rows].float() / 255, generator)
         posterior = model.encode(pixels, None if labels is None else labels[rows])
         draws.append(reparameterize(*posterior, generator=generator))
-    return torch.cat(draws)
+        means.append(posterior.mean)
+    return Mixture.fit(torch.cat(draws).numpy(), torch.cat(means).numpy(), effort.seed)
 
 
 def _classes(

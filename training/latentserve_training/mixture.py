@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
@@ -19,6 +20,7 @@ from latentserve_training.errors import RunError
 COMPONENTS = 10
 _ROWS_A_DIMENSION = 5
 _LEAST_VARIANCE = 1e-4
+_STARTS = 3
 _ITERATIONS = 20
 _TOLERANCE = 0.05
 
@@ -35,20 +37,33 @@ class Mixture:
     """[k, dim, dim], the covariances' lower triangular Cholesky factors."""
 
     @classmethod
-    def fit(cls, latents: NDArray[np.float32], seed: int) -> Self:
-        """Fit by expectation maximisation from a seeded k-means, until a step gains less than 0.05 nats a latent.
+    def fit(cls, latents: NDArray[np.float32], means: NDArray[np.float32], seed: int) -> Self:
+        """Fit to `latents` by expectation maximisation, until a step gains less than 0.05 nats a latent.
 
-        `latents` are [n, dim]. Ten components with full covariances, or fewer where one would be left with less than 5
-        dim latents. Every variance is raised by 1e-4, so that a latent that never varies does no harm.
+        Both are [n, dim]: draws of posteriors, and the posteriors' means. It starts from a seeded k-means of the means:
+        the noise of the draws, as wide as the prior in every inactive latent, hides from k-means what belongs together.
+        Ten components with full covariances, or fewer where one would be left with less than 5 dim latents. Every
+        variance is raised by 1e-4, so that a latent that never varies does no harm.
         """
         count, dim = latents.shape
         components = max(1, min(COMPONENTS, count // (_ROWS_A_DIMENSION * dim)))
-        model = GaussianMixture(
-            components, reg_covar=_LEAST_VARIANCE, max_iter=_ITERATIONS, tol=_TOLERANCE, random_state=seed
-        )
+        ridge = _LEAST_VARIANCE * np.eye(dim)
         with warnings.catch_warnings():
-            # Twenty steps are enough: what is left to gain is less than what the choice of the start makes.
+            # Means that are all the same make fewer clusters. Twenty steps are enough: what is left to gain is less
+            # than what the choice of the start makes.
             warnings.simplefilter("ignore", ConvergenceWarning)
+            clusters = KMeans(components, n_init=_STARTS, random_state=seed).fit_predict(means)
+            groups = [latents[clusters == cluster].astype(np.float64) for cluster in np.unique(clusters)]
+            model = GaussianMixture(
+                len(groups),
+                weights_init=np.array([len(group) for group in groups]) / count,
+                means_init=np.stack([group.mean(0) for group in groups]),
+                precisions_init=np.stack([np.linalg.inv(np.cov(group.T, bias=True) + ridge) for group in groups]),
+                reg_covar=_LEAST_VARIANCE,
+                max_iter=_ITERATIONS,
+                tol=_TOLERANCE,
+                random_state=seed,
+            )
             model.fit(latents)
         weights = model.weights_.astype(np.float64)
         return cls(
