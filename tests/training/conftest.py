@@ -12,10 +12,21 @@ from latentserve_training import export, train
 
 CONV_GAN = ["--model.latent_dim", "8", "--model.width", "8", "--model.dense", "16"]
 SMALL = {
-    "conv_vae": ["--model.latent_dim", "8", "--model.narrow", "8", "--model.wide", "8"],
+    "conv_vae": ["--model.latent_dim", "8", "--model.narrow", "8", "--model.wide", "8", "--model.dense", "16"],
     "mlp_vae": ["--model.wide", "32", "--model.narrow", "16"],
     "mlp_gan": ["--model.latent_dim", "8", "--model.generator_width", "32", "--model.discriminator_width", "32"],
-    "cvae": ["--model.latent_dim", "4", "--model.label_dim", "4", "--model.narrow", "8", "--model.wide", "8"],
+    "cvae": [
+        "--model.latent_dim",
+        "4",
+        "--model.label_dim",
+        "4",
+        "--model.narrow",
+        "8",
+        "--model.wide",
+        "8",
+        "--model.dense",
+        "16",
+    ],
     "dcgan": CONV_GAN,
     "wgan_gp": [*CONV_GAN, "--model.game.discriminator_steps", "3"],
     "cgan": [*CONV_GAN, "--model.label_dim", "4"],

@@ -17,7 +17,7 @@ from latentserve_training import export, train
 from latentserve_training.models import Vae
 from latentserve_training.trained import Trained
 
-CONV = ("--model.latent_dim", "8", "--model.narrow", "8", "--model.wide", "8")
+CONV = ("--model.latent_dim", "8", "--model.narrow", "8", "--model.wide", "8", "--model.dense", "16")
 MODELS = {
     "cvae": ("--model.family", "cvae", *CONV),
     "cgan": ("--model.family", "cgan", "--model.latent_dim", "8"),

