@@ -132,7 +132,8 @@ def test_the_same_run_is_judged_the_same_twice(trained: Runs) -> None:
 
 
 def test_a_conditional_model_is_asked_for_labels(tmp_path: Path) -> None:
-    argv = ["--model.family", "cvae", "--data.size", "8", "--trainer.precision", "float32", "--trainer.epochs", "20"]
+    argv = ["--model.family", "cvae", "--data.size", "12", "--trainer.precision", "float32", "--trainer.epochs", "20"]
+    argv += ["--model.learning_rate", "0.003"]
     assert train.main([*argv, "--output", str(tmp_path / "run")]) == 0
     effort = replace(QUICK, classifier_score=True)
     metrics = evaluate_run(tmp_path / "run", effort=effort).metrics
