@@ -16,6 +16,8 @@ MAX_AXES = 8
 MAX_EXTENT = 2**31 - 1
 """Extent of one axis, at most: the bytes of a message are fewer."""
 
+_MAX_BYTES = 2**63 - 1
+
 _WIRE_DTYPES: dict[tensor_pb2.DType, np.dtype[Any]] = {
     tensor_pb2.DTYPE_FLOAT32: np.dtype("<f4"),
     tensor_pb2.DTYPE_UINT8: np.dtype("u1"),
@@ -33,7 +35,8 @@ def to_ndarray(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
 
     Raises:
         TensorError: the dtype is unknown, there are over `MAX_AXES` axes, an extent is negative or
-            over `MAX_EXTENT`, or data is not product(shape) elements long.
+            over `MAX_EXTENT`, their product is more than an array can hold even without those that are 0, or data is
+            not product(shape) elements long.
     """
     dtype = _WIRE_DTYPES.get(tensor.dtype)
     if dtype is None:
@@ -46,6 +49,8 @@ def to_ndarray(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
         raise TensorError(f"shape {list(shape)} has a negative extent")
     if any(extent > MAX_EXTENT for extent in shape):
         raise TensorError(f"shape {list(shape)} has an extent over {MAX_EXTENT}")
+    if math.prod(extent for extent in shape if extent) * dtype.itemsize > _MAX_BYTES:
+        raise TensorError(f"shape {list(shape)} has more elements than an array can, its zeros aside")
     expected = math.prod(shape) * dtype.itemsize
     if len(tensor.data) != expected:
         raise TensorError(f"data has {len(tensor.data)} bytes; {dtype.name} of shape {list(shape)} takes {expected}")

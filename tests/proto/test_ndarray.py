@@ -70,7 +70,11 @@ def test_a_malformed_tensor_is_refused_with_what_is_wrong(tensor: Tensor, messag
         to_ndarray(tensor)
 
 
-@pytest.mark.parametrize("shape", [[1] * 65, [1 << 62, 4, 0]], ids=["65 axes", "more elements than numpy counts"])
+@pytest.mark.parametrize(
+    "shape",
+    [[1] * 65, [1 << 62, 4, 0], [0, *[(1 << 31) - 1] * 3]],
+    ids=["65 axes", "an extent that numpy does not count", "more elements than numpy counts, beside none"],
+)
 def test_a_shape_that_numpy_cannot_hold_is_refused(shape: list[int]) -> None:
     data = b"" if 0 in shape else b"a"
     with pytest.raises(TensorError, match="shape"):
