@@ -79,6 +79,5 @@ def draw_latents(mean: Float32, log_variance: Float32, noise: Float32) -> Float3
 
 
 def _log_mean_exp(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    peak = values.max(axis=1, keepdims=True)
-    result: NDArray[np.float64] = np.log(np.mean(np.exp(values - peak), axis=1)) + peak[:, 0]
+    result: NDArray[np.float64] = np.logaddexp.reduce(values, axis=1) - np.log(values.shape[1])
     return result

@@ -77,3 +77,12 @@ def test_at_the_true_posterior_every_weight_is_the_likelihood() -> None:
     scores = score_draws(BERNOULLI, images, mean, log_variance, {"logits": logits}, noise, latents)
     assert scores.importance_bound is not None
     assert scores.importance_bound[0] == pytest.approx(-PIXELS * np.log(2), rel=1e-6)
+
+
+def test_an_image_that_no_draw_can_explain_has_no_likelihood_at_all() -> None:
+    images, latents = np.ones((1, PIXELS), np.float32), np.zeros((DRAWS, DIM), np.float32)
+    mean = log_variance = np.zeros((1, DIM), np.float32)
+    impossible = {"logits": np.full((DRAWS, PIXELS), -np.inf, np.float32)}
+    scores = score_draws(BERNOULLI, images, mean, log_variance, impossible, latents, latents)
+    assert scores.importance_bound is not None
+    assert scores.importance_bound[0] == -np.inf
