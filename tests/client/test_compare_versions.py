@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from model_shelf import Shelf
 from running_server import running_server
@@ -15,18 +16,43 @@ from tiny_bundle import TinyModel
 from latentserve_client.cli import main
 from latentserve_server.noise import NoiseSource, Stream
 
+Edit = Callable[[onnx.ModelProto], None]
 Compare = Callable[..., Awaitable[tuple[int, dict[str, str], str]]]
-COUNT, SEED = 300, 3
+COUNT, SEED, EDGE = 300, 3, 2.0
+
+
+def break_far_out(decoder: onnx.ModelProto) -> None:
+    """Add 0 * sqrt(EDGE - z[0]) to the image: nothing, and no number at all where z[0] is beyond the edge."""
+    place = next(i for i, node in enumerate(decoder.graph.node) if "image" in node.output)
+    decoder.graph.node[place].output[:] = ["sound_image"]
+    links = [
+        ("Gather", ["latent", "broken_first"], "broken_value", {"axis": 1}),
+        ("Sub", ["broken_edge", "broken_value"], "broken_room", {}),
+        ("Sqrt", ["broken_room"], "broken_root", {}),
+        ("Mul", ["broken_root", "broken_zero"], "broken_nothing", {}),
+        ("Add", ["sound_image", "broken_nothing"], "image", {}),
+    ]
+    for offset, (operator, inputs, output, attributes) in enumerate(links, start=1):
+        decoder.graph.node.insert(place + offset, onnx.helper.make_node(operator, inputs, [output], **attributes))
+    for name, value in (
+        ("broken_first", np.array([[[0]]], np.int64)),
+        ("broken_edge", np.array(EDGE, np.float32)),
+        ("broken_zero", np.array(0, np.float32)),
+    ):
+        decoder.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
 
 
 @pytest.fixture
 def compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Compare:
     """Compares stable and canary, of which the models have these seeds: exit code, facts and stderr."""
 
-    async def compare(stable: int, canary: int, *argv: object) -> tuple[int, dict[str, str], str]:
+    async def compare(
+        stable: int, canary: int, *argv: object, edit_canary: Edit | None = None
+    ) -> tuple[int, dict[str, str], str]:
         shelf = Shelf(tmp_path)
         shelf.publish(1, stable)
-        shelf.publish(2, canary)
+        edit = {"edit_decoder": edit_canary} if edit_canary else {}
+        shelf.publish_written(2, lambda place: TinyModel(seed=canary).write(place, **edit))
         (shelf.model / "aliases.json").write_text('{"stable": 1, "canary": 2}')
         async with running_server(tmp_path, version_policy="all") as served:
             command = ["--server", f"127.0.0.1:{served.server.port}", "compare", "vae@stable", "vae@canary"]
@@ -65,3 +91,12 @@ async def test_without_a_threshold_a_difference_is_no_failure(compare: Compare) 
     code, facts, _ = await compare(1, 2)
     assert code == 0
     assert "threshold" not in facts
+
+
+async def test_a_version_that_draws_what_is_no_number_is_beyond_every_threshold(compare: Compare) -> None:
+    code, facts, err = await compare(1, 1, "--threshold", 1, edit_canary=break_far_out)
+    assert (code, err) == (3, "")
+    (broken,) = np.nonzero(NoiseSource().draw(SEED, 0, COUNT, 3, Stream.PRIOR)[:, 0] > EDGE)
+    assert facts["not finite"] == f"{len(broken)} images, left out above; the first at {broken[0]}"
+    assert facts["mean difference"] == "0.000000, of pixel values 0 to 1"
+    assert facts["threshold"] == "1: beyond it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,7 @@ from latentserve_client.listing import align
 from latentserve_client.model_info import Capability, ModelInfo
 from latentserve_client.model_ref import ModelRef
 from latentserve_client.progress import Progress
+from latentserve_client.results import Samples
 
 BEYOND_THRESHOLD = 3
 """Exit code where the versions differ by more than the threshold."""
@@ -27,27 +29,46 @@ _CHUNK_ROWS = 256
 
 @dataclass
 class Difference:
-    """What was seen so far: absolute differences of pixel values, and the second version's ELBO less the first's."""
+    """What was seen so far: absolute differences of pixel values, and the second version's ELBO less the first's.
+
+    An image is broken where a pixel of either version, or the shift of its ELBO, is not finite.
+    """
 
     images: int = 0
+    broken: int = 0
+    first_broken: int = 0
     sum_of_means: float = 0.0
     largest: float = 0.0
     largest_at: int = 0
     shifts: list[NDArray[np.float64]] = field(default_factory=list)
 
-    def add(self, first: NDArray[np.float32], second: NDArray[np.float32], index: int) -> None:
-        """Take images of both versions, of which the first has the index."""
-        difference = np.abs(first.astype(np.float64) - second).reshape(len(first), -1)
+    def add(
+        self,
+        first: NDArray[np.float32],
+        second: NDArray[np.float32],
+        shifts: NDArray[np.float64] | None,
+        index: int,
+    ) -> None:
+        """Take images of both versions, of which the first has the index, and their ELBOs' shifts, where there are."""
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(first.astype(np.float64) - second).reshape(len(first), -1)
         worst = difference.max(axis=1)
+        finite = np.isfinite(worst) if shifts is None else np.isfinite(worst) & np.isfinite(shifts)
+        if not finite.all() and not self.broken:
+            self.first_broken = index + int(finite.argmin())
         self.images += len(first)
-        self.sum_of_means += float(difference.mean(axis=1).sum())
+        self.broken += int((~finite).sum())
+        self.sum_of_means += float(difference[finite].mean(axis=1).sum())
+        if shifts is not None:
+            self.shifts.append(shifts[finite])
+        worst[~finite] = 0
         if worst.max() > self.largest:
             self.largest, self.largest_at = float(worst.max()), index + int(worst.argmax())
 
     @property
     def mean(self) -> float:
-        """The mean absolute difference of pixel values."""
-        return self.sum_of_means / self.images
+        """The mean absolute difference of pixel values, over the images that are not broken."""
+        return self.sum_of_means / max(1, self.images - self.broken)
 
 
 def compare(client: Client, args: argparse.Namespace) -> Outcome:
@@ -56,15 +77,19 @@ def compare(client: Client, args: argparse.Namespace) -> Outcome:
     _check_comparable(first, second)
     with Progress(sys.stderr, args.count) as progress:
         difference = _measure(client, (first, second), args, progress)
-    beyond = args.threshold is not None and difference.mean > args.threshold
+    beyond = args.threshold is not None and (difference.broken > 0 or difference.mean > args.threshold)
     facts = [
         ("versions", f"{first.name}:{first.version} and {second.name}:{second.version}"),
         ("images", f"{difference.images}, seed {args.seed}"),
         ("mean difference", f"{difference.mean:.6f}, of pixel values {_range(first)}"),
         ("largest difference", f"{difference.largest:.6f}, at index {difference.largest_at}"),
     ]
-    if difference.shifts:
-        shifts = np.concatenate(difference.shifts)
+    if difference.broken:
+        facts.append(
+            ("not finite", f"{difference.broken} images, left out above; the first at {difference.first_broken}")
+        )
+    shifts = np.concatenate([*difference.shifts, np.empty(0)])
+    if len(shifts):
         facts.append(("ELBO shift", f"{shifts.mean():+.4f} nats, on images of {first.name}:{first.version}"))
     if args.threshold is not None:
         facts.append(("threshold", f"{args.threshold:g}: {'beyond it' if beyond else 'within it'}"))
@@ -83,14 +108,22 @@ def _measure(
         client.stream_samples(refs[1], args.count, seed=args.seed, chunk_rows=rows) as other,
     ):
         for ours, theirs in zip(one, other, strict=True):
-            difference.add(ours.images, theirs.images, ours.first_index)
-            if can_score:
-                before, after = (
-                    client.score(ref, ours.images, priority="bulk", labels=ours.labels).elbo for ref in refs
-                )
-                difference.shifts.append(after.astype(np.float64) - before)
+            shifts = _shifts(client, refs, ours) if can_score else None
+            difference.add(ours.images, theirs.images, shifts, ours.first_index)
             progress.advance(len(ours.images))
     return difference
+
+
+def _shifts(client: Client, refs: Sequence[ModelRef], samples: Samples[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """The second version's ELBOs of the images less the first's, [n]; NaN for images that are no numbers."""
+    shifts = np.full(len(samples.images), np.nan)
+    rows = np.isfinite(samples.images).all(axis=(1, 2, 3))
+    if rows.any():
+        labels = None if samples.labels is None else samples.labels[rows]
+        before, after = (client.score(ref, samples.images[rows], priority="bulk", labels=labels).elbo for ref in refs)
+        with np.errstate(invalid="ignore"):
+            shifts[rows] = after.astype(np.float64) - before
+    return shifts
 
 
 def _check_comparable(first: ModelInfo, second: ModelInfo) -> None:
