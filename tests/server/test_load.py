@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from held_graph import BACKSTOP_SECONDS
 from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
@@ -63,6 +64,34 @@ async def waiting(served: RunningServer, rows: int) -> None:
             pass
 
 
+def times_to_come_back(error: grpc.aio.AioRpcError) -> tuple[float, float]:
+    """Milliseconds, as gRPC's pushback and as google.rpc.RetryInfo say them."""
+    trailers = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])  # type: ignore[arg-type]
+    info = error_details_pb2.RetryInfo()
+    assert status.code == error.code().value[0]
+    assert status.details[0].Unpack(info)
+    return float(trailers["grpc-retry-pushback-ms"]), info.retry_delay.ToMilliseconds()
+
+
+async def test_a_wait_beyond_the_deadline_is_refused_at_once_with_a_time_to_come_back(busy: RunningServer) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    full = from_ndarray(np.full((16, 3), 10 * SOME_TURNS, np.float32))
+    await busy.generation.Decode(pb.DecodeRequest(model=SLOW, latents=full))
+    seconds = loop.time() - began
+    held = decode(busy, ENDLESS_TURNS)
+    await running(busy)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await decode(busy, timeout=seconds / 3)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "would go beyond the deadline" in (caught.value.details() or "")
+    pushback, delay = times_to_come_back(caught.value)
+    assert pushback == delay
+    assert 1000 * seconds / 3 < pushback < 2.1 * 1000 * seconds
+    held.cancel()
+
+
 async def test_a_full_queue_refuses_at_once_and_admits_again_later(busy: RunningServer) -> None:
     held = decode(busy, ENDLESS_TURNS)
     await running(busy)
@@ -72,6 +101,8 @@ async def test_a_full_queue_refuses_at_once_and_admits_again_later(busy: Running
         await sample(busy, 5)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert caught.value.details() == "16 of at most 20 rows wait; 5 more do not fit"
+    pushback, delay = times_to_come_back(caught.value)
+    assert pushback == delay > 0
     held.cancel()
     assert to_ndarray((await waits).images.tensor).shape[0] == 16
     assert to_ndarray((await sample(busy, 16)).images.tensor).shape[0] == 16
