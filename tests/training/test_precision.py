@@ -145,7 +145,7 @@ def saturated(trained: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
     shutil.copytree(trained("conv_vae"), run)
     for path in (run / "checkpoints").glob("*.pt"):
         content = torch.load(path, weights_only=True)
-        content["average"]["module.decoder.dense.weight"] *= 300
+        content["average"]["module.decoder.dense.2.weight"] *= 300
         torch.save(content, path)
     return run
 
