@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from latentserve_training.losses import discretized_logistic_nll, gaussian_nll
-from latentserve_training.models.likelihood import LikelihoodName, build_likelihood
+from latentserve_training.models.likelihood import LikelihoodName, PixelParameters, build_likelihood
 
 LEVELS = torch.arange(256).div(255).view(256, 1, 1, 1)
 
@@ -83,3 +83,8 @@ def test_a_scale_is_learned_for_every_channel(name: LikelihoodName) -> None:
 def test_only_a_bernoulli_likelihood_observes_a_binarisation(name: LikelihoodName, values: set[float]) -> None:
     x = build_likelihood(name, (1, 8, 8)).observe(torch.full((4, 1, 8, 8), 0.25))
     assert set(x.flatten().tolist()) == values
+
+
+def test_the_mean_of_logits_in_half_precision_is_rounded_once() -> None:
+    logits = torch.randn(1000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    torch.testing.assert_close(PixelParameters(logits, None).mean, logits.float().sigmoid(), rtol=0, atol=0)

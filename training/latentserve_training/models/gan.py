@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +70,7 @@ class Gan(GenerativeModel):
     is meant to be of the label of the real one in its row.
     """
 
-    selection: ClassVar[str | None] = None
+    selection = None
 
     def __init__(
         self,

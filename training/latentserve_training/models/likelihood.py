@@ -18,7 +18,7 @@ _LEAST_LOG_SCALE = -7.0
 
 
 class PixelParameters(NamedTuple):
-    """What p(x|z) is made of, float32 [batch, channels, height, width]; its mean is sigmoid(logits), in [0, 1]."""
+    """What p(x|z) is made of, [batch, channels, height, width]; its mean is sigmoid(logits), in [0, 1]."""
 
     logits: Tensor
     log_scale: Tensor | None
@@ -26,8 +26,8 @@ class PixelParameters(NamedTuple):
 
     @property
     def mean(self) -> Tensor:
-        """The decoded image."""
-        return self.logits.sigmoid()
+        """The decoded image, computed in float32 whatever the logits are: bfloat16 is half a level of a pixel off."""
+        return self.logits.float().sigmoid()
 
 
 class Likelihood(nn.Module, ABC):

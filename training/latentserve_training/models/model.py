@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -59,7 +58,7 @@ class GenerativeModel(nn.Module, ABC):
     need labels, int64 [batch] from 0 to label_count - 1; the others pass over them.
     """
 
-    selection: ClassVar[str | None]
+    selection: str | None
     """The name of the validation result whose lowest value marks the best checkpoint; None: the last one is it."""
 
     def __init__(self, *, image_shape: ImageShape, latent_dim: int, label_count: int = 0) -> None:

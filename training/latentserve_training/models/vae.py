@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ _COLLAPSED_SHARE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What a VAE descends. Validation reports the plain -ELBO whatever the objective."""
+    """What a VAE descends. Validation reports the plain -ELBO, too, whatever the objective."""
 
     beta: float = 1.0
     """Weight of the KL term (Higgins et al. 2017); 1 is the ELBO."""
@@ -54,6 +54,18 @@ class Objective:
                 f"model.objective.free_bits is {self.free_bits}, but the bound of model.objective.draws {self.draws} "
                 "has no KL term a latent; set one of them to its default"
             )
+        if self.draws > 1 and self.beta != 1:
+            raise ConfigError(
+                f"model.objective.beta is {self.beta}, but what model.objective.draws {self.draws} descends bounds "
+                "-log p(x) with a beta of 1 alone; set one of them to its default"
+            )
+
+    @property
+    def selection(self) -> str:
+        """The result by which the best epoch is chosen: what is descended, once warm-up is over, less free bits."""
+        if self.draws > 1:
+            return "importance_bound_nats"
+        return "negative_elbo_nats" if self.beta == 1 else "weighted_elbo_nats"
 
     def weight(self, epoch: float) -> float:
         """The KL term's weight after `epoch` epochs."""
@@ -95,8 +107,6 @@ class Vae(GenerativeModel):
     bounds a true log-likelihood. With another likelihood, x is the image itself.
     """
 
-    selection: ClassVar[str | None] = "negative_elbo_nats"
-
     def __init__(
         self,
         *,
@@ -115,6 +125,7 @@ class Vae(GenerativeModel):
         self.learning_rate = learning_rate
         self.likelihood = build_likelihood(likelihood, image_shape)
         self.objective = objective or Objective()
+        self.selection = self.objective.selection
 
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Posterior:
         """The posterior of images [batch, channels, height, width] in [0, 1]."""
@@ -157,22 +168,29 @@ class Vae(GenerativeModel):
         return (reconstruction + weight * pressed).mean(), _logged(reconstruction, kl)
 
     def _importance_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        x, draws = self.likelihood.observe(batch.images), self.objective.draws
-        posterior = self.encode(x, batch.labels)
+        nll, ratio, posterior = self._importance_terms(self.likelihood.observe(batch.images), None, batch.labels)
+        loss = importance_bound(self.objective.weight(batch.epoch) * ratio - nll).mean()
+        bound = importance_bound((ratio - nll).detach()).mean()
+        return loss, {"importance_bound_nats": bound, **_logged(nll, gaussian_kl_terms(*posterior).sum(1))}
+
+    def _importance_terms(
+        self, x: Tensor, generator: torch.Generator | None, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor, Posterior]:
+        """-log p(x|z) and log p(z) / q(z|x), [batch, draws] in nats, and the posterior of x."""
+        posterior, draws = self.encode(x, labels), self.objective.draws
         each = Posterior(*(part.repeat_interleave(draws, dim=0) for part in posterior))
-        labels = None if batch.labels is None else batch.labels.repeat_interleave(draws, dim=0)
-        latents = reparameterize(*each)
-        nll = self.likelihood.nll(self.decode_parameters(latents, labels), x.repeat_interleave(draws, dim=0))
-        ratio = log_prior_ratio(latents, *each)
-        log_weights = (self.objective.weight(batch.epoch) * ratio - nll).view(-1, draws)
-        loss = importance_bound(log_weights).mean()
-        return loss, {"importance_bound_nats": loss, **_logged(nll, gaussian_kl_terms(*posterior).sum(1))}
+        latents = reparameterize(*each, generator=generator)
+        asked = None if labels is None else labels.repeat_interleave(draws, dim=0)
+        nll = self.likelihood.nll(self.decode_parameters(latents, asked), x.repeat_interleave(draws, dim=0))
+        return nll.view(-1, draws), log_prior_ratio(latents, *each).view(-1, draws), posterior
 
     @torch.no_grad()
     def validate(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> dict[str, float]:
         """Mean -ELBO and its terms in nats, one observation and one z an image, and what the latents are used for.
 
-        `latent_kl_…` are over latents, each one's KL averaged over the images.
+        `latent_kl_…` are over latents, each one's KL averaged over the images. Where something else is descended, it is
+        there, too: the -ELBO with its KL term weighted by beta, or the importance-weighted bound of a fresh
+        observation.
         """
         parts = []
         for start in range(0, len(images), _VALIDATION_ROWS):
@@ -181,7 +199,7 @@ class Vae(GenerativeModel):
             parts.append(self._elbo_terms(x, generator, None if labels is None else labels[rows]))
         reconstruction, kl_terms, means = (torch.cat(column).double() for column in zip(*parts, strict=True))
         kl_of_latents = kl_terms.mean(0)
-        return {
+        results = {
             "negative_elbo_nats": (reconstruction.mean() + kl_of_latents.sum()).item(),
             "reconstruction_nats": reconstruction.mean().item(),
             "kl_nats": kl_of_latents.sum().item(),
@@ -189,6 +207,20 @@ class Vae(GenerativeModel):
             "latent_kl_max_nats": kl_of_latents.max().item(),
             "active_units": float(active_latents(means).sum().item()),
         }
+        if self.selection == "weighted_elbo_nats":
+            results["weighted_elbo_nats"] = results["reconstruction_nats"] + self.objective.beta * results["kl_nats"]
+        if self.selection == "importance_bound_nats":
+            results["importance_bound_nats"] = self._mean_bound(images, generator, labels)
+        return results
+
+    def _mean_bound(self, images: Tensor, generator: torch.Generator, labels: Tensor | None) -> float:
+        bounds = []
+        step = max(1, _VALIDATION_ROWS // self.objective.draws)
+        for rows in (slice(start, start + step) for start in range(0, len(images), step)):
+            x = self.likelihood.observe(images[rows].float() / 255, generator)
+            nll, ratio, _ = self._importance_terms(x, generator, None if labels is None else labels[rows])
+            bounds.append(importance_bound(ratio - nll))
+        return torch.cat(bounds).double().mean().item()
 
     def diagnose(self, results: Mapping[str, float], step: int) -> list[str]:
         """Say so when the posterior has collapsed: when hardly a latent says anything of the image."""
