@@ -53,6 +53,16 @@ def test_posteriors_that_are_all_the_same_make_one_gaussian() -> None:
     np.testing.assert_allclose(mixture.sample(5000, seed=1).numpy().std(0), draws.std(0), rtol=0.05)
 
 
+@pytest.mark.parametrize("spread", [1e-6, 30.0, 1000.0])
+def test_latents_along_few_directions_are_followed(spread: float) -> None:
+    rng = np.random.default_rng(0)
+    means = spread * rng.standard_normal((1500, 4)) @ rng.standard_normal((4, 64))
+    draws = means + 0.01 * rng.standard_normal(means.shape)
+    mixture = Mixture.fit(draws.astype(np.float32), means.astype(np.float32), seed=0)
+    samples = mixture.sample(20_000, seed=1).numpy()
+    np.testing.assert_allclose(samples.std(0), draws.std(0), rtol=0.1, atol=0.02)
+
+
 def test_a_collapsed_dimension_leaves_factors_that_can_be_used() -> None:
     mixture = Mixture.fit(*two_clusters(500), seed=0)
     diagonals = np.diagonal(mixture.factors, axis1=1, axis2=2)

@@ -48,23 +48,24 @@ class Mixture:
         count, dim = latents.shape
         components = max(1, min(COMPONENTS, count // (_ROWS_A_DIMENSION * dim)))
         ridge = _LEAST_VARIANCE * np.eye(dim)
+        exact = latents.astype(np.float64)  # float32 loses the definiteness of covariances along few directions
         with warnings.catch_warnings():
             # Means that are all the same make fewer clusters. Twenty steps are enough: what is left to gain is less
             # than what the choice of the start makes.
             warnings.simplefilter("ignore", ConvergenceWarning)
             clusters = KMeans(components, n_init=_STARTS, random_state=seed).fit_predict(means)
-            groups = [latents[clusters == cluster].astype(np.float64) for cluster in np.unique(clusters)]
+            groups = [exact[clusters == cluster] for cluster in np.unique(clusters)]
             model = GaussianMixture(
                 len(groups),
                 weights_init=np.array([len(group) for group in groups]) / count,
                 means_init=np.stack([group.mean(0) for group in groups]),
-                precisions_init=np.stack([np.linalg.inv(np.cov(group.T, bias=True) + ridge) for group in groups]),
+                precisions_init=np.stack([_inverse(np.cov(group.T, bias=True) + ridge) for group in groups]),
                 reg_covar=_LEAST_VARIANCE,
                 max_iter=_ITERATIONS,
                 tol=_TOLERANCE,
                 random_state=seed,
             )
-            model.fit(latents)
+            model.fit(exact)
         weights = model.weights_.astype(np.float64)
         return cls(
             weights=weights / weights.sum(),
@@ -104,3 +105,10 @@ class Mixture:
                 return cls(archive["weights"], archive["means"], archive["factors"])
         except (OSError, EOFError, ValueError, KeyError) as error:
             raise RunError(f"{path}: not a mixture; run latentserve-evaluate again") from error
+
+
+def _inverse(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Symmetric and positive definite to the last bit, as scikit-learn demands; a plain inverse need not be."""
+    values, vectors = np.linalg.eigh(covariance)
+    inverse = (vectors / values.clip(min=_LEAST_VARIANCE)) @ vectors.T
+    return np.asarray((inverse + inverse.T) / 2)
