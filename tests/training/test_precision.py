@@ -108,6 +108,27 @@ def test_the_signal_to_noise_ratio_is_that_of_its_definition() -> None:
     assert psnr_db(expected + np.float32(0.01), expected, peak=1.0) == pytest.approx(40, abs=1e-3)
     assert psnr_db(expected + np.float32(0.5), expected, peak=5.0) == pytest.approx(20, abs=1e-3)
     assert psnr_db(expected, expected, peak=1.0) == 200.0
+    for broken in (np.nan, np.inf):
+        assert psnr_db(np.where(np.arange(100) == 3, broken, expected), expected, peak=1.0) == -np.inf
+
+
+class Loud(SmallDecoder):
+    """Sound images by way of values that float16 does not have."""
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = 1e-7 * (1e7 * self.wide(latent))
+        image = torch.sigmoid(self.narrow(hidden)).reshape(-1, 1, 4, 4)
+        return image, torch.round(255 * image).to(torch.uint8)
+
+
+def test_a_graph_with_values_beyond_float16_is_left_out_in_float16_alone(tmp_path: Path) -> None:
+    module = Loud(outputs=16)
+    plan = TorchPlan(role="decoder", module=module, example=seeded_latents(0), outputs=("image", "image_uint8"))
+    export_graph(plan, tmp_path / "decoder.onnx")
+    rows = Rows(calibration=seeded_latents(1), held_out=seeded_latents(2))
+    with pytest.raises(NotGoodEnough, match=r"decoder in float16 is left out: '.*' reaches .*e\+0\d of at most 65504"):
+        convert(plan, tmp_path / "decoder.onnx", "float16", rows)
+    assert [file.name for file in tmp_path.iterdir()] == ["decoder.onnx"]
 
 
 class Outlying(SmallDecoder):

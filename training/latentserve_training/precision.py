@@ -33,6 +33,7 @@ MAX_FID_SHIFT = 0.05
 _TIMED_ROWS = 64
 _TIMED_ROUNDS = 30
 _RUN_ROWS = 250
+_LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 _PRECISIONS = {"float16": bundle_pb2.PRECISION_FLOAT16, "int8": bundle_pb2.PRECISION_INT8}
 Images = NDArray[np.uint8]
 
@@ -78,7 +79,10 @@ def convert(plan: GraphPlan, source: Path, precision: PrecisionName, rows: Rows)
     """
     target = source.with_name(f"{plan.role}.{precision}.onnx")
     complaints = []
-    for form, model in _forms(onnx.load(source), precision, rows):
+    exact = onnx.load(source)
+    if precision == "float16":
+        _require_room(plan.role, exact, rows.held_out)
+    for form, model in _forms(exact, precision, rows):
         strip(model)
         onnx.save(model, target)
         try:
@@ -93,6 +97,25 @@ def convert(plan: GraphPlan, source: Path, precision: PrecisionName, rows: Rows)
         graph.conversion.CopyFrom(conversion)
         return graph
     raise NotGoodEnough(f"{plan.role} in {precision} is left out ({'; '.join(complaints)})")
+
+
+def _require_room(role: str, model: onnx.ModelProto, inputs: Arrays) -> None:
+    """Refuse a graph with values beyond float16's.
+
+    Only a device with float16 arithmetic would show them: a CPU computes such graphs in float32.
+    """
+    outputs = {value.name for value in model.graph.output}
+    inner = [name for node in model.graph.node for name in node.output if name and name not in outputs]
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
+    session = open_session(watched.SerializeToString())
+    for start in range(0, len(next(iter(inputs.values()))), _TIMED_ROWS):
+        found = session.run(inner, {key: rows[start : start + _TIMED_ROWS] for key, rows in inputs.items()})
+        for name, values in zip(inner, found, strict=True):
+            largest = np.abs(values).max(initial=0) if np.issubdtype(values.dtype, np.floating) else 0
+            if not largest <= _LARGEST_FLOAT16:
+                raise NotGoodEnough(f"{role} in float16 is left out: {name!r} reaches {largest:.4g} of at most 65504")
 
 
 def _forms(model: onnx.ModelProto, precision: PrecisionName, rows: Rows) -> Iterator[tuple[str, onnx.ModelProto]]:
@@ -140,9 +163,12 @@ def _psnr(plan: GraphPlan, found: NDArray[np.generic], expected: NDArray[np.gene
 def psnr_db(found: NDArray[np.generic], expected: NDArray[np.generic], peak: float) -> float:
     """Peak signal-to-noise ratio in decibels: 10 log10(peak^2 / mean squared difference).
 
-    Equal arrays have 200 dB, more than float32 can tell.
+    Equal arrays have 200 dB, more than float32 can tell; those with values that are no finite numbers minus infinity.
     """
-    error = float(np.square(found.astype(np.float64) - expected.astype(np.float64)).mean())
+    with np.errstate(invalid="ignore"):
+        error = float(np.square(found.astype(np.float64) - expected.astype(np.float64)).mean())
+    if not math.isfinite(error):
+        return -math.inf
     return min(200.0, 10 * math.log10(peak**2 / error)) if error else 200.0
 
 
