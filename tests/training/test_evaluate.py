@@ -111,7 +111,7 @@ def test_the_mixture_and_the_calibration_are_what_an_export_needs(trained: Runs)
 
 def test_digits_as_large_as_mnist_s_are_measured_in_the_pinned_features(tmp_path: Path) -> None:
     assert train.main(arguments("mlp_vae", tmp_path / "run", "--data.size", "28")) == 0
-    report = evaluate_run(tmp_path / "run", effort=QUICK)
+    report = evaluate_run(tmp_path / "run", effort=replace(QUICK, samples=1000))
     assert report.extractor_sha256 == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
     metrics = report.metrics
     for name in ("samples", "mixture", "reconstructions"):
@@ -119,6 +119,12 @@ def test_digits_as_large_as_mnist_s_are_measured_in_the_pinned_features(tmp_path
         assert metrics["floor_kid"] < metrics[f"{name}_kid"], name
         assert 0 <= metrics[f"{name}_precision"] <= 1
     assert metrics["floor_recall"] > 0.8
+    (section,) = (section for section in report.sections if section.title == "Fidelity")
+    beside = section.measurements["samples_fid_at_floor_n"]
+    assert beside.count == section.measurements["floor_fid"].count == 180 < section.measurements["samples_fid"].count
+    assert beside.value == pytest.approx(metrics["samples_fid"], rel=0.1)
+    assert beside.value != metrics["samples_fid"]
+    assert "reconstructions_fid_at_floor_n" not in metrics, "they are as many as the floor's already"
     page = report.markdown()
     assert "1,437 training images, in the 84 features of the pinned LeNet" in page
     assert report.extractor_sha256 in page
@@ -136,7 +142,12 @@ def test_a_conditional_model_is_asked_for_labels(tmp_path: Path) -> None:
     argv += ["--model.learning_rate", "0.003"]
     assert train.main([*argv, "--output", str(tmp_path / "run")]) == 0
     effort = replace(QUICK, classifier_score=True)
-    metrics = evaluate_run(tmp_path / "run", effort=effort).metrics
+    report = evaluate_run(tmp_path / "run", effort=effort)
+    metrics = report.metrics
+    (likelihood,) = (section for section in report.sections if section.title == "Likelihood")
+    assert likelihood.protocol.startswith("Upper bounds on -log p(x), given the label, of test images")
+    (labels,) = (section for section in report.sections if section.title == "Labels")
+    assert labels.measurements["classifier_accuracy_score"].count == 180, "of real test images"
     assert metrics["asked_label_accuracy"] > 0.5, "far above the 0.1 of a model that ignores the label"
     assert 0.2 < metrics["classifier_accuracy_score"] <= 1
     assert metrics["classifier_accuracy_score_real"] == metrics["classifier_test_accuracy"]

@@ -17,6 +17,7 @@ from latentserve_training.fidelity import (
     MANIFOLD_ROWS,
     NEIGHBOURS,
     Fidelity,
+    frechet_distance,
 )
 from latentserve_training.models import Vae
 from latentserve_training.neighbours import Neighbours
@@ -58,8 +59,9 @@ def likelihood(model: Vae, pixels: Tensor, labels: Tensor | None, terms: Elbo, e
         "active_units": Measurement(value=float(terms.active.sum()), unit="latents", count=count, seed=seed),
     }
     how = _OBSERVED[model.likelihood.name].format(seed=seed)
+    what = "-log p(x), given the label," if model.label_count else "-log p(x)"
     protocol = (
-        f"Upper bounds on -log p(x) of test images, {how}. -ELBO: one draw of z an image, the KL term exact. A unit is "
+        f"Upper bounds on {what} of test images, {how}. -ELBO: one draw of z an image, the KL term exact. A unit is "
         "active when its posterior mean's variance over the images is above 0.01. ± is the standard error over images."
     )
     if effort.nll_draws:
@@ -95,10 +97,18 @@ def fidelity(extractor: Extractor | None, dataset: Dataset, sets: dict[str, Tens
     floor = torch.from_numpy(dataset.test.images)[subset(effort.samples, len(dataset.test), effort.seed)]
     measurements: dict[str, Measurement] = {}
     for name, images in {"floor": floor, **sets}.items():
-        found = Fidelity.between(real, extractor.features(images), effort.seed)
+        features = extractor.features(images)
+        found = Fidelity.between(real, features, effort.seed)
         for metric, unit in (("fid", "squared features"), ("kid", ""), ("precision", "share"), ("recall", "share")):
             measurements[f"{name}_{metric}"] = Measurement(
                 value=getattr(found, metric), unit=unit, count=len(images), seed=effort.seed
+            )
+        if len(images) > len(floor):
+            measurements[f"{name}_fid_at_floor_n"] = Measurement(
+                value=frechet_distance(real, features[: len(floor)]),
+                unit="squared features",
+                count=len(floor),
+                seed=effort.seed,
             )
     return Section(title=title, protocol=_fidelity_protocol(len(real), len(floor)), measurements=measurements)
 
@@ -107,7 +117,8 @@ def _fidelity_protocol(training: int, floor: int) -> str:
     return (
         f"Against the {training:,} training images, in the 84 features of the pinned LeNet: values compare only where "
         f"its digest is the same, and never with distances in Inception's features. Floor: {floor:,} real test images "
-        "in the samples' place. FID falls with n, so compare at the same n. KID: mean of "
+        "in the samples' place. FID falls with n: where there are fewer of them than samples, as many samples stand "
+        "beside it. A conditional model's samples have each label as often as any other. KID: mean of "
         f"{KERNEL_SUBSETS} subsets of at most {KERNEL_SUBSET_SIZE:,}. Precision and recall: {NEIGHBOURS} neighbours, "
         f"at most {MANIFOLD_ROWS:,} images of each. Images are what is served: a VAE's decoded means, in 8 bits."
     )
@@ -179,10 +190,14 @@ def conditioning(classifier: Classifier, samples: Split, dataset: Dataset, effor
     if score:
         for name, split in (("classifier_accuracy_score", samples), ("classifier_accuracy_score_real", dataset.train)):
             measurements[name] = Measurement(
-                value=Classifier.fit(split, seed).accuracy(dataset.test), unit="share", count=len(split), seed=seed
+                value=Classifier.fit(split, seed).accuracy(dataset.test),
+                unit="share",
+                count=len(dataset.test),
+                seed=seed,
             )
         protocol += (
             " Classifier accuracy score (Ravuri & Vinyals 2019): the accuracy on real test images of a small network "
-            "trained on n samples alone, beside the same network trained on the real training images."
+            f"trained on the {count:,} samples alone, beside the same network trained on the {len(dataset.train):,} "
+            "real training images."
         )
     return Section(title="Labels", protocol=protocol, measurements=measurements)
