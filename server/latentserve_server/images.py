@@ -76,7 +76,7 @@ def read_images(images: generation_pb2.Images, spec: bundle_pb2.ImageSpec, max_r
 
 
 def check_output(output: generation_pb2.Output, rows: int, spec: bundle_pb2.ImageSpec) -> None:
-    """Hold the wanted form of `rows` images to what can be made.
+    """Hold the wanted form of `rows` images to what can be made. No rows have any form: to count them is the model's.
 
     Raises:
         InvalidArgument: the format is unknown, or a grid is too large or not of files.
@@ -84,7 +84,7 @@ def check_output(output: generation_pb2.Output, rows: int, spec: bundle_pb2.Imag
     if output.format not in generation_pb2.ImageFormat.values():
         known = ", ".join(generation_pb2.ImageFormat.keys())
         raise InvalidArgument("output.format", f"{output.format} is not one of {known}")
-    if not output.grid_columns:
+    if not output.grid_columns or not rows:
         return
     if output.format not in _FILE_FORMATS:
         raise InvalidArgument("output.grid_columns", "a grid is a picture: the format must be PNG, JPEG or WebP")

@@ -22,6 +22,7 @@ from latentserve.v1 import models_pb2, tensor_pb2
 VAE, GAN = pb.ModelRef(name="vae"), pb.ModelRef(name="gan")
 BLANK = np.zeros((2, 1, 4, 5), np.float32)
 LATENTS = np.zeros((2, 3), np.float32)
+GRID = pb.Output(format=pb.IMAGE_FORMAT_PNG, grid_columns=4)
 
 
 def tensor(array: Any) -> tensor_pb2.Tensor:
@@ -84,6 +85,7 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     "count 0": (sample(count=0), "count: 0 rows; 1 to 32 are allowed"),
     "count over the limit": (sample(count=33), "count: 33 rows; 1 to 32 are allowed"),
     "count huge": (sample(count=2**32 - 1), "count: 4294967295 rows"),
+    "count 0 in a grid": (sample(count=0, output=GRID), "count: 0 rows; 1 to 32 are allowed"),
     "first_index at the end": (sample(first_index=2**48), r"first_index: .*2\^48"),
     "first_index + count over the end": (sample(first_index=2**48 - 1, count=2), r"first_index: .*2\^48"),
     "first_index huge": (sample(first_index=2**64 - 1), r"first_index: .*2\^48"),
@@ -94,6 +96,10 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     "latents without an axis": (decode(np.float32(0)), r"latents: float32 \[\] where"),
     "latents of bytes": (decode(np.zeros((2, 3), np.uint8)), "latents: uint8 .* where float32"),
     "latents without rows": (decode(LATENTS[:0]), "latents: 0 rows; 1 to 32"),
+    "latents without rows in a grid": (
+        pb.DecodeRequest(model=VAE, latents=tensor(LATENTS[:0]), output=GRID),
+        "latents: 0 rows; 1 to 32",
+    ),
     "latents over the limit": (decode(np.zeros((33, 3), np.float32)), "latents: 33 rows"),
     "latents with NaN": (decode(spoiled(LATENTS, np.nan)), "latents: row 1 .*not finite"),
     "latents with infinity": (decode(spoiled(LATENTS, np.inf)), "latents: row 1 .*not finite"),
@@ -135,6 +141,10 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     "reconstruct into no format": (
         pb.ReconstructRequest(model=VAE, images=encode_tensor(BLANK).images, output={"format": -1}),
         "output.format: -1",
+    ),
+    "reconstruct no rows into a grid": (
+        pb.ReconstructRequest(model=VAE, images=encode_tensor(BLANK[:0]).images, output=GRID),
+        "images: 0 rows; 1 to 32",
     ),
     "describe no model": (models_pb2.GetModelRequest(), "model.name: is empty"),
     "describe version 0": (models_pb2.GetModelRequest(model=pb.ModelRef(name="vae", version=0)), "model.version: 0"),
