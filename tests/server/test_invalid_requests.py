@@ -132,7 +132,10 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     ),
     "GIF file": (encode(picture(form="GIF")), r"images.encoded.files\[0\]: not a readable PNG, JPEG"),
     "16 bits, grey": (encode(GREY16), r"images.encoded.files\[0\]: .*8 bits a channel"),
-    "decompression bomb": (encode(BOMB), r"images.encoded.files\[0\]: "),
+    "decompression bomb": (
+        encode(encoded=pb.EncodedImages(files=[BOMB], resize=True)),
+        r"images.encoded.files\[0\]: too many pixels; 67108864 in all are allowed",
+    ),
     "draw over the end": (
         pb.EncodeRequest(model=VAE, images=encode_tensor(BLANK).images, draw=pb.Draw(seed=1, first_index=2**48 - 1)),
         r"draw.first_index: .*2\^48",
