@@ -113,14 +113,15 @@ async def test_as_many_rows_as_the_limit_says_fit_a_reply(tmp_path: Path, output
         )
 
 
-async def test_as_many_rows_as_the_limit_says_fit_a_reply_of_png_files(tmp_path: Path) -> None:
-    TinyModel(height=2, width=2, latent_dim=1).write(tmp_path / "vae" / "1")
+@pytest.mark.parametrize("form", [pb.IMAGE_FORMAT_PNG, pb.IMAGE_FORMAT_JPEG, pb.IMAGE_FORMAT_WEBP])
+async def test_as_many_rows_as_the_limit_says_fit_a_reply_of_files(tmp_path: Path, form: pb.ImageFormat) -> None:
+    TinyModel(channels=3, height=2, width=2, latent_dim=1).write(tmp_path / "vae" / "1")
     limits = {"max_rows_per_request": 20_000, "max_queue_rows": 20_000, "max_batch_rows": 4096}
     async with running_server(tmp_path, max_message_bytes=1 << 20, **limits) as served:
         described = await served.models.GetModel(models_pb2.GetModelRequest(model=ref("vae")))
         rows = described.model.limits.max_rows_per_request
-        png = pb.Output(format=pb.IMAGE_FORMAT_PNG)
-        reply = await served.generation.Sample(pb.SampleRequest(model=ref("vae"), count=rows, output=png))
+        files = pb.Output(format=form)
+        reply = await served.generation.Sample(pb.SampleRequest(model=ref("vae"), count=rows, output=files))
         assert len(reply.images.encoded.files) == rows
 
 
