@@ -196,7 +196,9 @@ class Batcher:
         run = loop.run_in_executor(self._executor, batch.run, self._graph)
         following = await self._gather_when_full(run)
         try:
-            self._answer(batch, await run)
+            results = await run
+            self._pace.finish(batch.rows, loop.time())
+            self._answer(batch, results)
         except LatentServeError as error:
             batch.fail(error)
         except Exception as error:
@@ -204,7 +206,7 @@ class Batcher:
             batch.fail(EngineFailure(f"the engine failed: {error}"))
         finally:
             self._running = None
-            self._pace.finish(batch.rows, loop.time())
+            self._pace.give_up()
         return following
 
     async def _gather_when_full(self, run: asyncio.Future[Run]) -> Batch | None:

@@ -20,7 +20,7 @@ class Pace:
         self._dispatched = now
 
     def finish(self, rows: int, now: float) -> None:
-        """It came back.
+        """It came back, with answers.
 
         Batches of half the size and more are averaged. A smaller one only bounds the average: a full batch takes at
         most as much longer as it has more rows, so that one stall is not remembered for long.
@@ -32,6 +32,13 @@ class Pace:
             self._seconds = known + _WEIGHT * (seconds - known)
         elif self._seconds is not None:
             self._seconds = min(self._seconds, seconds * self._max_batch_rows / rows)
+
+    def give_up(self) -> None:
+        """The batch that was dispatched, if it has not come back, will not: it failed, or all callers left.
+
+        How long it took says nothing of others.
+        """
+        self._dispatched = None
 
     def wait(self, batches: int, now: float) -> float:
         """Seconds until `batches` more batches will have run after the one under way; 0 while nothing is known."""

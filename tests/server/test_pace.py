@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from held_graph import HeldGraph, Notes, batch_limits, turn_loop
+from held_graph import HeldGraph, Notes, batch_limits, settle, turn_loop
 
 from latentserve_server.batcher import Batcher
 from latentserve_server.call import Outcome
+from latentserve_server.errors import EngineFailure, Overloaded
 from latentserve_server.pace import Pace
 from latentserve_server.workers import Workers
 
@@ -48,6 +51,66 @@ def test_small_batches_say_nothing_of_full_ones() -> None:
     pace.dispatch(0.0)
     pace.finish(3, 100.0)
     assert pace.wait(1, now=100.0) == 0.0
+
+
+def test_a_run_that_was_given_up_says_nothing() -> None:
+    pace = Pace(8)
+    pace.dispatch(10.0)
+    pace.finish(8, 12.0)
+    pace.dispatch(20.0)
+    pace.give_up()
+    assert pace.wait(3, now=20.0) == pytest.approx(6.0)
+
+
+async def fail(batcher: Batcher, executor: ThreadPoolExecutor) -> None:
+    """A call of one row whose run fails at once."""
+    with pytest.raises(EngineFailure):
+        await batcher.submit({"x": np.array([-1])}, ["double"])
+
+
+async def leave(batcher: Batcher, executor: ThreadPoolExecutor) -> None:
+    """A call of one row that leaves before its run has begun, because the engine's thread has other work."""
+    busy = threading.Event()
+    executor.submit(busy.wait)
+    call = asyncio.create_task(batcher.submit({"x": np.array([1])}, ["double"]))
+    await turn_loop()
+    call.cancel()
+    busy.set()
+    await settle(executor)
+
+
+@pytest.mark.parametrize("vain", [fail, leave])
+def test_a_run_in_vain_does_not_make_the_wait_look_short(
+    vain: Callable[[Batcher, ThreadPoolExecutor], Awaitable[None]],
+) -> None:
+    """After a full batch that took a hundred seconds, a call behind two of its kind wants an answer within 30."""
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Clock)
+        graph = HeldGraph()
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(graph, executor, Workers(1), Notes(), batch_limits(8, 100))
+            batcher.start()
+            slow = asyncio.create_task(call_with_patience(batcher, 8, float("inf")))
+            await graph.batch_entered()
+            loop.ahead = 100.0
+            graph.let_one_run()
+            await slow
+            graph.let_one_run()  # what is run in vain
+            await vain(batcher, executor)
+            graph.withdraw_permit()
+            waiting = [asyncio.create_task(call_with_patience(batcher, 8, float("inf"))) for _ in range(2)]
+            late = asyncio.create_task(call_with_patience(batcher, 1, 30))
+            await turn_loop()
+            graph.open()
+            with pytest.raises(Overloaded, match="would go beyond the deadline"):
+                await late
+            await asyncio.gather(*waiting)
+            await batcher.close()
+
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        runner.run(scenario())
 
 
 def after_a_stall(patience: float) -> Outcome:
