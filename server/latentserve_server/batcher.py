@@ -160,26 +160,26 @@ class Batcher:
     async def _run_batches(self) -> None:
         batch: Batch | None = None
         while not self._closing or batch is not None:
-            batch = await self._refresh(batch) if batch else await self._gather()
+            batch = await (self._refresh(batch) if batch else self._join(self._gather()))
             if batch is not None:
                 batch = await self._run(batch)
             elif not self._queue.rows and not self._closing:
                 self._arrival.clear()
                 await self._arrival.wait()
 
-    async def _gather(self) -> Batch | None:
+    def _gather(self) -> Sequence[Slice[Call]]:
         slices = self._queue.gather(self._wanted)
         self._observer.queue_changed(self._queue.rows)
-        return await self._join(slices) if slices else None
+        return slices
 
     async def _refresh(self, batch: Batch) -> Batch | None:
         """A batch that was joined early, without the callers who have gone since."""
         slices = [part for part in batch.slices if self._wanted(part.ticket)]
-        if len(slices) == len(batch.slices):
-            return batch
-        return await self._join(slices) if slices else None
+        return batch if len(slices) == len(batch.slices) else await self._join(slices)
 
     async def _join(self, slices: Sequence[Slice[Call]]) -> Batch | None:
+        if not slices:
+            return None
         batch = Batch(slices)
         try:
             return await self._workers.run(batch.size_bytes, batch.join, self._limits.bucket(batch.rows))
@@ -194,7 +194,8 @@ class Batcher:
         self._running = batch
         self._pace.dispatch(loop.time())
         run = loop.run_in_executor(self._executor, batch.run, self._graph)
-        following = await self._gather_when_full(run)
+        slices = await self._gather_when_full(run)
+        following = loop.create_task(self._join(slices)) if slices else None
         try:
             results = await run
             self._pace.finish(batch.rows, loop.time())
@@ -207,15 +208,15 @@ class Batcher:
         finally:
             self._running = None
             self._pace.give_up()
-        return following
+        return await following if following else None  # only now: answers do not wait for others' rows
 
-    async def _gather_when_full(self, run: asyncio.Future[Run]) -> Batch | None:
+    async def _gather_when_full(self, run: asyncio.Future[Run]) -> Sequence[Slice[Call]]:
         if not self._queue.fills_a_batch:
             self._full.clear()
             full = asyncio.ensure_future(self._full.wait())
             await asyncio.wait((run, full), return_when=asyncio.FIRST_COMPLETED)
             full.cancel()
-        return await self._gather() if not run.done() and not self._closing else None
+        return self._gather() if not run.done() and not self._closing else ()
 
     def _answer(self, batch: Batch, run: Run) -> None:
         self._observer.batch_ran(batch.rows, batch.padding, (run.ended_ns - run.started_ns) / 1e9)

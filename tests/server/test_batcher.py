@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from held_graph import BACKSTOP_SECONDS, HeldGraph, Notes, batch_limits, turn_lo
 from latentserve_server.batcher import Batcher
 from latentserve_server.call import Outcome
 from latentserve_server.errors import DeadlineExpired, EngineFailure, Overloaded, ShuttingDown
-from latentserve_server.workers import Workers
+from latentserve_server.workers import INLINE_BYTES, Workers
 
 
 class Bench:
@@ -124,6 +125,25 @@ async def test_a_small_call_is_not_held_up_by_a_huge_one() -> None:
         assert len(b.graph.batches) <= 4
         b.graph.open()
         assert len(doubled(await huge)) == 5000
+
+
+async def test_a_run_is_answered_while_the_next_batch_is_still_being_joined() -> None:
+    rows = 2 * INLINE_BYTES // 8  # of int64: too many to be joined on the event loop
+    async with bench(max_batch_rows=rows, max_queue_rows=rows) as b:
+        held, busy = await b.hold_engine(), threading.Event()
+        blocker = asyncio.create_task(b.workers.run(INLINE_BYTES, busy.wait))
+        await turn_loop()
+        halves = [b.call(first, rows // 2) for first in (0, rows // 2)]
+        await turn_loop()
+        assert b.notes.queue_rows == 0, "the batch is full and waits for the worker that joins it"
+        b.graph.let_one_run()
+        try:
+            assert doubled(await held) == [0]
+        finally:
+            busy.set()
+        await blocker
+        b.graph.open()
+        assert doubled(await halves[1]) == list(range(rows, 2 * rows, 2))
 
 
 async def test_a_full_queue_refuses_at_once_and_admits_again_later() -> None:
