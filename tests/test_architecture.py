@@ -24,7 +24,7 @@ BOUNDARIES = {
     "latentserve_server": {
         "onnxruntime": {"engine/device.py", "engine/session.py", "engine/binding.py"},
         "prometheus_client": {"metrics.py"},
-        "PIL": {"images.py"},
+        "PIL": {"image_files.py"},
         "pythonjsonlogger": {"logs.py"},
         "jsonargparse": {"config.py"},
         "fsspec": {"remote_files.py"},

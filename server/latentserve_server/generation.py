@@ -17,7 +17,7 @@ from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc
 from latentserve_server.answers import Decoded, Spent
 from latentserve_server.call_clock import CallClock
-from latentserve_server.images import check_output, payload_bytes, read_images, read_latents, write_images
+from latentserve_server.images import check_output, read_images, read_latents, write_images
 from latentserve_server.labels import Labels
 from latentserve_server.models import lease
 from latentserve_server.noise import NOISE_SCHEME
@@ -109,9 +109,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         """Images of latents."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
-            size, dim = len(request.latents.data), model.manifest.latent.dim
-            labels = labels_of(request, model)
-            latents = await self._workers.run(size, read_latents, "latents", request.latents, dim)
+            labels, dim = labels_of(request, model), model.manifest.latent.dim
+            latents = await read_latents("latents", request.latents, dim, self._workers)
             decoded, images = await self._decode(latents, model, request.output, clock.terms(request.priority), labels)
             return pb.DecodeResponse(images=images, served=clock.served(model, decoded.spent))
 
@@ -202,9 +201,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         return decoded, await self._write(decoded.images, output)
 
     async def _read(self, images: pb.Images, model: ServedModel) -> NDArray[np.float32]:
-        return await self._workers.run(
-            payload_bytes(images), read_images, images, model.manifest.image, model.limits.max_rows_per_request
-        )
+        limits = model.manifest.image, model.limits.max_rows_per_request
+        return await read_images("images", images, *limits, self._workers)
 
     async def _write(self, images: NDArray[Any], output: pb.Output) -> pb.Images:
-        return await self._workers.run(images.nbytes, write_images, images, output)
+        return await write_images(images, output, self._workers)

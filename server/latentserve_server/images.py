@@ -1,32 +1,39 @@
-"""Images on the wire and as arrays: tensors and image files, both ways. The only importer of Pillow."""
+"""Images and latents on the wire and as arrays, both ways: what is to be done on which thread, and how much of it."""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from latentserve.ndarray import TensorError, from_ndarray, to_ndarray
 from latentserve.v1 import bundle_pb2, generation_pb2, tensor_pb2
 from latentserve_server.errors import InvalidArgument
+from latentserve_server.image_files import (
+    FILE_FORMATS,
+    GAP,
+    LEVELS,
+    MAX_SIDE,
+    count_pixels,
+    read_file,
+    tile,
+    write_file,
+)
+from latentserve_server.workers import Workers
 
-_MODES = {1: "L", 3: "RGB"}
-_LEVELS = np.float32(255)
-_GAP = 2
-_MAX_GRID_SIDE = 16_383
-"""What WebP holds; the other formats hold more."""
-MAX_FILE_PIXELS = 1 << 26
-"""Pixels of an image file that is to be resized, at most; 256 MiB as RGB with room to work."""
+MAX_CALL_PIXELS = 1 << 28
+"""Pixels of all the image files of a call that are to be resized, at most: some seconds of one thread."""
 
-_FILE_FORMATS: dict[int, tuple[str, dict[str, Any]]] = {
-    generation_pb2.IMAGE_FORMAT_PNG: ("PNG", {"compress_level": 1}),
-    generation_pb2.IMAGE_FORMAT_JPEG: ("JPEG", {"quality": 90, "subsampling": 0}),
-    generation_pb2.IMAGE_FORMAT_WEBP: ("WEBP", {"lossless": True, "method": 0}),
-}
-"""Pillow's name of each file format, and how it is written."""
+_TURN_PIXELS = 1 << 20
+"""Pixels of the image files that are done in one turn, about: some 10 ms of a thread, so that others wait no longer."""
+_FILE_PIXELS = 1 << 12
+"""What a file takes beyond its pixels, as pixels that take as long."""
+
+Float32 = NDArray[np.float32]
 
 
 def read_array(field: str, tensor: tensor_pb2.Tensor) -> NDArray[Any]:
@@ -41,38 +48,31 @@ def read_array(field: str, tensor: tensor_pb2.Tensor) -> NDArray[Any]:
         raise InvalidArgument(field, str(error)) from error
 
 
-def read_latents(field: str, tensor: tensor_pb2.Tensor, dim: int) -> NDArray[np.float32]:
+async def read_latents(field: str, tensor: tensor_pb2.Tensor, dim: int, workers: Workers) -> Float32:
     """Latents as float32 [n, dim], all finite.
 
     Raises:
         InvalidArgument: they are anything else.
     """
-    latents = read_array(field, tensor)
-    if latents.dtype != np.float32 or latents.shape[1:] != (dim,):
-        raise InvalidArgument(field, f"{_describe(latents)} where float32 [n, {dim}] is wanted")
-    demand_finite(field, latents)
-    return latents
+    return await workers.run(_size_bytes(tensor), _read_latents, field, tensor, dim)
 
 
-def read_images(images: generation_pb2.Images, spec: bundle_pb2.ImageSpec, max_rows: int) -> NDArray[np.float32]:
-    """Images as float32 [n, channels, height, width] from 0 to 1.
+async def read_images(
+    field: str, images: generation_pb2.Images, spec: bundle_pb2.ImageSpec, max_rows: int, workers: Workers
+) -> Float32:
+    """Images as float32 [n, channels, height, width] from 0 to 1. Files are unpacked a few at a turn.
 
     Raises:
         InvalidArgument: they are missing, malformed, of another size than the model's, out of range, or too many.
     """
     match images.WhichOneof("payload"):
         case "tensor":
-            return _read_tensor(images.tensor, spec)
+            tensor = images.tensor
+            return await workers.run(_size_bytes(tensor), _read_tensor, f"{field}.tensor", tensor, spec)
         case "encoded":
-            files = images.encoded.files
-            if not 1 <= len(files) <= max_rows:  # before decoding: each file takes time and memory
-                raise InvalidArgument("images.encoded.files", f"{len(files)} files; 1 to {max_rows} are allowed")
-            resize = images.encoded.resize
-            return np.stack(
-                [_read_file(f"images.encoded.files[{i}]", data, spec, resize=resize) for i, data in enumerate(files)]
-            )
+            return await _read_files(f"{field}.encoded.files", images.encoded, spec, max_rows, workers)
         case _:
-            raise InvalidArgument("images", "neither tensor nor encoded is set")
+            raise InvalidArgument(field, "neither tensor nor encoded is set")
 
 
 def check_output(output: generation_pb2.Output, rows: int, spec: bundle_pb2.ImageSpec) -> None:
@@ -86,39 +86,52 @@ def check_output(output: generation_pb2.Output, rows: int, spec: bundle_pb2.Imag
         raise InvalidArgument("output.format", f"{output.format} is not one of {known}")
     if not output.grid_columns or not rows:
         return
-    if output.format not in _FILE_FORMATS:
+    if output.format not in FILE_FORMATS:
         raise InvalidArgument("output.grid_columns", "a grid is a picture: the format must be PNG, JPEG or WebP")
     columns = min(output.grid_columns, rows)
-    width, height = columns * (spec.width + _GAP), -(-rows // columns) * (spec.height + _GAP)
-    if max(width, height) > _MAX_GRID_SIDE:
-        raise InvalidArgument("output.grid_columns", f"{width}x{height} pixels; {_MAX_GRID_SIDE} a side are allowed")
+    width, height = columns * (spec.width + GAP), -(-rows // columns) * (spec.height + GAP)
+    if max(width, height) > MAX_SIDE:
+        raise InvalidArgument("output.grid_columns", f"{width}x{height} pixels; {MAX_SIDE} a side are allowed")
 
 
-def write_images(images: NDArray[Any], output: generation_pb2.Output) -> generation_pb2.Images:
-    """Images [n, channels, height, width] for the wire: a tensor, or uint8 images as files, or as one of a grid."""
-    if output.format == generation_pb2.IMAGE_FORMAT_FLOAT16:
-        return generation_pb2.Images(tensor=from_ndarray(images.astype(np.float16)))
-    if output.format not in _FILE_FORMATS:
-        return generation_pb2.Images(tensor=from_ndarray(images))
-    name, options = _FILE_FORMATS[output.format]
-    pictures = [_tile(images, output.grid_columns)] if output.grid_columns else images
-    files = [_file(picture, name, options) for picture in pictures]
+async def write_images(images: NDArray[Any], output: generation_pb2.Output, workers: Workers) -> generation_pb2.Images:
+    """Images [n, channels, height, width] for the wire: a tensor, or uint8 images as files, or as one of a grid.
+
+    Files are packed a few at a turn.
+    """
+    if output.format not in FILE_FORMATS:
+        half = output.format == generation_pb2.IMAGE_FORMAT_FLOAT16
+        tensor = await workers.run(images.nbytes, _write_tensor, images, np.float16 if half else images.dtype)
+        return generation_pb2.Images(tensor=tensor)
+    if output.grid_columns:
+        parts = [partial(_write_grid, images, output.grid_columns, output.format)]
+    else:
+        turns = _turns([images[0, 0].size] * len(images))
+        parts = [partial(_write_files, images[turn], output.format) for turn in turns]
+    files = chain.from_iterable(await workers.take_turns(parts))
     return generation_pb2.Images(encoded=generation_pb2.EncodedImages(files=files))
 
 
-def payload_bytes(images: generation_pb2.Images) -> int:
-    """How much there is to read, in bytes."""
-    return images.ByteSize()
+def _size_bytes(tensor: tensor_pb2.Tensor) -> int:
+    """How much there is to read. `ByteSize` would say so, too, but takes as long as to serialise the message."""
+    return len(tensor.data) + 8 * len(tensor.shape)
 
 
-def _read_tensor(tensor: tensor_pb2.Tensor, spec: bundle_pb2.ImageSpec) -> NDArray[np.float32]:
-    field = "images.tensor"
+def _read_latents(field: str, tensor: tensor_pb2.Tensor, dim: int) -> Float32:
+    latents = read_array(field, tensor)
+    if latents.dtype != np.float32 or latents.shape[1:] != (dim,):
+        raise InvalidArgument(field, f"{_describe(latents)} where float32 [n, {dim}] is wanted")
+    demand_finite(field, latents)
+    return latents
+
+
+def _read_tensor(field: str, tensor: tensor_pb2.Tensor, spec: bundle_pb2.ImageSpec) -> NDArray[np.float32]:
     array = read_array(field, tensor)
     shape = (spec.channels, spec.height, spec.width)
     if array.shape[1:] != shape or array.ndim != 4:
         raise InvalidArgument(field, f"{_describe(array)} where [n, {', '.join(map(str, shape))}] is wanted")
     if array.dtype == np.uint8:
-        return array.astype(np.float32) / _LEVELS
+        return array.astype(np.float32) / LEVELS
     if array.dtype != np.float32:
         raise InvalidArgument(field, f"{_describe(array)}; float32 and uint8 are allowed")
     demand_finite(field, array)
@@ -126,52 +139,61 @@ def _read_tensor(tensor: tensor_pb2.Tensor, spec: bundle_pb2.ImageSpec) -> NDArr
     return array
 
 
-def _read_file(field: str, data: bytes, spec: bundle_pb2.ImageSpec, *, resize: bool) -> NDArray[np.float32]:
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as file:
-            # Only the header is read so far: a small file of a huge image is refused before it is unpacked.
-            _check_header(field, file, spec, resize=resize)
-            picture = file.convert(_MODES[spec.channels])
-            if resize:
-                picture = picture.resize((spec.width, spec.height), Image.Resampling.BICUBIC)
-            pixels = np.asarray(picture, dtype=np.float32)
-    except InvalidArgument:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own bound, a higher one
-        raise InvalidArgument(field, f"too many pixels; {MAX_FILE_PIXELS} in all are allowed") from error
-    except Exception as error:  # Pillow raises many kinds on damaged files
-        raise InvalidArgument(field, "not a readable PNG, JPEG or WebP image") from error
-    return np.moveaxis(pixels.reshape(spec.height, spec.width, spec.channels), -1, 0) / _LEVELS
+async def _read_files(
+    field: str, encoded: generation_pb2.EncodedImages, spec: bundle_pb2.ImageSpec, max_rows: int, workers: Workers
+) -> Float32:
+    files, resize = encoded.files, encoded.resize
+    if not 1 <= len(files) <= max_rows:  # before any is opened: each takes time and memory
+        raise InvalidArgument(field, f"{len(files)} files; 1 to {max_rows} are allowed")
+    pixels = [spec.width * spec.height] * len(files)
+    if resize:
+        counts = (partial(_count_pixels, field, files, turn, spec) for turn in _turns([0] * len(files)))
+        pixels = list(chain.from_iterable(await workers.take_turns(counts)))
+        if sum(pixels) > MAX_CALL_PIXELS:
+            found = f"{sum(pixels)} pixels in {len(files)} files that are to be resized"
+            raise InvalidArgument(field, f"{found}; {MAX_CALL_PIXELS} in all are allowed")
+    images = np.empty((len(files), spec.channels, spec.height, spec.width), np.float32)
+    await workers.take_turns(
+        partial(_unpack, field, files, turn, spec, images, resize=resize) for turn in _turns(pixels)
+    )
+    return images
 
 
-def _check_header(field: str, file: Image.Image, spec: bundle_pb2.ImageSpec, *, resize: bool) -> None:
-    width, height = file.size
-    if not resize and file.size != (spec.width, spec.height):
-        raise InvalidArgument(field, f"{width}x{height} pixels where {spec.width}x{spec.height} are wanted")
-    if width * height > MAX_FILE_PIXELS:
-        raise InvalidArgument(field, f"{width}x{height} pixels; {MAX_FILE_PIXELS} in all are allowed")
-    tiles = getattr(file, "tile", ())
-    if file.mode.startswith(("I", "F")) or any("16" in str(tile.args) for tile in tiles):
-        raise InvalidArgument(field, "more than 8 bits a channel; 8 are wanted")
+def _turns(pixels: Sequence[int]) -> Iterator[slice]:
+    """Files of so many pixels each, cut into turns: as many files as take about as long as a turn, at least one."""
+    start, work = 0, 0
+    for position, size in enumerate(pixels):
+        if work and work + size > _TURN_PIXELS:
+            yield slice(start, position)
+            start, work = position, 0
+        work += size + _FILE_PIXELS
+    yield slice(start, len(pixels))
 
 
-def _tile(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """Images [n, channels, height, width] as one picture [channels, height, width], row by row, on black."""
-    count, channels, height, width = images.shape
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    cells = np.zeros((rows * columns, channels, height + _GAP, width + _GAP), np.uint8)
-    cells[:count, :, :height, :width] = images
-    grid = cells.reshape(rows, columns, *cells.shape[1:]).transpose(2, 0, 3, 1, 4)
-    return grid.reshape(channels, rows * (height + _GAP), columns * (width + _GAP))[:, :-_GAP, :-_GAP]
+def _count_pixels(field: str, files: Sequence[bytes], turn: slice, spec: bundle_pb2.ImageSpec) -> list[int]:
+    return [
+        count_pixels(f"{field}[{i}]", data, spec, resize=True) for i, data in enumerate(files[turn], start=turn.start)
+    ]
 
 
-def _file(image: NDArray[np.uint8], name: str, options: dict[str, Any]) -> bytes:
-    channels = image.shape[0]
-    pixels = np.ascontiguousarray(np.moveaxis(image, 0, -1) if channels > 1 else image[0])
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, name, **options)
-    return file.getvalue()
+def _unpack(
+    field: str, files: Sequence[bytes], turn: slice, spec: bundle_pb2.ImageSpec, images: Float32, *, resize: bool
+) -> None:
+    """Read the files of a turn into their rows of the images."""
+    for i, data in enumerate(files[turn], start=turn.start):
+        images[i] = read_file(f"{field}[{i}]", data, spec, resize=resize)
+
+
+def _write_tensor(images: NDArray[Any], dtype: Any) -> tensor_pb2.Tensor:
+    return from_ndarray(images.astype(dtype, copy=False))
+
+
+def _write_files(images: NDArray[np.uint8], file_format: int) -> list[bytes]:
+    return [write_file(image, file_format) for image in images]
+
+
+def _write_grid(images: NDArray[np.uint8], columns: int, file_format: int) -> list[bytes]:
+    return [write_file(tile(images, columns), file_format)]
 
 
 def demand_finite(field: str, array: NDArray[np.float32]) -> None:

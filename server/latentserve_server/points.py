@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.answers import Spent
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.images import payload_bytes, read_images, read_latents
+from latentserve_server.images import read_images, read_latents
 from latentserve_server.labels import Labels
 from latentserve_server.served_model import ServedModel
 from latentserve_server.terms import Terms
@@ -46,15 +46,15 @@ async def _locate(
 ) -> tuple[NDArray[np.float32], Spent]:
     match points.WhichOneof("source"):
         case "latents":
-            size, dim = len(points.latents.data), model.manifest.latent.dim
-            return await workers.run(size, read_latents, f"{field}.latents", points.latents, dim), Spent()
+            dim = model.manifest.latent.dim
+            return await read_latents(f"{field}.latents", points.latents, dim, workers), Spent()
         case "seeds":
             seeds = list(points.seeds.seeds)
             model.check_rows(f"{field}.seeds", len(seeds))
             return await workers.run(_SEED_BYTES * len(seeds), model.prior_rows, seeds), Spent()
         case "images":
             limits = model.manifest.image, model.limits.max_rows_per_request
-            images = await workers.run(payload_bytes(points.images), read_images, points.images, *limits)
+            images = await read_images(f"{field}.images", points.images, *limits, workers)
             encoded = await model.encode(images, terms, labels)
             return encoded.mean, encoded.spent
         case _:

@@ -1,9 +1,9 @@
-"""Threads for numpy work that is too long for the event loop."""
+"""Threads for work that is too long for the event loop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
@@ -15,10 +15,12 @@ T = TypeVar("T")
 
 
 class Workers:
-    """A pool of threads that are not the event loop's and not the engine's."""
+    """Threads that are not the event loop's and not the engine's: some for numpy work, and some for work in turns."""
 
     def __init__(self, threads: int) -> None:
+        """`threads` for numpy work, and half as many for work in turns, which may take seconds."""
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="worker")
+        self._turns = ThreadPoolExecutor(max(1, threads // 2), thread_name_prefix="turn")
 
     async def run(self, size_bytes: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `work(*args, **kwargs)`, which goes over `size_bytes` bytes of data."""
@@ -27,6 +29,15 @@ class Workers:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: work(*args, **kwargs))
 
+    async def take_turns(self, parts: Iterable[Callable[[], T]]) -> list[T]:
+        """The results of the parts of one long work, one after another, on threads that `run` does not use.
+
+        Callers alternate, for each has one part on its way at a time. One that is cancelled begins no further part.
+        """
+        loop = asyncio.get_running_loop()
+        return [await loop.run_in_executor(self._turns, part) for part in parts]
+
     def close(self) -> None:
         """Wait for work under way and end the threads."""
         self._executor.shutdown(wait=True)
+        self._turns.shutdown(wait=True)
