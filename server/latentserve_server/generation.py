@@ -28,7 +28,7 @@ from latentserve_server.request_fields import axes_of, chunk_rows_of, drawing_of
 from latentserve_server.served_model import ServedModel
 from latentserve_server.stream import chunks
 from latentserve_server.terms import Terms
-from latentserve_server.walks import interpolate, traverse
+from latentserve_server.walks import interpolate, interpolation_bytes, traverse
 from latentserve_server.workers import Workers
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -139,9 +139,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             ends, spent_on_ends = await self._locate("to", request.to, model, terms, labels, expected=len(starts))
             model.check_rows("pairs * steps", len(starts) * request.steps)
             labels = labels.spread(len(starts), request.steps)
-            latents = await self._workers.run(
-                4 * starts.size * request.steps, interpolate, starts, ends, request.steps, path
-            )
+            size = interpolation_bytes(starts, request.steps)
+            latents = await self._workers.run(size, interpolate, starts, ends, request.steps, path)
             decoded, images = await self._decode(latents, model, request.output, terms, labels)
             spent = spent_on_starts + spent_on_ends + decoded.spent
             return pb.InterpolateResponse(

@@ -13,6 +13,9 @@ Float32 = NDArray[np.float32]
 
 _NEARLY_PARALLEL = 1e-6
 
+_PAIR_BYTES = 1 << 14
+"""A pair costs, besides its points, about as much as work on so many bytes."""
+
 
 class Path(Enum):
     """How to get from one latent to another."""
@@ -29,6 +32,11 @@ class Axis:
     low: float
     high: float
     steps: int
+
+
+def interpolation_bytes(start: Float32, steps: int) -> int:
+    """How much data `interpolate` goes over, in bytes, about."""
+    return start.nbytes * steps + _PAIR_BYTES * len(start)
 
 
 def interpolate(start: Float32, end: Float32, steps: int, path: Path) -> Float32:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from latentserve_server.walks import Axis, Path, interpolate, traverse
+from latentserve_server.walks import Axis, Path, interpolate, interpolation_bytes, traverse
+from latentserve_server.workers import Workers
 
 LATENTS = hnp.arrays(np.float32, (2, 5), elements=st.floats(-4, 4, width=32))
 
@@ -50,3 +53,11 @@ def test_a_plane_varies_its_last_axis_fastest_and_keeps_the_rest() -> None:
     expected = [[0, 8, -1], [0.5, 8, -1], [1, 8, -1], [0, 8, 1], [0.5, 8, 1], [1, 8, 1]]
     assert points.tolist() == expected
     assert points.dtype == np.float32
+
+
+@pytest.mark.parametrize(("pairs", "in_place"), [(1, True), (2048, False)])
+async def test_many_pairs_are_work_for_a_thread_however_small_they_are(pairs: int, in_place: bool) -> None:
+    workers = Workers(1)
+    where = await workers.run(interpolation_bytes(np.zeros((pairs, 3), np.float32), 2), threading.get_ident)
+    assert (where == threading.get_ident()) == in_place
+    workers.close()
