@@ -30,6 +30,33 @@ FILE_FORMATS: dict[int, tuple[str, dict[str, Any]]] = {
 """Pillow's name of each file format, and how it is written."""
 
 _MODES = {1: "L", 3: "RGB"}
+_FREE_READS = 1 << 10
+"""Reads that any file may take; one with much metadata takes some hundreds."""
+_BYTES_A_READ = 1 << 8
+"""Bytes of a file for each read beyond these: a fraction of the chunks that encoders write."""
+
+
+class _TooManyReads(Exception):
+    """A file is in more pieces than an honest one."""
+
+
+class _PatientFile(io.BytesIO):
+    """The bytes of a file, for as many reads as its length accounts for.
+
+    Pillow goes over chunks and markers in Python, with one read or more for each. A file of empty ones would take it
+    seconds a megabyte.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._reads = _FREE_READS + len(data) // _BYTES_A_READ
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As BytesIO's, while there is patience."""
+        if not self._reads:
+            raise _TooManyReads
+        self._reads -= 1
+        return super().read(size)
 
 
 def count_pixels(field: str, data: bytes, spec: bundle_pb2.ImageSpec, *, resize: bool) -> int:
@@ -81,7 +108,7 @@ def tile(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
 def _opened(field: str, data: bytes, spec: bundle_pb2.ImageSpec, *, resize: bool) -> Iterator[Image.Image]:
     """The file, its header read and checked; what is wrong with it within the block is an InvalidArgument, too."""
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as file:
+        with Image.open(_PatientFile(data), formats=("PNG", "JPEG", "WEBP")) as file:
             # Only the header is read so far: a small file of a huge image is refused before it is unpacked.
             _check_header(field, file, spec, resize=resize)
             yield file
@@ -89,6 +116,8 @@ def _opened(field: str, data: bytes, spec: bundle_pb2.ImageSpec, *, resize: bool
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own bound, a higher one
         raise InvalidArgument(field, f"too many pixels; {MAX_FILE_PIXELS} in all are allowed") from error
+    except _TooManyReads as error:
+        raise InvalidArgument(field, f"more chunks than its {len(data)} bytes account for") from error
     except Exception as error:  # Pillow raises many kinds on damaged files
         raise InvalidArgument(field, "not a readable PNG, JPEG or WebP image") from error
 
