@@ -25,11 +25,11 @@ from latentserve_server.image_files import (
 )
 from latentserve_server.workers import Workers
 
-MAX_CALL_PIXELS = 1 << 28
-"""Pixels of all the image files of a call that are to be resized, at most: some seconds of one thread."""
+_MAX_RESIZED_PIXELS = 1 << 28
+"""Pixels of the files of one Images that are to be resized, at most: some seconds of one thread."""
 
 _TURN_PIXELS = 1 << 20
-"""Pixels of the image files that are done in one turn, about: some 10 ms of a thread, so that others wait no longer."""
+"""Pixels of the files that are done in one turn, about: some 10 ms of a thread; a larger file is a turn by itself."""
 _FILE_PIXELS = 1 << 12
 """What a file takes beyond its pixels, as pixels that take as long."""
 
@@ -149,9 +149,9 @@ async def _read_files(
     if resize:
         counts = (partial(_count_pixels, field, files, turn, spec) for turn in _turns([0] * len(files)))
         pixels = list(chain.from_iterable(await workers.take_turns(counts)))
-        if sum(pixels) > MAX_CALL_PIXELS:
+        if sum(pixels) > _MAX_RESIZED_PIXELS:
             found = f"{sum(pixels)} pixels in {len(files)} files that are to be resized"
-            raise InvalidArgument(field, f"{found}; {MAX_CALL_PIXELS} in all are allowed")
+            raise InvalidArgument(field, f"{found}; {_MAX_RESIZED_PIXELS} in all are allowed")
     images = np.empty((len(files), spec.channels, spec.height, spec.width), np.float32)
     await workers.take_turns(
         partial(_unpack, field, files, turn, spec, images, resize=resize) for turn in _turns(pixels)
