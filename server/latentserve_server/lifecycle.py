@@ -118,9 +118,10 @@ class Lifecycle:
         self._close_after_last_call(versions, entry, leased)
 
     async def closed(self, name: str, version: int) -> None:
-        """Wait until the models of a version that were retired are closed."""
+        """Wait until the models of a version that were retired are closed; they are, too, if nobody waits any more."""
         identities = {task: leased.model.identity for task, leased in self._closing.items()}
-        await asyncio.gather(*(task for task, one in identities.items() if (one.name, one.version) == (name, version)))
+        tasks = [task for task, one in identities.items() if (one.name, one.version) == (name, version)]
+        await asyncio.gather(*map(asyncio.shield, tasks))
 
     async def close(self) -> None:
         """Close what was retired, whether or not calls still hold leases on it."""

@@ -113,6 +113,27 @@ async def test_a_stream_holds_its_version_until_it_ends(shelf: Shelf, server: Ad
     assert engine_threads() == {"engine-vae-2"}
 
 
+async def test_a_version_leaves_though_the_caller_of_unload_has_gone(shelf: Shelf, measured: AdminServer) -> None:
+    request = pb.StreamSamplesRequest(model=VAE, count=1 << 40, chunk_rows=1)
+    stream: Any = measured.served.generation.StreamSamples(request)
+    await stream.read()
+    unload = measured.admin.Unload(models_pb2.UnloadRequest(name="vae", version=1))
+    async with asyncio.timeout(BACKSTOP_SECONDS):
+        while (await measured.states())[1][0] != UNLOADING:
+            pass
+    unload.cancel()
+    async with asyncio.timeout(BACKSTOP_SECONDS):
+        while not await measured.served.metric("requests_total", method="Unload", code="CANCELLED"):
+            pass
+    assert (await stream.read()).served.version == 1
+    stream.cancel()
+    async with asyncio.timeout(BACKSTOP_SECONDS):
+        await measured.unload(1)
+    assert (await measured.states())[1] == (UNAVAILABLE, "unloaded on request")
+    assert engine_threads() == set()
+    assert await measured.served.metric("batch_rows_count", version="1") == 0
+
+
 async def test_a_version_that_is_wanted_back_answers_while_its_old_model_ends(
     shelf: Shelf, measured: AdminServer
 ) -> None:
