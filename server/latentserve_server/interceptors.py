@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeAlias
 
 import grpc
@@ -80,7 +80,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._draining = False
 
     async def drain(self) -> None:
-        """Refuse new calls as UNAVAILABLE from now on, and return when the last one under way has ended.
+        """Refuse new calls as UNAVAILABLE from now on, and return when the reply of the last one under way has left.
 
         gRPC itself would give CANCELLED to calls that it has not handed over when it stops.
         """
@@ -105,11 +105,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 behaviour: Any = handler.unary_unary
                 return await behaviour(self._parse(handler, raw, call), context)
 
-        async def stream(raw: bytes, context: Context) -> AsyncIterator[Any]:
+        # Writes to the context: a generator would be left suspended, and to the collector, where the caller goes.
+        async def stream(raw: bytes, context: Context) -> None:
             async with self._guard(method, str(caller_id), context) as call:
                 behaviour: Any = handler.unary_stream
-                async for response in behaviour(self._parse(handler, raw, call), context):
-                    yield response
+                async with aclosing(behaviour(self._parse(handler, raw, call), context)) as responses:
+                    async for response in responses:
+                        await context.write(response)
 
         async def duplex(raws: AsyncIterator[bytes], context: Context) -> None:
             async with self._guard(method, str(caller_id), context) as call:
@@ -130,18 +132,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         context.set_trailing_metadata(((REQUEST_ID, identity),))
         started = time.monotonic()
         self._metrics.call_started(method)
-        self._in_flight += 1
-        self._idle.clear()
         call = _Ending()
         try:
             if self._draining:
                 raise ShuttingDown("the server is stopping; ask another one")
+            self._take(context)
             yield call
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, grpc.aio.InternalError) as gone:  # a write may fail before the cancellation
             remaining = context.time_remaining()
             late = remaining is not None and remaining <= 0
             call.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
-            raise
+            raise asyncio.CancelledError from gone
         except LatentServeError as error:
             call.code, call.message = status_of(error), str(error)
             await context.abort(call.code, call.message, ((REQUEST_ID, identity), *_advice(error)))
@@ -151,9 +152,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             await context.abort(call.code, call.message)
         finally:
             self._record(method, call, time.monotonic() - started)
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+
+    def _take(self, context: Context) -> None:
+        """Count the call until its reply has left, which is when gRPC says that it is done."""
+        self._in_flight += 1
+        self._idle.clear()
+        done: Any = self._done  # the stubs take no function
+        context.add_done_callback(done)
+
+    def _done(self, context: Context) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
 
     def _parse(self, handler: Handler, raw: bytes, call: _Ending) -> Any:
         try:

@@ -1,0 +1,87 @@
+"""Callers that are slow to read: their replies are not cut off, and what became of their calls is told as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from held_graph import BACKSTOP_SECONDS
+from running_server import RunningServer, channel_to, running_server
+from slow_reader import slow_reader
+from tiny_bundle import TinyModel
+
+from latentserve.v1 import generation_pb2 as pb
+from latentserve.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
+
+LARGE = pb.ModelRef(name="large")
+ROWS = 16
+"""Rows of images that make four megabytes: more than a connection carries that nobody reads from."""
+STOPPING = "the server is stopping; ask another one"
+
+
+@pytest.fixture(scope="module")
+def large_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    TinyModel(height=256, width=256).write(root / "large" / "1")
+    return root
+
+
+@pytest.fixture
+async def served(large_images: Path) -> AsyncIterator[RunningServer]:
+    async with running_server(large_images, max_batch_rows=ROWS, metrics_listen="127.0.0.1:0") as server:
+        yield server
+
+
+async def shows(served: RunningServer, value: float, name: str, **labels: str) -> None:
+    """Return once a scrape shows the metric's value."""
+    async with asyncio.timeout(BACKSTOP_SECONDS):
+        while await served.metric(name, **labels) != value:
+            pass
+
+
+async def test_a_reply_that_is_still_being_sent_is_not_cut_off(served: RunningServer) -> None:
+    async with slow_reader(served.server.port) as reader, channel_to(reader.port) as channel:
+        await models_pb2_grpc.ModelServiceStub(channel).ListModels(models_pb2.ListModelsRequest())
+        reader.reading.clear()
+        call: Any = generation_pb2_grpc.GenerationServiceStub(channel).Sample(pb.SampleRequest(model=LARGE, count=ROWS))
+        await shows(served, 1, "requests_total", method="Sample", code="OK")
+        stopping = asyncio.create_task(served.server.stop())
+        said = set()
+        for _ in range(100):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await served.models.ListModels(models_pb2.ListModelsRequest())
+            said.add((caught.value.code(), caught.value.details()))
+        assert said == {(grpc.StatusCode.UNAVAILABLE, STOPPING)}
+        reader.reading.set()
+        assert (await call).images.tensor.shape[0] == ROWS
+        await stopping
+
+
+async def stream_until_unread(served: RunningServer, **options: Any) -> Any:
+    """A stream whose first chunk is being sent, while its second one was made, and nobody reads."""
+    request = pb.StreamSamplesRequest(model=LARGE, count=1 << 40, chunk_rows=ROWS)
+    stream: Any = served.generation.StreamSamples(request, **options)
+    await shows(served, 2, "batch_rows_count", graph="decoder")
+    return stream
+
+
+async def test_a_stream_that_is_cancelled_unread_is_counted_as_cancelled(
+    served: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = await stream_until_unread(served)
+    stream.cancel()
+    await shows(served, 1, "requests_total", method="StreamSamples")
+    assert await served.metric("requests_total", method="StreamSamples", code="CANCELLED") == 1
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_a_stream_whose_deadline_passes_unread_is_counted_as_such(served: RunningServer) -> None:
+    stream = await stream_until_unread(served, timeout=1.0)
+    assert await stream.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await shows(served, 1, "requests_total", method="StreamSamples")
+    assert await served.metric("requests_total", method="StreamSamples", code="DEADLINE_EXCEEDED") == 1
