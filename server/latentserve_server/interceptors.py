@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -42,6 +43,10 @@ REQUEST_ID = "x-request-id"
 
 _GUARDED = ("/latentserve.", "/inference.")
 _MAX_REQUEST_ID = 128
+_PRINTABLE = re.compile(r"[ -~]+")
+"""All that gRPC sends as metadata."""
+_MAX_MESSAGE_BYTES = 1024
+"""Of a status message; gRPC sends other bytes than those of printable ASCII as three, and drops trailers over 8 KiB."""
 _LEAST_PUSHBACK_MS = 50
 
 STATUS: dict[type[LatentServeError], grpc.StatusCode] = {
@@ -127,7 +132,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     @asynccontextmanager
     async def _guard(self, method: str, caller_id: str, context: Context) -> AsyncIterator[_Ending]:
         """Around one call: identity before, status after, whatever happens."""
-        identity = caller_id[:_MAX_REQUEST_ID] or uuid.uuid4().hex
+        identity = caller_id[:_MAX_REQUEST_ID]
+        if not _PRINTABLE.fullmatch(identity):
+            identity = uuid.uuid4().hex
         request_id.set(identity)
         context.set_trailing_metadata(((REQUEST_ID, identity),))
         started = time.monotonic()
@@ -144,8 +151,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise asyncio.CancelledError from gone
         except LatentServeError as error:
-            call.code, call.message = status_of(error), str(error)
-            await context.abort(call.code, call.message, ((REQUEST_ID, identity), *_advice(error)))
+            call.code, call.message = status_of(error), _short(str(error))
+            await context.abort(call.code, call.message, ((REQUEST_ID, identity), *_advice(error, call.message)))
         except Exception:
             _logger.exception("%s failed", method)
             call.code, call.message = grpc.StatusCode.INTERNAL, f"internal error; see the log of request {identity}"
@@ -197,13 +204,18 @@ def _model_name(request: Any) -> str:
     return str(getattr(reference, "name", "") or getattr(reference, "model_name", ""))
 
 
-def _advice(error: LatentServeError) -> tuple[tuple[str, str | bytes], ...]:
+def _short(message: str) -> str:
+    data = message.encode(errors="replace")
+    return message if len(data) <= _MAX_MESSAGE_BYTES else f"{data[:_MAX_MESSAGE_BYTES].decode(errors='ignore')}..."
+
+
+def _advice(error: LatentServeError, message: str) -> tuple[tuple[str, str | bytes], ...]:
     """Trailing metadata that tells a refused caller when to come back: as pushback and as google.rpc.RetryInfo."""
     if not isinstance(error, Overloaded):
         return ()
     milliseconds = max(_LEAST_PUSHBACK_MS, round(1000 * error.retry_after))
     info = error_details_pb2.RetryInfo()
     info.retry_delay.FromMilliseconds(milliseconds)
-    status = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message=str(error))
+    status = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message=message)
     status.details.add().Pack(info)
     return ("grpc-retry-pushback-ms", str(milliseconds)), ("grpc-status-details-bin", status.SerializeToString())

@@ -10,6 +10,9 @@ from latentserve_server.entry import Entry, State
 from latentserve_server.errors import ModelNotFound, ModelNotReady
 from latentserve_server.version_policy import VersionPolicy
 
+_TOLD = 3
+"""The versions of which it is told why they do not answer."""
+
 
 class Versions:
     """The versions and aliases of one model."""
@@ -51,7 +54,7 @@ class Versions:
         elif version is None:
             version = self.default
         if version is None:
-            raise ModelNotReady("; ".join(str(entry) for entry in self))
+            raise ModelNotReady(self._why_none_answers())
         entry = self.entry(version)
         if entry.leased is None:
             raise ModelNotReady(str(entry))
@@ -161,6 +164,11 @@ class Versions:
     def forget(self, entry: Entry) -> None:
         """Drop an entry whose directory is gone and that answers nothing any more."""
         del self._entries[entry.version]
+
+    def _why_none_answers(self) -> str:
+        highest = "; ".join(str(entry) for entry in list(self)[-_TOLD:])
+        others = len(self) - _TOLD
+        return f"{highest}; and {others} lower versions do not answer either" if others > 0 else highest
 
     @property
     def _unwanted(self) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from admin_server import AdminServer
+from model_shelf import Shelf
 from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
 from tiny_graph import FRAGILE_LIMIT
@@ -17,6 +21,8 @@ from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import models_pb2
 
 IMAGES = pb.Images(tensor=from_ndarray(np.zeros((1, 3, 4, 5), np.uint8)))
+
+UNWANTED = "the version policy explicit does not want it"
 
 
 def ref(name: str, **selector: Any) -> pb.ModelRef:
@@ -139,6 +145,33 @@ async def test_as_many_rows_as_the_limit_says_fit_a_reply_beside_their_latents(t
 async def test_a_model_name_of_a_megabyte_is_refused_like_any_other(served: RunningServer) -> None:
     error = await refusal(served.generation.Sample(pb.SampleRequest(model=ref("x" * 1_000_000), count=1)))
     assert error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+async def test_of_many_versions_that_do_not_answer_the_highest_are_told(shelf: Shelf) -> None:
+    for version in range(2, 151):
+        shelf.publish_written(version, lambda place: shutil.copytree(shelf.model / "1", place))
+    async with running_server(shelf.root, version_policy="explicit") as served:
+        error = await refusal(served.generation.Sample(pb.SampleRequest(model=ref("vae"), count=1)))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    told = [f"model 'vae' version {one} is unavailable: {UNWANTED}" for one in (148, 149, 150)]
+    assert error.details() == "; ".join([*told, "and 147 lower versions do not answer either"])
+
+
+async def test_a_long_message_is_cut_to_what_a_reply_carries(shelf: Shelf, server: AdminServer) -> None:
+    def write_unknown_field(place: Path) -> None:
+        place.mkdir()
+        (place / "manifest.json").write_text(json.dumps({"\U0001f3a8" * 600: 1}, ensure_ascii=False))
+
+    for version in (2, 3, 4):
+        shelf.publish_written(version, write_unknown_field)
+    await server.rescan()
+    await server.unload(1)
+    error = await refusal(server.served.generation.Sample(pb.SampleRequest(model=ref("vae"), count=1)))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    details = error.details() or ""
+    assert details.startswith("model 'vae' version 2 is unavailable: manifest.json: ")
+    assert details.endswith("...")
+    assert 1000 < len(details.encode()) <= 1027
 
 
 async def test_a_tensor_of_very_many_axes_is_an_invalid_argument(served: RunningServer) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from running_server import DEFAULTS, RunningServer
+from relay import relay_to
+from running_server import DEFAULTS, RunningServer, channel_to
 
 from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
-from latentserve.v1 import models_pb2
+from latentserve.v1 import generation_pb2_grpc, models_pb2
 from latentserve_server.noise import NOISE_SCHEME
 
 VAE = pb.ModelRef(name="vae")
@@ -74,6 +75,17 @@ async def test_a_request_id_is_cut_to_128_characters(served: RunningServer) -> N
     call = served.generation.Sample(REQUESTS[0], metadata=[("x-request-id", "a" * 200)])
     await call
     assert request_id_of(await call.trailing_metadata()) == "a" * 128
+
+
+@pytest.mark.parametrize("odd", [b"caf\xc3\xa9", b"abc\xff\xfe", b"abc\x01", b"a\tb\r\n", b"\x7fabc"], ids=ascii)
+async def test_a_request_id_that_is_not_printable_ascii_is_replaced(served: RunningServer, odd: bytes) -> None:
+    async with relay_to(served.server.port) as relay, channel_to(relay.port) as channel:
+        relay.said, relay.heard = b"@" * len(odd), odd  # gRPC's own clients refuse to send it
+        call = generation_pb2_grpc.GenerationServiceStub(channel).Sample(
+            REQUESTS[0], metadata=[("x-request-id", relay.said.decode())]
+        )
+        assert (await call).served.model == "vae"
+        assert re.fullmatch(r"[0-9a-f]{32}", request_id_of(await call.trailing_metadata()))
 
 
 async def test_a_description_says_what_may_be_asked(served: RunningServer) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 import pytest
 from held_graph import BACKSTOP_SECONDS
+from relay import relay_to
 from running_server import RunningServer, channel_to, running_server
-from slow_reader import slow_reader
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import generation_pb2 as pb
@@ -45,9 +45,9 @@ async def shows(served: RunningServer, value: float, name: str, **labels: str) -
 
 
 async def test_a_reply_that_is_still_being_sent_is_not_cut_off(served: RunningServer) -> None:
-    async with slow_reader(served.server.port) as reader, channel_to(reader.port) as channel:
+    async with relay_to(served.server.port) as relay, channel_to(relay.port) as channel:
         await models_pb2_grpc.ModelServiceStub(channel).ListModels(models_pb2.ListModelsRequest())
-        reader.reading.clear()
+        relay.reading.clear()
         call: Any = generation_pb2_grpc.GenerationServiceStub(channel).Sample(pb.SampleRequest(model=LARGE, count=ROWS))
         await shows(served, 1, "requests_total", method="Sample", code="OK")
         stopping = asyncio.create_task(served.server.stop())
@@ -57,7 +57,7 @@ async def test_a_reply_that_is_still_being_sent_is_not_cut_off(served: RunningSe
                 await served.models.ListModels(models_pb2.ListModelsRequest())
             said.add((caught.value.code(), caught.value.details()))
         assert said == {(grpc.StatusCode.UNAVAILABLE, STOPPING)}
-        reader.reading.set()
+        relay.reading.set()
         assert (await call).images.tensor.shape[0] == ROWS
         await stopping
 

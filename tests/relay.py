@@ -1,4 +1,4 @@
-"""A caller's line that can be held: what the server sends stays where it is until the caller reads on."""
+"""A line between a caller and a server: it can be held, as by a slow reader, and carry what no gRPC library sends."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from contextlib import asynccontextmanager, suppress
 _PART_BYTES = 1 << 14
 
 
-class SlowReader:
-    """Relays one connection after another to a server on this machine, and its answers while `reading` is set."""
+class Relay:
+    """Relays connections to a server on this machine, and what it answers while `reading` is set."""
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
         self.port = 0
         """Where to connect to."""
+        self.said = self.heard = b""
+        """The server hears `heard` where a caller said `said`, which is as long."""
         self.reading = asyncio.Event()
         self.reading.set()
 
-    async def relay(self, caller: asyncio.StreamReader, to_caller: asyncio.StreamWriter) -> None:
+    async def carry(self, caller: asyncio.StreamReader, to_caller: asyncio.StreamWriter) -> None:
         """Carry bytes both ways until either side is closed."""
         server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
         ways = [asyncio.ensure_future(way) for way in (self._ask(caller, to_server), self._answer(server, to_caller))]
@@ -34,7 +36,7 @@ class SlowReader:
     async def _ask(self, caller: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while part := await caller.read(_PART_BYTES):
-                to_server.write(part)
+                to_server.write(part.replace(self.said, self.heard) if self.said else part)
                 await to_server.drain()
 
     async def _answer(self, server: asyncio.StreamReader, to_caller: asyncio.StreamWriter) -> None:
@@ -46,14 +48,17 @@ class SlowReader:
 
 
 @asynccontextmanager
-async def slow_reader(server_port: int) -> AsyncIterator[SlowReader]:
-    """A reader of the server on the port; its callers go before the block ends."""
-    reader = SlowReader(server_port)
-    async with asyncio.TaskGroup() as relays:
+async def relay_to(server_port: int) -> AsyncIterator[Relay]:
+    """A relay to the server on the port, until the end of the block."""
+    relay = Relay(server_port)
+    async with asyncio.TaskGroup() as group:
+        lines: list[asyncio.Task[None]] = []
 
         def connected(caller: asyncio.StreamReader, to_caller: asyncio.StreamWriter) -> None:
-            relays.create_task(reader.relay(caller, to_caller))
+            lines.append(group.create_task(relay.carry(caller, to_caller)))
 
         async with await asyncio.start_server(connected, "127.0.0.1", 0) as listener:
-            reader.port = listener.sockets[0].getsockname()[1]
-            yield reader
+            relay.port = listener.sockets[0].getsockname()[1]
+            yield relay
+        for line in lines:
+            line.cancel()
