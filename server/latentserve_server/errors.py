@@ -1,4 +1,4 @@
-"""What can go wrong, without any word of the transport; `interceptors` maps these to status codes.
+"""What can go wrong, without any word of the transport; `status` maps these to status codes.
 
 LatentServeError
 ├── InvalidArgument         the request is malformed; names the field

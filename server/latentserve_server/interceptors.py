@@ -14,24 +14,11 @@ from typing import Any, TypeAlias
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from latentserve_server.errors import (
-    CapabilityMissing,
-    ChangeRefused,
-    DeadlineExpired,
-    EngineFailure,
-    InvalidArgument,
-    LatentServeError,
-    ModelNotFound,
-    ModelNotReady,
-    NotPermitted,
-    Overloaded,
-    ShuttingDown,
-    StartupError,
-    StoreFailure,
-)
+from latentserve_server.errors import InvalidArgument, LatentServeError, ShuttingDown
 from latentserve_server.logs import request_id
 from latentserve_server.metrics import Metrics
 from latentserve_server.oip_names import split_name
+from latentserve_server.status import retry_after_ms, status_of
 
 _logger = logging.getLogger(__name__)
 
@@ -47,28 +34,6 @@ _PRINTABLE = re.compile(r"[ -~]+")
 """All that gRPC sends as metadata."""
 _MAX_MESSAGE_BYTES = 1024
 """Of a status message; gRPC sends other bytes than those of printable ASCII as three, and drops trailers over 8 KiB."""
-_LEAST_PUSHBACK_MS = 50
-
-STATUS: dict[type[LatentServeError], grpc.StatusCode] = {
-    InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
-    ModelNotFound: grpc.StatusCode.NOT_FOUND,
-    CapabilityMissing: grpc.StatusCode.FAILED_PRECONDITION,
-    NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
-    ModelNotReady: grpc.StatusCode.UNAVAILABLE,
-    ChangeRefused: grpc.StatusCode.FAILED_PRECONDITION,
-    StoreFailure: grpc.StatusCode.UNAVAILABLE,
-    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
-    ShuttingDown: grpc.StatusCode.UNAVAILABLE,
-    EngineFailure: grpc.StatusCode.INTERNAL,
-    StartupError: grpc.StatusCode.INTERNAL,
-}
-"""The status of every error; a subclass has its parent's."""
-
-
-def status_of(error: Exception) -> grpc.StatusCode:
-    """The status code of an error; INTERNAL for one that is not this package's own."""
-    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -211,9 +176,9 @@ def _short(message: str) -> str:
 
 def _advice(error: LatentServeError, message: str) -> tuple[tuple[str, str | bytes], ...]:
     """Trailing metadata that tells a refused caller when to come back: as pushback and as google.rpc.RetryInfo."""
-    if not isinstance(error, Overloaded):
+    milliseconds = retry_after_ms(error)
+    if milliseconds is None:
         return ()
-    milliseconds = max(_LEAST_PUSHBACK_MS, round(1000 * error.retry_after))
     info = error_details_pb2.RetryInfo()
     info.retry_delay.FromMilliseconds(milliseconds)
     status = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message=message)

@@ -20,8 +20,9 @@ from latentserve_server.oip_model import InferenceModel, lease_model, parts_of
 from latentserve_server.oip_parameters import read_parameters
 from latentserve_server.oip_statistics import Totals, statistics_of
 from latentserve_server.oip_stream import answer_in_order
-from latentserve_server.oip_tensors import check_reply_size, read_inputs, read_wanted, write_outputs
+from latentserve_server.oip_tensors import check_reply_size, read_inputs, read_wanted, stated_bytes, write_outputs
 from latentserve_server.repository import Repository
+from latentserve_server.status import retry_after_ms, status_of
 from latentserve_server.terms import Terms
 from latentserve_server.workers import Workers
 
@@ -138,7 +139,7 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
             limits = model.served.limits
             wanted = read_wanted(request, model.outputs)
             inputs = await self._workers.run(
-                request.ByteSize(), read_inputs, request, model.inputs, limits.max_rows_per_request, model.labels
+                stated_bytes(request), read_inputs, request, model.inputs, limits.max_rows_per_request, model.labels
             )
             rows = len(inputs[model.inputs[0].name])
             check_reply_size(rows, wanted, limits.max_message_bytes, raw=parameters.raw)
@@ -158,6 +159,9 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
             answer.error_message = str(error)
             response.model_name, response.model_version = request.model_name, request.model_version
             response.id = request.id
+            response.parameters["status_code"].string_param = status_of(error).name
+            if (milliseconds := retry_after_ms(error)) is not None:
+                response.parameters["retry_after_ms"].int64_param = milliseconds
         response.parameters["triton_final_response"].bool_param = True
         return answer
 

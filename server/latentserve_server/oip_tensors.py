@@ -35,6 +35,12 @@ def datatype_of(port: Port) -> str:
     return _DATATYPES[port.dtype]
 
 
+def stated_bytes(request: pb.ModelInferRequest) -> int:
+    """What the inputs take by their shapes; nothing is checked yet. To ask for the raw bytes would copy them."""
+    tensors = [tensor for tensor in request.inputs if tensor.datatype in _DTYPES]
+    return sum(_DTYPES[tensor.datatype].itemsize * math.prod(tensor.shape[:MAX_AXES]) for tensor in tensors)
+
+
 def read_inputs(
     request: pb.ModelInferRequest, ports: Sequence[Port], max_rows: int, labels: int
 ) -> dict[str, NDArray[Any]]:

@@ -7,7 +7,7 @@ import pytest
 
 from latentserve_server import errors
 from latentserve_server.errors import LatentServeError
-from latentserve_server.interceptors import STATUS, status_of
+from latentserve_server.status import STATUS, status_of
 
 
 def tree(kind: type[LatentServeError]) -> list[type[LatentServeError]]:

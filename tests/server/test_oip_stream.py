@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from held_graph import BACKSTOP_SECONDS
 from hypothesis import given
 from hypothesis import strategies as st
 from inference_requests import arrays_of, infer_request, stub_of
@@ -65,6 +66,45 @@ async def test_a_request_that_fails_is_answered_in_its_place(served: RunningServ
     assert (failed.id, failed.model_name, failed.model_version) == ("2", "nix", "3")
     assert failed.parameters["triton_final_response"].bool_param
     assert not failed.outputs
+
+
+def parameters_of(answer: pb.ModelStreamInferResponse) -> dict[str, Any]:
+    """The parameters of a response but for the one that all of them have."""
+    parameters = {**answer.infer_response.parameters}
+    assert parameters.pop("triton_final_response").bool_param
+    return {name: getattr(value, value.WhichOneof("parameter_choice") or "") for name, value in parameters.items()}
+
+
+async def test_a_refusal_has_the_status_that_the_call_alone_would_have(served: RunningServer) -> None:
+    good, endless, unknown = requests(1, 33, 1)
+    unknown.model_name = "nix"
+    responses = await stream(served, good, endless, unknown)
+    assert [parameters_of(response) for response in responses] == [
+        {},
+        {"status_code": "INVALID_ARGUMENT"},
+        {"status_code": "NOT_FOUND"},
+    ]
+
+
+async def test_a_full_queue_says_in_the_stream_when_to_come_back(tmp_path: Path) -> None:
+    TinyModel(slow=True).write(tmp_path / "vae" / "1")
+    limits = {"max_batch_rows": 8, "max_queue_rows": 4, "max_rows_per_request": 4, "drain_timeout": 0}
+    async with running_server(tmp_path, metrics_listen="127.0.0.1:0", **limits) as served:
+        endless = infer_request("vae", "latent", np.full((1, 3), 2e9, np.float32))
+        held: list[Any] = [stub_of(served).ModelInfer(endless)]
+        async with asyncio.timeout(BACKSTOP_SECONDS):
+            while not await served.metric("requests_in_flight") or await served.metric("queue_rows"):
+                pass
+            held += [stub_of(served).ModelInfer(endless) for _ in range(4)]
+            while await served.metric("queue_rows") != 4:
+                pass
+        (answer,) = await stream(served, *requests(1))
+        assert answer.error_message == "4 of at most 4 rows wait; 1 more do not fit"
+        parameters = parameters_of(answer)
+        assert parameters.pop("retry_after_ms") >= 50
+        assert parameters == {"status_code": "RESOURCE_EXHAUSTED"}
+        for call in held:
+            call.cancel()
 
 
 async def test_a_run_that_fails_fails_its_requests_and_not_the_stream(tmp_path: Path) -> None:
