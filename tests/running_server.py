@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
 from latentserve_server.config import ServerConfig
+from latentserve_server.model_store import ModelStore
 from latentserve_server.server import Server
 
 DEFAULTS: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics_listen": "off", "device": "cpu", "cpu_threads": 1}
@@ -67,9 +68,11 @@ def channel_to(port: int) -> grpc.aio.Channel:
 
 
 @asynccontextmanager
-async def running_server(repository: Path | str, **options: Any) -> AsyncIterator[RunningServer]:
+async def running_server(
+    repository: Path | str, *, store: ModelStore | None = None, **options: Any
+) -> AsyncIterator[RunningServer]:
     """A server over the repository, started before the block and stopped after it."""
-    server = Server(config_for(repository, **options))
+    server = Server(config_for(repository, **options), store)
     try:
         await server.start()
         async with channel_to(server.port) as channel:

@@ -59,8 +59,8 @@ ADMIN_SERVICE = models_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full
 class Server:
     """One server: `start` it, let it answer, `stop` it. Everything happens on one event loop."""
 
-    def __init__(self, config: ServerConfig) -> None:
-        """Build the server.
+    def __init__(self, config: ServerConfig, store: ModelStore | None = None) -> None:
+        """Build the server; `store` takes the place of the one that the configuration names.
 
         Raises:
             DeviceError: the device asked for does not work. ConfigError: the repository's URL is not understood.
@@ -70,14 +70,14 @@ class Server:
         self._metrics = Metrics()
         self._metrics.set_build(version("latentserve-server"), runtime_version(), placement.device)
         self._workers = Workers(threads=max(2, available_cpus()))
-        store = _store(config)
+        models = store or _store(config)
 
         async def fetch(name: str, version: int, digest: str) -> Path:
-            return await asyncio.to_thread(store.fetch, name, version, digest)
+            return await asyncio.to_thread(models.fetch, name, version, digest)
 
         lifecycle = Lifecycle(fetch, self._build_loader(placement).load, self._metrics)
         self._repository = Repository(
-            store, VersionPolicy.parse(config.version_policy), lifecycle, self._models_changed
+            models, VersionPolicy.parse(config.version_policy), lifecycle, self._models_changed
         )
         self._watcher: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()

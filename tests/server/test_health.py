@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import grpc
 import pytest
 from admin_server import AdminServer, admin_server
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from held_graph import BACKSTOP_SECONDS
+from held_store import HeldStore
 from model_shelf import Shelf
 from running_server import RunningServer, channel_to, config_for, running_server
-from tiny_bundle import TinyModel
 
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import models_pb2
@@ -38,27 +36,22 @@ async def statuses(served: RunningServer) -> list[int]:
 
 
 @asynccontextmanager
-async def loading_server(root: Path) -> AsyncIterator[tuple[RunningServer, BinaryIO, bytes]]:
-    """A server that is loading a bundle and cannot go on, for the decoder's file is a pipe: its end, and the file."""
-    decoder = TinyModel().write(root / "vae" / "1") / "decoder.onnx"
-    data = decoder.read_bytes()
-    decoder.unlink()
-    os.mkfifo(decoder)
-    server = Server(config_for(root))
+async def loading_server(shelf: Shelf) -> AsyncIterator[tuple[RunningServer, HeldStore]]:
+    """A server that is loading a bundle and goes on when its store lets it."""
+    store = HeldStore(shelf.root, version=1)
+    server = Server(config_for(shelf.root), store)
     starting = asyncio.create_task(server.start())
     try:
-        async with asyncio.timeout(BACKSTOP_SECONDS):
-            pipe = await asyncio.to_thread(decoder.open, "wb")  # opens once the server reads
-            async with channel_to(server.port) as channel:
-                with pipe:
-                    yield RunningServer(server, channel), pipe, data
-            await starting
+        await store.asked()
+        async with channel_to(server.port) as channel:
+            yield RunningServer(server, channel), store
+        await starting
     finally:
         await server.stop()
 
 
-async def test_nothing_serves_while_a_model_loads(tmp_path: Path) -> None:
-    async with loading_server(tmp_path) as (served, pipe, data):
+async def test_nothing_serves_while_a_model_loads(shelf: Shelf) -> None:
+    async with loading_server(shelf) as (served, store):
         assert await statuses(served) == [NOT_SERVING] * len(SERVICES)
         (listed,) = (await served.models.ListModels(models_pb2.ListModelsRequest())).models
         assert (listed.state, listed.is_default) == (models_pb2.MODEL_STATE_LOADING, False)
@@ -68,8 +61,7 @@ async def test_nothing_serves_while_a_model_loads(tmp_path: Path) -> None:
         assert caught.value.details() == "model 'vae' version 1 is loading"
         watch = served.health.Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == NOT_SERVING
-        pipe.write(data)
-        pipe.close()
+        store.let()
         assert (await watch.read()).status == SERVING
         assert await statuses(served) == [SERVING] * len(SERVICES)
         watch.cancel()

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 from admin_server import READY, UNAVAILABLE, UNLOADING, AdminServer, admin_server, engine_threads, refusal
 from held_graph import BACKSTOP_SECONDS
-from model_shelf import Shelf, write
+from held_store import HeldStore
+from model_shelf import Shelf
 
 from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
@@ -25,56 +22,42 @@ UNWANTED = "the version policy latest:1 does not want it"
 SOME_TURNS = 150_000
 
 
-@contextmanager
-def held_loading(shelf: Shelf, version: int, seed: int) -> Iterator[tuple[Path, bytes]]:
-    """Publishes a version whose decoder is a pipe, so that it loads until someone writes there what it reads."""
-
-    def write_held(place: Path) -> None:
-        decoder = write(place, seed) / "decoder.onnx"
-        decoder.rename(shelf.root / "held.onnx")
-        os.mkfifo(decoder)
-
-    decoder = shelf.publish_written(version, write_held) / "decoder.onnx"
-    yield decoder, (shelf.root / "held.onnx").read_bytes()
-
-
-async def opened(pipe: Path) -> BinaryIO:
-    """The pipe's end to write to, once the server reads from it."""
-    async with asyncio.timeout(BACKSTOP_SECONDS):
-        return await asyncio.to_thread(pipe.open, "wb")
-
-
-async def test_calls_are_answered_while_a_version_loads(shelf: Shelf, server: AdminServer) -> None:
-    with held_loading(shelf, 2, 2) as (decoder, data):
+async def test_calls_are_answered_while_a_version_loads(shelf: Shelf) -> None:
+    store = HeldStore(shelf.root, version=2)
+    async with admin_server(shelf, store=store) as server:
+        shelf.publish(2, 2)
         rescan = asyncio.create_task(server.rescan())
-        with await opened(decoder) as pipe:
-            assert await server.states() == {1: (READY, ""), 2: (models_pb2.MODEL_STATE_LOADING, "")}
-            assert await server.answering() == (1, 1)
-            pipe.write(data)
+        await store.asked()
+        assert await server.states() == {1: (READY, ""), 2: (models_pb2.MODEL_STATE_LOADING, "")}
+        assert await server.answering() == (1, 1)
+        store.let()
         await rescan
-    assert await server.answering() == (2, 2)
+        assert await server.answering() == (2, 2)
 
 
-async def test_a_change_goes_on_when_its_caller_leaves(shelf: Shelf, measured: AdminServer) -> None:
-    with held_loading(shelf, 2, 2) as (decoder, data):
-        rescan = measured.admin.Rescan(models_pb2.RescanRequest())
-        with await opened(decoder) as pipe:
-            rescan.cancel()
-            pipe.write(data)
-    await measured.rescan()
-    assert await measured.answering() == (2, 2)
-    assert await measured.served.metric("model_loads_total") == 2
+async def test_a_change_goes_on_when_its_caller_leaves(shelf: Shelf) -> None:
+    store = HeldStore(shelf.root, version=2)
+    async with admin_server(shelf, store=store, metrics_listen="127.0.0.1:0") as server:
+        shelf.publish(2, 2)
+        rescan = server.admin.Rescan(models_pb2.RescanRequest())
+        await store.asked()
+        rescan.cancel()
+        store.let()
+        await server.rescan()
+        assert await server.answering() == (2, 2)
+        assert await server.served.metric("model_loads_total") == 2
 
 
 async def test_a_server_that_is_loading_stops(shelf: Shelf) -> None:
-    async with admin_server(shelf) as server:
-        with held_loading(shelf, 2, 2) as (decoder, data):
-            rescan = asyncio.create_task(server.rescan())
-            with await opened(decoder) as pipe:
-                await server.served.server.stop()
-                with pytest.raises(grpc.aio.AioRpcError):
-                    await rescan
-                pipe.write(data)
+    store = HeldStore(shelf.root, version=2)
+    async with admin_server(shelf, store=store) as server:
+        shelf.publish(2, 2)
+        rescan = asyncio.create_task(server.rescan())
+        await store.asked()
+        await server.served.server.stop()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await rescan
+        store.let()
 
 
 async def test_a_call_is_answered_by_the_version_that_it_began_with(shelf: Shelf) -> None:

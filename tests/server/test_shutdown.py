@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -142,21 +141,6 @@ async def test_an_idle_server_stops_at_once(slow_repository: Path) -> None:
         await process.log("serving on port")
         process.signal(signal.SIGTERM)
         assert await process.exit_status() == 0
-
-
-async def test_a_signal_while_a_model_loads_stops_the_server(tmp_path: Path) -> None:
-    decoder = TinyModel().write(tmp_path / "vae" / "1") / "decoder.onnx"
-    data = decoder.read_bytes()
-    decoder.unlink()
-    os.mkfifo(decoder)
-    async with server_process(tmp_path) as process:
-        pipe = await asyncio.to_thread(decoder.open, "wb")  # opens once the server reads
-        process.signal(signal.SIGTERM)
-        await process.log("stopped")
-        with pipe:
-            pipe.write(data)
-        assert await process.exit_status() == 0
-        assert not process.complaints()
 
 
 async def test_a_signal_while_a_graph_is_tried_ends_its_run(tmp_path: Path) -> None:
