@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve.v1 import tensor_pb2
 from latentserve_server.archive import read_archive
-from latentserve_server.bundle_files import MAX_FILE_BYTES, bundle_files, check_name
+from latentserve_server.bundle_files import MAX_FILE_BYTES, bundle_files, check_name, open_file
 from latentserve_server.calibration import QUANTILES
 from latentserve_server.errors import BundleError
 from latentserve_server.labels import MAX_LABELS, MIN_LABELS
@@ -200,13 +200,10 @@ def _read_verified(directory: Path, file: pb.File) -> bytes:
 
 def _read(directory: Path, name: str, max_bytes: int) -> bytes:
     """The file's bytes; the name may not lead out of the bundle, and reading stops past `max_bytes`."""
-    path = directory / name
     check_name(name)
-    if path.is_symlink():
-        raise BundleError(f"{name!r}: a bundle's file is a plain name inside it")
     data = bytearray()
     try:
-        with path.open("rb") as file:
+        with open_file(directory / name) as file:
             while part := file.read(_READ_BYTES):
                 data += part
                 if len(data) > max_bytes:

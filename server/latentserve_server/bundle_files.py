@@ -1,9 +1,13 @@
-"""The files that a manifest lists: which they are, how they may be named, and how large they may be."""
+"""The files that a manifest lists: which they are, how they may be named and how large they may be, and opening one."""
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from google.protobuf.message import Message
 
@@ -16,6 +20,7 @@ MAX_FILE_BYTES = 512 << 20
 MAX_BUNDLE_BYTES = 4 << 30
 MAX_FILES = 64
 _MAX_NAME_BYTES = 255
+_NOT_REGULAR = "not a regular file"
 
 
 def bundle_files(manifest: pb.Manifest) -> list[pb.File]:
@@ -51,6 +56,24 @@ def check_name(name: str) -> None:
     is_plain = name not in ("", ".", "..") and Path(name).name == name and "\0" not in name
     if not is_plain or len(name.encode()) > _MAX_NAME_BYTES:
         raise BundleError(f"{name!r}: a bundle's file is a plain name inside it")
+
+
+def open_file(path: Path) -> BinaryIO:
+    """A bundle's file, to be read. A link is not followed, and nobody is waited for at the other end of a pipe.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+            raise OSError(errno.EINVAL, _NOT_REGULAR, str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, _NOT_REGULAR, str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def _files_in(message: Message) -> Iterator[pb.File]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from latentserve_server.aliases import AliasFile, read_aliases
 from latentserve_server.bundle import MANIFEST, MAX_MANIFEST_BYTES
+from latentserve_server.bundle_files import open_file
 from latentserve_server.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -90,11 +91,8 @@ def _directories(parent: Path) -> list[Path]:
 
 
 def _manifest_digest(version: Path) -> str:
-    path = version / MANIFEST
     try:
-        if not path.is_file():  # a pipe would not end
-            return ""
-        with path.open("rb") as file:
+        with open_file(version / MANIFEST) as file:
             return hashlib.sha256(file.read(MAX_MANIFEST_BYTES + 1)).hexdigest()
     except OSError:  # whoever loads the version says what is wrong with it
         return ""

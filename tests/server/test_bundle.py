@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 import shutil
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -78,11 +80,35 @@ async def test_a_file_may_not_lie_outside_the_bundle(tmp_path: Path, problem: Pr
     assert (await problem(directory)).startswith((f"{path!r}: a bundle's file is a plain name", "..: Is a directory"))
 
 
-async def test_a_file_may_not_be_a_link(tmp_path: Path, problem: Problem) -> None:
+def to_link(file: Path) -> None:
+    file.rename(file.parents[2] / "elsewhere")
+    file.symlink_to(file.parents[2] / "elsewhere")
+
+
+def to_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def to_socket(file: Path) -> None:
+    file.unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(file))
+
+
+def to_directory(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize("change", [to_link, to_pipe, to_socket, to_directory])
+@pytest.mark.parametrize("name", ["manifest.json", "decoder.onnx", "golden.npz", "CARD.md"])
+async def test_what_is_no_regular_file_is_refused_unread(
+    tmp_path: Path, problem: Problem, change: Callable[[Path], None], name: str
+) -> None:
     directory = TinyModel().write(tmp_path / "vae" / "1")
-    shutil.move(directory / "golden.npz", tmp_path / "golden.npz")
-    (directory / "golden.npz").symlink_to(tmp_path / "golden.npz")
-    assert await problem(directory) == "'golden.npz': a bundle's file is a plain name inside it"
+    change(directory / name)
+    assert await problem(directory) == f"{name}: not a regular file"
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Any
 
 import grpc
 from admin_server import READY, UNAVAILABLE, AdminServer, engine_threads, refusal
 from held_graph import BACKSTOP_SECONDS
-from model_shelf import BROKEN, Shelf
+from model_shelf import BROKEN, Shelf, write
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import generation_pb2 as pb
@@ -90,6 +91,19 @@ async def test_a_broken_replacement_leaves_the_old_model_and_says_why(shelf: She
     await server.rescan()
     assert await server.states() == {1: (READY, "")}
     assert await server.answering() == (1, 3)
+
+
+async def test_a_pipe_in_the_place_of_a_manifest_holds_up_no_change(shelf: Shelf, server: AdminServer) -> None:
+    def write_pipe(place: Path) -> None:
+        (write(place, 2) / "manifest.json").unlink()
+        os.mkfifo(place / "manifest.json")
+
+    shelf.publish_written(2, write_pipe)
+    assert (await refusal(server.load(2))).endswith("manifest.json: not a regular file")
+    assert await server.set_alias("stable", 1)
+    assert await server.rescan() == []
+    assert await server.states() == {1: (READY, ""), 2: (UNAVAILABLE, "manifest.json: not a regular file")}
+    assert await server.answering() == (1, 1)
 
 
 async def test_a_graph_that_does_not_reproduce_its_golden_rows_never_answers(shelf: Shelf, server: AdminServer) -> None:
