@@ -18,6 +18,7 @@ from typing import IO
 
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.bundle import MANIFEST
+from latentserve_server.bundle_files import open_file
 from latentserve_server.errors import BundleError, ConfigError
 
 _ENTRY = re.compile(r"[0-9a-f]{64}")
@@ -73,7 +74,8 @@ class BundleCache:
         if not _ENTRY.fullmatch(digest) or not entry.is_dir():
             return None
         try:
-            manifest = (entry / MANIFEST).read_bytes()
+            with open_file(entry / MANIFEST) as file:
+                manifest = file.read()
             is_whole = hashlib.sha256(manifest).hexdigest() == digest and all(
                 _sha256(entry / file.path) == file.sha256 for file in files(manifest)
             )
@@ -123,7 +125,7 @@ class BundleCache:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

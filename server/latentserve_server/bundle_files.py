@@ -6,8 +6,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from google.protobuf.message import Message
 
@@ -58,7 +58,7 @@ def check_name(name: str) -> None:
         raise BundleError(f"{name!r}: a bundle's file is a plain name inside it")
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """A bundle's file, to be read. A link is not followed, and nobody is waited for at the other end of a pipe.
 
     Raises:

@@ -85,8 +85,10 @@ class RemoteFiles:
         Raises:
             FileNotFoundError: there is no such file. OSError: it cannot be read, or `close` was called.
         """
-        read = 0
-        with _one_kind_of_error(), self._files.open(self._at(path), "rb", cache_type="none") as file:
+        read, place = 0, self._at(path)
+        if self._is_local and self._files.exists(place) and not self._files.isfile(place):
+            raise OSError("not a regular file")  # a pipe would have us wait for its other end
+        with _one_kind_of_error(), self._files.open(place, "rb", cache_type="none") as file:
             while read <= max_bytes and (part := file.read(min(_PART_BYTES, max_bytes + 1 - read))):
                 if self._closed.is_set():
                     raise OSError("the server is stopping")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from importlib.util import find_spec
@@ -86,7 +87,12 @@ def flip(file: Path) -> None:
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", [flip, Path.unlink, lambda file: file.write_bytes(b"")])
+def to_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize("damage", [flip, Path.unlink, lambda file: file.write_bytes(b""), to_pipe])
 @pytest.mark.parametrize("name", ["decoder.onnx", "manifest.json"])
 async def test_a_poisoned_entry_is_fetched_again(
     shelf: RemoteShelf, cache: Path, name: str, damage: Callable[[Path], object]
@@ -171,12 +177,20 @@ async def test_a_file_that_cannot_be_read_is_tried_again_at_the_next_look(
     await server.rescan()
     assert (await server.states())[2] == (
         UNAVAILABLE,
-        f"it cannot be fetched from {shelf.url}: decoder.onnx: Is a directory",
+        f"it cannot be fetched from {shelf.url}: decoder.onnx: not a regular file",
     )
     decoder.rmdir()
     decoder.write_bytes(data)
     await server.rescan()
     assert (await server.states())[2] == (READY, "")
+
+
+async def test_a_pipe_in_the_place_of_a_file_holds_up_no_change(shelf: RemoteShelf, server: AdminServer) -> None:
+    to_pipe(shelf.publish(2, 2) / "decoder.onnx")
+    await server.rescan()
+    said = f"it cannot be fetched from {shelf.url}: decoder.onnx: not a regular file"
+    assert (await server.states())[2] == (UNAVAILABLE, said)
+    assert await server.set_alias("stable", 1)
 
 
 async def test_a_poll_tries_again_what_could_not_be_fetched_and_says_so_once(shelf: RemoteShelf) -> None:
