@@ -95,32 +95,6 @@ def test_more_epochs_continue_a_finished_run(trained: Any, tmp_path: Path) -> No
     assert_same(run, trained("mlp_vae"))
 
 
-@pytest.mark.parametrize("family", ["conv_vae", "mlp_vae", "mlp_gan"])
-def test_a_run_of_version_0_1_goes_on_under_the_options_of_today(trained: Any, tmp_path: Path, family: str) -> None:
-    """Its checkpoint knows no objective, no game, no label names and no counts of losses."""
-    options = {
-        "conv_vae": ("family", "latent_dim", "narrow", "wide", "learning_rate"),
-        "mlp_vae": ("family", "latent_dim", "narrow", "wide", "learning_rate"),
-        "mlp_gan": (
-            *("family", "latent_dim", "generator_width", "discriminator_width", "batch_norm", "dropout"),
-            *("learning_rate", "beta1", "collapse_after_steps", "min_discriminator_loss", "min_diversity"),
-        ),
-    }
-    run = tmp_path / "run"
-    interrupt(arguments(family, run), 7)
-    last = RunFolder(run).last
-    values = torch.load(last, weights_only=True)
-    values["origin"]["config"]["model"] = {name: values["origin"]["config"]["model"][name] for name in options[family]}
-    del values["origin"]["label_names"], values["progress"]["counts"]
-    torch.save(values, last)
-    assert train.main(arguments(family, run)) == 0
-    assert_same(run, trained(family))
-    records = [json.loads(line)["train"] for line in RunFolder(run).metrics.read_text().splitlines()]
-    assert records == [
-        json.loads(line)["train"] for line in RunFolder(trained(family)).metrics.read_text().splitlines()
-    ]
-
-
 def test_a_loss_is_averaged_over_the_steps_it_was_part_of(trained: Any) -> None:
     """Five steps an epoch and three of the critic to one of the generator, whose turns are steps 3, 6, 9, 12 and 15."""
     kept = Checkpoint.load(RunFolder(trained("wgan_gp")).last)
@@ -213,27 +187,6 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, ca
     (tmp_path / "thesis.txt").write_text("years of work")
     assert "holds no checkpoint" in refused(capsys, arguments("mlp_vae", tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
-def test_a_damaged_checkpoint_is_named(trained: Any, tmp_path: Path, capsys: Capture, damage: str) -> None:
-    whole = RunFolder(trained("mlp_vae")).last.read_bytes()
-    last = RunFolder(tmp_path).last
-    last.parent.mkdir()
-    last.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"weights"}[damage])
-    assert f"{last}: damaged, or not a checkpoint" in refused(capsys, arguments("mlp_vae", tmp_path))
-
-
-def test_loading_a_checkpoint_runs_no_code(tmp_path: Path, capsys: Capture) -> None:
-    class Payload:
-        def __reduce__(self) -> tuple[Any, tuple[str]]:
-            return os.mkdir, (str(tmp_path / "ran"),)
-
-    last = RunFolder(tmp_path / "run").last
-    last.parent.mkdir(parents=True)
-    torch.save({"format": 1, "payload": Payload()}, last)
-    assert "damaged" in refused(capsys, arguments("mlp_vae", tmp_path / "run"))
-    assert not (tmp_path / "ran").exists()
 
 
 def test_continuing_on_other_images_is_refused(tmp_path: Path, capsys: Capture) -> None:

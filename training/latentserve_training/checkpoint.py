@@ -6,18 +6,23 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from latentserve_training.errors import RunError
 from latentserve_training.models import ImageShape
 
-FORMAT = 1
+FORMAT = 2
+"""Changes with what a checkpoint holds or means; a version reads its own format alone."""
+
+
+_REMEDY = "train again, or use the version that wrote it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +37,7 @@ class Origin:
     """Digest of the training images, in hexadecimal."""
     git_commit: str
     """Commit of the training code; empty when unknown."""
-    label_names: tuple[str, ...] = ()
+    label_names: tuple[str, ...]
     """What the data's labels are called; empty where it has no classes."""
 
 
@@ -56,10 +61,6 @@ class Progress:
     """Validation results of the last epoch completed."""
     best: float | None = None
     """The lowest value so far of the result that marks the best checkpoint."""
-
-    def __post_init__(self) -> None:
-        # Checkpoints of version 0.1 have sums alone, each of them over every batch.
-        self.counts = self.counts or dict.fromkeys(self.totals, self.batch)
 
     def count(self, losses: Mapping[str, float], seconds: float) -> None:
         """Put down one more step of the epoch under way."""
@@ -120,6 +121,27 @@ class Checkpoint:
             file.flush()
             os.fsync(file.fileno())
 
+    def restore(
+        self, *, average: nn.Module, model: nn.Module | None = None, optimizers: Sequence[Optimizer] | None = None
+    ) -> None:
+        """Set the averaged model and, where given, the model and its optimizers to what this checkpoint holds.
+
+        Raises:
+            RunError: they are of another network than the checkpoint's.
+        """
+        try:
+            average.load_state_dict(self.average)
+            if model is not None:
+                model.load_state_dict(self.model)
+            for optimizer, state in zip(optimizers or (), self.optimizers if optimizers else (), strict=True):
+                optimizer.load_state_dict(state)
+        except (RuntimeError, ValueError, KeyError) as error:
+            family = self.origin.config["model"]["family"]
+            commit = f" (commit {self.origin.git_commit})" if self.origin.git_commit else ""
+            raise RunError(
+                f"the checkpoint's weights are of another network than today's {family}; {_REMEDY}{commit}"
+            ) from error
+
     @classmethod
     def load(cls, path: Path) -> Self:
         """The checkpoint in `path`, on the CPU.
@@ -136,8 +158,8 @@ class Checkpoint:
         try:
             content = path.read_bytes()
             values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            if values.pop("format") != FORMAT:
-                raise RunError(f"{path}: not a checkpoint of format {FORMAT}")
+            if (written := values.pop("format")) != FORMAT:
+                raise RunError(f"{path}: a checkpoint of format {written}, but this version reads {FORMAT}; {_REMEDY}")
             values["origin"] = Origin(**values["origin"])
             values["progress"] = Progress(**values["progress"])
             return cls(**values), hashlib.sha256(content).hexdigest()

@@ -31,7 +31,7 @@ class Trained:
         """The model of the run in `path`: its best checkpoint where the family has one, else its last.
 
         Raises:
-            RunError: the folder holds no usable checkpoint.
+            RunError: the folder holds no usable checkpoint, or one of another network.
         """
         folder = RunFolder(path)
         checkpoint, digest = Checkpoint.load_with_digest(folder.chosen())
@@ -40,7 +40,7 @@ class Trained:
         config = from_dict(checkpoint.origin.config)
         model = build(config.model, checkpoint.origin.image_shape, len(checkpoint.origin.label_names))
         average = averaged(model, config.trainer.ema_decay)
-        average.load_state_dict(checkpoint.average)
+        checkpoint.restore(average=average)
         model.load_state_dict(average.module.state_dict())
         return cls(folder, config, checkpoint, digest, model.eval().requires_grad_(False))
 

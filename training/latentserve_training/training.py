@@ -151,10 +151,9 @@ def _require_same_data(previous: Origin, current: Origin, folder: RunFolder) -> 
             f"--output {folder.path} was trained on images with digest {previous.dataset_sha256[:12]}, but these have "
             f"{current.dataset_sha256[:12]}; choose another folder"
         )
-    # A run of version 0.1 has no names, and no use for labels.
-    if previous.label_names and previous.label_names != current.label_names:
+    if previous.label_names != current.label_names:
         raise RunError(
-            f"--output {folder.path} was trained on labels {', '.join(previous.label_names)}, but these are "
+            f"--output {folder.path} was trained on labels {', '.join(previous.label_names) or 'none'}, but these are "
             f"{', '.join(current.label_names) or 'none'}; choose another folder"
         )
 

@@ -1,0 +1,102 @@
+"""Checkpoints that cannot be read, or not by this version: one line says so, whatever the command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from latentserve_training import evaluate, export, train
+from latentserve_training.checkpoint import FORMAT
+from latentserve_training.run_folder import RunFolder
+
+from .conftest import arguments
+from .test_resume import Capture, assert_same, interrupt, refused
+
+
+def rewritten(run: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """The last checkpoint of `run`, after `change` has been made to its values."""
+    last = RunFolder(run).last
+    values = torch.load(last, weights_only=True)
+    change(values)
+    torch.save(values, last)
+    return last
+
+
+def test_an_option_that_a_checkpoint_does_not_know_has_its_default(trained: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    interrupt(arguments("mlp_vae", run), 7)
+    rewritten(run, lambda values: values["origin"]["config"]["model"].pop("likelihood"))
+    assert train.main(arguments("mlp_vae", run)) == 0
+    assert_same(run, trained("mlp_vae"))
+
+
+def refused_by_all(capsys: Capture, family: str, run: Path) -> list[str]:
+    """The lines in which resume, evaluation and export of the run are refused."""
+    lines = [refused(capsys, arguments(family, run))]
+    for main, argv in ((evaluate.main, []), (export.main, ["--repository", str(run / "models")])):
+        assert main([str(run), *argv]) == 1
+        lines.append(capsys.readouterr().err)
+        assert lines[-1].count("\n") == 1
+    return lines
+
+
+def test_a_checkpoint_of_another_format_is_refused(trained: Any, tmp_path: Path, capsys: Capture) -> None:
+    run = Path(shutil.copytree(trained("mlp_gan"), tmp_path / "run"))
+    last = rewritten(run, lambda values: values.update(format=1))
+    for line in refused_by_all(capsys, "mlp_gan", run):
+        assert f"{last}: a checkpoint of format 1, but this version reads 2; train again, or use the" in line
+
+
+def _without_a_layer(values: dict[str, Any]) -> None:
+    for part in ("model", "average"):
+        del values[part][next(name for name in values[part] if name.endswith("weight"))]
+
+
+def _wider(values: dict[str, Any]) -> None:
+    for part in ("model", "average"):
+        name = next(name for name in values[part] if name.endswith("weight"))
+        values[part][name] = torch.cat((values[part][name],) * 2)
+
+
+@pytest.mark.parametrize("change", [_without_a_layer, _wider])
+def test_weights_of_another_network_are_refused(
+    trained: Any, tmp_path: Path, capsys: Capture, change: Callable[[dict[str, Any]], None]
+) -> None:
+    """As after a change of a family's networks, of which the configuration knows nothing."""
+    run = Path(shutil.copytree(trained("mlp_gan"), tmp_path / "run"))
+    rewritten(run, change)
+    for line in refused_by_all(capsys, "mlp_gan", run):
+        assert "the checkpoint's weights are of another network than today's mlp_gan; train again, or use the" in line
+
+
+def test_optimizers_of_another_network_are_refused(trained: Any, tmp_path: Path, capsys: Capture) -> None:
+    run = Path(shutil.copytree(trained("mlp_gan"), tmp_path / "run"))
+    rewritten(run, lambda values: values["optimizers"].pop())
+    assert "the checkpoint's weights are of another network" in refused(capsys, arguments("mlp_gan", run))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
+def test_a_damaged_checkpoint_is_named(trained: Any, tmp_path: Path, capsys: Capture, damage: str) -> None:
+    whole = RunFolder(trained("mlp_vae")).last.read_bytes()
+    last = RunFolder(tmp_path).last
+    last.parent.mkdir()
+    last.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"weights"}[damage])
+    assert f"{last}: damaged, or not a checkpoint" in refused(capsys, arguments("mlp_vae", tmp_path))
+
+
+def test_loading_a_checkpoint_runs_no_code(tmp_path: Path, capsys: Capture) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    last = RunFolder(tmp_path / "run").last
+    last.parent.mkdir(parents=True)
+    torch.save({"format": FORMAT, "payload": Payload()}, last)
+    assert "damaged" in refused(capsys, arguments("mlp_vae", tmp_path / "run"))
+    assert not (tmp_path / "ran").exists()
