@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from latentserve_training.errors import RunError
 from latentserve_training.models import ImageShape
+from latentserve_training.replacement import aside, replacing
 
 FORMAT = 2
 """Changes with what a checkpoint holds or means; a version reads its own format alone."""
@@ -98,24 +99,20 @@ class Checkpoint:
         Raises:
             RunError: the file cannot be written, as on a full disk; what `path` held before is still there.
         """
-        temporary = path.with_name(f".{path.name}.tmp")
         try:
-            self._write(temporary)
-            for other in also:
-                twin = other.with_name(f".{other.name}.tmp")
-                twin.unlink(missing_ok=True)
-                # Checkpoints are replaced and never changed, so two names can share one file's tens of megabytes.
-                twin.hardlink_to(temporary)
-                twin.replace(other)
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                self._write(temporary)
+                for other in also:
+                    aside(other).unlink(missing_ok=True)
+                    with replacing(other) as twin:
+                        # Checkpoints are replaced and never changed, so two names can share one file's megabytes.
+                        twin.hardlink_to(temporary)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise RunError(f"{path}: cannot be saved: {error.strerror}; the checkpoint of before stays") from error
 
     def _write(self, path: Path) -> None:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values |= {"origin": asdict(self.origin), "progress": asdict(self.progress)}
-        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             torch.save({"format": FORMAT, **values}, file)
             file.flush()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from latentserve_training.records import read_records
 
 _PANEL_INCHES = (4.0, 3.0)
 _DPI = 100
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:
-    """Write a panel for every loss and validation result in `metrics`, training and validation in the same one."""
-    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    """Write a panel for every loss and validation result in `metrics`, training and validation in the same one.
+
+    Nothing is written where there is no record.
+    """
+    records = read_records(metrics)
+    if not records:
+        return
     epochs = [record["epoch"] for record in records]
     names = [name for name in records[-1]["train"] | records[-1]["validation"] if "gradient" not in name]
     width, height = _PANEL_INCHES

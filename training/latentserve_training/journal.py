@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from latentserve_training.pictures import grid, write_png
+from latentserve_training.records import add_record, keep_records
 from latentserve_training.run_folder import RunFolder
 
 _GRID_COLUMNS = 8
@@ -39,7 +38,7 @@ class Journal:
 
     def __init__(self, folder: RunFolder, step: int) -> None:
         self._folder = folder
-        folder.metrics.write_text("".join(f"{line}\n" for line in self._lines_until(step)))
+        keep_records(folder.metrics, step)
         self._writer = SummaryWriter(str(folder.tensorboard), purge_step=step + 1)
 
     def __enter__(self) -> Self:
@@ -49,14 +48,6 @@ class Journal:
         self, _type: type[BaseException] | None, _error: BaseException | None, _tb: TracebackType | None
     ) -> None:
         self._writer.close()
-
-    def _lines_until(self, step: int) -> Iterator[str]:
-        lines = self._folder.metrics.read_text().splitlines() if self._folder.metrics.is_file() else []
-        for line in lines:
-            # A crash can cut the last line short; its epoch is then done again.
-            with contextlib.suppress(json.JSONDecodeError):
-                if json.loads(line)["step"] <= step:
-                    yield line
 
     def say(self, line: str) -> None:
         """Print one line, above the bar if there is one."""
@@ -71,8 +62,7 @@ class Journal:
 
     def epoch(self, record: Mapping[str, Any], samples: NDArray[np.uint8]) -> None:
         """Put down an epoch: its numbers, nested one level deep, and its samples uint8 [n, channels, height, width]."""
-        with self._folder.metrics.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        add_record(self._folder.metrics, record)
         for group in ("train", "validation"):
             for name, value in record[group].items():
                 self._writer.add_scalar(f"{group}/{name}", value, record["step"])

@@ -19,6 +19,7 @@ from latentserve_training.estimate import estimate
 from latentserve_training.journal import Journal, Silence
 from latentserve_training.models import build
 from latentserve_training.provenance import git_commit
+from latentserve_training.replacement import replace_text
 from latentserve_training.run_folder import RunFolder
 from latentserve_training.trainer import Trainer
 
@@ -80,8 +81,7 @@ def prepare(config: RunConfig, folder: RunFolder, fabric: Fabric) -> Trainer:
     checkpoint = trainer.checkpoint() if previous is None else None
 
     def write() -> None:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.config.write_text(config.to_yaml())
+        replace_text(folder.config, config.to_yaml())
         if checkpoint is not None:
             checkpoint.save(folder.last)
 

@@ -1,0 +1,85 @@
+"""metrics.jsonl and config.yaml, when the disk is full or the run is killed while they are written."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from latentserve_training import evaluate, train
+from latentserve_training.run_folder import RunFolder
+
+from .conftest import arguments
+
+QUICK = ["--samples", "100", "--nll-draws", "0"]
+
+
+@pytest.fixture
+def run(trained: Callable[[str], Path], tmp_path: Path) -> RunFolder:
+    return RunFolder(Path(shutil.copytree(trained("mlp_vae"), tmp_path / "run")))
+
+
+def train_within(size: int, argv: list[str]) -> subprocess.CompletedProcess[str]:
+    """The command in a process that can write no file beyond `size` bytes, as where the disk is full."""
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "latentserve-train"), "--untuned", *argv],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )  # fmt: skip
+
+
+def epochs(run: RunFolder) -> list[int]:
+    return [json.loads(line)["epoch"] for line in run.metrics.read_text().splitlines()]
+
+
+def test_going_on_where_nothing_fits_leaves_the_record_as_it_was(run: RunFolder) -> None:
+    before = {path: path.read_bytes() for path in (run.metrics, run.config, run.last)}
+    ended = train_within(100, arguments("mlp_vae", run.path, "--trainer.epochs", "4"))
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert {path: path.read_bytes() for path in before} == before
+    assert list(run.path.glob(".*")) == []
+
+
+def test_lines_of_a_lost_future_are_dropped_only_if_the_rest_fits(run: RunFolder) -> None:
+    records = run.metrics.read_text().splitlines(keepends=True)
+    later = records[-1].replace('"step": 15', '"step": 20')
+    run.metrics.write_text("".join((*records, later)))
+    assert train_within(100, arguments("mlp_vae", run.path)).returncode == 1
+    assert run.metrics.read_text() == "".join((*records, later))
+    assert train.main(arguments("mlp_vae", run.path)) == 0
+    assert run.metrics.read_text() == "".join(records)
+
+
+@pytest.mark.parametrize(
+    "torn", [b'{"epoch": 4, "st', b"\x00" * 40, b'{"epoch": 4, "step": 20, "train": {}}', b"4\n", b"\xff\n"]
+)
+def test_a_record_cut_short_is_passed_over(run: RunFolder, torn: bytes) -> None:
+    run.metrics.write_bytes(run.metrics.read_bytes() + torn)
+    assert evaluate.main([str(run.path), *QUICK]) == 0
+    assert (run.path / "curves.png").is_file()
+    assert train.main(arguments("mlp_vae", run.path, "--trainer.epochs", "4")) == 0
+    assert epochs(run) == [1, 2, 3, 4]
+
+
+def test_a_line_whose_end_is_missing_stays_a_line(run: RunFolder) -> None:
+    run.metrics.write_text(run.metrics.read_text().removesuffix("\n"))
+    assert train.main(arguments("mlp_vae", run.path, "--trainer.epochs", "4")) == 0
+    assert epochs(run) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("content", ["", None])
+def test_without_records_there_are_no_curves(run: RunFolder, content: str | None) -> None:
+    run.metrics.unlink()
+    if content is not None:
+        run.metrics.write_text(content)
+    assert evaluate.main([str(run.path), *QUICK]) == 0
+    assert "curves.png" not in json.loads(run.report.read_text())["files"]
+    assert (run.path / "neighbours.png").is_file()

@@ -1,0 +1,44 @@
+"""A file that is replaced as a whole: written beside its place, made durable, and put there by one rename."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def aside(path: Path) -> Path:
+    """Where the next content of `path` is written."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place to write to, which becomes `path` when the block ends well; else `path` stays as it was.
+
+    Raises:
+        OSError: the file cannot be written, as on a full disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = aside(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Let `path` hold `text`; where it does already, nothing is written.
+
+    Raises:
+        OSError: the file cannot be written; what `path` held before is still there.
+    """
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
