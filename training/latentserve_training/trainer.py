@@ -164,8 +164,10 @@ class Trainer:
         self.processes.average(gradients)
         norm = get_total_norm(gradients)
         losses = self.processes.mean({name: value.item() for name, value in logged.items()} | {"": loss.item()})
-        self._require_finite(f"{phase.name} loss", losses.pop(""))
-        self._require_finite(f"{phase.name} gradient", norm.item())
+        descended = losses.pop("")
+        # Models log a sum before its parts; asked from the end, the part is named that the sum has it from.
+        for what, value in (*reversed(losses.items()), ("loss", descended), ("gradient", norm.item())):
+            self._require_finite(f"{phase.name}'s {what}", value)
         phase.optimizer.step()
         phase.optimizer.zero_grad()
         return losses | {f"{phase.name}_gradient_norm": norm.item()}
