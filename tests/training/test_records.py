@@ -1,4 +1,4 @@
-"""metrics.jsonl and config.yaml, when the disk is full or the run is killed while they are written."""
+"""A run's first files, when the disk is full or the run is killed while they are written."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from latentserve_training import evaluate, train
 from latentserve_training.run_folder import RunFolder
 
 from .conftest import arguments
+from .test_resume import assert_same
 
 QUICK = ["--samples", "100", "--nll-draws", "0"]
 
@@ -83,3 +85,33 @@ def test_without_records_there_are_no_curves(run: RunFolder, content: str | None
     assert evaluate.main([str(run.path), *QUICK]) == 0
     assert "curves.png" not in json.loads(run.report.read_text())["files"]
     assert (run.path / "neighbours.png").is_file()
+
+
+def test_a_run_whose_first_checkpoint_does_not_fit_can_begin_again(
+    trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    argv = arguments("mlp_vae", tmp_path / "run")
+    ended = train_within(100, argv)
+    assert ended.returncode == 1
+    last = RunFolder(tmp_path / "run").last
+    assert ended.stderr == f"latentserve-train: error: {last}: cannot be saved: File too large\n"
+    assert train.main(argv) == 0
+    assert_same(tmp_path / "run", trained("mlp_vae"))
+
+
+def test_a_run_that_is_killed_before_its_first_checkpoint_can_begin_again(tmp_path: Path) -> None:
+    """With the signal's default action, the first byte beyond the limit kills the process as SIGKILL would."""
+    argv = arguments("mlp_vae", tmp_path / "run", "--trainer.epochs", "1")
+    script = (
+        "import resource, signal, sys; from latentserve_training import train, training; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_DFL); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); train.main(sys.argv[1:])"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script, *argv], capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert killed.returncode == -signal.SIGXFSZ
+    left = {path.name for path in (tmp_path / "run").rglob("*")}
+    assert left == {"checkpoints", ".last.pt.tmp"}
+    assert train.main(argv) == 0
+    assert not RunFolder(tmp_path / "run").last.with_name(".last.pt.tmp").exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +16,7 @@ from torch.optim import Optimizer
 
 from latentserve_training.errors import RunError
 from latentserve_training.models import ImageShape
-from latentserve_training.replacement import aside, replacing
+from latentserve_training.replacement import aside, replacing, write_durably
 
 FORMAT = 2
 """Changes with what a checkpoint holds or means; a version reads its own format alone."""
@@ -101,22 +100,23 @@ class Checkpoint:
         """
         try:
             with replacing(path) as temporary:
-                self._write(temporary)
+                write_durably(temporary, self._content())
                 for other in also:
                     aside(other).unlink(missing_ok=True)
                     with replacing(other) as twin:
                         # Checkpoints are replaced and never changed, so two names can share one file's megabytes.
                         twin.hardlink_to(temporary)
         except OSError as error:
-            raise RunError(f"{path}: cannot be saved: {error.strerror}; the checkpoint of before stays") from error
+            stays = "; the checkpoint of before stays" if path.is_file() else ""
+            raise RunError(f"{path}: cannot be saved: {error.strerror}{stays}") from error
 
-    def _write(self, path: Path) -> None:
+    def _content(self) -> memoryview:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values |= {"origin": asdict(self.origin), "progress": asdict(self.progress)}
-        with path.open("wb") as file:
-            torch.save({"format": FORMAT, **values}, file)
-            file.flush()
-            os.fsync(file.fileno())
+        # Not straight into a file: where its end does not fit on the disk, torch raises an error of its own.
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, **values}, buffer)
+        return buffer.getbuffer()
 
     def restore(
         self, *, average: nn.Module, model: nn.Module | None = None, optimizers: Sequence[Optimizer] | None = None

@@ -38,7 +38,13 @@ def replace_text(path: Path, text: str) -> None:
     """
     if path.is_file() and path.read_bytes() == text.encode():
         return
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(text.encode())
+    with replacing(path) as temporary:
+        write_durably(temporary, text.encode())
+
+
+def write_durably(path: Path, content: bytes | memoryview) -> None:
+    """Write `content` to `path`; on return it is on the disk."""
+    with path.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())

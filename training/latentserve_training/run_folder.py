@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentserve_training.errors import RunError
+from latentserve_training.replacement import aside
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class RunFolder:
     def samples(self, epoch: int) -> Path:
         """The sample grid of the epoch."""
         return self.path / "samples" / f"epoch-{epoch:04d}.png"
+
+    def is_fresh(self) -> bool:
+        """Whether nothing is there but, at most, what a run leaves that ended before its first checkpoint was whole."""
+        if not self.path.is_dir():
+            return not self.path.exists()
+        return set(self.path.rglob("*")) <= {self.last.parent, aside(self.last)}
 
     def chosen(self) -> Path:
         """The checkpoint to evaluate and export: the best where there is one, else the last.

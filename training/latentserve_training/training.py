@@ -81,9 +81,10 @@ def prepare(config: RunConfig, folder: RunFolder, fabric: Fabric) -> Trainer:
     checkpoint = trainer.checkpoint() if previous is None else None
 
     def write() -> None:
-        replace_text(folder.config, config.to_yaml())
+        # The checkpoint first: what a kill leaves behind before it is there has nothing that could be lost.
         if checkpoint is not None:
             checkpoint.save(folder.last)
+        replace_text(folder.config, config.to_yaml())
 
     fabric.barrier()  # until every process has seen the folder as it was
     trainer.processes.lead(write)
@@ -117,7 +118,7 @@ def _previous(folder: RunFolder, config: RunConfig) -> Checkpoint | None:
         RunError: the folder is something else, or holds a run with another configuration.
     """
     if not folder.last.is_file():
-        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        if not folder.is_fresh():
             raise RunError(
                 f"--output {folder.path} exists and holds no checkpoint to continue from; choose another folder"
             )
