@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from latentserve_training.data import DataConfig, Dataset, Split, load
 from latentserve_training.data.dataset import cut
@@ -65,15 +67,32 @@ def test_large_digits_use_the_whole_range_and_keep_their_margin_empty() -> None:
 
 def test_the_digest_covers_shape_and_every_pixel_of_the_training_images() -> None:
     def digest(images: NDArray[np.uint8]) -> str:
-        other = Split(np.zeros((1, *images.shape[1:]), np.uint8))
+        other = Split(noise(4, *images.shape[1:]))
         return Dataset("data", Split(images), other, other).sha256
 
-    images = noise(3, 1, 4, 6)
+    images = noise(5, 1, 4, 6)
     changed = images.copy()
     changed[2, 0, 3, 5] ^= 1
-    digests = {digest(images), digest(changed), digest(images.reshape(3, 1, 6, 4)), digest(images[:2])}
+    digests = {digest(images), digest(changed), digest(images.reshape(5, 1, 6, 4)), digest(images[:4])}
     assert len(digests) == 4
     assert digest(images.copy()) == digest(images)
+
+
+@pytest.mark.parametrize("role", ["train", "validation", "test"])
+def test_digests_cover_held_out_images_and_every_label(role: str) -> None:
+    splits = {name: Split(noise(4, 1, 4, 4), np.arange(4), tuple("abcd")) for name in ("train", "validation", "test")}
+    images, labels = splits[role].images.copy(), splits[role].labels
+    images[3, 0, 3, 3] ^= 1
+    whole = Dataset("data", **splits)
+    repainted = Dataset("data", **splits | {role: replace(splits[role], images=images)})
+    assert (repainted.sha256 == whole.sha256) == (role != "train")
+    assert (repainted.held_out_sha256 == whole.held_out_sha256) == (role == "train")
+    assert repainted.labels_sha256 == whole.labels_sha256
+    assert labels is not None
+    renamed = Dataset("data", **splits | {role: replace(splits[role], labels=labels[::-1].copy())})
+    assert (renamed.sha256, renamed.held_out_sha256) == (whole.sha256, whole.held_out_sha256)
+    assert renamed.labels_sha256 != whole.labels_sha256
+    assert Dataset("data", *(Split(split.images) for split in splits.values())).labels_sha256 == ""
 
 
 def test_a_folder_of_grey_files_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
@@ -139,11 +158,78 @@ def test_a_folder_without_images_or_no_folder_at_all_is_named(tmp_path: Path) ->
         read_folder(tmp_path / "nowhere", size=None)
 
 
-def test_too_few_images_for_three_splits_are_refused(tmp_path: Path) -> None:
-    for name in "abc":
-        save(tmp_path / f"{name}.png", noise(4, 4))
-    with pytest.raises(DataError, match="leaves no validation images"):
+@pytest.mark.parametrize(
+    ("count", "fractions", "message"),
+    [
+        (3, (0.1, 0.1), "of 3 images leaves 3 for training, but at least 4 are needed; lower data.validation_fraction"),
+        (30, (0.1, 0.2), "of 30 images leaves 3 for validation, but at least 4 are needed; raise data.validation_frac"),
+        (30, (0.2, 0.1), "of 30 images leaves 3 for test, but at least 4 are needed; raise data.test_fraction, or add"),
+        (12, (0.4, 0.4), "of 12 images leaves 2 for training, but at least 4 are needed; lower data.validation_fract"),
+    ],
+)
+def test_splits_too_small_to_be_measured_are_refused(
+    tmp_path: Path, count: int, fractions: tuple[float, float], message: str
+) -> None:
+    for number in range(count):
+        save(tmp_path / f"{number}.png", noise(4, 4))
+    validation, test = fractions
+    with pytest.raises(DataError, match=message):
+        load(DataConfig(name="folder", root=tmp_path, validation_fraction=validation, test_fraction=test))
+
+
+def test_images_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
+    for number in range(40):
+        save(tmp_path / f"{number}.png", np.full((4, 4), 7, np.uint8))
+    with pytest.raises(DataError, match=r"data 'folder': the 32 training images are all the same"):
         load(DataConfig(name="folder", root=tmp_path))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_image_is_read_or_refused(tmp_path: Path, seed: int) -> None:
+    """Bytes changed anywhere in a PNG, its chunks' lengths, names and checksums among them."""
+    rng = np.random.default_rng(seed)
+    save(tmp_path / "broken.png", noise(8, 8, 3))
+    content = bytearray((tmp_path / "broken.png").read_bytes())
+    for place in rng.integers(8, len(content), 1 + seed % 4):
+        content[place] = rng.integers(256)
+    (tmp_path / "broken.png").write_bytes(content)
+    with contextlib.suppress(DataError):
+        assert read_folder(tmp_path, size=8).images.shape[2:] == (8, 8)
+
+
+def test_a_damaged_chunk_in_the_middle_is_named(tmp_path: Path) -> None:
+    """Pillow calls it a SyntaxError."""
+    save(tmp_path / "broken.png", noise(300, 300))
+    content = bytearray((tmp_path / "broken.png").read_bytes())
+    content[content.rfind(b"IDAT")] ^= 0x81
+    (tmp_path / "broken.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"broken\.png: cannot be decoded"):
+        read_folder(tmp_path, size=None)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_lies_on_black(tmp_path: Path, mode: str) -> None:
+    """The left half is opaque and the right half hides its colour."""
+    picture = Image.new("RGBA", (4, 2), (200, 200, 200, 255))
+    picture.paste((200, 200, 200, 0), (2, 0, 4, 2))
+    if mode == "P":
+        picture = Image.fromarray(np.tile(np.array([0, 0, 1, 1], np.uint8), (2, 1))).convert("P")
+        picture.putpalette([200] * 6)
+        picture.save(tmp_path / "half.gif", transparency=1)
+    else:
+        picture.convert(mode).save(tmp_path / "half.png")
+    images = read_folder(tmp_path, size=None).images
+    assert images.shape[1] == (1 if mode == "LA" else 3)
+    assert (images[..., :2] == 200).all()
+    assert (images[..., 2:] == 0).all()
+
+
+def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    pixels = noise(4, 6)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # the top of the scene is at the right of the pixels' rows
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_folder(tmp_path, size=None).images[0, 0], np.rot90(pixels, -1))
 
 
 @pytest.mark.parametrize(

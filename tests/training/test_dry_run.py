@@ -13,6 +13,7 @@ import yaml
 from latentserve_training import train
 from latentserve_training.accelerator import make_fabric
 from latentserve_training.config import parse_command_line
+from latentserve_training.data import load
 from latentserve_training.estimate import estimate
 from latentserve_training.trainer import Trainer
 from latentserve_training.training import start
@@ -49,7 +50,7 @@ def test_without_a_dry_run_the_output_is_asked_for(capsys: Capture) -> None:
 
 def begin(family: str, *more: str) -> Trainer:
     config = parse_command_line(without_output(family, "--dry_run", *more), "train", "").config
-    return start(config, make_fabric("cpu", "float32", 1))
+    return start(config, load(config.data), make_fabric("cpu", "float32", 1))
 
 
 def test_a_penalty_weighs_as_often_as_it_is_taken() -> None:

@@ -86,7 +86,7 @@ def test_a_convolutional_family_needs_sides_it_can_halve_twice(family: str) -> N
 @pytest.mark.parametrize("family", CONDITIONAL)
 def test_a_conditional_family_needs_data_with_labels(family: str, capsys: Capture, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    for number in range(20):
+    for number in range(40):
         Image.fromarray(np.full((8, 8), number, np.uint8)).save(tmp_path / "images" / f"{number}.png")
     data = ("--data.name", "folder", "--data.root", str(tmp_path / "images"), "--trainer.batch_size", "4")
     assert train.main(arguments(family, tmp_path / "run", *data)) == 1

@@ -10,12 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from latentserve_training import train
 from latentserve_training.checkpoint import Checkpoint
@@ -178,6 +176,13 @@ def test_another_family_in_the_same_folder_is_refused(trained: Any, capsys: Capt
     assert "model.family: mlp_vae -> conv_vae" in refused(capsys, arguments("conv_vae", trained("mlp_vae")))
 
 
+def test_fewer_epochs_than_planned_end_a_run_that_has_done_them(trained: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    interrupt(arguments("mlp_vae", run, "--trainer.epochs", "9"), 12)
+    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "3")) == 0
+    assert_same(run, trained("mlp_vae"))
+
+
 def test_fewer_epochs_than_done_are_refused(trained: Any, capsys: Capture) -> None:
     line = refused(capsys, arguments("mlp_vae", trained("mlp_vae"), "--trainer.epochs", "2"))
     assert "trainer.epochs is 2" in line
@@ -187,37 +192,3 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, ca
     (tmp_path / "thesis.txt").write_text("years of work")
     assert "holds no checkpoint" in refused(capsys, arguments("mlp_vae", tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-def test_continuing_on_other_images_is_refused(tmp_path: Path, capsys: Capture) -> None:
-    rng = np.random.default_rng(0)
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        for number in range(20):
-            Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / folder / f"{number}.png")
-
-    def argv(folder: str) -> list[str]:
-        data = ("--data.name", "folder", "--data.root", str(tmp_path / folder), "--trainer.batch_size", "4")
-        return arguments("mlp_vae", tmp_path / "run", *data)
-
-    assert train.main(argv("one")) == 0
-    (tmp_path / "one").rename(tmp_path / "moved")
-    assert train.main(argv("moved")) == 0
-    capsys.readouterr()
-    assert "was trained on images with digest" in refused(capsys, argv("two"))
-
-
-def test_continuing_on_other_labels_is_refused(tmp_path: Path, capsys: Capture) -> None:
-    """The same images, whose second class has got another name."""
-    rng = np.random.default_rng(0)
-    for label in ("cats", "dogs"):
-        (tmp_path / "images" / label).mkdir(parents=True)
-        for number in range(10):
-            path = tmp_path / "images" / label / f"{number}.png"
-            Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
-    data = ("--data.name", "folder", "--data.root", str(tmp_path / "images"), "--trainer.batch_size", "4")
-    argv = arguments("cvae", tmp_path / "run", *data)
-    assert train.main(argv) == 0
-    (tmp_path / "images" / "dogs").rename(tmp_path / "images" / "foxes")
-    capsys.readouterr()
-    assert "was trained on labels cats, dogs, but these are cats, foxes" in refused(capsys, argv)

@@ -53,11 +53,7 @@ class Trained:
         """
         config = self.config.data if root is None else replace(self.config.data, root=root)
         dataset = load(config)
-        if dataset.sha256 != self.checkpoint.origin.dataset_sha256:
-            raise RunError(
-                f"the training images have digest {dataset.sha256[:12]}, but {self.folder.path} was trained on "
-                f"{self.checkpoint.origin.dataset_sha256[:12]}; set --data-root to the folder of the original data"
-            )
+        self.checkpoint.origin.require(dataset, "set --data-root to the folder of the original data")
         return dataset
 
     def sample(self, count: int, seed: int) -> torch.Tensor:

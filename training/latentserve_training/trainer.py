@@ -38,7 +38,7 @@ class TrainerConfig:
     """How long and on what to train."""
 
     epochs: int = 10
-    """Passes over the training images; the only option that may grow when a run is continued."""
+    """Passes over the training images; the only option that may change later, to no fewer than are done."""
 
     batch_size: int = 128
     """Images in a training step, of all devices together. The few that do not fill a last batch sit the epoch out."""

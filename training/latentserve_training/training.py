@@ -13,7 +13,7 @@ from lightning.fabric import Fabric
 from latentserve_training.accelerator import make_fabric, resolve_precision
 from latentserve_training.checkpoint import Checkpoint, Origin
 from latentserve_training.config import RunConfig, RunRequest, differences, from_dict, parse_command_line
-from latentserve_training.data import load
+from latentserve_training.data import Dataset, load
 from latentserve_training.errors import InterruptedRun, RunError, TrainingError
 from latentserve_training.estimate import estimate
 from latentserve_training.journal import Journal, Silence
@@ -50,7 +50,7 @@ def train(argv: Sequence[str] | None, prog: str) -> None:
 def _train(request: RunRequest, fabric: Fabric) -> None:
     config = request.config
     if request.dry_run:
-        costs = estimate(start(config, fabric))
+        costs = estimate(start(config, load(config.data), fabric))
         if fabric.is_global_zero:
             sys.stdout.write(f"{config.to_yaml()}\n{costs}\n")
         return
@@ -74,9 +74,11 @@ def prepare(config: RunConfig, folder: RunFolder, fabric: Fabric) -> Trainer:
         TrainingError: the folder, the configuration and the data do not fit together.
     """
     previous = _previous(folder, config)
-    trainer = start(config, fabric)
+    dataset = load(config.data)
     if previous is not None:
-        _require_same_data(previous.origin, trainer.origin, folder)
+        previous.origin.require(dataset, f"choose another folder than --output {folder.path}, or the original data")
+    trainer = start(config, dataset, fabric)
+    if previous is not None:
         trainer.restore(previous)
     checkpoint = trainer.checkpoint() if previous is None else None
 
@@ -91,18 +93,18 @@ def prepare(config: RunConfig, folder: RunFolder, fabric: Fabric) -> Trainer:
     return trainer
 
 
-def start(config: RunConfig, fabric: Fabric) -> Trainer:
-    """A trainer at the run's first step; nothing is written.
+def start(config: RunConfig, dataset: Dataset, fabric: Fabric) -> Trainer:
+    """A trainer at the run's first step on the data of `config`; nothing is written.
 
     Raises:
         ConfigError: the configuration does not fit the data or this machine.
-        DataError: the data cannot be read.
     """
-    dataset = load(config.data)
     origin = Origin(
         config=config.to_dict(),
         image_shape=dataset.image_shape,
         dataset_sha256=dataset.sha256,
+        held_out_sha256=dataset.held_out_sha256,
+        labels_sha256=dataset.labels_sha256,
         git_commit=git_commit(),
         label_names=dataset.label_names,
     )
@@ -130,7 +132,7 @@ def _previous(folder: RunFolder, config: RunConfig) -> Checkpoint | None:
     if changed:
         raise RunError(
             f"--output {folder.path} holds a run with another configuration ({'; '.join(changed)}); "
-            "choose another folder, or the run's own configuration, of which only trainer.epochs may grow"
+            "choose another folder, or the run's own configuration, of which only trainer.epochs may change"
         )
     if config.trainer.epochs < checkpoint.progress.epoch:
         raise RunError(
@@ -144,19 +146,6 @@ def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     data = {key: value for key, value in config["data"].items() if key != "root"}
     trainer = {key: value for key, value in config["trainer"].items() if key != "epochs"}
     return {**config, "data": data, "trainer": trainer}
-
-
-def _require_same_data(previous: Origin, current: Origin, folder: RunFolder) -> None:
-    if previous.dataset_sha256 != current.dataset_sha256:
-        raise RunError(
-            f"--output {folder.path} was trained on images with digest {previous.dataset_sha256[:12]}, but these have "
-            f"{current.dataset_sha256[:12]}; choose another folder"
-        )
-    if previous.label_names != current.label_names:
-        raise RunError(
-            f"--output {folder.path} was trained on labels {', '.join(previous.label_names) or 'none'}, but these are "
-            f"{', '.join(current.label_names) or 'none'}; choose another folder"
-        )
 
 
 def _opening(trainer: Trainer, data: str, folder: RunFolder) -> str:

@@ -13,6 +13,9 @@ from latentserve_training.errors import DataError
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
+LEAST_IMAGES = 4
+"""In a split: precision and recall take an image and its three nearest neighbours, a variance at least two."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -32,7 +35,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One dataset, cut once: `train` moves weights, `validation` chooses among them, `test` is only reported on."""
+    """One dataset, cut once: `train` moves weights, `validation` chooses among them, `test` is only reported on.
+
+    Raises:
+        DataError: a split has too few images to be measured, or nothing but the same image.
+    """
 
     name: str
     train: Split
@@ -40,9 +47,18 @@ class Dataset:
     test: Split
 
     def __post_init__(self) -> None:
-        for role, split in (("training", self.train), ("validation", self.validation), ("test", self.test)):
-            if not len(split):
-                raise DataError(f"data {self.name!r} leaves no {role} images; it needs more images or other fractions")
+        splits = {"training": self.train, "validation": self.validation, "test": self.test}
+        total = sum(map(len, splits.values()))
+        for role, split in splits.items():
+            if len(split) < LEAST_IMAGES:
+                fractions = "data.validation_fraction and data.test_fraction"
+                remedy = f"lower {fractions}" if split is self.train else f"raise data.{role}_fraction"
+                raise DataError(
+                    f"data {self.name!r} of {total} images leaves {len(split)} for {role}, but at least {LEAST_IMAGES} "
+                    f"are needed; {remedy}, or add images"
+                )
+            if np.array_equal(split.images.min(axis=0), split.images.max(axis=0)):
+                raise DataError(f"data {self.name!r}: the {len(split)} {role} images are all the same")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -58,9 +74,26 @@ class Dataset:
     @property
     def sha256(self) -> str:
         """Digest, in hexadecimal, of the training images: their shape as text, then their pixels in C order."""
-        digest = hashlib.sha256(repr(self.train.images.shape).encode())
-        digest.update(self.train.images.tobytes())
-        return digest.hexdigest()
+        return _sha256(self.train.images)
+
+    @property
+    def held_out_sha256(self) -> str:
+        """Digest, in hexadecimal, of the validation images, then the test images, each as the training images'."""
+        return _sha256(self.validation.images, self.test.images)
+
+    @property
+    def labels_sha256(self) -> str:
+        """Digest, in hexadecimal, of the labels of the three splits, likewise; empty where the data has no classes."""
+        labels = [split.labels for split in (self.train, self.validation, self.test) if split.labels is not None]
+        return _sha256(*labels) if labels else ""
+
+
+def _sha256(*arrays: NDArray[np.uint8] | NDArray[np.int64]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(repr(array.shape).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def cut(pool: Split, fractions: tuple[float, ...], seed: int) -> list[Split]:

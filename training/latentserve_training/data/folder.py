@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from latentserve_training.data.dataset import Split
 from latentserve_training.errors import DataError
@@ -19,8 +19,9 @@ _COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 def read_folder(root: Path, size: int | None) -> Split:
     """Every image file under `root`, in the order of their paths: uint8 [n, 1 or 3, height, width].
 
-    Grey when every file is grey, else RGB. With `size`, resized to size x size (Lanczos); without, all files must share
-    one size. When every file lies in a subfolder, the first folder on its path is its class, numbered in sorted order.
+    Grey when every file is grey, else RGB. Transparent pixels lie on black; photos are turned as their EXIF says. With
+    `size`, resized to size x size (Lanczos); without, all files must share one size. When every file lies in a
+    subfolder, the first folder on its path is its class, numbered in sorted order.
 
     Raises:
         DataError: `root` is no folder or holds no images, a file cannot be decoded, or the sizes differ.
@@ -44,10 +45,20 @@ def _decode(path: Path, size: int | None) -> Image.Image:
         with Image.open(path) as file:
             if file.mode not in _GREY_MODES | _COLOUR_MODES:
                 raise DataError(f"{path}: pixels are of kind {file.mode!r}; allowed are 8 bits a channel")
-            image = file.convert("L" if file.mode in _GREY_MODES else "RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            image = _on_black(ImageOps.exif_transpose(file)).convert("L" if file.mode in _GREY_MODES else "RGB")
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders let SyntaxError, struct.error and more escape from damaged files
         raise DataError(f"{path}: cannot be decoded: {error}") from error
     return image if size is None else image.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """The image without its transparency: a pixel nobody sees may hide any colour."""
+    if not image.has_transparency_data:
+        return image
+    seen = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", seen.size, "black"), seen)
 
 
 def _require_one_size(paths: list[Path], images: list[Image.Image]) -> None:
