@@ -59,6 +59,12 @@ def failure(capsys: Capture, argv: list[str], main: Callable[[list[str]], int] =
         (["--model.family", "dcgan", "--model.game.loss", "vanilla"], 2, "['non_saturating', 'hinge', 'wasserstein']"),
         (["--model.family", "dcgan", "--model.game.r1", "1"], 1, "model.discriminator_norm is batch"),
         (["--seed", "-1"], 1, "seed is -1"),
+        (["--seed", "18446744073709551616"], 1, "seed is 18446744073709551616; it must be 0 to 18446744073709551615"),
+        (["--model.latent_dim", "1000000000000"], 1, "model.* asks for weights that cannot be allocated"),
+        (["--model.latent_dim", "1000000000000000000"], 1, "model.* asks for weights that cannot be allocated"),
+        (["--model.latent_dim", "100000000000000000000"], 1, "model.* asks for weights that cannot be allocated"),
+        (["--model.family", "dcgan", "--trainer.batch_size", "1"], 1, "batch normalisation needs at least 2 images"),
+        (["--model.family", "mlp_gan", "--trainer.batch_size", "1"], 1, "trainer.batch_size is 1; batch"),
         (["--data.name", "mnist"], 1, "data.root is not set; mnist data needs the folder of its files"),
         (["--data.size", "30"], 1, "multiples of 4, not 30x30"),
         (["--config", "/nowhere/run.yaml"], 1, "--config /nowhere/run.yaml"),
@@ -81,14 +87,35 @@ def test_a_wrong_option_is_one_line_that_names_it(
         ("trainer: {epoch: 3}", "epoch"),
         ("- 1", "no mapping"),
         ("a: [", "--config"),
+        ("model: {family: [x]}", "model.family is ['x']; known are"),
+        ("model: [x]", "model.family is ['x']; known are"),
+        ("seed: 1 # caf\xe9", "can't decode byte 0xe9"),
     ],
 )
 def test_a_wrong_config_file_is_one_line(capsys: Capture, tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text(content)
+    path.write_text(content, encoding="latin-1")
     code, line = failure(capsys, ["--config", str(path), "--output", str(tmp_path / "run")])
     assert code in (1, 2)
     assert message in line
+
+
+def test_a_config_file_that_is_no_utf8_is_named_whatever_the_flags(capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(b"\xff\xfe")
+    argv = ["--config", str(path), "--model.family", "mlp_vae", "--output", str(tmp_path / "run")]
+    assert failure(capsys, argv)[1].startswith(f"latentserve-train: error: --config {path}: 'utf-8' codec can't")
+
+
+def test_a_seed_of_an_evaluation_is_bounded(capsys: Capture, trained: Callable[[str], Path]) -> None:
+    code, line = failure(capsys, [str(trained("mlp_vae")), "--seed", "4294967296"], evaluate.main)
+    assert (code, "--seed is 4294967296; it must be at most 4294967295" in line) == (1, True)
+
+
+def test_the_largest_seeds_work(trained: Callable[[str], Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "1", "--seed", str(2**64 - 1))) == 0
+    assert evaluate.main([str(run), "--samples", "100", "--nll-draws", "1", "--seed", str(2**32 - 1)]) == 0
 
 
 def test_the_folder_of_the_run_is_required(capsys: Capture) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from latentserve_training.errors import InterruptedRun, TrainingError
+from latentserve_training.interruption import stopping_at_once
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -36,9 +37,13 @@ def fill(request: type[Request], values: Namespace) -> Request:
 
 
 def run(command: Callable[[], object], prog: str) -> int:
-    """Run `command` and return the process's exit code, having said on standard error what went wrong."""
+    """Run `command` and return the process's exit code, having said on standard error what went wrong.
+
+    SIGINT and SIGTERM end it at once, as a KeyboardInterrupt, wherever it does not ask for them itself.
+    """
     try:
-        command()
+        with stopping_at_once():
+            command()
     except ArgumentError as error:
         return _end(f"{prog}: error: {error}", EXIT_USAGE)
     except TrainingError as error:
@@ -47,6 +52,8 @@ def run(command: Callable[[], object], prog: str) -> int:
         return _end(f"{prog}: error: {_said(error)}", EXIT_FAILURE)
     except InterruptedRun as stop:
         return _end(f"{prog}: {stop}; run the same command again to continue", EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        return _end(f"{prog}: stopped by a signal before it was done; run the same command again", EXIT_INTERRUPTED)
     return 0
 
 

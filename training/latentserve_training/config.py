@@ -18,6 +18,7 @@ from latentserve_training.models import FAMILIES, ModelConfig
 from latentserve_training.trainer import TrainerConfig
 
 DEFAULT_FAMILY = "conv_vae"
+_LARGEST_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,8 @@ class RunConfig:
     trainer: TrainerConfig
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; it must not be negative")
+        if not 0 <= self.seed <= _LARGEST_SEED:
+            raise ConfigError(f"seed is {self.seed}; it must be 0 to {_LARGEST_SEED}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, nested as in the YAML file."""
@@ -115,16 +116,17 @@ def _family_asked_for(argv: Sequence[str] | None) -> str:
     scout.add_argument("--config", action="append", default=[], type=Path)
     scout.add_argument("--model.family", dest="family")
     asked, _ = scout.parse_known_args(argv)
+    files = [_mapping(path) for path in asked.config]
     if asked.family is not None:
         return _known(asked.family)
-    families = [_family_of(_mapping(path)) for path in asked.config]
+    families = [_family_of(file) for file in files]
     return families[-1] if families else DEFAULT_FAMILY
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"--config {path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"--config {path}: holds no mapping of options")
@@ -137,9 +139,9 @@ def _family_of(values: Mapping[str, Any]) -> str:
 
 
 def _known(family: object) -> str:
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise ConfigError(f"model.family is {family!r}; known are {', '.join(FAMILIES)}")
-    return str(family)
+    return family
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from latentserve_training.errors import ConfigError
 
 FEWEST_SAMPLES = 100
+LARGEST_SEED = 2**32 - 1
+"""What scikit-learn takes, which fits the mixture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class Effort:
             if getattr(self, option) < least:
                 flag = option.replace("_", "-")
                 raise ConfigError(f"--{flag} is {getattr(self, option)}; it must be at least {least}")
+        if self.seed > LARGEST_SEED:
+            raise ConfigError(f"--seed is {self.seed}; it must be at most {LARGEST_SEED}")
 
 
 QUICK = Effort(samples=1_000, nll_draws=50, nll_images=100)

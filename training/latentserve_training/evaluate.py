@@ -14,7 +14,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate as `argv` says (the process's own arguments when absent); returns the exit code."""
     if argv is None and "--untuned" not in sys.argv:
         restart_tuned()
-    # Imported only now: torch takes seconds to import, and a restart would pay for it twice.
-    from latentserve_training import command_line, judging
+    from latentserve_training import command_line
 
-    return command_line.run(lambda: judging.judge(argv, PROG), PROG)
+    def command() -> None:
+        # Imported only now: torch takes seconds to import, which a restart would pay for twice and a signal may end.
+        from latentserve_training import judging
+
+        judging.judge(argv, PROG)
+
+    return command_line.run(command, PROG)

@@ -11,7 +11,6 @@ from latentserve_training.command_line import make_parser
 from latentserve_training.effort import QUICK, Effort
 from latentserve_training.errors import InterruptedRun
 from latentserve_training.evaluation import evaluate
-from latentserve_training.interruption import stopping_at_once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +32,7 @@ def judge(argv: Sequence[str] | None, prog: str) -> None:
     """
     request = parse(argv, prog)
     try:
-        with stopping_at_once():
-            report = evaluate(request.run, request.data_root, request.effort)
+        report = evaluate(request.run, request.data_root, request.effort)
     except KeyboardInterrupt as stop:
         raise InterruptedRun("stopped before the report was written") from stop
     sys.stdout.write(report.markdown())

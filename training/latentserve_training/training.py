@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from torch import nn
 
 from latentserve_training.accelerator import make_fabric, resolve_precision
 from latentserve_training.checkpoint import Checkpoint, Origin
 from latentserve_training.config import RunConfig, RunRequest, differences, from_dict, parse_command_line
 from latentserve_training.data import Dataset, load
-from latentserve_training.errors import InterruptedRun, RunError, TrainingError
+from latentserve_training.errors import ConfigError, InterruptedRun, RunError, TrainingError
 from latentserve_training.estimate import estimate
 from latentserve_training.journal import Journal, Silence
-from latentserve_training.models import build
+from latentserve_training.models import GenerativeModel, build
 from latentserve_training.provenance import git_commit
 from latentserve_training.replacement import replace_text
 from latentserve_training.run_folder import RunFolder
@@ -109,8 +110,21 @@ def start(config: RunConfig, dataset: Dataset, fabric: Fabric) -> Trainer:
         label_names=dataset.label_names,
     )
     torch.manual_seed(config.seed)
-    model = build(config.model, origin.image_shape, len(origin.label_names))
+    try:
+        model = build(config.model, origin.image_shape, len(origin.label_names))
+    except (RuntimeError, TypeError, OverflowError) as error:  # which of them it is depends on how far it is too much
+        raise ConfigError(f"model.* asks for weights that cannot be allocated: {str(error).splitlines()[0]}") from error
+    _require_statistics(model, config.trainer.batch_size, fabric.world_size)
     return Trainer(config.trainer, seed=config.seed, origin=origin, fabric=fabric, model=model, dataset=dataset)
+
+
+def _require_statistics(model: GenerativeModel, batch_size: int, devices: int) -> None:
+    """Refuse batches, or devices' shares of them, of one image where layers normalise by a batch's spread."""
+    normalises = any(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) for layer in model.modules())
+    if normalises and batch_size < 2 * devices:
+        raise ConfigError(
+            f"trainer.batch_size is {batch_size}; batch normalisation needs at least 2 images a device, {2 * devices}"
+        )
 
 
 def _previous(folder: RunFolder, config: RunConfig) -> Checkpoint | None:

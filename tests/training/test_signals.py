@@ -1,0 +1,54 @@
+"""Signals that come where nothing is worth saving: exit code 130, one line, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+def begin(command: str, *argv: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(BIN / command), *argv], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def stopped(command: str, process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send the signal, and see the process end as it should."""
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert errors == f"{command}: stopped by a signal before it was done; run the same command again\n"
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_training_stops_before_its_first_step(tmp_path: Path, number: signal.Signals) -> None:
+    """The configuration comes through a pipe, on which the command waits."""
+    pipe = tmp_path / "run.yaml"
+    os.mkfifo(pipe)
+    process = begin("latentserve-train", "--config", str(pipe), "--output", str(tmp_path / "run"))
+    with pipe.open("w"):  # which waits until the command reads
+        stopped("latentserve-train", process, number)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_export_that_is_stopped_leaves_nothing(
+    trained: Callable[[str], Path], tmp_path: Path, number: signal.Signals
+) -> None:
+    process = begin("latentserve-export", str(trained("conv_vae")), "--repository", str(tmp_path / "models"))
+    while process.poll() is None and not list(tmp_path.glob("models/conv_vae/.staging-*")):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.05)
+    stopped("latentserve-export", process, number)
+    assert list(tmp_path.glob("models/conv_vae/*")) + list(tmp_path.glob("models/conv_vae/.*")) == []
