@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from latentserve_training import train
 from latentserve_training.accelerator import make_fabric
 from latentserve_training.config import parse_command_line
 from latentserve_training.data import load
-from latentserve_training.estimate import estimate
+from latentserve_training.estimate import estimate, kinds_of_steps
+from latentserve_training.models import Phase
 from latentserve_training.trainer import Trainer
 from latentserve_training.training import start
 
@@ -53,15 +56,36 @@ def begin(family: str, *more: str) -> Trainer:
     return start(config, load(config.data), make_fabric("cpu", "float32", 1))
 
 
-def test_a_penalty_weighs_as_often_as_it_is_taken() -> None:
-    penalty = ("--model.game.r1", "0.5", "--model.game.r1_every", "4")
-    trainer = begin("cgan", "--model.discriminator_norm", "none", *penalty)
-    calls = Counter[str]()
-    for name, player in trainer.model.named_children():
-        player.register_forward_hook(lambda *_, name=name: calls.update([name]))
-    estimate(trainer)
-    # In four steps: two images a step are drawn, three scored, and once more the penalty's.
-    assert 13 * calls["generator"] == 8 * calls["discriminator"] > 0
+RARE = ("--model.game.r1", "0.5", "--model.game.r1_every", "16", "--model.game.discriminator_steps", "5")
+
+
+def test_a_step_weighs_as_often_as_it_is_taken() -> None:
+    """Of 80 steps 5 have the penalty (every 16th, from the first), 16 the generator's (every 5th), and 1 has both."""
+    trainer = begin("cgan", "--model.discriminator_norm", "none", *RARE)
+    shares = kinds_of_steps(trainer.phases, 800)
+    assert {step: round(80 * share, 6) for step, share in shares.items()} == {0: 4, 1: 60, 4: 15, 64: 1}
+
+
+@given(
+    turns=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 8)), min_size=1, max_size=2), steps=st.integers(1, 2000)
+)
+def test_shares_add_up_and_their_steps_are_within_the_run(turns: list[tuple[int, int]], steps: int) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)])
+    phases = [Phase("phase", optimizer, lambda batch: (batch.images, {}), *turn) for turn in turns]
+    shares = kinds_of_steps(phases, steps)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert all(0 <= step < steps for step in shares)
+    assert len(shares) <= 4 ** len(turns)
+
+
+@pytest.mark.parametrize("every", ["16", "1000", "999983"])
+def test_however_rare_a_penalty_is_a_few_steps_are_taken(every: str) -> None:
+    trainer = begin("cgan", "--model.discriminator_norm", "none", *RARE, "--model.game.r1_every", every)
+    drawn = Counter[str]()
+    trainer.model.get_submodule("discriminator").register_forward_hook(lambda *_: drawn.update(["scored"]))
+    found = estimate(trainer)
+    assert 0 < found.step_seconds < 10
+    assert drawn["scored"] <= 4 * 14 * 4  # four kinds, fourteen times, of at most four looks at images
 
 
 def test_the_parts_are_what_the_model_has() -> None:

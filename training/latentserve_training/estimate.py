@@ -7,20 +7,23 @@ import statistics
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from latentserve_training.models import Batch, GenerativeModel
+from latentserve_training.models import Batch, GenerativeModel, Phase
 from latentserve_training.trainer import Trainer
 
-_FIRST_ROUNDS = 3
-"""Rounds before the clock counts: the first ones allocate optimizer states and choose kernels."""
+_FIRST_STEPS = 3
+"""Steps of a kind before the clock counts: the first ones allocate optimizer states and choose kernels."""
 
-_TIMED_ROUNDS = 10
-"""Rounds that the clock counts. After a round of steps the same work comes again: of most models, it is one step."""
+_TIMED_STEPS = 10
+"""Steps of a kind that the clock counts."""
+
+_COUNTED_STEPS = 100_000
+"""Steps of the run among which kinds are counted: a kind that is rarer takes no time to speak of."""
 
 _MEBIBYTE = 1 << 20
 
@@ -34,7 +37,7 @@ class Estimate:
     bytes_: Mapping[str, int]
     """Memory of a training step by what takes it, in bytes; activations are what the backward pass needs."""
     step_seconds: float
-    """Time of a step, the median of several."""
+    """Time of a step: of each kind of step the median of several, weighed by how often it comes."""
     validation_seconds: float
     """Time of one validation."""
     batches: int
@@ -61,15 +64,16 @@ class Estimate:
 
 
 def estimate(trainer: Trainer) -> Estimate:
-    """Train a few steps and validate once, on real images; the trainer is of no use for a run afterwards.
+    """Train a few steps of each kind and validate once, on real images; the trainer is then of no use for a run.
 
     Raises:
         DivergedError: a loss or gradient is not finite within these steps.
     """
     model = trainer.model
     batch = trainer.feed.batch(trainer.feed.order(0)[0], number=0, step=0, epoch=0)
-    steps = math.lcm(*(number for phase in trainer.phases for number in (phase.every, phase.period)))
-    seconds = [_seconds_of_round(trainer, batch, steps) for _ in range(_FIRST_ROUNDS + _TIMED_ROUNDS)]
+    shares = kinds_of_steps(trainer.phases, trainer.batches * trainer.config.epochs)
+    batches = [replace(batch, step=step) for step in shares]
+    seconds = sum(share * _seconds_of_step(trainer, kind) for share, kind in zip(shares.values(), batches, strict=True))
     weights = _size(model.parameters())
     return Estimate(
         parameters=_parameters(model),
@@ -84,13 +88,23 @@ def estimate(trainer: Trainer) -> Estimate:
                 if isinstance(value, Tensor)
             ),
             "average": _size(trainer.averaged_model().state_dict().values()),
-            "activations": _activations(trainer, batch, steps),
+            "activations": max(_activations(trainer, kind) for kind in batches),
         },
-        step_seconds=statistics.median(seconds[_FIRST_ROUNDS:]) / steps,
+        step_seconds=seconds,
         validation_seconds=_seconds_of_validation(trainer),
         batches=trainer.batches,
         epochs=trainer.config.epochs,
     )
+
+
+def kinds_of_steps(phases: Sequence[Phase], steps: int) -> dict[int, float]:
+    """The first step of every kind among `steps` of a run, and the share of the steps that are of its kind.
+
+    Steps are of one kind when the same phases run, with or without what only their `period` brings.
+    """
+    counted = min(steps, _COUNTED_STEPS, math.lcm(*(number for one in phases for number in (one.every, one.period))))
+    kinds = [tuple((one.is_due(step), step % one.period == 0) for one in phases) for step in range(counted)]
+    return {kinds.index(kind): count / counted for kind, count in Counter(kinds).items()}
 
 
 def _parameters(model: GenerativeModel) -> dict[str, int]:
@@ -102,16 +116,15 @@ def _size(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def _take_round(trainer: Trainer, batch: Batch, steps: int) -> None:
+def _seconds_of_step(trainer: Trainer, batch: Batch) -> float:
+    """The median time of steps on `batch`."""
     trainer.model.train()
-    for step in range(steps):
-        trainer.step(replace(batch, step=step))  # reads its losses, so that a GPU has finished when it returns
-
-
-def _seconds_of_round(trainer: Trainer, batch: Batch, steps: int) -> float:
-    started = time.perf_counter()
-    _take_round(trainer, batch, steps)
-    return time.perf_counter() - started
+    seconds = []
+    for _ in range(_FIRST_STEPS + _TIMED_STEPS):
+        started = time.perf_counter()
+        trainer.step(batch)  # reads its losses, so that a GPU has finished when it returns
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[_FIRST_STEPS:])
 
 
 def _seconds_of_validation(trainer: Trainer) -> float:
@@ -120,11 +133,12 @@ def _seconds_of_validation(trainer: Trainer) -> float:
     return time.perf_counter() - started
 
 
-def _activations(trainer: Trainer, batch: Batch, steps: int) -> int:
+def _activations(trainer: Trainer, batch: Batch) -> int:
     """The most bytes, at any time of a step, of tensors that autograd keeps for the backward pass, weights left out."""
     kept = _Kept(parameter.untyped_storage().data_ptr() for parameter in trainer.model.parameters())
+    trainer.model.train()
     with saved_tensors_hooks(kept.pack, kept.unpack):
-        _take_round(trainer, batch, steps)
+        trainer.step(batch)
     return kept.peak
 
 

@@ -148,7 +148,7 @@ class Trainer:
         """
         losses: dict[str, float] = {}
         for phase in self.phases:
-            if (batch.step + 1) % phase.every == 0:
+            if phase.is_due(batch.step):
                 losses |= self._descend(phase, batch)
         self.processes.average(self.model.buffers())  # batch normalisation has seen this process's share alone
         self.average.update_parameters(self.model)

@@ -50,6 +50,10 @@ class Phase:
     period: int = 1
     """Steps from one to the next of those that take more than the others, such as those with a penalty."""
 
+    def is_due(self, step: int) -> bool:
+        """Whether the phase runs in the step that comes after `step` others."""
+        return (step + 1) % self.every == 0
+
 
 class GenerativeModel(nn.Module, ABC):
     """A model with a standard normal prior over a latent space and a decoder from latents to images in [0, 1].
