@@ -32,6 +32,9 @@ _GUARDED = ("/latentserve.", "/inference.")
 _MAX_REQUEST_ID = 128
 _PRINTABLE = re.compile(r"[ -~]+")
 """All that gRPC sends as metadata."""
+_ROUNDING = 0.01
+_JITTER_SECONDS = 0.02
+"""Of the ways of a request and of its cancellation, one against the other."""
 _MAX_MESSAGE_BYTES = 1024
 """Of a status message; gRPC sends other bytes than those of printable ASCII as three, and drops trailers over 8 KiB."""
 
@@ -102,7 +105,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             identity = uuid.uuid4().hex
         request_id.set(identity)
         context.set_trailing_metadata(((REQUEST_ID, identity),))
-        started = time.monotonic()
+        started, allowed = time.monotonic(), context.time_remaining()
         self._metrics.call_started(method)
         call = _Ending()
         try:
@@ -111,9 +114,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._take(context)
             yield call
         except (asyncio.CancelledError, grpc.aio.InternalError) as gone:  # a write may fail before the cancellation
-            remaining = context.time_remaining()
-            late = remaining is not None and remaining <= 0
-            call.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            call.code = grpc.StatusCode.DEADLINE_EXCEEDED if _is_late(context, allowed) else grpc.StatusCode.CANCELLED
             raise asyncio.CancelledError from gone
         except LatentServeError as error:
             call.code, call.message = status_of(error), _short(str(error))
@@ -152,6 +153,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         fields = {"method": method, "model": call.model, "code": call.code.name, "seconds": round(seconds, 6)}
         level = logging.ERROR if call.code is grpc.StatusCode.INTERNAL else self._access_level
         _logger.log(level, "%s %s", method, call.message or call.code.name, extra=fields)
+
+
+def _is_late(context: Context, allowed: float | None) -> bool:
+    """Whether a call that had so many seconds was given up for its deadline.
+
+    A caller cancels by its own clock, a little before ours: gRPC rounds timeouts up on their way, by up to a hundredth.
+    """
+    remaining = context.time_remaining()
+    if allowed is None or remaining is None:
+        return False
+    return remaining <= allowed * _ROUNDING + _JITTER_SECONDS
 
 
 class _Ending:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,26 +63,34 @@ async def test_a_reply_that_is_still_being_sent_is_not_cut_off(served: RunningSe
         await stopping
 
 
-async def stream_until_unread(served: RunningServer, **options: Any) -> Any:
-    """A stream whose first chunk is being sent, while its second one was made, and nobody reads."""
-    request = pb.StreamSamplesRequest(model=LARGE, count=1 << 40, chunk_rows=ROWS)
-    stream: Any = served.generation.StreamSamples(request, **options)
-    await shows(served, 2, "batch_rows_count", graph="decoder")
-    return stream
+@asynccontextmanager
+async def unread_stream(served: RunningServer, **options: Any) -> AsyncIterator[Any]:
+    """A stream whose first chunk is being sent, while its second one was made, and nobody reads.
+
+    Only a relay that reads nothing is sure to hold it: gRPC and the kernel both widen their windows for a quick line.
+    """
+    async with relay_to(served.server.port) as relay, channel_to(relay.port) as channel:
+        await models_pb2_grpc.ModelServiceStub(channel).ListModels(models_pb2.ListModelsRequest())
+        relay.reading.clear()
+        request = pb.StreamSamplesRequest(model=LARGE, count=1 << 40, chunk_rows=ROWS)
+        yield generation_pb2_grpc.GenerationServiceStub(channel).StreamSamples(request, **options)
+        relay.reading.set()
 
 
 async def test_a_stream_that_is_cancelled_unread_is_counted_as_cancelled(
     served: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stream = await stream_until_unread(served)
-    stream.cancel()
-    await shows(served, 1, "requests_total", method="StreamSamples")
+    async with unread_stream(served) as stream:
+        await shows(served, 2, "batch_rows_count", graph="decoder")
+        stream.cancel()
+        await shows(served, 1, "requests_total", method="StreamSamples")
     assert await served.metric("requests_total", method="StreamSamples", code="CANCELLED") == 1
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_a_stream_whose_deadline_passes_unread_is_counted_as_such(served: RunningServer) -> None:
-    stream = await stream_until_unread(served, timeout=1.0)
-    assert await stream.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    await shows(served, 1, "requests_total", method="StreamSamples")
+    async with unread_stream(served, timeout=3.0) as stream:
+        await shows(served, 2, "batch_rows_count", graph="decoder")
+        assert await stream.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await shows(served, 1, "requests_total", method="StreamSamples")
     assert await served.metric("requests_total", method="StreamSamples", code="DEADLINE_EXCEEDED") == 1
