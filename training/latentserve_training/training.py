@@ -46,6 +46,10 @@ def train(argv: Sequence[str] | None, prog: str) -> None:
         if fabric.is_global_zero:
             raise
         raise SystemExit(0) from end  # all processes end alike; the first one says why, and gives the exit code
+    finally:
+        # Its threads would outlive the interpreter, which then ends in an abort where there should be an exit code.
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def _train(request: RunRequest, fabric: Fabric) -> None:
