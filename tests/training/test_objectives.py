@@ -185,3 +185,18 @@ def test_a_bound_in_warm_up_is_logged_as_the_bound_that_it_is() -> None:
 def test_a_weighted_bound_is_refused() -> None:
     with pytest.raises(ConfigError, match="with a beta of 1 alone; set one of them to its default"):
         Objective(draws=5, beta=0.5)
+
+
+@pytest.mark.parametrize(
+    ("latents", "active", "collapsed"), [(2, 0, True), (2, 1, False), (50, 4, True), (50, 5, False)]
+)
+def test_a_posterior_that_hardly_a_latent_is_used_of_has_collapsed(latents: int, active: int, collapsed: bool) -> None:
+    said = build(MlpVaeConfig(latent_dim=latents), SHAPE).diagnose({"active_units": active}, 7)
+    assert [line.split(";")[0] for line in said] == (
+        [f"posterior collapse at step 7: {active} of {latents} latents are active"] if collapsed else []
+    )
+
+
+def test_more_latents_than_the_images_need_are_no_collapse() -> None:
+    assert build(MlpVaeConfig(latent_dim=256), SHAPE).diagnose({"active_units": 24.0}, 7) == []
+    assert build(MlpVaeConfig(latent_dim=256), SHAPE).diagnose({"active_units": 9.0}, 7) != []

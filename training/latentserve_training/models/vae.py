@@ -23,6 +23,8 @@ from latentserve_training.models.model import Batch, GenerativeModel, ImageShape
 _VALIDATION_ROWS = 250
 _ACTIVE_VARIANCE = 0.01
 _COLLAPSED_SHARE = 0.1
+_ENOUGH_ACTIVE = 10
+"""Latents whose use is no collapse, however many more there are than the images need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +227,7 @@ class Vae(GenerativeModel):
     def diagnose(self, results: Mapping[str, float], step: int) -> list[str]:
         """Say so when the posterior has collapsed: when hardly a latent says anything of the image."""
         active = int(results["active_units"])
-        if active >= _COLLAPSED_SHARE * self.latent_dim:
+        if active >= min(_COLLAPSED_SHARE * self.latent_dim, _ENOUGH_ACTIVE):
             return []
         return [
             f"posterior collapse at step {step}: {active} of {self.latent_dim} latents are active; "
