@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from latentserve_training import evaluate, export, train
-from latentserve_training.checkpoint import FORMAT
+from latentserve_training.checkpoint import FORMAT, Checkpoint
 from latentserve_training.run_folder import RunFolder
 
 from .conftest import arguments
@@ -50,7 +50,7 @@ def test_a_checkpoint_of_another_format_is_refused(trained: Any, tmp_path: Path,
     run = Path(shutil.copytree(trained("mlp_gan"), tmp_path / "run"))
     last = rewritten(run, lambda values: values.update(format=1))
     for line in refused_by_all(capsys, "mlp_gan", run):
-        assert f"{last}: a checkpoint of format 1, but this version reads 2; train again, or use the" in line
+        assert f"{last}: a checkpoint of format 1, but this version reads {FORMAT}; train again, or use the" in line
 
 
 def _without_a_layer(values: dict[str, Any]) -> None:
@@ -81,12 +81,23 @@ def test_optimizers_of_another_network_are_refused(trained: Any, tmp_path: Path,
     assert "the checkpoint's weights are of another network" in refused(capsys, arguments("mlp_gan", run))
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
+def test_what_a_kill_between_two_names_left_is_not_written_to(tmp_path: Path) -> None:
+    """An epoch's end names one file best.pt and last.pt; the second name was still another when the kill came."""
+    run = RunFolder(tmp_path / "run")
+    assert train.main(arguments("mlp_vae", run.path, "--trainer.epochs", "1")) == 0
+    best = run.best.read_bytes()
+    run.last.with_name(".last.pt.tmp").hardlink_to(run.best)
+    interrupt(arguments("mlp_vae", run.path, "--trainer.epochs", "2"), 7)
+    assert Checkpoint.load(run.last).progress.step == 7
+    assert run.best.read_bytes() == best
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "stop"])
 def test_a_damaged_checkpoint_is_named(trained: Any, tmp_path: Path, capsys: Capture, damage: str) -> None:
     whole = RunFolder(trained("mlp_vae")).last.read_bytes()
     last = RunFolder(tmp_path).last
     last.parent.mkdir()
-    last.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"weights"}[damage])
+    last.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"weights", "stop": b"."}[damage])
     assert f"{last}: damaged, or not a checkpoint" in refused(capsys, arguments("mlp_vae", tmp_path))
 
 

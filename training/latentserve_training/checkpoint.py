@@ -17,18 +17,17 @@ from torch.optim import Optimizer
 from latentserve_training.data import Dataset
 from latentserve_training.errors import RunError
 from latentserve_training.models import ImageShape
-from latentserve_training.replacement import aside, replacing, write_durably
+from latentserve_training.replacement import replacing, write_durably
 
-FORMAT = 2
+FORMAT = 3
 """Changes with what a checkpoint holds or means; a version reads its own format alone."""
-
 
 _REMEDY = "train again, or use the version that wrote it"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a run is made from; the same in all its checkpoints."""
+    """What a run is made from: its configuration, of which only the epochs may change, its data and its code."""
 
     config: dict[str, Any]
     """The resolved configuration, plain values."""
@@ -41,7 +40,7 @@ class Origin:
     labels_sha256: str
     """Digest of the labels of all images; empty where the data has no classes."""
     git_commit: str
-    """Commit of the training code; empty when unknown."""
+    """Commit of the training code that went on with the run last; empty when unknown."""
     label_names: tuple[str, ...]
     """What the data's labels are called; empty where it has no classes."""
 
@@ -124,7 +123,6 @@ class Checkpoint:
             with replacing(path) as temporary:
                 write_durably(temporary, self._content())
                 for other in also:
-                    aside(other).unlink(missing_ok=True)
                     with replacing(other) as twin:
                         # Checkpoints are replaced and never changed, so two names can share one file's megabytes.
                         twin.hardlink_to(temporary)
@@ -189,7 +187,7 @@ class Checkpoint:
             pickle.UnpicklingError,
             EOFError,
             TypeError,
-            KeyError,
+            LookupError,
             AttributeError,
             ValueError,
         ) as error:

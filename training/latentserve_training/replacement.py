@@ -22,12 +22,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = aside(path)
+    # What a kill left here may be a second name of a file that is still wanted: to be unlinked, never written to.
+    temporary.unlink(missing_ok=True)
     try:
         yield temporary
         temporary.replace(path)
-    except OSError:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def replace_text(path: Path, text: str) -> None:
