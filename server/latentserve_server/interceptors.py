@@ -32,7 +32,6 @@ _GUARDED = ("/latentserve.", "/inference.")
 _MAX_REQUEST_ID = 128
 _PRINTABLE = re.compile(r"[ -~]+")
 """All that gRPC sends as metadata."""
-_ROUNDING = 0.01
 _JITTER_SECONDS = 0.02
 """Of the ways of a request and of its cancellation, one against the other."""
 _MAX_MESSAGE_BYTES = 1024
@@ -114,7 +113,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._take(context)
             yield call
         except (asyncio.CancelledError, grpc.aio.InternalError) as gone:  # a write may fail before the cancellation
-            call.code = grpc.StatusCode.DEADLINE_EXCEEDED if _is_late(context, allowed) else grpc.StatusCode.CANCELLED
+            call.code = (
+                grpc.StatusCode.DEADLINE_EXCEEDED
+                if is_late(allowed, context.time_remaining())
+                else grpc.StatusCode.CANCELLED
+            )
             raise asyncio.CancelledError from gone
         except LatentServeError as error:
             call.code, call.message = status_of(error), _short(str(error))
@@ -155,15 +158,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         _logger.log(level, "%s %s", method, call.message or call.code.name, extra=fields)
 
 
-def _is_late(context: Context, allowed: float | None) -> bool:
-    """Whether a call that had so many seconds was given up for its deadline.
+def is_late(allowed: float | None, remaining: float | None) -> bool:
+    """Whether a call that ended with so many seconds left of those allowed was given up for its deadline.
 
     A caller cancels by its own clock, a little before ours: gRPC rounds timeouts up on their way, by up to a hundredth.
+    Cancelled by hand within that hundredth, a second at most, a call is taken for a late one, too.
     """
-    remaining = context.time_remaining()
     if allowed is None or remaining is None:
         return False
-    return remaining <= allowed * _ROUNDING + _JITTER_SECONDS
+    return remaining <= min(allowed * 0.1, min(allowed * 0.01, 1.0) + _JITTER_SECONDS)
 
 
 class _Ending:

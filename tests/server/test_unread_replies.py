@@ -18,6 +18,7 @@ from tiny_bundle import TinyModel
 
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
+from latentserve_server.interceptors import is_late
 
 LARGE = pb.ModelRef(name="large")
 ROWS = 16
@@ -65,7 +66,7 @@ async def test_a_reply_that_is_still_being_sent_is_not_cut_off(served: RunningSe
 
 @asynccontextmanager
 async def unread_stream(served: RunningServer, **options: Any) -> AsyncIterator[Any]:
-    """A stream whose first chunk is being sent, while its second one was made, and nobody reads.
+    """A stream whose first chunk is being sent, while its second one is made, and nobody reads.
 
     Only a relay that reads nothing is sure to hold it: gRPC and the kernel both widen their windows for a quick line.
     """
@@ -80,7 +81,7 @@ async def unread_stream(served: RunningServer, **options: Any) -> AsyncIterator[
 async def test_a_stream_that_is_cancelled_unread_is_counted_as_cancelled(
     served: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with unread_stream(served) as stream:
+    async with unread_stream(served, timeout=600.0) as stream:
         await shows(served, 2, "batch_rows_count", graph="decoder")
         stream.cancel()
         await shows(served, 1, "requests_total", method="StreamSamples")
@@ -89,8 +90,26 @@ async def test_a_stream_that_is_cancelled_unread_is_counted_as_cancelled(
 
 
 async def test_a_stream_whose_deadline_passes_unread_is_counted_as_such(served: RunningServer) -> None:
-    async with unread_stream(served, timeout=3.0) as stream:
-        await shows(served, 2, "batch_rows_count", graph="decoder")
+    async with unread_stream(served, timeout=2.0) as stream:
         assert await stream.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await shows(served, 1, "requests_total", method="StreamSamples")
     assert await served.metric("requests_total", method="StreamSamples", code="DEADLINE_EXCEEDED") == 1
+
+
+@pytest.mark.parametrize(
+    ("allowed", "remaining", "late"),
+    [
+        (None, None, False),
+        (10.0, 5.0, False),
+        (10.0, 0.09, True),
+        (10.0, -0.01, True),
+        (0.02, 0.01, False),
+        (0.02, 0.001, True),
+        (3600.0, 30.0, False),
+        (3600.0, 0.9, True),
+    ],
+)
+def test_a_call_is_late_that_ends_within_what_grpc_rounds(
+    allowed: float | None, remaining: float | None, late: bool
+) -> None:
+    assert is_late(allowed, remaining) is late
