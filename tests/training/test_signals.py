@@ -16,10 +16,10 @@ BIN = Path(sys.executable).parent
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
-def begin(command: str, *argv: str) -> subprocess.Popen[str]:
+def begin(command: str, *argv: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [str(BIN / command), *argv], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [str(BIN / command), *argv], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )  # fmt: skip
 
 
@@ -40,6 +40,21 @@ def test_training_stops_before_its_first_step(tmp_path: Path, number: signal.Sig
     with pipe.open("w"):  # which waits until the command reads
         stopped("latentserve-train", process, number)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("command", ["latentserve-export", "latentserve-import"])
+def test_an_export_or_import_stops_while_it_is_still_being_loaded(
+    tmp_path: Path, command: str, number: signal.Signals
+) -> None:
+    """Loading torch and onnx takes seconds; the command is told to stop when the first of them begins."""
+    (tmp_path / "torch.py").write_text("open('loading', 'w').close()\nwhile True: pass\n")
+    (tmp_path / "onnx.py").write_text("import torch\n")
+    process = begin(command, "model", "--repository", "models", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    while process.poll() is None and not (tmp_path / "loading").exists():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.05)
+    stopped(command, process, number)
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -1,169 +1,27 @@
-"""`latentserve-export`: a run's model as a bundle in a repository, checked before anyone can see it."""
+"""`latentserve-export`: a run's model as a bundle in a repository."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
 
-import torch
-
-from latentserve.v1 import bundle_pb2
 from latentserve_training import command_line
-from latentserve_training.conversion import export_graph
-from latentserve_training.data import Dataset
-from latentserve_training.graphs import TorchPlan, plan_graphs
-from latentserve_training.judgement import Judgement
-from latentserve_training.models import Vae
-from latentserve_training.pictures import grid, to_uint8
-from latentserve_training.precision import NotGoodEnough, PrecisionName, convert
-from latentserve_training.precision_rows import rows_of
-from latentserve_training.provenance import software
-from latentserve_training.publication import (
-    CHECK_ROWS,
-    Content,
-    Destination,
-    add_publication_options,
-    created_at,
-    describe_graph,
-    describe_model,
-    publish,
-)
-from latentserve_training.trained import Trained
 
 PROG = "latentserve-export"
-_SEED = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportRequest:
-    """What to export, and where to."""
-
-    run: Path
-    repository: Path
-    name: str | None = None
-    version: int | None = None
-    license: str = ""
-    data_root: Path | None = None
-    precisions: list[PrecisionName] = field(default_factory=list)
-    strict: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Export as `argv` says (the process's own arguments when absent); returns the exit code."""
-    return command_line.run(lambda: sys.stdout.write(f"{export(parse(argv))}\n"), PROG)
+
+    def command() -> None:
+        # Imported only now: torch and onnx take seconds to import, which a signal may end.
+        from latentserve_training import exporting
+
+        folder = exporting.export(exporting.parse(argv, PROG), _warn)
+        sys.stdout.write(f"{folder}\n")
+
+    return command_line.run(command, PROG)
 
 
-def parse(argv: Sequence[str] | None) -> ExportRequest:
-    """The request that a command line makes.
-
-    Raises:
-        ArgumentError: an option is unknown, missing or of the wrong type.
-    """
-    parser = command_line.make_parser(PROG, "Export a run's model as a bundle.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="Folder that latentserve-train made.")
-    add_publication_options(parser, default_name="the model family")
-    parser.add_argument("--data-root", type=Path | None, help="Folder of the data, where it has moved since training.")
-    parser.add_argument(
-        "--precisions",
-        type=PrecisionName,
-        nargs="*",
-        default=[],
-        help="Lower precisions to add, float16 or int8; what loses too much is left out.",
-    )
-    parser.add_argument(
-        "--strict", action="store_true", help="Fail where a precision is left out, instead of a line that says so."
-    )
-    return command_line.fill(ExportRequest, parser.parse_args(argv))
-
-
-def export(request: ExportRequest) -> Path:
-    """Write, check and publish the bundle; returns its folder.
-
-    Raises:
-        RunError: the run cannot be used.
-        ExportError: a check failed, the version is taken, or with `strict` a precision lost too much. Nothing is left.
-    """
-    trained = Trained.load(request.run)
-    name = request.name if request.name is not None else trained.config.model.family
-    destination = Destination.choose(request.repository, name, request.version)
-    dataset = trained.dataset(request.data_root)
-    images = torch.from_numpy(dataset.validation.images[:CHECK_ROWS]).float() / 255
-    judgement = Judgement.of(trained)
-    content = Content(
-        manifest=_manifest(trained, judgement, dataset.label_names, name, request.license),
-        plans=plan_graphs(trained.model, _at_least(images, CHECK_ROWS), trained.latents(CHECK_ROWS, _SEED)),
-        samples=grid(to_uint8(trained.sample(CHECK_ROWS, _SEED)), columns=8),
-        mixture=judgement.mixture,
-        report=judgement.report,
-    )
-    return publish(content, destination, lambda plan, folder: _write(plan, folder, request, trained, dataset))
-
-
-def _write(
-    plan: TorchPlan, folder: Path, request: ExportRequest, trained: Trained, dataset: Dataset
-) -> list[bundle_pb2.Graph]:
-    """The float32 graph, and those in lower precision that are good enough."""
-    path = folder / f"{plan.role}.onnx"
-    graphs = [describe_graph(plan.role, path, export_graph(plan, path))]
-    if not request.precisions:
-        return graphs
-    rows = rows_of(plan.role, trained, dataset)
-    for precision in request.precisions:
-        try:
-            graphs.append(convert(plan, path, precision, rows))
-        except NotGoodEnough as error:
-            if request.strict:
-                raise
-            sys.stderr.write(f"{PROG}: warning: {error}\n")
-    return graphs
-
-
-def _at_least(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """`rows`, repeated in order until there are `count`."""
-    return rows.repeat(-(-count // len(rows)), 1, 1, 1)[:count]
-
-
-def _manifest(
-    trained: Trained, judgement: Judgement, label_names: Sequence[str], name: str, license_id: str
-) -> bundle_pb2.Manifest:
-    """The manifest without its files."""
-    model = trained.model
-    manifest = describe_model(
-        name=name,
-        latent_dim=model.latent_dim,
-        image_shape=model.image_shape,
-        likelihood=model.likelihood.name if isinstance(model, Vae) else None,
-        provenance=_provenance(trained),
-        license_id=license_id,
-    )
-    manifest.metrics.update(judgement.metrics)
-    if model.label_count:
-        manifest.labels.CopyFrom(bundle_pb2.LabelSpec(count=model.label_count, names=label_names))
-    if judgement.mixture is not None:
-        manifest.latent.mixture.components = judgement.mixture.components
-    if judgement.calibration is not None:
-        manifest.calibration.CopyFrom(bundle_pb2.Calibration(**asdict(judgement.calibration)))
-    return manifest
-
-
-def _provenance(trained: Trained) -> bundle_pb2.Provenance:
-    return bundle_pb2.Provenance(
-        created_at=created_at(),
-        family=trained.config.model.family,
-        dataset=trained.config.data.name,
-        dataset_sha256=trained.checkpoint.origin.dataset_sha256,
-        config_json=json.dumps(_published(trained.config.to_dict())),
-        git_commit=trained.checkpoint.origin.git_commit,
-        software=software(),
-        training_steps=trained.checkpoint.progress.step,
-        checkpoint_sha256=trained.checkpoint_sha256,
-    )
-
-
-def _published(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without the data's place on this machine: the digest says what the data was."""
-    return {**config, "data": {key: value for key, value in config["data"].items() if key != "root"}}
+def _warn(message: str) -> None:
+    sys.stderr.write(f"{PROG}: warning: {message}\n")

@@ -1,0 +1,110 @@
+"""ONNX files of another library as a bundle, checked as an export is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentserve.v1 import bundle_pb2
+from latentserve_training import command_line
+from latentserve_training.foreign import ForeignModel, ForeignPlan, plan_foreign, read_description, write_graph
+from latentserve_training.pictures import grid
+from latentserve_training.provenance import software
+from latentserve_training.publication import (
+    CHECK_ROWS,
+    Content,
+    Destination,
+    add_publication_options,
+    created_at,
+    describe_graph,
+    describe_model,
+    publish,
+)
+
+_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest:
+    """What to import, and where to."""
+
+    description: Path
+    repository: Path
+    name: str
+    version: int | None = None
+    license: str = ""
+
+
+def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest:
+    """The request that a command line makes.
+
+    Raises:
+        ArgumentError: an option is unknown, missing or of the wrong type.
+    """
+    parser = command_line.make_parser(prog, "Import ONNX files as a bundle.")
+    parser.add_argument("description", type=Path, metavar="YAML", help="File that says what the ONNX files are.")
+    add_publication_options(parser)
+    return command_line.fill(ImportRequest, parser.parse_args(argv))
+
+
+def import_model(request: ImportRequest) -> Path:
+    """Adapt, check and publish the described graphs; returns the bundle's folder.
+
+    Raises:
+        ConfigError: the description cannot be used.
+        ExportError: a graph does not fit it, a check failed, or the version is taken. Nothing is left behind.
+    """
+    description = read_description(request.description)
+    destination = Destination.choose(request.repository, request.name, request.version)
+    folder = request.description.parent
+    plans = plan_foreign(description, folder, CHECK_ROWS, _SEED)
+    decoder = plans[-1]
+    drawn = decoder.compute(decoder.example)["image_uint8"].astype(np.uint8)
+    content = Content(
+        manifest=_manifest(description, decoder, folder, request),
+        plans=plans,
+        samples=grid(drawn, columns=8),
+    )
+    return publish(content, destination, _write)
+
+
+def _write(plan: ForeignPlan, folder: Path) -> list[bundle_pb2.Graph]:
+    path = folder / f"{plan.role}.onnx"
+    return [describe_graph(plan.role, path, write_graph(plan, path))]
+
+
+def _manifest(
+    description: ForeignModel, decoder: ForeignPlan, folder: Path, request: ImportRequest
+) -> bundle_pb2.Manifest:
+    """The manifest without its files."""
+    return describe_model(
+        name=request.name,
+        latent_dim=description.latent_dim,
+        image_shape=decoder.shape,
+        likelihood=description.likelihood,
+        provenance=bundle_pb2.Provenance(
+            created_at=created_at(),
+            family=description.family,
+            dataset=description.dataset,
+            config_json=json.dumps(_origin(description, folder)),
+            software=software(),
+        ),
+        license_id=request.license,
+    )
+
+
+def _origin(description: ForeignModel, folder: Path) -> dict[str, Any]:
+    """The description, with each file's digest in the place of its path."""
+    origin = {key: value for key, value in asdict(description).items() if value is not None}
+    for role in ("decoder", "encoder"):
+        if role in origin:
+            named = {key: value for key, value in origin[role].items() if value is not None}
+            content = (folder / named.pop("file")).read_bytes()
+            origin[role] = {"file_sha256": hashlib.sha256(content).hexdigest(), **named}
+    return origin
