@@ -98,6 +98,16 @@ def test_what_does_not_divide_or_fit_is_said_once(tmp_path: Path) -> None:
     assert done.stderr == ("latentserve-train: error: trainer.batch_size is 255; 2 devices need a multiple of 2\n")
 
 
+def test_a_record_that_cannot_be_kept_is_said_once(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    assert train_on_two(*arguments("mlp_vae", folder.path, "--trainer.epochs", "1")).returncode == 0
+    folder.metrics.write_text(folder.metrics.read_text() + "torn")
+    folder.metrics.with_name(".metrics.jsonl.tmp").mkdir()
+    done = train_on_two(*arguments("mlp_vae", folder.path))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
 def test_another_number_of_devices_cannot_continue(trained: Callable[[str], Path]) -> None:
     done = train_on_two(*arguments("mlp_vae", trained("mlp_vae")))
     assert done.returncode == 1

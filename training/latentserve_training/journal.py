@@ -22,6 +22,12 @@ _GRID_COLUMNS = 8
 class Silence:
     """What a process that trains beside the first one tells: nothing."""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
     def say(self, line: str) -> None:
         """Print nothing."""
 

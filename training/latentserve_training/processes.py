@@ -7,6 +7,7 @@ losses through one another's networks, which a wrapper that waits for the gradie
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from latentserve_training.errors import ConfigError, RunError
+
+T = TypeVar("T")
 
 
 class Processes:
@@ -77,19 +80,20 @@ class Processes:
         torch.distributed.all_gather(tensors, mine)
         return tensors
 
-    def lead(self, act: Callable[[], None]) -> None:
-        """Have the first process act while the others wait.
+    def lead(self, act: Callable[[], T]) -> T | None:
+        """Have the first process act while the others wait; returns what came of it there, and None in the others.
 
         Raises:
             RunError: in every process, if it fails in the first.
         """
-        failure = ""
+        failure, outcome = "", None
         if self.leads:
             try:
-                act()
+                outcome = act()
             except (RunError, OSError) as error:
                 if self.count == 1:
                     raise
                 failure = str(error)
         if self.count > 1 and (failure := str(self._fabric.broadcast(failure))):
             raise RunError(failure)
+        return outcome
