@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -47,7 +48,10 @@ def failure(capsys: Capture, argv: list[str], main: Callable[[list[str]], int] =
         (["--trainer.ema_decay", "1"], 1, "trainer.ema_decay is 1.0; it must be at least 0 and less than 1"),
         (["--trainer.batch_size", "5000"], 1, "trainer.batch_size is 5000, but there are 1437 training images"),
         (["--model.learning_rate", "-1"], 1, "model.learning_rate is -1.0; it must be positive"),
+        (["--model.learning_rate", ".nan"], 1, "model.learning_rate is nan; it must be positive and finite"),
         (["--model.family", "mlp_gan", "--model.dropout", "1"], 1, "model.dropout is 1.0"),
+        (["--model.family", "mlp_gan", "--model.min_diversity", ".nan"], 1, "model.min_diversity is nan; it must be"),
+        (["--model.family", "mlp_gan", "--model.beta1", ".nan"], 1, "model.beta1 is nan; it must be at least 0 and"),
         (["--model.family", "dcgan", "--model.width", "0"], 1, "model.width is 0; it must be positive"),
         (["--model.family", "dcgan", "--model.dense", "0"], 1, "model.dense is 0; it must be positive"),
         (["--model.family", "dcgan", "--model.generator_learning_rate", "0"], 1, "generator_learning_rate is 0.0"),
@@ -90,6 +94,8 @@ def test_a_wrong_option_is_one_line_that_names_it(
         ("model: {family: [x]}", "model.family is ['x']; known are"),
         ("model: [x]", "model.family is ['x']; known are"),
         ("seed: 1 # caf\xe9", "can't decode byte 0xe9"),
+        ("data: {root: 2020-99-99}", "run.yaml: month must be in 1..12"),
+        ("seed: !!timestamp x", "--config"),
     ],
 )
 def test_a_wrong_config_file_is_one_line(capsys: Capture, tmp_path: Path, content: str, message: str) -> None:
@@ -105,6 +111,25 @@ def test_a_config_file_that_is_no_utf8_is_named_whatever_the_flags(capsys: Captu
     path.write_bytes(b"\xff\xfe")
     argv = ["--config", str(path), "--model.family", "mlp_vae", "--output", str(tmp_path / "run")]
     assert failure(capsys, argv)[1].startswith(f"latentserve-train: error: --config {path}: 'utf-8' codec can't")
+
+
+_WITH_LITTLE_MEMORY = """
+import resource, sys
+from latentserve_training import train, training
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (300 << 20),) * 2)
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's accounts of a process's memory")
+def test_weights_that_fit_once_but_not_twice_are_one_line(tmp_path: Path) -> None:
+    """The weights take 200 MB; what is over is too little for their average."""
+    argv = arguments("mlp_vae", tmp_path / "run", "--model.latent_dim", "1000000")
+    script = [sys.executable, "-c", _WITH_LITTLE_MEMORY, *argv]
+    done = subprocess.run(script, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.stderr.startswith("latentserve-train: error: model.* asks for weights that cannot be allocated")
+    assert done.returncode == 1
 
 
 def test_a_seed_of_an_evaluation_is_bounded(capsys: Capture, trained: Callable[[str], Path]) -> None:

@@ -126,7 +126,7 @@ def _family_asked_for(argv: Sequence[str] | None) -> str:
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:  # the second and third of dates and the like
         raise ConfigError(f"--config {path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"--config {path}: holds no mapping of options")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ def train(argv: Sequence[str] | None, prog: str) -> None:
     )
     try:
         _train(request, fabric)
-    except (TrainingError, InterruptedRun) as end:
+    except (TrainingError, InterruptedRun, KeyboardInterrupt) as end:
         if fabric.is_global_zero:
             raise
         raise SystemExit(0) from end  # all processes end alike; the first one says why, and gives the exit code
@@ -62,10 +63,7 @@ def _train(request: RunRequest, fabric: Fabric) -> None:
     assert request.output is not None, "only a dry run may be without"
     folder = RunFolder(request.output)
     trainer = prepare(config, folder, fabric)
-    if not trainer.processes.leads:
-        trainer.fit(Silence(), folder)
-        return
-    with Journal(folder, trainer.progress.step) as journal:
+    with trainer.processes.lead(lambda: Journal(folder, trainer.progress.step)) or Silence() as journal:
         journal.say(config.to_yaml())
         journal.say(_opening(trainer, config.data.name, folder))
         trainer.fit(journal, folder)
@@ -114,12 +112,26 @@ def start(config: RunConfig, dataset: Dataset, fabric: Fabric) -> Trainer:
         label_names=dataset.label_names,
     )
     torch.manual_seed(config.seed)
-    try:
+    with _allocating():
         model = build(config.model, origin.image_shape, len(origin.label_names))
-    except (RuntimeError, TypeError, OverflowError) as error:  # which of them it is depends on how far it is too much
-        raise ConfigError(f"model.* asks for weights that cannot be allocated: {str(error).splitlines()[0]}") from error
-    _require_statistics(model, config.trainer.batch_size, fabric.world_size)
-    return Trainer(config.trainer, seed=config.seed, origin=origin, fabric=fabric, model=model, dataset=dataset)
+        _require_statistics(model, config.trainer.batch_size, fabric.world_size)
+        return Trainer(config.trainer, seed=config.seed, origin=origin, fabric=fabric, model=model, dataset=dataset)
+
+
+@contextmanager
+def _allocating() -> Iterator[None]:
+    """Say of the configuration what torch says of a tensor that is too large; which error it raises depends on how far.
+
+    Raises:
+        ConfigError: the weights, their average or their gradients' moments cannot be allocated.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError, OverflowError) as error:
+        said = str(error).splitlines()[0]
+        if not any(sign in said.lower() for sign in ("allocate", "overflow")):
+            raise
+        raise ConfigError(f"model.* asks for weights that cannot be allocated: {said}") from error
 
 
 def _require_statistics(model: GenerativeModel, batch_size: int, devices: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -58,8 +59,8 @@ class GanConfig:
         require_positive(self, "latent_dim", "learning_rate", "generator_learning_rate")
         require_fraction(self, "beta1", "beta2")
         for name in ("collapse_after_steps", "min_discriminator_loss", "min_diversity"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must not be negative")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be finite and not negative")
 
 
 class Gan(GenerativeModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -115,15 +116,15 @@ class GenerativeModel(nn.Module, ABC):
 
 
 def require_positive(config: object, *fields: str) -> None:
-    """Refuse a model's configuration in which one of the numbers is there and 0 or less.
+    """Refuse a model's configuration in which one of the numbers is there, and not finite, or 0 or less.
 
     Raises:
         ConfigError: naming the first that is.
     """
     for name in fields:
         value = getattr(config, name)
-        if value is not None and value <= 0:
-            raise ConfigError(f"model.{name} is {value}; it must be positive")
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"model.{name} is {value}; it must be positive and finite")
 
 
 def require_fraction(config: object, *fields: str) -> None:
