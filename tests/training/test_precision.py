@@ -122,12 +122,9 @@ class Loud(SmallDecoder):
 
 
 def test_a_graph_with_values_beyond_float16_is_left_out_in_float16_alone(tmp_path: Path) -> None:
-    module = Loud(outputs=16)
-    plan = TorchPlan(role="decoder", module=module, example=seeded_latents(0), outputs=("image", "image_uint8"))
-    export_graph(plan, tmp_path / "decoder.onnx")
-    rows = Rows(calibration=seeded_latents(1), held_out=seeded_latents(2))
+    plan, path, rows = exported(tmp_path, Loud(outputs=16))
     with pytest.raises(NotGoodEnough, match=r"decoder in float16 is left out: '.*' reaches .*e\+0\d of at most 65504"):
-        convert(plan, tmp_path / "decoder.onnx", "float16", rows)
+        convert(plan, path, "float16", rows)
     assert [file.name for file in tmp_path.iterdir()] == ["decoder.onnx"]
 
 
@@ -145,14 +142,14 @@ class Outlying(SmallDecoder):
         return image, torch.round(255 * image).to(torch.uint8)
 
 
-def outlying(folder: Path) -> tuple[TorchPlan, Path, Rows]:
-    plan = TorchPlan(role="decoder", module=Outlying(), example=seeded_latents(0), outputs=("image", "image_uint8"))
+def exported(folder: Path, module: SmallDecoder) -> tuple[TorchPlan, Path, Rows]:
+    plan = TorchPlan(role="decoder", module=module, example=seeded_latents(0), outputs=("image", "image_uint8"))
     export_graph(plan, folder / "decoder.onnx")
     return plan, folder / "decoder.onnx", Rows(calibration=seeded_latents(1), held_out=seeded_latents(2))
 
 
 def test_a_graph_that_loses_too_much_is_left_out_with_its_reason(tmp_path: Path) -> None:
-    plan, path, rows = outlying(tmp_path)
+    plan, path, rows = exported(tmp_path, Outlying())
     reason = r"decoder in int8 is left out \(all layers: 'image' has .* dB .* 40 are demanded; all but the last layer: "
     with pytest.raises(NotGoodEnough, match=reason):
         convert(plan, path, "int8", rows)
@@ -189,6 +186,32 @@ def test_a_strict_export_fails_instead(saturated: Path, tmp_path: Path, capsys: 
     assert export.main([str(saturated), "--repository", str(tmp_path), "--strict", "--precisions", "int8"]) == 1
     assert "latentserve-export: error: decoder in int8 is left out" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.onnx"))
+
+
+class OutlyingConvolutions(SmallDecoder):
+    """As `Outlying`, in the second of three convolutions behind sound dense layers."""
+
+    def __init__(self) -> None:
+        super().__init__(outputs=16)
+        self.convolutions = nn.Sequential(nn.Conv2d(1, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 1, 1))
+        with torch.no_grad():
+            self.convolutions[0].weight[0] *= 1e3
+            self.convolutions[1].weight[:, 0] *= 1e-3
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        image = torch.sigmoid(10 * self.convolutions(self.narrow(self.wide(latent)).reshape(-1, 1, 4, 4)))
+        return image, torch.round(255 * image).to(torch.uint8)
+
+
+def test_where_convolutions_lose_too_much_the_dense_layers_alone_are_eight_bits(tmp_path: Path) -> None:
+    plan, path, rows = exported(tmp_path, OutlyingConvolutions())
+    entry = convert(plan, path, "int8", rows)
+    assert entry.conversion.psnr_db >= 40
+    graph = onnx.load(tmp_path / entry.file.path).graph
+    made = {output: node.op_type for node in graph.node for output in node.output}
+    read = {node.op_type: made.get(node.input[0]) for node in graph.node}
+    assert read["Gemm"] == "DequantizeLinear"
+    assert read["Conv"] != "DequantizeLinear"
 
 
 class Pictures(nn.Module):

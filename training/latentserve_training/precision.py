@@ -24,7 +24,7 @@ from latentserve_training.graph_plan import Arrays, GraphPlan
 from latentserve_training.onnx_graph import strip
 from latentserve_training.parity import PARITY_BATCHES, largest_difference, open_session
 from latentserve_training.publication import describe_graph
-from latentserve_training.quantization import float16, int8
+from latentserve_training.quantization import float16, int8, int8_forms
 
 PrecisionName = Literal["float16", "int8"]
 
@@ -72,7 +72,7 @@ class NotGoodEnough(ExportError):
 def convert(plan: GraphPlan, source: Path, precision: PrecisionName, rows: Rows) -> bundle_pb2.Graph:
     """Write the float32 graph in `source` in lower precision beside it; returns its entry.
 
-    Of int8 there are two forms, all layers or all but the last; the first that is good enough is kept.
+    Of the forms of int8 the first that is good enough is kept.
 
     Raises:
         NotGoodEnough: no form is. Nothing is left of it.
@@ -122,8 +122,8 @@ def _forms(model: onnx.ModelProto, precision: PrecisionName, rows: Rows) -> Iter
     if precision == "float16":
         yield "all layers", float16(model)
         return
-    yield "all layers", int8(model, rows.calibration, keep_last=False)
-    yield "all but the last layer", int8(model, rows.calibration, keep_last=True)
+    for form, kept in int8_forms(model).items():
+        yield form, int8(model, rows.calibration, kept)
 
 
 def _measure(plan: GraphPlan, source: Path, target: Path, rows: Rows, *, with_distance: bool) -> bundle_pb2.Conversion:

@@ -35,13 +35,26 @@ class _Rows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no 
         return next(self._batches, None)
 
 
-def int8(model: onnx.ModelProto, inputs: Arrays, *, keep_last: bool) -> onnx.ModelProto:
+def int8_forms(model: onnx.ModelProto) -> dict[str, list[str]]:
+    """The ways to put a graph into 8 bits, most layers first: what each is called, and the layers it keeps in float32.
+
+    The last layer sets the pixels directly, so that its rounding is seen most. Behind many convolutions that of the
+    first is, too; the dense layers are most of a small decoder's bytes, and lie before them.
+    """
+    layers = [node for node in model.graph.node if node.op_type in _QUANTIZED]
+    forms = {"all layers": [], "all but the last layer": [node.name for node in layers[-1:]]}
+    convolutions = [node.name for node in layers if node.op_type == "Conv"]
+    if 0 < len(convolutions) < len(layers):
+        forms["dense layers alone"] = convolutions
+    return forms
+
+
+def int8(model: onnx.ModelProto, inputs: Arrays, kept: list[str]) -> onnx.ModelProto:
     """The graph with convolutions and dense layers in 8 bits, between standard QuantizeLinear and DequantizeLinear.
 
-    Weights are int8 with a scale a channel, activations uint8 with the range that they take over `inputs`. With
-    `keep_last`, the last layer stays float32: it sets the pixels directly, so that its rounding is seen most.
+    Weights are int8 with a scale a channel, activations uint8 with the range that they take over `inputs`. The layers
+    named in `kept` stay float32.
     """
-    layers = [node.name for node in model.graph.node if node.op_type in _QUANTIZED]
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         onnx.save(onnx.shape_inference.infer_shapes(model), source)
@@ -54,7 +67,7 @@ def int8(model: onnx.ModelProto, inputs: Arrays, *, keep_last: bool) -> onnx.Mod
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=layers[-1:] if keep_last else [],
+            nodes_to_exclude=kept,
         )
         return onnx.load(target)
 
