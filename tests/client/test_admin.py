@@ -19,6 +19,7 @@ from latentserve_client import (
     ModelState,
     NotFoundError,
     RequestError,
+    UnimplementedError,
 )
 
 Invoke = Callable[..., Awaitable[Any]]
@@ -169,7 +170,15 @@ def test_wrong_usage_ends_with_2(misuse: Misuse, argv: list[str], message: str) 
     assert message in misuse(argv)
 
 
+async def test_the_command_says_that_it_asked_the_wrong_listener(run_aside: Run) -> None:
+    code, _, err = await run_aside("models")
+    assert (code, err.count("\n")) == (1, 1)
+    assert (
+        "does not answer this call; --server names the admin listener for admin, and the main one for all else" in err
+    )
+
+
 async def test_the_public_listener_does_not_answer_it(server: AdminServer) -> None:
     async with AsyncAdminClient(f"127.0.0.1:{server.served.server.port}") as client:
-        with pytest.raises(Exception, match="UNIMPLEMENTED"):
+        with pytest.raises(UnimplementedError):
             await client.load("vae:1")

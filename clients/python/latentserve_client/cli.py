@@ -15,7 +15,7 @@ from latentserve_client.arguments import parse_arguments
 from latentserve_client.client import Client
 from latentserve_client.commands import admin, compare, describe, images, sample, score, walk
 from latentserve_client.commands.outcome import Outcome
-from latentserve_client.errors import LatentServeError, UnavailableError
+from latentserve_client.errors import LatentServeError, UnavailableError, UnimplementedError
 from latentserve_client.files import FileError
 
 _COMMANDS: Mapping[str, Callable[[Client, argparse.Namespace], Outcome]] = MappingProxyType(
@@ -33,6 +33,8 @@ _COMMANDS: Mapping[str, Callable[[Client, argparse.Namespace], Outcome]] = Mappi
     }
 )
 
+_LISTENERS = "--server names the admin listener for admin, and the main one for all else"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`, the process's own unless given, and return the exit code."""
@@ -43,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("interrupted", error, 130)
     except UnavailableError as error:
         return _fail(f"no answer from {args.server}: {error}", error, 1)
+    except UnimplementedError as error:
+        return _fail(f"{args.server} does not answer this call; {_LISTENERS}: {error}", error, 1)
     except (LatentServeError, FileError) as error:
         return _fail(str(error), error, 1)
     except OSError as error:
