@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from held_graph import BACKSTOP_SECONDS
 from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
 
 from latentserve_server.errors import StartupError
+from latentserve_server.workers import Workers
 
 Problem = Callable[[Path], Awaitable[str]]
 
@@ -39,6 +42,15 @@ async def served(repository: Path) -> AsyncIterator[RunningServer]:
     """A server over the three models; at most 32 rows a call, 8 a batch."""
     async with running_server(repository, max_rows_per_request=32, max_batch_rows=8, max_queue_rows=64) as server:
         yield server
+
+
+@pytest.fixture
+async def workers() -> AsyncIterator[Workers]:
+    """One thread of each kind."""
+    workers = Workers(1)
+    async with asyncio.timeout(BACKSTOP_SECONDS):
+        yield workers
+    workers.close()
 
 
 @pytest.fixture(scope="session")

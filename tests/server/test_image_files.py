@@ -6,16 +6,14 @@ import asyncio
 import io
 import struct
 import zlib
-from collections.abc import AsyncIterator
-from typing import Any
 
-import grpc
 import numpy as np
 import pytest
-from held_graph import BACKSTOP_SECONDS, turn_loop
+from held_graph import turn_loop
 from held_work import HeldWork
 from numpy.typing import NDArray
 from PIL import Image
+from refusal import invalid
 from running_server import RunningServer
 from tiny_bundle import TinyModel
 
@@ -29,15 +27,6 @@ VAE = pb.ModelRef(name="vae")
 SPEC = bundle_pb2.ImageSpec(channels=1, height=4, width=5, max_value=1)
 MANY = 600
 """Files that are more than are done in one turn."""
-
-
-@pytest.fixture
-async def workers() -> AsyncIterator[Workers]:
-    """One thread of each kind."""
-    workers = Workers(1)
-    async with asyncio.timeout(BACKSTOP_SECONDS):
-        yield workers
-    workers.close()
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
@@ -59,13 +48,6 @@ def huge() -> bytes:
     return file.getvalue()
 
 
-async def refusal(call: Any) -> str:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    return caught.value.details() or ""
-
-
 async def test_others_are_answered_while_huge_files_are_unpacked(served: RunningServer, huge: bytes) -> None:
     request = pb.EncodeRequest(model=VAE, images=encoded([huge] * 4, resize=True))
     encoding = asyncio.ensure_future(served.generation.Encode(request))
@@ -80,7 +62,7 @@ async def test_a_call_with_too_many_pixels_in_all_is_refused_before_any_are_unpa
 ) -> None:
     damaged = huge[:-1000]  # which only unpacking would tell
     request = pb.EncodeRequest(model=VAE, images=encoded([damaged] * 5, resize=True))
-    assert await refusal(served.generation.Encode(request)) == (
+    assert await invalid(served.generation.Encode(request)) == (
         "images.encoded.files: 335544320 pixels in 5 files that are to be resized; 268435456 in all are allowed"
     )
 
@@ -92,7 +74,7 @@ async def test_points_that_are_files_are_refused_by_their_own_name(
     ends = {name: pb.Points(seeds=pb.Seeds(seeds=[1] * 5)) for name in ("from", "to")}
     ends[field] = pb.Points(images=encoded([huge] * 5, resize=True))
     request = pb.InterpolateRequest(model=VAE, steps=2, **ends)  # type: ignore[arg-type]  # `from` is a keyword
-    message = await refusal(served.generation.Interpolate(request))
+    message = await invalid(served.generation.Interpolate(request))
     assert message.startswith(f"{field}.images.encoded.files: 335544320 pixels in 5 files")
 
 

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 from held_graph import BACKSTOP_SECONDS
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from refusal import invalid
 from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
 
@@ -184,10 +184,7 @@ MISSING = "labels: none; the model has 4 labels: give one, or one for each row"
 async def refusal(served: RunningServer, method: str, **fields: Any) -> str:
     """What an INVALID_ARGUMENT says."""
     call = getattr(served.generation, method)(getattr(pb, f"{method}Request")(**fields))
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await (call.read() if method == "StreamSamples" else call)
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    return caught.value.details() or ""
+    return await invalid(call.read() if method == "StreamSamples" else call)
 
 
 @pytest.mark.parametrize("method", CALLS)

@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from PIL import Image
+from refusal import invalid
 from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
 
@@ -35,13 +36,6 @@ def drawn(*values: int) -> np.ndarray:
 
 def pixels(images: pb.Images) -> np.ndarray:
     return to_ndarray(images.tensor)
-
-
-async def refusal(call: Any) -> str:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    return caught.value.details() or ""
 
 
 async def test_paths_between_seeds_are_decoded(served: RunningServer, vae: TinyModel) -> None:
@@ -84,7 +78,7 @@ async def test_a_malformed_interpolation_names_its_field(
     served: RunningServer, change: dict[str, Any], field: str
 ) -> None:
     fields: dict[str, Any] = {"model": VAE, "from": seeds(1), "to": seeds(2), "steps": 3}
-    message = await refusal(served.generation.Interpolate(pb.InterpolateRequest(**(fields | change))))
+    message = await invalid(served.generation.Interpolate(pb.InterpolateRequest(**(fields | change))))
     assert message.startswith(field.replace("\\", ""))
 
 
@@ -108,7 +102,7 @@ async def test_a_plane_is_decoded_around_its_origin(served: RunningServer, vae: 
     ],
 )
 async def test_a_malformed_traversal_names_its_field(served: RunningServer, axes: list[pb.Axis], field: str) -> None:
-    assert (await refusal(served.generation.Traverse(pb.TraverseRequest(model=VAE, axes=axes)))).startswith(field)
+    assert (await invalid(served.generation.Traverse(pb.TraverseRequest(model=VAE, axes=axes)))).startswith(field)
 
 
 async def test_a_score_at_the_mean_is_the_reconstructions_own(served: RunningServer, vae: TinyModel) -> None:
@@ -228,7 +222,7 @@ async def test_temperature_scales_and_truncation_cuts_off(served: RunningServer,
 @pytest.mark.parametrize("value", [-0.1, 4.1, float("nan"), float("inf")])
 async def test_a_temperature_out_of_bounds_is_refused(served: RunningServer, value: float) -> None:
     request = pb.SampleRequest(model=VAE, count=1, shaping=pb.Shaping(temperature=value))
-    assert (await refusal(served.generation.Sample(request))).startswith("shaping.temperature")
+    assert (await invalid(served.generation.Sample(request))).startswith("shaping.temperature")
 
 
 @pytest.mark.parametrize(
@@ -286,14 +280,14 @@ async def test_files_of_another_size_are_resized_where_that_is_asked(served: Run
     reply = await served.generation.Encode(pb.EncodeRequest(model=VAE, images=images))
     assert to_ndarray(reply.mean).shape == (1, 3)
     images.encoded.resize = False
-    message = await refusal(served.generation.Encode(pb.EncodeRequest(model=VAE, images=images)))
+    message = await invalid(served.generation.Encode(pb.EncodeRequest(model=VAE, images=images)))
     assert "40x32 pixels where 5x4 are wanted" in message
 
 
 @pytest.mark.parametrize("size", [(9_000, 8_000), (10_000, 10_000), (20_000, 20_000)])
 async def test_a_huge_file_is_refused_before_it_is_unpacked(served: RunningServer, size: tuple[int, int]) -> None:
     images = pb.Images(encoded=pb.EncodedImages(files=[png(*size, "1")], resize=True))
-    message = await refusal(served.generation.Encode(pb.EncodeRequest(model=VAE, images=images)))
+    message = await invalid(served.generation.Encode(pb.EncodeRequest(model=VAE, images=images)))
     assert message.startswith("images.encoded.files[0]: ")
     assert message.endswith("67108864 in all are allowed")
 

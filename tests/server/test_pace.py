@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
@@ -79,6 +80,27 @@ async def leave(batcher: Batcher, executor: ThreadPoolExecutor) -> None:
     await settle(executor)
 
 
+@asynccontextmanager
+async def after_a_slow_batch() -> AsyncIterator[tuple[Batcher, HeldGraph, ThreadPoolExecutor]]:
+    """A batcher whose last batch, a full one, took a hundred seconds; its graph holds the next one."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Clock)
+    graph = HeldGraph()
+    with ThreadPoolExecutor(1) as executor:
+        batcher = Batcher(graph, executor, Workers(1), Notes(), batch_limits(8, 100))
+        batcher.start()
+        slow = asyncio.create_task(call_with_patience(batcher, 8, float("inf")))
+        await graph.batch_entered()
+        loop.ahead = 100.0
+        graph.let_one_run()
+        await slow
+        try:
+            yield batcher, graph, executor
+        finally:
+            graph.open()
+            await batcher.close()
+
+
 @pytest.mark.parametrize("vain", [fail, leave])
 def test_a_run_in_vain_does_not_make_the_wait_look_short(
     vain: Callable[[Batcher, ThreadPoolExecutor], Awaitable[None]],
@@ -86,17 +108,7 @@ def test_a_run_in_vain_does_not_make_the_wait_look_short(
     """After a full batch that took a hundred seconds, a call behind two of its kind wants an answer within 30."""
 
     async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, Clock)
-        graph = HeldGraph()
-        with ThreadPoolExecutor(1) as executor:
-            batcher = Batcher(graph, executor, Workers(1), Notes(), batch_limits(8, 100))
-            batcher.start()
-            slow = asyncio.create_task(call_with_patience(batcher, 8, float("inf")))
-            await graph.batch_entered()
-            loop.ahead = 100.0
-            graph.let_one_run()
-            await slow
+        async with after_a_slow_batch() as (batcher, graph, executor):
             graph.let_one_run()  # what is run in vain
             await vain(batcher, executor)
             graph.withdraw_permit()
@@ -107,7 +119,6 @@ def test_a_run_in_vain_does_not_make_the_wait_look_short(
             with pytest.raises(Overloaded, match="would go beyond the deadline"):
                 await late
             await asyncio.gather(*waiting)
-            await batcher.close()
 
     with asyncio.Runner(loop_factory=Clock) as runner:
         runner.run(scenario())
@@ -117,22 +128,10 @@ def after_a_stall(patience: float) -> Outcome:
     """The outcome of a call to an idle engine whose last batch, a full one, took a hundred seconds."""
 
     async def scenario() -> Outcome:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, Clock)
-        graph = HeldGraph()
-        with ThreadPoolExecutor(1) as executor:
-            batcher = Batcher(graph, executor, Workers(1), Notes(), batch_limits(8, 100))
-            batcher.start()
-            stalled = asyncio.create_task(call_with_patience(batcher, 8, float("inf")))
-            await graph.batch_entered()
-            loop.ahead = 100.0
+        async with after_a_slow_batch() as (batcher, graph, _):
             graph.open()
-            await stalled
             await turn_loop()
-            try:
-                return await call_with_patience(batcher, 1, patience)
-            finally:
-                await batcher.close()
+            return await call_with_patience(batcher, 1, patience)
 
     with asyncio.Runner(loop_factory=Clock) as runner:
         return runner.run(scenario())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from admin_server import AdminServer
 from model_shelf import Shelf
+from refusal import refusal
 from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
 from tiny_graph import FRAGILE_LIMIT
@@ -27,12 +28,6 @@ UNWANTED = "the version policy explicit does not want it"
 
 def ref(name: str, **selector: Any) -> pb.ModelRef:
     return pb.ModelRef(name=name, **selector)
-
-
-async def refusal(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return caught.value
 
 
 def every_call(served: RunningServer, model: pb.ModelRef) -> list[Any]:

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
-from held_graph import BACKSTOP_SECONDS, turn_loop
+from held_graph import turn_loop
 from held_work import HeldWork
 
 from latentserve_server.workers import INLINE_BYTES, Workers
-
-
-@pytest.fixture
-async def workers() -> AsyncIterator[Workers]:
-    """One thread of each kind."""
-    workers = Workers(1)
-    async with asyncio.timeout(BACKSTOP_SECONDS):
-        yield workers
-    workers.close()
 
 
 async def test_the_parts_of_a_work_are_done_in_order_and_off_the_event_loop(workers: Workers) -> None:

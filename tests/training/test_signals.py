@@ -23,12 +23,16 @@ def begin(command: str, *argv: str, cwd: Path | None = None, **environment: str)
     )  # fmt: skip
 
 
-def stopped(command: str, process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Send the signal, and see the process end as it should."""
+def stop(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str]:
+    """Send the signal; returns the exit code and standard error."""
     process.send_signal(number)
     _, errors = process.communicate()
-    assert errors == f"{command}: stopped by a signal before it was done; run the same command again\n"
-    assert process.returncode == 130
+    return process.returncode, errors
+
+
+def stopped(command: str) -> tuple[int, str]:
+    """How the command is to end."""
+    return 130, f"{command}: stopped by a signal before it was done; run the same command again\n"
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -38,7 +42,7 @@ def test_training_stops_before_its_first_step(tmp_path: Path, number: signal.Sig
     os.mkfifo(pipe)
     process = begin("latentserve-train", "--config", str(pipe), "--output", str(tmp_path / "run"))
     with pipe.open("w"):  # which waits until the command reads
-        stopped("latentserve-train", process, number)
+        assert stop(process, number) == stopped("latentserve-train")
     assert not (tmp_path / "run").exists()
 
 
@@ -54,7 +58,7 @@ def test_an_export_or_import_stops_while_it_is_still_being_loaded(
     while process.poll() is None and not (tmp_path / "loading").exists():
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.05)
-    stopped(command, process, number)
+    assert stop(process, number) == stopped(command)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -65,5 +69,5 @@ def test_an_export_that_is_stopped_leaves_nothing(
     while process.poll() is None and not list(tmp_path.glob("models/conv_vae/.staging-*")):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.05)
-    stopped("latentserve-export", process, number)
+    assert stop(process, number) == stopped("latentserve-export")
     assert list(tmp_path.glob("models/conv_vae/*")) + list(tmp_path.glob("models/conv_vae/.*")) == []
