@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from latentserve_training.data import Dataset
 from latentserve_training.errors import RunError
@@ -138,20 +138,11 @@ class Checkpoint:
         torch.save({"format": FORMAT, **values}, buffer)
         return buffer.getbuffer()
 
-    def restore(
-        self, *, average: nn.Module, model: nn.Module | None = None, optimizers: Sequence[Optimizer] | None = None
-    ) -> None:
-        """Set the averaged model and, where given, the model and its optimizers to what this checkpoint holds.
-
-        Raises:
-            RunError: they are of another network than the checkpoint's.
-        """
+    @contextmanager
+    def refusing_other_networks(self) -> Iterator[None]:
+        """Within the block, a state of this checkpoint that does not fit what it is loaded into is a RunError."""
         try:
-            average.load_state_dict(self.average)
-            if model is not None:
-                model.load_state_dict(self.model)
-            for optimizer, state in zip(optimizers or (), self.optimizers if optimizers else (), strict=True):
-                optimizer.load_state_dict(state)
+            yield
         except (RuntimeError, ValueError, KeyError) as error:
             family = self.origin.config["model"]["family"]
             commit = f" (commit {self.origin.git_commit})" if self.origin.git_commit else ""

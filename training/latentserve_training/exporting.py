@@ -25,6 +25,7 @@ from latentserve_training.publication import (
     CHECK_ROWS,
     Content,
     Destination,
+    PublicationRequest,
     add_publication_options,
     created_at,
     describe_graph,
@@ -37,14 +38,11 @@ _SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportRequest:
+class ExportRequest(PublicationRequest):
     """What to export, and where to."""
 
     run: Path
-    repository: Path
     name: str | None = None
-    version: int | None = None
-    license: str = ""
     data_root: Path | None = None
     precisions: list[PrecisionName] = field(default_factory=list)
     strict: bool = False

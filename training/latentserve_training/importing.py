@@ -20,6 +20,7 @@ from latentserve_training.publication import (
     CHECK_ROWS,
     Content,
     Destination,
+    PublicationRequest,
     add_publication_options,
     created_at,
     describe_graph,
@@ -31,14 +32,11 @@ _SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportRequest:
+class ImportRequest(PublicationRequest):
     """What to import, and where to."""
 
     description: Path
-    repository: Path
     name: str
-    version: int | None = None
-    license: str = ""
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest:

@@ -42,6 +42,15 @@ _LIKELIHOODS = {
 Plan = TypeVar("Plan", bound=GraphPlan)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PublicationRequest:
+    """What `add_publication_options` asks for, but for the name."""
+
+    repository: Path
+    version: int | None = None
+    license: str = ""
+
+
 def add_publication_options(parser: ArgumentParser, *, default_name: str | None = None) -> None:
     """Let a command take --repository, --name, --version and --license.
 

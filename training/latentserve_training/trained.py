@@ -40,7 +40,8 @@ class Trained:
         config = from_dict(checkpoint.origin.config)
         model = build(config.model, checkpoint.origin.image_shape, len(checkpoint.origin.label_names))
         average = averaged(model, config.trainer.ema_decay)
-        checkpoint.restore(average=average)
+        with checkpoint.refusing_other_networks():
+            average.load_state_dict(checkpoint.average)
         model.load_state_dict(average.module.state_dict())
         return cls(folder, config, checkpoint, digest, model.eval().requires_grad_(False))
 

@@ -240,6 +240,10 @@ class Trainer:
         Raises:
             RunError: another number of processes took it, or another network.
         """
-        checkpoint.restore(model=self.model, average=self.average, optimizers=self.optimizers)
+        with checkpoint.refusing_other_networks():
+            self.model.load_state_dict(checkpoint.model)
+            self.average.load_state_dict(checkpoint.average)
+            for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
+                optimizer.load_state_dict(state)
         random_state.restore(checkpoint.rng, self.processes, self.fabric.device)
         self.progress = checkpoint.progress

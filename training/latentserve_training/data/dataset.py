@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,17 +72,17 @@ class Dataset:
         """What label 0, 1, ... is called; empty where the data has no classes."""
         return self.train.label_names
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Digest, in hexadecimal, of the training images: their shape as text, then their pixels in C order."""
         return _sha256(self.train.images)
 
-    @property
+    @cached_property
     def held_out_sha256(self) -> str:
         """Digest, in hexadecimal, of the validation images, then the test images, each as the training images'."""
         return _sha256(self.validation.images, self.test.images)
 
-    @property
+    @cached_property
     def labels_sha256(self) -> str:
         """Digest, in hexadecimal, of the labels of the three splits, likewise; empty where the data has no classes."""
         labels = [split.labels for split in (self.train, self.validation, self.test) if split.labels is not None]
