@@ -148,6 +148,7 @@ def test_a_conditional_model_is_asked_for_labels(tmp_path: Path) -> None:
     assert likelihood.protocol.startswith("Upper bounds on -log p(x), given the label, of test images")
     (labels,) = (section for section in report.sections if section.title == "Labels")
     assert labels.measurements["classifier_accuracy_score"].count == 180, "of real test images"
+    assert "trained on 1,437 samples alone, beside the same network trained on the 1,437 real" in labels.protocol
     assert metrics["asked_label_accuracy"] > 0.5, "far above the 0.1 of a model that ignores the label"
     assert 0.2 < metrics["classifier_accuracy_score"] <= 1
     assert metrics["classifier_accuracy_score_real"] == metrics["classifier_test_accuracy"]

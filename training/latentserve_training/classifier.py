@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from latentserve_training.data import Split
 
-_STEPS = 1000
+_FEWEST_STEPS = 1000
+_PASSES = 10
 _BATCH = 128
 _LEARNING_RATE = 1e-3
 _INFERENCE_ROWS = 1000
@@ -26,7 +28,10 @@ class Classifier:
 
     @classmethod
     def fit(cls, split: Split, seed: int) -> Self:
-        """Train on `split`, which has labels, for 1,000 steps of Adam on 128 images, all randomness from `seed`."""
+        """Train on `split`, which has labels, by Adam on 128 images a step, all randomness from `seed`.
+
+        It takes 1,000 steps, or as many as draw each image ten times on average where those are more.
+        """
         assert split.labels is not None, "a classifier needs labels"
         labels = torch.from_numpy(split.labels)
         with torch.random.fork_rng(devices=[]):
@@ -34,7 +39,8 @@ class Classifier:
             network = _network(split.images.shape[1:], classes=int(labels.max()) + 1)
         optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
         rows = np.random.default_rng(seed)
-        for _ in range(_STEPS):
+        steps = max(_FEWEST_STEPS, -(-_PASSES * len(split) // _BATCH))
+        for _ in tqdm(range(steps), desc="classifier", leave=False, disable=None):
             batch = torch.from_numpy(rows.integers(len(split), size=_BATCH))
             logits = network(torch.from_numpy(split.images)[batch].float() / 255)
             loss = functional.cross_entropy(logits, labels[batch])

@@ -22,7 +22,7 @@ class Effort:
     nll_images: int = 1_000
     """Test images of the importance-weighted bound, or all where there are fewer."""
     classifier_score: bool = False
-    """Whether to train a classifier on the samples of a conditional model."""
+    """Whether to train a classifier on a conditional model's samples, as many as it was trained on."""
     seed: int = 0
     """Seed of all noise and of the choice of subsets."""
 

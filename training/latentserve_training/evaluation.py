@@ -67,7 +67,13 @@ def _judge(trained: Trained, dataset: Dataset, effort: Effort, staged: RunFolder
     gallery.draw_neighbours(samples, torch.from_numpy(dataset.train.images), staged.path / "neighbours.png")
     draw_curves(trained.folder.metrics, staged.path / "curves.png")
     found.append(sections.fidelity(extractor, dataset, sets, effort))
-    found.extend(_classes(extractor, dataset, sets, asked, effort))
+    if dataset.train.labels is not None:
+        classifier, judge = _classifier(extractor, dataset, effort)
+        found.append(sections.classes(classifier, judge, dataset.test, sets, effort))
+        if asked is not None:
+            lesson = _labelled_samples(trained, len(dataset.train), effort) if effort.classifier_score else None
+            labelled = Split(samples.numpy(), asked.numpy())
+            found.append(sections.conditioning(classifier, labelled, dataset, effort, lesson))
     found.append(sections.variety(samples, dataset, effort))
     return Report(
         family=trained.config.model.family,
@@ -128,25 +134,20 @@ def _aggregate_posterior(model: Vae, dataset: Dataset, effort: Effort) -> Mixtur
     return Mixture.fit(torch.cat(draws).numpy(), torch.cat(means).numpy(), effort.seed)
 
 
-def _classes(
-    extractor: Extractor | None, dataset: Dataset, sets: dict[str, Tensor], asked: Tensor | None, effort: Effort
-) -> list[Section]:
-    """The sections on classes, where the data has any, and on labels, where `asked` says which the samples have."""
-    if dataset.train.labels is None:
-        return []
+def _classifier(extractor: Extractor | None, dataset: Dataset, effort: Effort) -> tuple[Classifier, str]:
+    """The judge of the data's classes, and what it is."""
     if extractor is not None and dataset.name == _MNIST:
-        judge = "the pinned feature extractor"
-        classifier = extractor.classifier
-    else:
-        judge = (
-            f"a small convolutional network trained on the {len(dataset.train):,} training images (seed {effort.seed})"
-        )
-        classifier = Classifier.fit(dataset.train, effort.seed)
-    found = [sections.classes(classifier, judge, dataset.test, sets, effort)]
-    if asked is not None:
-        samples = Split(sets["samples"].numpy(), asked.numpy())
-        found.append(sections.conditioning(classifier, samples, dataset, effort, score=effort.classifier_score))
-    return found
+        return extractor.classifier, "the pinned feature extractor"
+    judge = f"a small convolutional network trained on the {len(dataset.train):,} training images (seed {effort.seed})"
+    return Classifier.fit(dataset.train, effort.seed), judge
+
+
+def _labelled_samples(trained: Trained, count: int, effort: Effort) -> Split:
+    """`count` images of a conditional model with the labels asked for."""
+    asked = trained.model.every_label(count)
+    assert asked is not None, "a conditional model has labels"
+    images = decode(trained.model, trained.latents(count, effort.seed), asked, "samples to learn from")
+    return Split(images.numpy(), asked.numpy())
 
 
 def _publish(staged: RunFolder, folder: RunFolder, report: Report) -> None:

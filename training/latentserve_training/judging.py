@@ -59,7 +59,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:
         "--classifier-score",
         action="store_true",
         default=None,
-        help="For conditional models: train a classifier on the samples alone, and test it on real images.",
+        help="For conditional models: train a classifier on as many samples as images; test it on real ones.",
     )
     parser.add_argument("--seed", type=int | None, help="Seed of all noise and of the choice of subsets (default: 0).")
     parser.add_argument("--quick", action="store_true", help="1,000 samples, 50 draws and 100 images, unless given.")

@@ -179,16 +179,17 @@ def variety(samples: Tensor, dataset: Dataset, effort: Effort) -> Section:
     )
 
 
-def conditioning(classifier: Classifier, samples: Split, dataset: Dataset, effort: Effort, *, score: bool) -> Section:
-    """Whether labelled samples show what was asked for; with `score`, whether they can teach it."""
-    assert samples.labels is not None, "the samples of a conditional model have the labels asked for"
+def conditioning(
+    classifier: Classifier, samples: Split, dataset: Dataset, effort: Effort, lesson: Split | None
+) -> Section:
+    """Whether labelled `samples` show what was asked for, and whether those of `lesson`, where given, can teach it."""
     count, seed = len(samples), effort.seed
     measurements = {
         "asked_label_accuracy": Measurement(value=classifier.accuracy(samples), unit="share", count=count, seed=seed)
     }
     protocol = "The share of samples in which the judge of the classes above sees the label that was asked for."
-    if score:
-        for name, split in (("classifier_accuracy_score", samples), ("classifier_accuracy_score_real", dataset.train)):
+    if lesson is not None:
+        for name, split in (("classifier_accuracy_score", lesson), ("classifier_accuracy_score_real", dataset.train)):
             measurements[name] = Measurement(
                 value=Classifier.fit(split, seed).accuracy(dataset.test),
                 unit="share",
@@ -197,7 +198,7 @@ def conditioning(classifier: Classifier, samples: Split, dataset: Dataset, effor
             )
         protocol += (
             " Classifier accuracy score (Ravuri & Vinyals 2019): the accuracy on real test images of a small network "
-            f"trained on the {count:,} samples alone, beside the same network trained on the {len(dataset.train):,} "
+            f"trained on {len(lesson):,} samples alone, beside the same network trained on the {len(dataset.train):,} "
             "real training images."
         )
     return Section(title="Labels", protocol=protocol, measurements=measurements)
