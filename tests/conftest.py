@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import running_server
 from admin_server import AdminServer, admin_server
+from hypothesis import HealthCheck, settings
 from model_shelf import Shelf
 
 ON_CPU_ALONE = "what is promised on the CPU alone: the same bits in any company"
@@ -19,6 +20,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     running_server.DEFAULTS["device"] = config.getoption("--device")
+    # No example fails for being slow: a machine that other work uses too is no finding.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
     config.addinivalue_line("markers", f"cpu_alone: {ON_CPU_ALONE}")
 
 

@@ -59,7 +59,7 @@ def test_the_vectors_cover_seeds_places_dimensions_and_components() -> None:
     assert {len(vector["weights"]) for vector in VECTORS["vectors"]} == {1, 3, 4}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**64 - 1),
     first=st.integers(0, MAX_INDEX - 5),

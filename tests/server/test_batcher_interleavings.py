@@ -145,7 +145,7 @@ async def play(plan: Sequence[Arrive | Leave | RunBatch], max_batch_rows: int) -
     return performance
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(plan=PLANS, max_batch_rows=st.sampled_from([1, 4, 7, 16]))
 def test_every_caller_gets_its_own_rows_or_its_own_error(
     plan: list[Arrive | Leave | RunBatch], max_batch_rows: int
@@ -160,7 +160,7 @@ def test_every_caller_gets_its_own_rows_or_its_own_error(
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrivals=st.lists(st.builds(Arrive, st.integers(1, 30)), min_size=1, max_size=10), batches=st.integers(0, 5))
 def test_closing_midway_answers_every_caller(arrivals: list[Arrive], batches: int) -> None:
     async def close_midway() -> None:

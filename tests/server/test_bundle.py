@@ -211,7 +211,7 @@ def test_any_byte_that_changed_or_is_missing_is_found(healthy: Path, name: str, 
         read_bundle(damaged_copy(healthy, healthy.parents[2] / "damaged" / "vae" / "1", name, damage))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(place=PLACES, bit=st.one_of(st.none(), st.integers(0, 7)))
 def test_a_manifest_with_a_damaged_byte_is_a_bundle_error_or_still_a_true_one(
     healthy: Path, place: float, bit: int | None

@@ -48,7 +48,7 @@ def test_draws_have_the_mixtures_moments_in_every_component() -> None:
         np.testing.assert_allclose(np.cov(rows.T), covariance, atol=8 * covariance.max() / np.sqrt(len(rows)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**64 - 1),
     first=st.integers(0, 2**47),

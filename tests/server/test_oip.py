@@ -107,7 +107,7 @@ FINITE = st.floats(-100, 100, width=32)
 ROWS = st.integers(1, 32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(latents=arrays.arrays(np.float32, st.tuples(ROWS, st.just(3)), elements=FINITE), raw_output=st.booleans())
 def test_latents_in_typed_fields_are_latents_in_bytes(run: Run, latents: NDArray[np.float32], raw_output: bool) -> None:
     raw = infer_request("vae", "latent", latents)
@@ -126,7 +126,7 @@ def test_latents_in_typed_fields_are_latents_in_bytes(run: Run, latents: NDArray
         np.testing.assert_array_equal(values, expected, strict=True)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(images=arrays.arrays(np.uint8, st.tuples(ROWS, st.just(1), st.just(4), st.just(5))))
 def test_images_in_any_form_are_the_same_images(run: Run, images: NDArray[np.uint8]) -> None:
     pixels = images.astype(np.float32) / np.float32(255)

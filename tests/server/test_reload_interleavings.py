@@ -108,7 +108,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int | None, P
 
 
 @pytest.mark.parametrize("policy", LATEST)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(commands=st.lists(COMMANDS, min_size=3, max_size=12))
 def test_a_repository_that_changes_under_calls(
     bundles: Callable[[int | None, Path], object], policy: str, commands: list[tuple[Any, ...]]

@@ -76,7 +76,7 @@ SPANS = st.builds(
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(spans=st.lists(SPANS, min_size=1, max_size=12))
 def test_sampled_rows_are_the_same_in_any_company(
     run: Run, alone: dict[str, NDArray[np.float32]], name: str, spans: Sequence[tuple[int, int]]
@@ -94,7 +94,7 @@ def test_a_part_of_a_long_job_is_the_part_of_the_whole(run: Run) -> None:
     np.testing.assert_array_equal(whole[10:20], part)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(sizes=st.lists(st.integers(1, 30), min_size=2, max_size=6), seed=st.integers(0, 9))
 def test_reconstructions_and_their_costs_are_the_same_in_any_company(run: Run, sizes: list[int], seed: int) -> None:
     images = MODELS["wide"].random_images(30, seed)

@@ -18,7 +18,7 @@ def test_values_are_of_the_truncated_normal_distribution(bound: float) -> None:
     assert kstest(values, truncnorm(-bound, bound).cdf).pvalue > 0.01
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**64 - 1), first=st.integers(0, 2**40), dim=st.integers(1, 9))
 def test_a_row_does_not_depend_on_its_company(seed: int, first: int, dim: int) -> None:
     source = NoiseSource()

@@ -114,7 +114,7 @@ def refusal(healthy: Path, manifest: bytes) -> str:
     return said
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_changed_manifest_is_a_bundle_or_one_short_line(healthy: Path, data: st.DataObject) -> None:
     tree = json.loads((healthy / "manifest.json").read_text())
@@ -127,7 +127,6 @@ def test_a_changed_manifest_is_a_bundle_or_one_short_line(healthy: Path, data: s
     assert isinstance(ended, Bundle) or ONE_SHORT_LINE.fullmatch(ended)
 
 
-@settings(deadline=None)
 @given(place=st.floats(0, 1, exclude_max=True), junk=st.binary(min_size=1, max_size=20))
 def test_a_manifest_with_junk_in_it_is_a_bundle_or_one_short_line(healthy: Path, place: float, junk: bytes) -> None:
     data = (healthy / "manifest.json").read_bytes()

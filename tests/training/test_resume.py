@@ -65,7 +65,7 @@ def assert_same(first: Path, second: Path) -> None:
         assert torch.equal(tensor, theirs[name]), name
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     family=st.sampled_from(["conv_vae", "mlp_gan", "wgan_gp", "cgan"]),
     stops=st.sets(st.integers(1, STEPS - 1), min_size=1, max_size=2),
