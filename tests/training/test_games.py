@@ -81,6 +81,15 @@ def test_the_penalties_of_a_linear_critic(slope: float) -> None:
     assert pull.item() == pytest.approx(64 * slope, rel=1e-4)
 
 
+def test_a_critic_without_a_slope_is_pulled_nowhere() -> None:
+    """Its length has no derivative there; a network whose last rectifiers are all shut must not end the run."""
+    critic, images = Linear(0.0), torch.rand(5, *SHAPE, requires_grad=True)
+    slopes = slope_penalty(critic(images), images)
+    assert slopes.item() == pytest.approx(1.0)
+    (pull,) = torch.autograd.grad(slopes, critic.slope)
+    assert pull.item() == 0.0
+
+
 def test_the_penalties_are_each_image_s_own() -> None:
     """D(x) = |x|^2 / 2 has the gradient x: a mean over images of a function of each one's length."""
     images = torch.stack([torch.full(SHAPE, 0.5), torch.full(SHAPE, 0.25)]).requires_grad_()
@@ -182,6 +191,20 @@ def test_a_conditional_generator_that_draws_one_image_a_label_is_not_diverse() -
     images = torch.randint(0, 256, (100, *SHAPE), dtype=torch.uint8)
     assert gan.validate(images, torch.Generator().manual_seed(0))["diversity"] > 0.2
     assert gan.validate(images, torch.Generator().manual_seed(0), labels)["diversity"] == 0.0
+
+
+def test_the_diversity_within_a_label_needs_no_few_labels() -> None:
+    class Noise(nn.Module):
+        """One shade an image, whatever the label."""
+
+        def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+            return latents[:, :1, None, None].sigmoid().expand(-1, *SHAPE)
+
+    count = 600
+    gan = Gan(image_shape=SHAPE, generator=Noise(), discriminator=Linear(1.0), config=GanConfig(), label_count=count)
+    images = torch.randint(0, 256, (2 * count, *SHAPE), dtype=torch.uint8)
+    diversity = gan.validate(images, torch.Generator().manual_seed(0), torch.arange(2 * count) % count)["diversity"]
+    assert 0 <= diversity < 1
 
 
 @pytest.mark.parametrize(

@@ -88,3 +88,18 @@ def test_only_a_bernoulli_likelihood_observes_a_binarisation(name: LikelihoodNam
 def test_the_mean_of_logits_in_half_precision_is_rounded_once() -> None:
     logits = torch.randn(1000, generator=torch.Generator().manual_seed(0)).bfloat16()
     torch.testing.assert_close(PixelParameters(logits, None).mean, logits.float().sigmoid(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "discretized_logistic"])
+def test_a_scale_beyond_its_bound_finds_back(name: LikelihoodName) -> None:
+    """One step too far is not the last: where images lie far from the mean, a wider scale explains them better."""
+    likelihood = build_likelihood(name, (1, 4, 4))
+    (log_scale,) = likelihood.parameters()
+    with torch.no_grad():
+        log_scale.fill_(-9.0)
+    parameters = likelihood.parameters_of(torch.zeros(2, 1, 4, 4))
+    assert parameters.log_scale is not None
+    assert -7 < parameters.log_scale.min().item() < -6.5
+    likelihood.nll(parameters, torch.ones(2, 1, 4, 4)).mean().backward()  # type: ignore[no-untyped-call]
+    assert log_scale.grad is not None
+    assert log_scale.grad.max().item() < -1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from latentserve_training.losses import gaussian_kl_terms, log_prior_ratio, reparameterize
+from latentserve_training.losses import gaussian_kl, log_prior_ratio, reparameterize
 from latentserve_training.models import Posterior, Vae, active_latents
 
 _IMAGES = 250
@@ -52,7 +52,7 @@ def elbo(model: Vae, pixels: Tensor, labels: Tensor | None, generator: torch.Gen
         means.append(mean)
         log_variances.append(log_variance)
     posterior = Posterior(torch.cat(means), torch.cat(log_variances))
-    return Elbo(torch.cat(reconstructions), gaussian_kl_terms(*posterior), posterior)
+    return Elbo(torch.cat(reconstructions), gaussian_kl(*posterior), posterior)
 
 
 @torch.no_grad()
@@ -84,9 +84,8 @@ def _log_weights(
     model: Vae, pixels: Tensor, labels: Tensor | None, posterior: Posterior, draws: int, generator: torch.Generator
 ) -> Tensor:
     """log p(x|z) + log p(z) - log q(z|x), float32 [n, draws]."""
-    mean, log_variance = (tensor.float().unsqueeze(1) for tensor in posterior)
-    noise = torch.randn(len(pixels), draws, mean.shape[2], generator=generator)
-    latents = mean + (0.5 * log_variance).exp() * noise
+    mean, log_variance = (tensor.unsqueeze(1).expand(-1, draws, -1) for tensor in posterior)
+    latents = reparameterize(mean, log_variance, generator)
     asked = None if labels is None else labels.repeat_interleave(draws)
     parameters = model.decode_parameters(latents.flatten(0, 1), asked)
     explained = -model.likelihood.nll(parameters, pixels.repeat_interleave(draws, dim=0))

@@ -54,22 +54,17 @@ def discretized_logistic_nll(mean: Tensor, log_scale: Tensor, targets: Tensor) -
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, diag(exp(log_variance))) || N(0, I)) in nats, float32 [batch].
+    """KL(N(mean_j, exp(log_variance_j)) || N(0, 1)) of every latent j, in nats, float32 [batch, latent_dim].
 
-    = 1/2 sum_j [exp(log_variance_j) + mean_j^2 - 1 - log_variance_j]; Kingma & Welling 2013 (arXiv:1312.6114),
-    appendix B. `mean` and `log_variance` are [batch, latent_dim].
+    = 1/2 [exp(log_variance_j) + mean_j^2 - 1 - log_variance_j]; their sum is that of the diagonal Gaussian (Kingma &
+    Welling 2013, arXiv:1312.6114, appendix B). `mean` and `log_variance` are [batch, latent_dim].
     """
-    return gaussian_kl_terms(mean, log_variance).sum(1)
-
-
-def gaussian_kl_terms(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """The terms of `gaussian_kl`, one a latent, in nats, float32 [batch, latent_dim]."""
     mean, log_variance = mean.float(), log_variance.float()
     return 0.5 * (log_variance.expm1() + mean.square() - log_variance)
 
 
 def free_bits_kl(terms: Tensor, least: float) -> Tensor:
-    """sum_j max(least, mean over the batch of terms_j), a scalar in nats, for KL terms [batch, latent_dim].
+    """sum_j max(least, mean over the batch of terms_j), a scalar in nats, for `gaussian_kl` [batch, latent_dim].
 
     A latent that costs less than `least` nats on average is not pressed further (Kingma et al. 2016, arXiv:1606.04934,
     equation 15, each latent a group of its own).
@@ -141,9 +136,10 @@ def slope_penalty(scores: Tensor, images: Tensor) -> Tensor:
     """E[(|dD(x)/dx| - 1)^2], a scalar; Gulrajani et al. 2017 (arXiv:1704.00028), equation 3, without its factor.
 
     `scores` [batch, 1] were computed from `images`, which require a gradient; so that it can be descended, the penalty
-    is itself a function of D's weights.
+    is itself a function of D's weights. Where the slope is 0 the gradient is 0: no direction is better than another.
     """
-    return (_squared_slopes(scores, images).sqrt() - 1).square().mean()
+    slopes = _squared_slopes(scores, images).clamp(min=torch.finfo(torch.float32).tiny).sqrt()
+    return (slopes - 1).square().mean()
 
 
 def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:

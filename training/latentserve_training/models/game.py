@@ -16,6 +16,7 @@ from latentserve_training.losses import (
     hinge_discriminator_loss,
     score_loss,
 )
+from latentserve_training.models.model import require_not_negative
 
 AdversarialLoss = Literal["non_saturating", "hinge", "wasserstein"]
 
@@ -40,9 +41,7 @@ class Game:
     """Steps of the discriminator to one of the generator."""
 
     def __post_init__(self) -> None:
-        for field in ("slope_penalty", "r1"):
-            if not 0 <= getattr(self, field) < float("inf"):
-                raise ConfigError(f"model.game.{field} is {getattr(self, field)}; it must be finite and not negative")
+        require_not_negative("model.game", self, "slope_penalty", "r1")
         for field in ("r1_every", "discriminator_steps"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"model.game.{field} is {getattr(self, field)}; it must be at least 1")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from latentserve_training.errors import CollapsedError, ConfigError
+from latentserve_training.errors import CollapsedError
 from latentserve_training.losses import r1_penalty, slope_penalty
 from latentserve_training.models.game import Game
 from latentserve_training.models.model import (
@@ -18,10 +17,13 @@ from latentserve_training.models.model import (
     ImageShape,
     Phase,
     require_fraction,
+    require_not_negative,
     require_positive,
 )
 
 _DIVERSITY_ROWS = 1024
+_ROWS_A_LABEL = 2
+"""The fewest that have a variance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +60,7 @@ class GanConfig:
     def __post_init__(self) -> None:
         require_positive(self, "latent_dim", "learning_rate", "generator_learning_rate")
         require_fraction(self, "beta1", "beta2")
-        for name in ("collapse_after_steps", "min_discriminator_loss", "min_diversity"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be finite and not negative")
+        require_not_negative("model", self, "collapse_after_steps", "min_discriminator_loss", "min_diversity")
 
 
 class Gan(GenerativeModel):
@@ -156,8 +156,9 @@ class Gan(GenerativeModel):
 
         With labels, that of the samples and images of one label; the lowest over the labels that have a variance.
         """
-        latents = torch.randn(_DIVERSITY_ROWS, self.latent_dim, generator=generator, device=images.device)
-        asked = self.every_label(_DIVERSITY_ROWS, images.device)
+        count = max(_DIVERSITY_ROWS, _ROWS_A_LABEL * self.label_count)
+        latents = torch.randn(count, self.latent_dim, generator=generator, device=images.device)
+        asked = self.every_label(count, images.device)
         samples = self.decode(latents, asked)
         ratios = [_variance(samples) / _variance(images.float() / 255)]
         if asked is not None and labels is not None:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from latentserve_training.losses import bernoulli_nll, binarize, discretized_logistic_nll, gaussian_nll
 from latentserve_training.models.model import ImageShape
@@ -83,8 +84,12 @@ class ScaledLikelihood(Likelihood):
         return images
 
     def parameters_of(self, logits: Tensor) -> PixelParameters:
-        """The logits and the channels' log-scales, which are bounded below so that no density grows without end."""
-        return PixelParameters(logits, self.log_scale.clamp(min=_LEAST_LOG_SCALE).expand_as(logits))
+        """The logits and the channels' log-scales, bounded below so that no density grows without end.
+
+        Softly: a hard bound has no gradient beyond it, and one step too far would be the last.
+        """
+        log_scale = _LEAST_LOG_SCALE + functional.softplus(self.log_scale - _LEAST_LOG_SCALE)
+        return PixelParameters(logits, log_scale.expand_as(logits))
 
 
 class GaussianLikelihood(ScaledLikelihood):

@@ -127,6 +127,17 @@ def require_positive(config: object, *fields: str) -> None:
             raise ConfigError(f"model.{name} is {value}; it must be positive and finite")
 
 
+def require_not_negative(place: str, config: object, *fields: str) -> None:
+    """Refuse the part at `place` of a configuration in which one of the numbers is below 0, or not finite.
+
+    Raises:
+        ConfigError: naming the first that is.
+    """
+    for name in fields:
+        if not 0 <= getattr(config, name) < math.inf:
+            raise ConfigError(f"{place}.{name} is {getattr(config, name)}; it must be finite and not negative")
+
+
 def require_fraction(config: object, *fields: str) -> None:
     """Refuse a model's configuration in which one of the numbers is no share of a whole, or all of it.
 

@@ -9,69 +9,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from latentserve_training.errors import ConfigError
 from latentserve_training.losses import (
     free_bits_kl,
-    gaussian_kl_terms,
+    gaussian_kl,
     importance_bound,
     log_prior_ratio,
     reparameterize,
 )
 from latentserve_training.models.likelihood import LikelihoodName, PixelParameters, build_likelihood
 from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase, require_positive
+from latentserve_training.models.objective import Objective
 
 _VALIDATION_ROWS = 250
 _ACTIVE_VARIANCE = 0.01
 _COLLAPSED_SHARE = 0.1
 _ENOUGH_ACTIVE = 10
 """Latents whose use is no collapse, however many more there are than the images need."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Objective:
-    """What a VAE descends. Validation reports the plain -ELBO, too, whatever the objective."""
-
-    beta: float = 1.0
-    """Weight of the KL term (Higgins et al. 2017); 1 is the ELBO."""
-
-    warm_up_epochs: float = 0.0
-    """Epochs in which the KL term's weight grows from 0 to beta, in proportion; 0 starts with beta."""
-
-    free_bits: float = 0.0
-    """Nats a latent, averaged over a batch, below which its KL term is not pressed further; 0 presses all."""
-
-    draws: int = 1
-    """Latents drawn an image: 1 descends the -ELBO, more the importance-weighted bound (Burda et al. 2015)."""
-
-    def __post_init__(self) -> None:
-        for name in ("beta", "warm_up_epochs", "free_bits"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(
-                    f"model.objective.{name} is {getattr(self, name)}; it must be finite and not negative"
-                )
-        if self.draws < 1:
-            raise ConfigError(f"model.objective.draws is {self.draws}; it must be at least 1")
-        if self.draws > 1 and self.free_bits:
-            raise ConfigError(
-                f"model.objective.free_bits is {self.free_bits}, but the bound of model.objective.draws {self.draws} "
-                "has no KL term a latent; set one of them to its default"
-            )
-        if self.draws > 1 and self.beta != 1:
-            raise ConfigError(
-                f"model.objective.beta is {self.beta}, but what model.objective.draws {self.draws} descends bounds "
-                "-log p(x) with a beta of 1 alone; set one of them to its default"
-            )
-
-    @property
-    def selection(self) -> str:
-        """The result by which the best epoch is chosen: what is descended, once warm-up is over, less free bits."""
-        if self.draws > 1:
-            return "importance_bound_nats"
-        return "negative_elbo_nats" if self.beta == 1 else "weighted_elbo_nats"
-
-    def weight(self, epoch: float) -> float:
-        """The KL term's weight after `epoch` epochs."""
-        return self.beta * min(1.0, epoch / self.warm_up_epochs) if self.warm_up_epochs else self.beta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +108,7 @@ class Vae(GenerativeModel):
         """
         posterior = self.encode(x, labels)
         parameters = self.decode_parameters(reparameterize(*posterior, generator=generator), labels)
-        return self.likelihood.nll(parameters, x), gaussian_kl_terms(*posterior), posterior.mean
+        return self.likelihood.nll(parameters, x), gaussian_kl(*posterior), posterior.mean
 
     def phases(self) -> list[Phase]:
         """One phase: Adam on the objective."""
@@ -173,7 +126,7 @@ class Vae(GenerativeModel):
         nll, ratio, posterior = self._importance_terms(self.likelihood.observe(batch.images), None, batch.labels)
         loss = importance_bound(self.objective.weight(batch.epoch) * ratio - nll).mean()
         bound = importance_bound((ratio - nll).detach()).mean()
-        return loss, {"importance_bound_nats": bound, **_logged(nll, gaussian_kl_terms(*posterior).sum(1))}
+        return loss, {"importance_bound_nats": bound, **_logged(nll, gaussian_kl(*posterior).sum(1))}
 
     def _importance_terms(
         self, x: Tensor, generator: torch.Generator | None, labels: Tensor | None

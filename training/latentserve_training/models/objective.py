@@ -1,0 +1,51 @@
+"""What a VAE descends: the KL term's weight, its growth and its least, and how many latents are drawn an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from latentserve_training.errors import ConfigError
+from latentserve_training.models.model import require_not_negative
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a VAE descends. Validation reports the plain -ELBO, too, whatever the objective."""
+
+    beta: float = 1.0
+    """Weight of the KL term (Higgins et al. 2017); 1 is the ELBO."""
+
+    warm_up_epochs: float = 0.0
+    """Epochs in which the KL term's weight grows from 0 to beta, in proportion; 0 starts with beta."""
+
+    free_bits: float = 0.0
+    """Nats a latent, averaged over a batch, below which its KL term is not pressed further; 0 presses all."""
+
+    draws: int = 1
+    """Latents drawn an image: 1 descends the -ELBO, more the importance-weighted bound (Burda et al. 2015)."""
+
+    def __post_init__(self) -> None:
+        require_not_negative("model.objective", self, "beta", "warm_up_epochs", "free_bits")
+        if self.draws < 1:
+            raise ConfigError(f"model.objective.draws is {self.draws}; it must be at least 1")
+        if self.draws > 1 and self.free_bits:
+            raise ConfigError(
+                f"model.objective.free_bits is {self.free_bits}, but the bound of model.objective.draws {self.draws} "
+                "has no KL term a latent; set one of them to its default"
+            )
+        if self.draws > 1 and self.beta != 1:
+            raise ConfigError(
+                f"model.objective.beta is {self.beta}, but what model.objective.draws {self.draws} descends bounds "
+                "-log p(x) with a beta of 1 alone; set one of them to its default"
+            )
+
+    @property
+    def selection(self) -> str:
+        """The result by which the best epoch is chosen: what is descended, once warm-up is over, less free bits."""
+        if self.draws > 1:
+            return "importance_bound_nats"
+        return "negative_elbo_nats" if self.beta == 1 else "weighted_elbo_nats"
+
+    def weight(self, epoch: float) -> float:
+        """The KL term's weight after `epoch` epochs."""
+        return self.beta * min(1.0, epoch / self.warm_up_epochs) if self.warm_up_epochs else self.beta
