@@ -96,6 +96,8 @@ def test_a_wrong_option_is_one_line_that_names_it(
         ("seed: 1 # caf\xe9", "can't decode byte 0xe9"),
         ("data: {root: 2020-99-99}", "run.yaml: month must be in 1..12"),
         ("seed: !!timestamp x", "--config"),
+        ("trainer: 5", "must be a mapping, not int"),
+        ("model: {objective: 3}", "must be a mapping, not int"),
     ],
 )
 def test_a_wrong_config_file_is_one_line(capsys: Capture, tmp_path: Path, content: str, message: str) -> None:
@@ -111,6 +113,13 @@ def test_a_config_file_that_is_no_utf8_is_named_whatever_the_flags(capsys: Captu
     path.write_bytes(b"\xff\xfe")
     argv = ["--config", str(path), "--model.family", "mlp_vae", "--output", str(tmp_path / "run")]
     assert failure(capsys, argv)[1].startswith(f"latentserve-train: error: --config {path}: 'utf-8' codec can't")
+
+
+def test_a_step_that_does_not_fit_in_memory_is_one_line(capsys: Capture) -> None:
+    argv = ["--model.family", "mlp_vae", "--model.objective.draws", "1000000000000", "--dry_run"]
+    code, line = failure(capsys, argv)
+    assert line.startswith("latentserve-train: error: not enough memory: ")
+    assert code == 1
 
 
 _WITH_LITTLE_MEMORY = """

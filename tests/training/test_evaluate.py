@@ -169,6 +169,7 @@ def test_what_is_not_binary_is_explained_as_it_is(tmp_path: Path) -> None:
     ("option", "value", "message"),
     [
         ("--samples", "99", "--samples is 99; it must be at least 100"),
+        ("--samples", "1000000000000", "--samples is 1000000000000; it must be at most 10000000"),
         ("--nll-draws", "-1", "--nll-draws is -1; it must be at least 0"),
         ("--nll-images", "0", "--nll-images is 0; it must be at least 1"),
         ("--seed", "-1", "--seed is -1; it must be at least 0"),
@@ -203,9 +204,7 @@ def test_a_signal_leaves_the_run_as_it_was(trained: Runs, tmp_path: Path, number
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, b"")
-    assert (
-        err == b"latentserve-evaluate: stopped before the report was written; run the same command again to continue\n"
-    )
+    assert err == b"latentserve-evaluate: stopped by a signal before it was done; run the same command again\n"
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 

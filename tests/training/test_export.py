@@ -201,7 +201,8 @@ def test_versions_count_up_and_a_published_one_never_changes(trained: Bundles, t
         (["--name", "../escape"], "--name '../escape' is not a model name"),
         (["--name", ".hidden"], "--name '.hidden' is not a model name"),
         (["--name", ""], "--name '' is not a model name"),
-        (["--version", "0"], "--version is 0; it must be at least 1"),
+        (["--version", "0"], "--version is 0; it must be from 1 to 999999999999999999"),
+        (["--version", f"1{18 * '0'}"], "--version is 1000000000000000000; it must be from 1 to 999999999999999999"),
     ],
 )
 def test_names_and_versions_that_no_server_would_load_are_refused(

@@ -242,6 +242,9 @@ def test_a_description_that_does_not_fit_is_refused(
         (SIGMOID, {"encoder": {"file": "e.onnx", "mean": "mu"}}, "name one of log_variance and standard_deviation"),
         (SIGMOID, {"decoder": {"file": "g.onnx", "logits": "nothing"}}, "no tensor 'nothing'"),
         (SIGMOID, {"decoder": {"file": "g.onnx", "logits": "y"}}, "the image is not the sigmoid of 'y'"),
+        (SIGMOID, {"encoder": {"file": "e.onnx", "mean": "mu", "standard_deviation": "s"}}, "'s' is not positive"),
+        (SIGMOID, {"likelihood": "gaussian", "log_scale": 1e30}, "log_scale is 1e+30; it must be from -30 to 30"),
+        (SIGMOID, {"likelihood": "gaussian", "log_scale": float("nan")}, "log_scale is nan; it must be from -30 to 30"),
         (TANH, {}, "no Sigmoid node gives 'x'; name the tensor of the logits in decoder.logits"),
     ],
 )
@@ -262,6 +265,8 @@ Damage = Callable[[Path], object]
     [
         (lambda path: path.unlink(), "No such file"),
         (lambda path: path.write_text("[1, 2"), "model.yaml: while parsing"),
+        (lambda path: path.write_text("dataset: 2024-13-45"), "model.yaml: month must be in 1..12"),
+        (lambda path: path.write_text("decoder: 5"), "model.yaml: "),
         (lambda path: path.write_text("- 1"), "model.yaml: holds no mapping of options"),
         (lambda path: path.write_bytes(b"\xff\xfe\xfd"), "model.yaml: "),
     ],

@@ -19,6 +19,8 @@ from latentserve_training.errors import ExportError
 
 MANIFEST = "manifest.json"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_LARGEST_VERSION = 10**18 - 1
+_VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,17}")
 
 
 def check_name(name: str) -> None:
@@ -33,12 +35,12 @@ def choose_version(model_folder: Path, version: int | None) -> int:
     """`version`, or one above the highest in the folder.
 
     Raises:
-        ExportError: the version is less than 1 or exists already.
+        ExportError: the version cannot be served, or exists already.
     """
     if version is None:
-        return max(_versions(model_folder), default=0) + 1
-    if version < 1:
-        raise ExportError(f"--version is {version}; it must be at least 1")
+        version = max(_versions(model_folder), default=0) + 1
+    if not 1 <= version <= _LARGEST_VERSION:
+        raise ExportError(f"--version is {version}; it must be from 1 to {_LARGEST_VERSION}")
     _require_free(model_folder / str(version))
     return version
 
@@ -46,7 +48,7 @@ def choose_version(model_folder: Path, version: int | None) -> int:
 def _versions(model_folder: Path) -> list[int]:
     if not model_folder.is_dir():
         return []
-    return [int(entry.name) for entry in model_folder.iterdir() if entry.name.isdecimal()]
+    return [int(entry.name) for entry in model_folder.iterdir() if _VERSION_PATTERN.fullmatch(entry.name)]
 
 
 def _require_free(place: Path) -> None:

@@ -15,6 +15,7 @@ from latentserve_training.interruption import stopping_at_once
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+_NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
 class Dataclass(Protocol):
@@ -50,6 +51,10 @@ def run(command: Callable[[], object], prog: str) -> int:
         return _end(f"{prog}: error: {error}", EXIT_FAILURE)
     except OSError as error:
         return _end(f"{prog}: error: {_said(error)}", EXIT_FAILURE)
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        return _end(f"{prog}: error: not enough memory: {str(error).splitlines()[0]}", EXIT_FAILURE)
     except InterruptedRun as stop:
         return _end(f"{prog}: {stop}; run the same command again to continue", EXIT_INTERRUPTED)
     except KeyboardInterrupt:
@@ -60,6 +65,11 @@ def run(command: Callable[[], object], prog: str) -> int:
 def _said(error: OSError) -> str:
     """What the operating system refused, and of which file."""
     return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part is not None)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether memory was asked for that there is not: of torch's errors, the words tell."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
 
 
 def _end(message: str, code: int) -> int:

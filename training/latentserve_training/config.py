@@ -16,6 +16,7 @@ from latentserve_training.data import DataConfig
 from latentserve_training.errors import ConfigError
 from latentserve_training.models import FAMILIES, ModelConfig
 from latentserve_training.trainer import TrainerConfig
+from latentserve_training.yaml_file import read_options
 
 DEFAULT_FAMILY = "conv_vae"
 _LARGEST_SEED = 2**64 - 1
@@ -106,7 +107,10 @@ def _parser(family: str, prog: str, description: str | None = None) -> ArgumentP
 
 
 def _instantiate(parser: ArgumentParser, namespace: Any) -> RunConfig:
-    parts = parser.instantiate(namespace)
+    try:
+        parts = parser.instantiate(namespace)
+    except TypeError as error:  # where a file has one value for what has options of its own
+        raise ConfigError(str(error)) from error
     return RunConfig(seed=parts.seed, data=parts.data, model=parts.model, trainer=parts.trainer)
 
 
@@ -116,21 +120,18 @@ def _family_asked_for(argv: Sequence[str] | None) -> str:
     scout.add_argument("--config", action="append", default=[], type=Path)
     scout.add_argument("--model.family", dest="family")
     asked, _ = scout.parse_known_args(argv)
-    files = [_mapping(path) for path in asked.config]
+    files = [_options(path) for path in asked.config]
     if asked.family is not None:
         return _known(asked.family)
     families = [_family_of(file) for file in files]
     return families[-1] if families else DEFAULT_FAMILY
 
 
-def _mapping(path: Path) -> Mapping[str, Any]:
+def _options(path: Path) -> Mapping[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:  # the second and third of dates and the like
-        raise ConfigError(f"--config {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"--config {path}: holds no mapping of options")
-    return content
+        return read_options(path)
+    except ConfigError as error:
+        raise ConfigError(f"--config {error}") from error
 
 
 def _family_of(values: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from latentserve_training.errors import ConfigError
 
 FEWEST_SAMPLES = 100
+_MOST = 10_000_000
+"""Of anything: many times what an evaluation of the record takes."""
 LARGEST_SEED = 2**32 - 1
 """What scikit-learn takes, which fits the mixture."""
 
@@ -28,11 +30,11 @@ class Effort:
 
     def __post_init__(self) -> None:
         for option, least in (("samples", FEWEST_SAMPLES), ("nll_draws", 0), ("nll_images", 1), ("seed", 0)):
-            if getattr(self, option) < least:
+            value, most = getattr(self, option), LARGEST_SEED if option == "seed" else _MOST
+            if not least <= value <= most:
                 flag = option.replace("_", "-")
-                raise ConfigError(f"--{flag} is {getattr(self, option)}; it must be at least {least}")
-        if self.seed > LARGEST_SEED:
-            raise ConfigError(f"--seed is {self.seed}; it must be at most {LARGEST_SEED}")
+                bound = f"at least {least}" if value < least else f"at most {most}"
+                raise ConfigError(f"--{flag} is {value}; it must be {bound}")
 
 
 QUICK = Effort(samples=1_000, nll_draws=50, nll_images=100)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from latentserve_training.command_line import make_parser
 from latentserve_training.effort import QUICK, Effort
-from latentserve_training.errors import InterruptedRun
 from latentserve_training.evaluation import evaluate
 
 
@@ -28,14 +27,9 @@ def judge(argv: Sequence[str] | None, prog: str) -> None:
     Raises:
         ArgumentError: the command line is wrong.
         TrainingError: the run or its data cannot be used.
-        InterruptedRun: a signal asked to stop; nothing has been written.
     """
     request = parse(argv, prog)
-    try:
-        report = evaluate(request.run, request.data_root, request.effort)
-    except KeyboardInterrupt as stop:
-        raise InterruptedRun("stopped before the report was written") from stop
-    sys.stdout.write(report.markdown())
+    sys.stdout.write(evaluate(request.run, request.data_root, request.effort).markdown())
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from latentserve_training.errors import ConfigError
+from latentserve_training.yaml_file import read_options
+
+_LARGEST_LOG_SCALE = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,10 @@ class ForeignModel:
         scales = (self.log_scale is not None) + (self.decoder.log_scale is not None)
         _demand(scales == scaled, "log_scale: a gaussian or discretized_logistic likelihood has one, others have none")
         _demand(self.likelihood == "bernoulli" or self.decoder.logits is None, "decoder.logits is for bernoulli alone")
+        bounded = self.log_scale is None or abs(self.log_scale) <= _LARGEST_LOG_SCALE
+        _demand(
+            bounded, f"log_scale is {self.log_scale}; it must be from -{_LARGEST_LOG_SCALE:g} to {_LARGEST_LOG_SCALE:g}"
+        )
         if self.encoder is not None:
             spreads = (self.encoder.log_variance is not None) + (self.encoder.standard_deviation is not None)
             _demand(spreads == 1, "encoder: name one of log_variance and standard_deviation")
@@ -125,13 +131,9 @@ def read_description(path: Path) -> ForeignModel:
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(ForeignModel)
+    content = read_options(path)
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ConfigError("holds no mapping of options")
         values = parser.instantiate(parser.parse_object(content))
         return ForeignModel(**{name: getattr(values, name) for name in ForeignModel.__dataclass_fields__})
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (ConfigError, ArgumentError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (ConfigError, ArgumentError, TypeError) as error:
         raise ConfigError(f"{path}: {error}") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from latentserve_training.errors import ExportError
 from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignEncoder, ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph
@@ -31,7 +32,13 @@ class ForeignEncoderPlan(ForeignPlan):
             log_variance = found[self.names.log_variance]
         else:
             assert self.names.standard_deviation is not None, "the description names one of the two"
-            log_variance = 2 * np.log(found[self.names.standard_deviation])
+            deviation = found[self.names.standard_deviation]
+            if not (deviation > 0).all():
+                raise ExportError(
+                    f"encoder: '{self.names.standard_deviation}' is not positive everywhere, as deviations are; "
+                    "the logarithm of a variance is named in encoder.log_variance"
+                )
+            log_variance = 2 * np.log(deviation)
         return {"mean": found[self.names.mean].reshape(latent), "log_variance": log_variance.reshape(latent)}
 
     def dress(self, path: Path) -> None:
