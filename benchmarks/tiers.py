@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import signal
 import statistics
@@ -31,15 +32,20 @@ CONFIGS = Path(__file__).parent.parent / "training/latentserve_training/configs"
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound on the mean of a metric over the seeds."""
+    """A bound on the mean of a metric over the seeds: "<= 12", or "<= 1.5 dcgan" for so many times that of dcgan."""
 
     metric: str
     text: str
 
-    def met(self, value: float) -> bool:
-        """Whether the value is within the bound."""
-        relation, bound = self.text.split()
-        return value <= float(bound) if relation == "<=" else value >= float(bound)
+    def verdict(self, mean: float | None, runs: Sequence[Run]) -> str:
+        """Whether the mean is within the bound, as far as that is known; `runs` are those of all subjects."""
+        relation, number, *other = self.text.split()
+        bound = float(number)
+        if other:
+            bound *= mean_of([run for run in runs if run.subject.name == other[0]], self.metric) or math.nan
+        if mean is None or math.isnan(bound):
+            return "–"
+        return "met" if (mean <= bound if relation == "<=" else mean >= bound) else "missed"
 
 
 @dataclass(frozen=True)
@@ -135,17 +141,25 @@ def print_table(runs: Sequence[Run]) -> None:
     for subject in dict.fromkeys(run.subject.name for run in runs):
         of_subject = [run for run in runs if run.subject.name == subject]
         for goal in of_subject[0].subject.goals:
-            print(_row(of_subject, goal))
+            print(_row(of_subject, goal, goal.verdict(mean_of(of_subject, goal.metric), runs)))
 
 
-def _row(runs: Sequence[Run], goal: Goal) -> str:
-    values = [run.metrics[goal.metric] for run in runs if run.metrics is not None]
+def values_of(runs: Sequence[Run], metric: str) -> list[float]:
+    """The metric of every run that has been evaluated."""
+    return [run.metrics[metric] for run in runs if run.metrics is not None]
+
+
+def mean_of(runs: Sequence[Run], metric: str) -> float | None:
+    """The metric's mean over the runs that have been evaluated, if any."""
+    values = values_of(runs, metric)
+    return statistics.mean(values) if values else None
+
+
+def _row(runs: Sequence[Run], goal: Goal, verdict: str) -> str:
+    values = values_of(runs, goal.metric)
     seeds = [str(run.seed) if run.metrics is not None else f"{run.seed} ({_fate(run)})" for run in runs]
-    result = verdict = "–"
-    if values:
-        mean = statistics.mean(values)
-        result = f"{mean:.4g}" + (f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
-        verdict = "met" if goal.met(mean) else "missed"
+    spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+    result = f"{statistics.mean(values):.4g}{spread}" if values else "–"
     subject = runs[0].subject
     cells = (f"`{subject.name}`", subject.epochs, goal.metric, result, ", ".join(seeds), goal.text, verdict)
     return f"| {' | '.join(map(str, cells))} |"
