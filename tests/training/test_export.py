@@ -309,8 +309,14 @@ def test_the_evaluation_goes_into_the_bundle(evaluated: Path, tmp_path: Path) ->
             assert re.search(
                 rf"^\| {name} \| \S.* \| {one['unit']} \| {one['count']:,} \| {seed} \|$", card, re.MULTILINE
             )
-    for name, digest in report["files"].items():
-        assert (f"| {name} | `{digest}` |" in card) == name.endswith(".png")
+    pictures = {name: digest for name, digest in report["files"].items() if name.endswith(".png")}
+    carried = {file.path: file.sha256 for file in manifest.files if file.path.endswith(".png")}
+    assert set(carried) == {"samples.png", "mixture_samples.png", "latent_plane.png", "curves.png"}
+    for name, digest in pictures.items():
+        assert carried.get(name, digest) == digest
+        assert (f"]({name})" in card) == (name in carried)
+        assert (f"| {name} | `{digest}` |" in card) == (name not in carried)
+        assert (bundle / name).exists() == (name in carried)
     assert "or a fitted mixture (Gaussians: 10)" in card
     served = read_bundle(bundle)
     with np.load(evaluated / "mixture.npz") as fitted, np.load(bundle / manifest.latent.mixture.file.path) as shipped:

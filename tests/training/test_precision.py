@@ -91,7 +91,7 @@ def test_the_manifest_s_decibels_are_those_of_other_rows_too(
     assert conversion.psnr_db >= 40
     assert -10 * np.log10(error) == pytest.approx(conversion.psnr_db, abs=3)
     assert conversion.speedup > 0
-    assert not conversion.HasField("fid_shift"), "the pinned extractor knows 28x28 MNIST alone"
+    assert not conversion.HasField("fid_shift"), "the pinned extractor takes 28x28 grey images alone"
     assert np.abs(lower["image_uint8"].astype(int) - np.rint(255 * lower["image"]).astype(int)).max() <= 1
 
 

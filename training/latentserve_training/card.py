@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 
 from latentserve.v1 import bundle_pb2
 from latentserve_training.report import Report
@@ -32,7 +33,7 @@ It knows nothing else: its samples look like that data and carry whatever bias t
 
 ## Results
 
-{_results(manifest) if report is None else _evaluation(report)}
+{_results(manifest) if report is None else _evaluation(manifest, report)}
 
 ## Graphs
 
@@ -78,10 +79,12 @@ def _beside_latents(manifest: bundle_pb2.Manifest) -> str:
     return f"{fitted}, and one of {manifest.labels.count} labels{named}"
 
 
-def _evaluation(report: Report) -> str:
-    """The report's numbers with all that it takes to read them, and its pictures by name."""
+def _evaluation(manifest: bundle_pb2.Manifest, report: Report) -> str:
+    """The report's numbers with all that it takes to read them, its pictures that are here, and the names of others."""
     sections = "\n\n".join(section.markdown(level=3) for section in report.sections)
-    pictures = "\n".join(f"| {name} | `{digest}` |" for name, digest in report.pictures.items())
+    here = [file.path for file in manifest.files if file.path in report.pictures]
+    shown = "\n".join(f"![{Path(name).stem}]({name})" for name in here if name != "samples.png")
+    others = "\n".join(f"| {name} | `{digest}` |" for name, digest in report.pictures.items() if name not in here)
     return f"""\
 On images that neither training nor the choice of weights saw, by `latentserve-evaluate`, after epoch {report.epoch}.
 n is the number of images a result was measured on.
@@ -90,11 +93,13 @@ n is the number of images a result was measured on.
 
 ### Pictures
 
-They stay with the run, since some show images of the data.
+{shown}
+
+Those that show images of the data, or what was drawn after one, stay with the run:
 
 | picture | SHA-256 |
 | --- | --- |
-{pictures}"""
+{others}"""
 
 
 def _results(manifest: bundle_pb2.Manifest) -> str:

@@ -88,6 +88,7 @@ def export(request: ExportRequest, warn: Callable[[str], None]) -> Path:
         manifest=_manifest(trained, judgement, dataset.label_names, name, request.license),
         plans=plan_graphs(trained.model, _at_least(images, CHECK_ROWS), trained.latents(CHECK_ROWS, _SEED)),
         samples=grid(to_uint8(trained.sample(CHECK_ROWS, _SEED)), columns=8),
+        pictures=judgement.pictures,
         mixture=judgement.mixture,
         report=judgement.report,
     )

@@ -10,6 +10,7 @@ from typing import Self
 from latentserve_training.calibration import Calibration
 from latentserve_training.errors import RunError
 from latentserve_training.mixture import Mixture
+from latentserve_training.models import Vae
 from latentserve_training.report import Report
 from latentserve_training.trained import Trained
 
@@ -23,6 +24,8 @@ class Judgement:
     """The evaluation, where it judged these weights."""
     mixture: Mixture | None = None
     calibration: Calibration | None = None
+    pictures: tuple[Path, ...] = ()
+    """Those of the evaluation's pictures that go where the weights go."""
 
     @classmethod
     def of(cls, trained: Trained) -> Self:
@@ -41,7 +44,16 @@ class Judgement:
             report=report,
             mixture=Mixture.load(folder.mixture) if _written(report, folder.mixture) else None,
             calibration=Calibration.load(folder.calibration) if _written(report, folder.calibration) else None,
+            pictures=tuple(path for path in _without_data(trained) if _written(report, path)),
         )
+
+
+def _without_data(trained: Trained) -> list[Path]:
+    """The pictures that show no image of the data, and none that was drawn after one."""
+    names = ["samples.png", "mixture_samples.png", "latent_plane.png", "curves.png"]
+    if not isinstance(trained.model, Vae):  # whose steps lead from one image's latents to another's
+        names.append("interpolations.png")
+    return [trained.folder.path / name for name in names]
 
 
 def _written(report: Report, path: Path) -> bool:

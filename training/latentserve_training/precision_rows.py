@@ -24,7 +24,8 @@ def rows_of(role: str, trained: Trained, dataset: Dataset) -> Rows:
 
     What is judged here decides which graphs a bundle has, so the test images, which are only reported on, take no part.
     An encoder gets 512 images. A decoder gets 512 draws from the prior, and of a VAE as many from the posteriors of
-    images; for MNIST also the latents of 10,000 samples and as many training images to compare them with.
+    images; where the pinned extractor fits, also the latents of 10,000 samples, and as many training images (all, where
+    there are fewer) to compare them with.
     """
     if role == "encoder":
         return Rows(calibration=_images(trained, dataset.train), held_out=_images(trained, dataset.validation))
@@ -62,7 +63,7 @@ def _prior(trained: Trained, count: int, seed: int) -> Arrays:
 
 
 def _reference(trained: Trained, dataset: Dataset) -> Reference | None:
-    if dataset.name != "mnist" or trained.model.image_shape != IMAGE_SHAPE:
+    if trained.model.image_shape != IMAGE_SHAPE:
         return None
     extractor = Extractor.read()
     real = extractor.features(torch.from_numpy(dataset.train.images[:_REFERENCE_ROWS]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -99,7 +100,9 @@ class Content(Generic[Plan]):
     """All but its files; they are added as they are written."""
     plans: Sequence[Plan]
     samples: Image
-    """What the model draws."""
+    """What the model draws, where no picture says."""
+    pictures: Sequence[Path] = ()
+    """PNG files to go with it; `samples.png` is what the model draws."""
     mixture: Mixture | None = None
     """The fitted mixture, where the manifest has one."""
     report: Report | None = None
@@ -128,9 +131,13 @@ def publish(
         if content.mixture is not None:
             content.mixture.save(folder / "mixture.npz")
             manifest.latent.mixture.file.CopyFrom(describe(folder / "mixture.npz"))
-        write_png(content.samples, folder / "samples.png")
+        for picture in content.pictures:
+            shutil.copyfile(picture, folder / picture.name)
+        if not (folder / "samples.png").exists():
+            write_png(content.samples, folder / "samples.png")
+        manifest.files.extend(describe(picture) for picture in sorted(folder.glob("*.png")))
         (folder / "CARD.md").write_text(card(manifest, content.report), encoding="utf-8")
-        manifest.files.extend(describe(folder / file) for file in ("samples.png", "CARD.md"))
+        manifest.files.append(describe(folder / "CARD.md"))
         write_manifest(manifest, folder)
     return destination.folder
 

@@ -40,6 +40,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.name != "digits" and self.root is None:
             raise ConfigError(f"data.root is not set; {self.name} data needs the folder of its files")
+        if self.name == "digits" and self.root is not None:
+            raise ConfigError(f"data.root is {self.root}, but digits have no files; set data.name to mnist or folder")
         if self.name == "mnist" and self.size not in (None, 28):
             raise ConfigError(f"data.size is {self.size}; mnist images are 28x28 and are not resized")
         if self.size is not None and not 4 <= self.size <= 1024:
