@@ -34,8 +34,9 @@ def read_folder(root: Path, size: int | None) -> Split:
     images = [_decode(path, size) for path in paths]
     _require_one_size(paths, images)
     mode = "L" if all(image.mode == "L" for image in images) else "RGB"
-    pixels = np.stack([np.asarray(image.convert(mode)) for image in images])
-    pixels = pixels[:, np.newaxis] if mode == "L" else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    pixels = np.empty((len(images), len(mode), images[0].height, images[0].width), np.uint8)
+    for row, image in zip(pixels, images, strict=True):  # one array from the first: of large data there is no second
+        row[:] = np.atleast_3d(np.asarray(image.convert(mode))).transpose(2, 0, 1)
     return Split(pixels, *_labels(root, paths))
 
 
