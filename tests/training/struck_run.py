@@ -48,6 +48,6 @@ def train_until(argv: Sequence[str], stop: int, strike: Strike) -> None:
     request = parse_command_line(argv, "train", "")
     assert request.output is not None
     folder = RunFolder(request.output)
-    trainer = prepare(request.config, folder, make_fabric("cpu", "float32", 1))
+    trainer = prepare(request.config, folder, make_fabric("cpu", request.config.trainer.precision, 1))
     with StrikingJournal(folder, trainer.progress.step, stop, strike) as journal:
         trainer.fit(journal, folder)

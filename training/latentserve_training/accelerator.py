@@ -7,12 +7,15 @@ from typing import Literal
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins import MixedPrecision
+from lightning.fabric.plugins import Precision as PrecisionPlugin
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from latentserve_training.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "float32", "bfloat16"]
+ComputedPrecision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["auto"] | ComputedPrecision
 
 
 def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
@@ -30,7 +33,6 @@ def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
         raise ConfigError(f"trainer.devices is {devices}, but there are {torch.cuda.device_count()} CUDA devices")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    mixed = resolve_precision(precision, device) == "bfloat16"
     nodes, local = 1, devices
     if TorchElasticEnvironment.detect():
         environment = TorchElasticEnvironment()
@@ -41,17 +43,29 @@ def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
         devices=local,
         num_nodes=nodes,
         strategy="ddp" if nodes * local > 1 else "auto",
-        precision="bf16-mixed" if mixed else "32-true",
+        plugins=_plugin(resolve_precision(precision, device), device),
     )
     fabric.launch()
     return fabric
 
 
-def resolve_precision(precision: Precision, device_type: str) -> Literal["float32", "bfloat16"]:
-    """`precision`, or on "auto" bfloat16 where a device of that type, "cpu" or "cuda", computes in it."""
+def resolve_precision(precision: Precision, device_type: str) -> ComputedPrecision:
+    """`precision`, or on "auto" bfloat16 where a device of that type, "cpu" or "cuda", computes in it.
+
+    Never float16, in which a step may have to be skipped.
+    """
     if precision != "auto":
         return precision
     return "bfloat16" if _computes_in_bfloat16(device_type) else "float32"
+
+
+def _plugin(precision: ComputedPrecision, device_type: str) -> PrecisionPlugin:
+    if precision == "float32":
+        return PrecisionPlugin()
+    if precision == "bfloat16":
+        return MixedPrecision("bf16-mixed", device_type)
+    # Asked for by name, Fabric gives a CPU bfloat16 instead. Its scaler is off: every phase scales its loss by itself.
+    return MixedPrecision("16-mixed", device_type, torch.amp.GradScaler(device_type, enabled=False))
 
 
 def _computes_in_bfloat16(device_type: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,11 +16,11 @@ import torch
 from torch import Tensor
 
 from latentserve_training.data import Dataset
-from latentserve_training.errors import RunError
+from latentserve_training.errors import DivergedError, RunError
 from latentserve_training.models import ImageShape
 from latentserve_training.replacement import replacing, write_durably
 
-FORMAT = 3
+FORMAT = 4
 """Changes with what a checkpoint holds or means; a version reads its own format alone."""
 
 _REMEDY = "train again, or use the version that wrote it"
@@ -78,6 +79,8 @@ class Progress:
     """Sums of the losses over the batches done of the epoch under way."""
     counts: dict[str, int] = field(default_factory=dict)
     """How many batches each of these sums is of: not every loss is part of every step."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Steps of the epoch under way whose gradient overflowed, by phase; empty but in float16, which alone skips any."""
     results: dict[str, float] = field(default_factory=dict)
     """Validation results of the last epoch completed."""
     best: float | None = None
@@ -91,6 +94,27 @@ class Progress:
         for name, value in losses.items():
             self.totals[name] = self.totals.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """The mean losses of the epoch under way so far, and what it has skipped."""
+        means = {name: total / self.counts[name] for name, total in self.totals.items()}
+        means.update((f"{phase}_skipped_steps", count) for phase, count in self.skipped.items())
+        return means
+
+    def close_epoch(self) -> None:
+        """Turn to the next epoch, of which nothing is done yet."""
+        self.epoch, self.batch, self.totals, self.counts = self.epoch + 1, 0, {}, {}
+        self.skipped = dict.fromkeys(self.skipped, 0)
+
+    def require_finite(self, whose: str, values: Mapping[str, float]) -> None:
+        """Raise DivergedError, with the place and the name, at the first of the values that is not finite."""
+        for what, value in values.items():
+            if not math.isfinite(value):
+                precision = " or another trainer.precision" if self.skipped else ""
+                raise DivergedError(
+                    f"diverged in epoch {self.epoch + 1}, after step {self.step}: the {whose}'s {what} is {value}; "
+                    f"the last checkpoint is from before; try a smaller model.learning_rate{precision}"
+                )
 
     def improve(self, result: float) -> bool:
         """Note the result that marks the best checkpoint; returns whether it is the best so far."""
@@ -109,6 +133,7 @@ class Checkpoint:
     model: dict[str, Any]
     average: dict[str, Any]
     optimizers: list[dict[str, Any]]
+    scales: dict[str, dict[str, Any]]
     rng: dict[str, Tensor]
 
     def save(self, path: Path, *also: Path) -> None:

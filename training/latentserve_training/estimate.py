@@ -117,13 +117,15 @@ def _size(tensors: Iterable[Tensor]) -> int:
 
 
 def _seconds_of_step(trainer: Trainer, batch: Batch) -> float:
-    """The median time of steps on `batch`."""
+    """The median time of steps on `batch`, without those that are skipped, as float16's first ones may be."""
     trainer.model.train()
-    seconds = []
-    for _ in range(_FIRST_STEPS + _TIMED_STEPS):
+    seconds: list[float] = []
+    while len(seconds) < _FIRST_STEPS + _TIMED_STEPS:
+        skipped = sum(trainer.progress.skipped.values())
         started = time.perf_counter()
         trainer.step(batch)  # reads its losses, so that a GPU has finished when it returns
-        seconds.append(time.perf_counter() - started)
+        if sum(trainer.progress.skipped.values()) == skipped:
+            seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[_FIRST_STEPS:])
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
@@ -12,17 +11,17 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 from torch.nn.utils import get_total_norm
-from torch.optim import Optimizer
 
 from latentserve_training import random_state
 from latentserve_training.accelerator import Device, Precision
 from latentserve_training.average import averaged
 from latentserve_training.checkpoint import Checkpoint, Origin, Progress
 from latentserve_training.data import Dataset
-from latentserve_training.errors import ConfigError, DivergedError, InterruptedRun
+from latentserve_training.errors import ConfigError, InterruptedRun
 from latentserve_training.feed import Feed, on_device
 from latentserve_training.interruption import Interruption
 from latentserve_training.journal import Journal, Silence
+from latentserve_training.loss_scale import LossScale
 from latentserve_training.models import Batch, GenerativeModel, Phase
 from latentserve_training.pictures import to_uint8
 from latentserve_training.processes import Processes
@@ -53,7 +52,8 @@ class TrainerConfig:
     """Devices that train together, one process each, on equal shares of every batch; under torchrun, its number."""
 
     precision: Precision = "auto"
-    """bfloat16 is mixed precision; auto takes it on CUDA and on CPUs with AVX512-BF16 or AMX, which compute in it."""
+    """bfloat16 is mixed precision; auto takes it on CUDA and on CPUs with AVX512-BF16 or AMX, which compute in it.
+    float16, with scaled losses, is for GPUs without bfloat16; auto never takes it."""
 
     channels_last: bool = True
     """Lay images out with channels last, which convolutions on CPUs prefer."""
@@ -101,7 +101,9 @@ class Trainer:
         self.model = model.to(fabric.device).to(memory_format=memory_format)  # type: ignore[call-overload]
         self.average = averaged(self.model, config.ema_decay)
         self.phases = self.model.phases()
-        self.optimizers: list[Optimizer] = [phase.optimizer for phase in self.phases]
+        self.optimizers = [phase.optimizer for phase in self.phases]
+        self.scales = {phase.name: LossScale.first(config.precision) for phase in self.phases}
+        self.progress.skipped = {name: 0 for name, scale in self.scales.items() if scale.adapts}
         self.processes.diverge(seed)
 
     def fit(self, journal: Journal | Silence, folder: RunFolder) -> None:
@@ -155,39 +157,36 @@ class Trainer:
         return losses
 
     def _descend(self, phase: Phase, batch: Batch) -> dict[str, float]:
+        scale = self.scales[phase.name]
         parameters = [parameter for group in phase.optimizer.param_groups for parameter in group["params"]]
         with self.fabric.autocast():
             loss, logged = phase.loss(batch)
         # Only this phase's parameters: the generator's loss must not leave gradients in the discriminator.
-        self.fabric.backward(loss, inputs=parameters)
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        self.fabric.backward(loss * scale.factor, inputs=parameters)
+        gradients = scale.unscale(parameters)
         self.processes.average(gradients)
-        norm = get_total_norm(gradients)
+        norm = get_total_norm(gradients).item()
         losses = self.processes.mean({name: value.item() for name, value in logged.items()} | {"": loss.item()})
         descended = losses.pop("")
         # Models log a sum before its parts; asked from the end, the part is named that the sum has it from.
-        for what, value in (*reversed(losses.items()), ("loss", descended), ("gradient", norm.item())):
-            self._require_finite(f"{phase.name}'s {what}", value)
-        phase.optimizer.step()
+        self.progress.require_finite(phase.name, dict(reversed(losses.items())) | {"loss": descended})
+        if scale.overflows(norm):
+            self.progress.skipped[phase.name] += 1
+        else:
+            self.progress.require_finite(phase.name, {"gradient": norm})
+            phase.optimizer.step()
+            losses[f"{phase.name}_gradient_norm"] = norm
         phase.optimizer.zero_grad()
-        return losses | {f"{phase.name}_gradient_norm": norm.item()}
-
-    def _require_finite(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise DivergedError(
-                f"diverged in epoch {self.progress.epoch + 1}, after step {self.progress.step}: the {what} is {value}; "
-                "the last checkpoint is from before; try a smaller model.learning_rate"
-            )
+        return losses
 
     def _end_epoch(self, journal: Journal | Silence) -> bool:
         """Close the epoch: validate, record, judge. True where this is the best epoch so far."""
         progress = self.progress
-        means = {name: total / progress.counts[name] for name, total in progress.totals.items()}
+        means = progress.means()
         progress.results = self.validate()
-        for name, value in progress.results.items():
-            self._require_finite(f"validation's {name}", value)
+        progress.require_finite("validation", progress.results)
         pace = progress.step * self.config.batch_size / progress.seconds
-        progress.epoch, progress.batch, progress.totals, progress.counts = progress.epoch + 1, 0, {}, {}
+        progress.close_epoch()
         record = {
             "epoch": progress.epoch,
             "epochs": self.config.epochs,
@@ -231,6 +230,7 @@ class Trainer:
             model=self.model.state_dict(),
             average=self.average.state_dict(),
             optimizers=[optimizer.state_dict() for optimizer in self.optimizers],
+            scales={name: asdict(scale) for name, scale in self.scales.items()},
             rng=random_state.capture(self.processes, self.fabric.device),
         )
 
@@ -245,5 +245,6 @@ class Trainer:
             self.average.load_state_dict(checkpoint.average)
             for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
                 optimizer.load_state_dict(state)
+            self.scales = {name: LossScale(**checkpoint.scales[name]) for name in self.scales}
         random_state.restore(checkpoint.rng, self.processes, self.fabric.device)
         self.progress = checkpoint.progress
