@@ -69,6 +69,7 @@ def failure(capsys: Capture, argv: list[str], main: Callable[[list[str]], int] =
         (["--model.latent_dim", "100000000000000000000"], 1, "model.* asks for weights that cannot be allocated"),
         (["--model.family", "dcgan", "--trainer.batch_size", "1"], 1, "batch normalisation needs at least 2 images"),
         (["--model.family", "mlp_gan", "--trainer.batch_size", "1"], 1, "trainer.batch_size is 1; batch"),
+        (["--trainer.devices", "1000000"], 1, "trainer.devices is 1000000, but there are "),
         (["--data.root", "photos"], 1, "data.root is photos, but digits have no files; set data.name to mnist or"),
         (["--data.name", "mnist"], 1, "data.root is not set; mnist data needs the folder of its files"),
         (["--data.size", "30"], 1, "multiples of 4, not 30x30"),

@@ -25,7 +25,7 @@ def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
     starts the others with its own command line.
 
     Raises:
-        ConfigError: CUDA is asked for and there is none.
+        ConfigError: CUDA is asked for and there is none, or more devices than there are.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("trainer.device is cuda, but no CUDA device is available; allowed are auto and cpu")
@@ -33,6 +33,8 @@ def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
         raise ConfigError(f"trainer.devices is {devices}, but there are {torch.cuda.device_count()} CUDA devices")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and devices > (os.cpu_count() or devices):
+        raise ConfigError(f"trainer.devices is {devices}, but there are {os.cpu_count()} processors")
     nodes, local = 1, devices
     if TorchElasticEnvironment.detect():
         environment = TorchElasticEnvironment()

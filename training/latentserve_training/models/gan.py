@@ -135,7 +135,7 @@ class Gan(GenerativeModel):
 
     def _slope_penalty(self, batch: Batch, fake: Tensor) -> Tensor:
         """At one point, uniformly drawn, on the line between every real image and the one drawn in its row."""
-        # Not in bfloat16, whose 8 bits a gradient of a gradient would leave little of.
+        # Not in half precision, whose 8 or 11 bits a gradient of a gradient would leave little of.
         with torch.autocast(batch.images.device.type, enabled=False):
             share = torch.rand(len(fake), 1, 1, 1, device=fake.device)
             between = torch.lerp(batch.images, fake.float(), share).requires_grad_()
