@@ -12,9 +12,6 @@ import torch
 from PIL import Image
 
 from latentserve_training import train
-from latentserve_training.average import averaged
-from latentserve_training.bound import elbo
-from latentserve_training.data import DataConfig, load
 from latentserve_training.errors import ConfigError
 from latentserve_training.models import (
     FAMILIES,
@@ -27,7 +24,6 @@ from latentserve_training.models import (
     Vae,
     build,
 )
-from latentserve_training.models.gan import GanConfig
 from latentserve_training.models.likelihood import LikelihoodName
 from latentserve_training.trained import Trained
 
@@ -133,43 +129,3 @@ def test_a_conditional_vae_learns_what_its_labels_look_like(tmp_path: Path) -> N
     along = run.model.decode(run.latents(8, 0), torch.ones(8, dtype=torch.int64))
     assert (across[..., 1::2, :].mean() - across[..., ::2, :].mean()).item() > 0.5
     assert (along[..., 1::2].mean() - along[..., ::2].mean()).item() > 0.5
-
-
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_every_family_learns_from_a_few_steps(family: str) -> None:
-    """Two hundred steps on 8x8 digits: a VAE explains them better, a GAN's samples grow nearer to them in the mean.
-
-    As they are served: by averaged weights, which the two players' chases move less.
-    """
-    torch.manual_seed(0)
-    dataset = load(DataConfig(size=8))
-    config = FAMILIES[family]()
-    if not (isinstance(config, GanConfig) and config.generator_learning_rate):  # whose steps are large already
-        config = replace(config, learning_rate=2e-3)
-    model = build(config, dataset.image_shape, len(dataset.label_names))
-    assert dataset.train.labels is not None
-    images, labels = torch.from_numpy(dataset.train.images).float() / 255, torch.from_numpy(dataset.train.labels)
-    before = distance(model, images, labels)
-    phases, average = model.phases(), averaged(model, 0.95)
-    for number in range(200):
-        rows = torch.randint(len(images), (64,))
-        batch = Batch(images=images[rows], labels=labels[rows] if model.label_count else None, step=number)
-        for phase in phases:
-            if (number + 1) % phase.every == 0:
-                loss, _ = phase.loss(batch)
-                parameters = [weight for group in phase.optimizer.param_groups for weight in group["params"]]
-                loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
-                phase.optimizer.step()
-                phase.optimizer.zero_grad()
-        average.update_parameters(model)
-    assert distance(average.module, images, labels) < 0.8 * before
-
-
-@torch.no_grad()
-def distance(model: GenerativeModel, images: torch.Tensor, labels: torch.Tensor) -> float:
-    """A VAE's -ELBO; a GAN's distance between the mean of samples and the mean of images."""
-    if isinstance(model, Vae):
-        asked = labels if model.label_count else None
-        return float(elbo(model, images.round(), asked, torch.Generator().manual_seed(0)).negative.mean())
-    samples = model.decode(torch.randn(512, model.latent_dim), model.every_label(512))
-    return float((samples - images.mean(0)).mean(0).square().sum())
