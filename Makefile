@@ -33,7 +33,7 @@ demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
 	touch $@
 
 test: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run every test.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: setup  ## Check style and types.
 	$(BIN)/ruff check .
