@@ -53,6 +53,15 @@ class Rules:
         wanted = set(sorted(able, reverse=True)[: self.latest]) | able & {*self.aliases.values(), *self.pinned}
         self.served = {version: self.disk[version] or self.served[version] for version in wanted}
 
+    def served_aliases(self) -> dict[str, int]:
+        """The aliases that name a version which is served."""
+        return {alias: version for alias, version in self.aliases.items() if version in self.served}
+
+    def answers(self) -> dict[int | str, tuple[int, int]]:
+        """By version and by alias, the version that must answer and its seed."""
+        by_alias = {alias: (version, self.served[version]) for alias, version in self.served_aliases().items()}
+        return {version: (version, seed) for version, seed in self.served.items()} | by_alias
+
     def load(self, version: int) -> bool:
         """Whether Load succeeds."""
         self.withdrawn.discard(version)
@@ -114,13 +123,17 @@ def test_a_repository_that_changes_under_calls(
     bundles: Callable[[int | None, Path], object], policy: str, commands: list[tuple[Any, ...]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(live(Shelf(Path(folder)), bundles, policy, commands))
+        rules, answers = asyncio.run(live(Shelf(Path(folder)), bundles, policy, commands))
+    assert answers == rules.answers()
 
 
 async def live(
     shelf: Shelf, bundles: Callable[[int | None, Path], object], policy: str, commands: list[tuple[Any, ...]]
-) -> None:
-    """One repository's life; asserts after every command what is listed, and all along what is answered."""
+) -> tuple[Rules, dict[int | str, tuple[int, int]]]:
+    """One repository's life; asserts after every command what is listed, and all along what is answered.
+
+    Returns the rules at its end, and by version and by alias which version answers then, and its model's seed.
+    """
     rules, published = Rules(LATEST[policy]), {(1, 1)}
     shelf.publish_written(1, partial(bundles, 1))
     selectors: list[dict[str, str]] = [{} for _ in range(CLIENTS)]
@@ -136,11 +149,12 @@ async def live(
             await check(server, rules)
         ended.set()
         await asyncio.gather(*clients)
-        for version, seed in rules.served.items():
-            assert await server.answering(version=version) == (version, seed)
-        for alias, version in rules.aliases.items():
-            if version in rules.served:
-                assert await server.answering(alias=alias) == (version, rules.served[version])
+        answers: dict[int | str, tuple[int, int]] = {
+            version: await server.answering(version=version) for version in rules.served
+        }
+        for alias in rules.served_aliases():
+            answers[alias] = await server.answering(alias=alias)
+    return rules, answers
 
 
 async def client(server: AdminServer, selector: dict[str, str], published: Published, ended: asyncio.Event) -> None:
@@ -210,4 +224,4 @@ async def check(server: AdminServer, rules: Rules) -> None:
     assert {version for version, status in listed.items() if status.is_default} == {max(rules.served)}
     assert rules.disk.keys() <= listed.keys()
     shown = {alias: version for version, status in listed.items() for alias in status.aliases}
-    assert shown == {alias: version for alias, version in rules.aliases.items() if version in rules.served}
+    assert shown == rules.served_aliases()
