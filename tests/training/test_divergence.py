@@ -87,7 +87,7 @@ def test_diversity_is_one_for_samples_as_varied_as_the_data() -> None:
     spread = samples.var(dim=0).mean().item()
     # Data with a known variance: half of the images black, half white.
     images = torch.cat([torch.zeros(50, 1, 4, 4), torch.full((50, 1, 4, 4), 255.0)]).to(torch.uint8)
-    diversity = gan.validate(images, torch.Generator().manual_seed(3))["diversity"]
+    diversity = gan.validate(images, torch.Generator().manual_seed(3)).results["diversity"]
     assert diversity == pytest.approx(spread / (0.25 * 100 / 99), rel=1e-4)
 
 

@@ -40,7 +40,8 @@ from .conftest import arguments
 Runs = Callable[[str], Path]
 GAN_FILES = {"samples.png", "interpolations.png", "neighbours.png", "curves.png"}
 VAE_FILES = GAN_FILES | {
-    "mixture.npz", "calibration.json", "mixture_samples.png", "reconstructions.png", "traversals.png"
+    "mixture.npz", "calibration.json", "mixture_samples.png", "reconstructions.png", "traversals.png",
+    "kl_by_latent.png",
 }  # fmt: skip
 FILES = {"mlp_gan": GAN_FILES, "mlp_vae": VAE_FILES | {"latent_plane.png"}}
 

@@ -311,7 +311,7 @@ def test_the_evaluation_goes_into_the_bundle(evaluated: Path, tmp_path: Path) ->
             )
     pictures = {name: digest for name, digest in report["files"].items() if name.endswith(".png")}
     carried = {file.path: file.sha256 for file in manifest.files if file.path.endswith(".png")}
-    assert set(carried) == {"samples.png", "mixture_samples.png", "latent_plane.png", "curves.png"}
+    assert set(carried) == {"samples.png", "mixture_samples.png", "latent_plane.png", "curves.png", "kl_by_latent.png"}
     for name, digest in pictures.items():
         assert carried.get(name, digest) == digest
         assert (f"]({name})" in card) == (name in carried)

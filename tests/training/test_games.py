@@ -189,8 +189,8 @@ def test_a_conditional_generator_that_draws_one_image_a_label_is_not_diverse() -
     gan = Gan(image_shape=SHAPE, generator=Stripes(), discriminator=Linear(1.0), config=GanConfig(), label_count=2)
     labels = torch.arange(100) % 2
     images = torch.randint(0, 256, (100, *SHAPE), dtype=torch.uint8)
-    assert gan.validate(images, torch.Generator().manual_seed(0))["diversity"] > 0.2
-    assert gan.validate(images, torch.Generator().manual_seed(0), labels)["diversity"] == 0.0
+    assert gan.validate(images, torch.Generator().manual_seed(0)).results["diversity"] > 0.2
+    assert gan.validate(images, torch.Generator().manual_seed(0), labels).results["diversity"] == 0.0
 
 
 def test_the_diversity_within_a_label_needs_no_few_labels() -> None:
@@ -203,7 +203,9 @@ def test_the_diversity_within_a_label_needs_no_few_labels() -> None:
     count = 600
     gan = Gan(image_shape=SHAPE, generator=Noise(), discriminator=Linear(1.0), config=GanConfig(), label_count=count)
     images = torch.randint(0, 256, (2 * count, *SHAPE), dtype=torch.uint8)
-    diversity = gan.validate(images, torch.Generator().manual_seed(0), torch.arange(2 * count) % count)["diversity"]
+    diversity = gan.validate(images, torch.Generator().manual_seed(0), torch.arange(2 * count) % count).results[
+        "diversity"
+    ]
     assert 0 <= diversity < 1
 
 

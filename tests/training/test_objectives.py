@@ -151,7 +151,7 @@ def test_free_bits_change_what_is_descended_and_not_what_is_reported() -> None:
 def test_validation_tells_the_plain_elbo_whatever_is_descended() -> None:
     pixels = (255 * images(300)).to(torch.uint8)
     models = (small(), small(beta=8.0), small(free_bits=1.0), small(draws=5), small(warm_up_epochs=3.0))
-    first, *others = [model.validate(pixels, torch.Generator().manual_seed(0)) for model in models]
+    first, *others = [model.validate(pixels, torch.Generator().manual_seed(0)).results for model in models]
     assert all({name: other[name] for name in first} == first for other in others)
     assert first["negative_elbo_nats"] == pytest.approx(first["reconstruction_nats"] + first["kl_nats"])
 
@@ -161,7 +161,7 @@ def test_the_best_epoch_is_chosen_by_what_is_descended() -> None:
 
     def chosen_by(**objective: Any) -> tuple[float, dict[str, float]]:
         model = small(**objective)
-        results = model.validate(pixels, torch.Generator().manual_seed(0))
+        results = model.validate(pixels, torch.Generator().manual_seed(0)).results
         assert model.selection is not None
         return results[model.selection], results
 

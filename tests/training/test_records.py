@@ -77,6 +77,26 @@ def test_a_line_whose_end_is_missing_stays_a_line(run: RunFolder) -> None:
     assert epochs(run) == [1, 2, 3, 4]
 
 
+def test_an_epoch_tells_what_each_latent_is_used_for(run: RunFolder) -> None:
+    for record in map(json.loads, run.metrics.read_text().splitlines()):
+        kl, results = record["series"]["kl_nats_by_latent"], record["validation"]
+        assert len(kl) == 2
+        assert sum(kl) == pytest.approx(results["kl_nats"])
+        assert max(kl) == pytest.approx(results["latent_kl_max_nats"])
+
+
+def test_records_of_the_time_before_latents_were_told_apart_are_gone_on_with(run: RunFolder) -> None:
+    records = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    run.metrics.write_text("".join(json.dumps({**record, "series": {}}) + "\n" for record in records[:-1]))
+    assert evaluate.main([str(run.path), *QUICK]) == 0
+    pictures = json.loads(run.report.read_text())["files"]
+    assert "curves.png" in pictures
+    assert "kl_by_latent.png" not in pictures
+    assert train.main(arguments("mlp_vae", run.path, "--trainer.epochs", "4")) == 0
+    assert evaluate.main([str(run.path), *QUICK]) == 0
+    assert (run.path / "kl_by_latent.png").is_file()
+
+
 @pytest.mark.parametrize("content", ["", None])
 def test_without_records_there_are_no_curves(run: RunFolder, content: str | None) -> None:
     run.metrics.unlink()

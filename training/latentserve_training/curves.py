@@ -1,16 +1,21 @@
-"""A run's losses over its epochs, drawn from metrics.jsonl."""
+"""A run's losses, and what its latents were used for, over its epochs: drawn from metrics.jsonl."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from latentserve_training.records import read_records
 
 _PANEL_INCHES = (4.0, 3.0)
 _DPI = 100
+_LEAST_KL = 1e-3
+"""Nats a latent, drawn as none."""
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:
@@ -33,8 +38,42 @@ def draw_curves(metrics: Path, picture: Path) -> None:
                 axes.plot(epochs, values, marker="." if len(epochs) < 30 else None, label=group)
         axes.set_title(name.replace("_", " "))
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
+    _save(figure, picture)
+
+
+def draw_latents(metrics: Path, picture: Path) -> None:
+    """Write every latent's KL on the validation images, a column an epoch; the last epoch's largest is on top.
+
+    Nothing is written where no record has any, as a GAN's.
+    """
+    records = [record for record in read_records(metrics) if "kl_nats_by_latent" in record.get("series", {})]
+    if not records:
+        return
+    columns = np.array([record["series"]["kl_nats_by_latent"] for record in records])
+    columns = columns[:, np.argsort(-columns[-1], kind="stable")]
+    latents = columns.shape[1]
+    figure = Figure(figsize=(2 * _PANEL_INCHES[0], _PANEL_INCHES[1]), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    shown = axes.imshow(
+        columns.T.clip(_LEAST_KL),
+        norm=LogNorm(_LEAST_KL, max(1.0, float(columns.max()))),
+        aspect="auto",
+        interpolation="nearest",
+        extent=(records[0]["epoch"] - 0.5, records[-1]["epoch"] + 0.5, latents + 0.5, 0.5),
+    )
+    axes.set_title("KL of each latent, nats")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("latent, by its last KL")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    figure.colorbar(shown)
+    _save(figure, picture)
+
+
+def _save(figure: Figure, picture: Path) -> None:
     # No software version in the file: the same run draws the same bytes.
     figure.savefig(picture, metadata={"Software": None})

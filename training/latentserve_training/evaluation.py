@@ -13,7 +13,7 @@ from latentserve_training import gallery, sections
 from latentserve_training.bound import elbo
 from latentserve_training.calibration import Calibration
 from latentserve_training.classifier import Classifier
-from latentserve_training.curves import draw_curves
+from latentserve_training.curves import draw_curves, draw_latents
 from latentserve_training.data import Dataset, Split
 from latentserve_training.decoding import decode
 from latentserve_training.effort import Effort
@@ -66,6 +66,7 @@ def _judge(trained: Trained, dataset: Dataset, effort: Effort, staged: RunFolder
     gallery.draw_interpolations(model, ends, staged.path / "interpolations.png")
     gallery.draw_neighbours(samples, torch.from_numpy(dataset.train.images), staged.path / "neighbours.png")
     draw_curves(trained.folder.metrics, staged.path / "curves.png")
+    draw_latents(trained.folder.metrics, staged.path / "kl_by_latent.png")
     found.append(sections.fidelity(extractor, dataset, sets, effort))
     if dataset.train.labels is not None:
         classifier, judge = _classifier(extractor, dataset, effort)

@@ -72,6 +72,8 @@ class Journal:
         for group in ("train", "validation"):
             for name, value in record[group].items():
                 self._writer.add_scalar(f"{group}/{name}", value, record["step"])
+        for name, values in record["series"].items():
+            self._writer.add_histogram(f"validation/{name}", np.array(values), record["step"])
         self._writer.add_scalar("images_per_second", record["images_per_second"], record["step"])
         picture = grid(samples, _GRID_COLUMNS)
         write_png(picture, self._folder.samples(record["epoch"]))

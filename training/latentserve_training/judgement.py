@@ -50,7 +50,7 @@ class Judgement:
 
 def _without_data(trained: Trained) -> list[Path]:
     """The pictures that show no image of the data, and none that was drawn after one."""
-    names = ["samples.png", "mixture_samples.png", "latent_plane.png", "curves.png"]
+    names = ["samples.png", "mixture_samples.png", "latent_plane.png", "curves.png", "kl_by_latent.png"]
     if not isinstance(trained.model, Vae):  # whose steps lead from one image's latents to another's
         names.append("interpolations.png")
     return [trained.folder.path / name for name in names]

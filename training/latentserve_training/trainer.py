@@ -22,7 +22,7 @@ from latentserve_training.feed import Feed, on_device
 from latentserve_training.interruption import Interruption
 from latentserve_training.journal import Journal, Silence
 from latentserve_training.loss_scale import LossScale
-from latentserve_training.models import Batch, GenerativeModel, Phase
+from latentserve_training.models import Batch, GenerativeModel, Phase, Validation
 from latentserve_training.pictures import to_uint8
 from latentserve_training.processes import Processes
 from latentserve_training.run_folder import RunFolder
@@ -183,27 +183,27 @@ class Trainer:
         """Close the epoch: validate, record, judge. True where this is the best epoch so far."""
         progress = self.progress
         means = progress.means()
-        progress.results = self.validate()
+        validation = self.validate()
+        progress.results = validation.results
         progress.require_finite("validation", progress.results)
-        pace = progress.step * self.config.batch_size / progress.seconds
         progress.close_epoch()
         record = {
             "epoch": progress.epoch,
             "epochs": self.config.epochs,
             "step": progress.step,
             "seconds": round(progress.seconds, 3),
-            "images_per_second": round(pace, 1),
+            "images_per_second": round(progress.step * self.config.batch_size / progress.seconds, 1),
             "train": means,
-            "validation": progress.results,
+            "validation": validation.results,
+            "series": validation.series,
         }
-        samples = to_uint8(self._grid(self.averaged_model()))
-        self.processes.lead(lambda: journal.epoch(record, samples))
+        self.processes.lead(lambda: journal.epoch(record, to_uint8(self._grid(self.averaged_model()))))
         for remark in self.model.diagnose(means | progress.results, progress.step):
             journal.say(f"warning: {remark}")
         return self.model.selection is not None and progress.improve(progress.results[self.model.selection])
 
-    def validate(self) -> dict[str, float]:
-        """The averaged model's results on the validation images, by name; the same noise every time."""
+    def validate(self) -> Validation:
+        """The averaged model on the validation images; the same noise every time."""
         generator = torch.Generator(self.fabric.device).manual_seed(_VALIDATION_SEED)
         return self.averaged_model().validate(self.validation_images, generator, self.validation_labels)
 

@@ -9,7 +9,7 @@ from latentserve_training.models.dcgan import DcganConfig, build_conv_gan
 from latentserve_training.models.gan import Gan
 from latentserve_training.models.mlp_gan import MlpGanConfig, build_mlp_gan
 from latentserve_training.models.mlp_vae import MlpVaeConfig, build_mlp_vae
-from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase
+from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase, Validation
 from latentserve_training.models.vae import Posterior, Vae, active_latents
 from latentserve_training.models.wgan_gp import WganGpConfig
 
@@ -41,6 +41,7 @@ __all__ = [
     "Phase",
     "Posterior",
     "Vae",
+    "Validation",
     "WganGpConfig",
     "active_latents",
     "build",

@@ -16,6 +16,7 @@ from latentserve_training.models.model import (
     GenerativeModel,
     ImageShape,
     Phase,
+    Validation,
     require_fraction,
     require_not_negative,
     require_positive,
@@ -151,7 +152,7 @@ class Gan(GenerativeModel):
         return loss, {f"generator_loss{self.config.game.unit}": loss}
 
     @torch.no_grad()
-    def validate(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> dict[str, float]:
+    def validate(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> Validation:
         """`diversity`: the samples' variance, averaged over pixels, as a fraction of that of `images`.
 
         With labels, that of the samples and images of one label; the lowest over the labels that have a variance.
@@ -167,7 +168,7 @@ class Gan(GenerativeModel):
             ]
             pairs = [(_variance(ours), _variance(theirs)) for ours, theirs in known if len(theirs) > 1]
             ratios = [ours / theirs for ours, theirs in pairs if theirs > 0] or ratios
-        return {"diversity": torch.stack(ratios).min().item()}
+        return Validation({"diversity": torch.stack(ratios).min().item()})
 
     def diagnose(self, results: Mapping[str, float], step: int) -> list[str]:
         """Say so when the discriminator has won outright or the generator draws one image for every latent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -56,6 +56,17 @@ class Phase:
         return (step + 1) % self.every == 0
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What the validation images say of a model."""
+
+    results: dict[str, float]
+    """One number each, by name."""
+
+    series: dict[str, list[float]] = field(default_factory=dict)
+    """One number a latent dimension each, by name; units stand in the name."""
+
+
 class GenerativeModel(nn.Module, ABC):
     """A model with a standard normal prior over a latent space and a decoder from latents to images in [0, 1].
 
@@ -85,8 +96,8 @@ class GenerativeModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def validate(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> dict[str, float]:
-        """How good the model is on images uint8 [n, channels, height, width], by name; noise comes from `generator`."""
+    def validate(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> Validation:
+        """How good the model is on images uint8 [n, channels, height, width]; noise comes from `generator`."""
 
     def diagnose(self, results: Mapping[str, float], step: int) -> list[str]:
         """Judge an epoch's mean losses and validation results after `step` steps; what the user should know of them.

@@ -17,7 +17,14 @@ from latentserve_training.losses import (
     reparameterize,
 )
 from latentserve_training.models.likelihood import LikelihoodName, PixelParameters, build_likelihood
-from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase, require_positive
+from latentserve_training.models.model import (
+    Batch,
+    GenerativeModel,
+    ImageShape,
+    Phase,
+    Validation,
+    require_positive,
+)
 from latentserve_training.models.objective import Objective
 
 _VALIDATION_ROWS = 250
@@ -140,12 +147,12 @@ class Vae(GenerativeModel):
         return nll.view(-1, draws), log_prior_ratio(latents, *each).view(-1, draws), posterior
 
     @torch.no_grad()
-    def validate(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> dict[str, float]:
+    def validate(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> Validation:
         """Mean -ELBO and its terms in nats, one observation and one z an image, and what the latents are used for.
 
-        `latent_kl_…` are over latents, each one's KL averaged over the images. Where something else is descended, it is
-        there, too: the -ELBO with its KL term weighted by beta, or the importance-weighted bound of a fresh
-        observation.
+        `kl_nats_by_latent` is each latent's KL, averaged over the images; `latent_kl_…` are over them. Where something
+        else is descended, it is there, too: the -ELBO with its KL term weighted by beta, or the importance-weighted
+        bound of a fresh observation.
         """
         parts = []
         for start in range(0, len(images), _VALIDATION_ROWS):
@@ -166,7 +173,7 @@ class Vae(GenerativeModel):
             results["weighted_elbo_nats"] = results["reconstruction_nats"] + self.objective.beta * results["kl_nats"]
         if self.selection == "importance_bound_nats":
             results["importance_bound_nats"] = self._mean_bound(images, generator, labels)
-        return results
+        return Validation(results, {"kl_nats_by_latent": kl_of_latents.tolist()})
 
     def _mean_bound(self, images: Tensor, generator: torch.Generator, labels: Tensor | None) -> float:
         bounds = []
