@@ -10,6 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 _ROWS = 250
+_VALUES_AT_ONCE = 2**24
+"""Of training images in float32."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,19 @@ class Neighbours:
     @classmethod
     def of(cls, images: Tensor, training: Tensor, count: int = 1) -> Self:
         """The `count` nearest of the training images uint8 [m, ...] to each of the images uint8 [n, ...]."""
-        pool = training.flatten(1).float() / 255
-        found = [
-            torch.cdist(part.flatten(1).float() / 255, pool).topk(count, largest=False)
-            for part in tqdm(torch.split(images, _ROWS), desc="nearest neighbours", leave=False, disable=None)
-        ]
-        return cls(torch.cat([part.indices for part in found]), torch.cat([part.values for part in found]))
+        parts = torch.split(images.flatten(1).float() / 255, _ROWS)
+        found = [cls(torch.empty(len(part), 0, dtype=torch.int64), torch.empty(len(part), 0)) for part in parts]
+        step = max(1, _VALUES_AT_ONCE // training[0].numel())
+        for start in tqdm(range(0, len(training), step), desc="nearest neighbours", leave=False, disable=None):
+            pool = training[start : start + step].flatten(1).float() / 255
+            found = [
+                near.joined_by(torch.cdist(part, pool), start, count) for near, part in zip(found, parts, strict=True)
+            ]
+        return cls(torch.cat([near.rows for near in found]), torch.cat([near.distances for near in found]))
+
+    def joined_by(self, distances: Tensor, start: int, count: int) -> Self:
+        """The `count` nearest of these and of others, at `distances` [n, others], whose indices begin at `start`."""
+        near, rows = distances.topk(min(count, distances.shape[1]), largest=False)
+        both, order = torch.cat((self.distances, near), dim=1).sort(dim=1, stable=True)
+        kept = torch.cat((self.rows, start + rows), dim=1).gather(1, order)
+        return type(self)(kept[:, :count], both[:, :count])
