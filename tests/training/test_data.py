@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +19,8 @@ from PIL import ExifTags, Image
 
 from latentserve_training.data import DataConfig, Dataset, Split, load
 from latentserve_training.data.dataset import cut
-from latentserve_training.data.folder import read_folder
+from latentserve_training.data.folder import Folder
+from latentserve_training.data.placement import Placement
 from latentserve_training.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
@@ -31,15 +36,17 @@ def save(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels
 
 
+def read_folder(root: Path, size: int | None, placement: Placement = "auto") -> Split:
+    folder = Folder.under(root, size)
+    return folder.read(np.arange(len(folder)), placement)
+
+
 @given(st.integers(1, 60), st.lists(st.floats(0.01, 0.49), min_size=1, max_size=2), st.integers(0, 2**31))
 def test_a_cut_keeps_every_image_once_and_depends_on_the_seed_alone(n: int, fractions: list[float], seed: int) -> None:
-    pool = Split(np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1), np.arange(n))
-    parts = cut(pool, tuple(fractions), seed)
-    again = cut(pool, tuple(fractions), seed)
-    assert sorted(np.concatenate([part.images.ravel() for part in parts]).tolist()) == list(range(n))
-    for part, same in zip(parts, again, strict=True):
-        np.testing.assert_array_equal(part.images, same.images)
-        np.testing.assert_array_equal(part.images.ravel(), part.labels)
+    parts = cut(n, tuple(fractions), seed)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(n))
+    for part, same in zip(parts, cut(n, tuple(fractions), seed), strict=True):
+        np.testing.assert_array_equal(part, same)
     assert [len(part) for part in parts[:-1]] == [round(fraction * n) for fraction in fractions]
 
 
@@ -115,6 +122,35 @@ def test_one_colour_file_makes_all_rgb_and_subfolders_are_classes(tmp_path: Path
     assert split.labels is not None
     assert split.labels.tolist() == [0, 1]
     assert split.label_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("placement", ["memory", "disk"])
+def test_rows_of_a_folder_are_the_files_of_their_paths(tmp_path: Path, placement: Placement) -> None:
+    pixels = np.stack([save(tmp_path / f"{'ab'[n % 2]}" / f"{n:02}.png", noise(4, 6, 3)) for n in range(20)])
+    paths = sorted(range(20), key=lambda n: (n % 2, n))
+    rows = np.array([7, 0, 19, 7])
+    split = Folder.under(tmp_path, size=None).read(rows, placement)
+    np.testing.assert_array_equal(split.images, pixels[[paths[row] for row in rows]].transpose(0, 3, 1, 2))
+    assert split.labels is not None
+    assert split.labels.tolist() == [0, 0, 1, 0]
+
+
+def test_images_that_do_not_fit_on_disk_are_one_line(tmp_path: Path) -> None:
+    for n in range(40):
+        save(tmp_path / "images" / f"{n}.png", noise(64, 64))
+    ended = subprocess.run(
+        [str(Path(sys.executable).parent / "latentserve-train"), "--untuned", "--model.family", "mlp_vae",
+         "--data.name", "folder", "--data.root", str(tmp_path / "images"), "--data.placement", "disk",
+         "--output", str(tmp_path / "run")],
+        capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"latentserve-train: error: 16,384 bytes of images do not fit into {tmp_path}: File too large; "
+        "set TMPDIR to a folder with room, or data.placement to memory\n"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_with_loose_files_has_no_classes(tmp_path: Path) -> None:
@@ -242,6 +278,7 @@ def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
         ({"validation_fraction": 0.0}, "data.validation_fraction is 0.0"),
         ({"test_fraction": 0.5}, "data.test_fraction is 0.5"),
         ({"split_seed": -1}, "data.split_seed is -1"),
+        ({"placement": "disk"}, "data.placement is disk, but digits"),
     ],
 )
 def test_settings_out_of_range_name_their_field(settings: dict[str, object], message: str) -> None:

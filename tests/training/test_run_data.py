@@ -13,7 +13,7 @@ from latentserve_training import evaluate, train
 from latentserve_training.data import DataConfig, load
 
 from .conftest import arguments
-from .test_resume import Capture, refused
+from .test_resume import Capture, assert_same, refused
 
 
 @pytest.fixture
@@ -54,6 +54,15 @@ def trained_on(images: Path, capsys: Capture) -> Path:
 
 def test_the_data_may_move(trained_on: Path) -> None:
     assert train.main(on(trained_on.rename(trained_on.parent / "moved"))) == 0
+
+
+@pytest.mark.parametrize("placement", ["device", "memory", "disk"])
+def test_where_the_images_lie_is_free_to_change_and_changes_nothing(images: Path, placement: str) -> None:
+    assert train.main([*on(images), "--trainer.epochs", "2"]) == 0
+    moved = [*on(images), "--output", str(images.parent / "moved")]
+    assert train.main([*moved, "--data.placement", placement]) == 0
+    assert train.main([*moved, "--trainer.epochs", "2"]) == 0
+    assert_same(images.parent / "run", images.parent / "moved")
 
 
 def test_other_training_images_are_refused(trained_on: Path, capsys: Capture) -> None:

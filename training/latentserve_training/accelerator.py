@@ -11,6 +11,7 @@ from lightning.fabric.plugins import MixedPrecision
 from lightning.fabric.plugins import Precision as PrecisionPlugin
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
+from latentserve_training.data.placement import machine_memory
 from latentserve_training.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -49,6 +50,13 @@ def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def memory_of(device: torch.device) -> int:
+    """The memory of a CUDA device, or else of the machine, in bytes, used or not."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return machine_memory()
 
 
 def resolve_precision(precision: Precision, device_type: str) -> ComputedPrecision:

@@ -162,5 +162,6 @@ def _provenance(trained: Trained) -> bundle_pb2.Provenance:
 
 
 def _published(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without the data's place on this machine: the digest says what the data was."""
-    return {**config, "data": {key: value for key, value in config["data"].items() if key != "root"}}
+    """The configuration without the data's places on this machine: the digest says what the data was."""
+    data = {key: value for key, value in config["data"].items() if key not in ("root", "placement")}
+    return {**config, "data": data}

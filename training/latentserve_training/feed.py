@@ -1,6 +1,7 @@
-"""The training images, in memory on the device: which of them make up a batch is a function of seed and epoch alone.
+"""The images that steps are made of: which of them make up a batch is a function of seed and epoch alone.
 
-A loader with worker processes is for images that do not fit in memory; for these it takes longer than the step itself.
+They are cut from one array, wherever that lies. A loader with worker processes takes longer than the step itself where
+images are small, and the files of a folder are decoded before the first step.
 """
 
 from __future__ import annotations
@@ -8,34 +9,42 @@ from __future__ import annotations
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor
 
-from latentserve_training.data import Split
+from latentserve_training.accelerator import memory_of
+from latentserve_training.data import Dataset, Split
+from latentserve_training.data.placement import Placement, has_room
 from latentserve_training.errors import ConfigError
 from latentserve_training.models import Batch
 from latentserve_training.processes import Processes
 
 
 class Feed:
-    """Cuts the shuffled images of every epoch into batches, of which each process gets its share."""
+    """Cuts the shuffled training images of every epoch into batches, of which each process gets its share."""
 
     def __init__(
-        self, images: Split, *, batch_size: int, labelled: bool, memory_format: torch.memory_format, seed: int,
-        fabric: Fabric, processes: Processes,
+        self, dataset: Dataset, *, batch_size: int, labelled: bool, memory_format: torch.memory_format, seed: int,
+        fabric: Fabric, processes: Processes, placement: Placement,
     ) -> None:  # fmt: skip
         """`batch_size` counts the images of all processes together; what does not fill a batch sits an epoch out.
 
         Raises:
             ConfigError: there are too few images for a batch, or a batch does not divide among the processes.
         """
-        self.batches = len(images) // batch_size
+        train, validation = dataset.train, dataset.validation
+        self.batches = len(train) // batch_size
         if not self.batches:
-            raise ConfigError(f"trainer.batch_size is {batch_size}, but there are {len(images)} training images")
+            raise ConfigError(f"trainer.batch_size is {batch_size}, but there are {len(train)} training images")
         processes.require_shares(batch_size)
         self._batch_size = batch_size
-        self._images = fabric.to_device(torch.from_numpy(images.images))
-        self._labels = on_device(fabric, images.labels) if labelled else None
+        self._fabric = fabric
+        size = train.images.nbytes + validation.images.nbytes
+        resident = placement == "device" or (placement == "auto" and has_room(size, memory_of(fabric.device)))
+        place = fabric.to_device if resident else _stay
+        self._images, self.validation_images = (place(torch.from_numpy(split.images)) for split in (train, validation))
+        self._labels, self.validation_labels = (
+            place(_labels_of(split)) if labelled else None for split in (train, validation)
+        )
         self._memory_format = memory_format
         self._seed = seed
         self._processes = processes
@@ -52,15 +61,20 @@ class Feed:
     def batch(self, rows: Tensor, *, number: int, step: int, epoch: int) -> Batch:
         """This process's share of the images of `rows`, in [0, 1]: batch `number` of the epoch, after `step` steps."""
         share = self._processes.share(rows)
+        images = self._fabric.to_device(self._images[share]).float() / 255
         return Batch(
-            images=(self._images[share].float() / 255).contiguous(memory_format=self._memory_format),
-            labels=None if self._labels is None else self._labels[share],
+            images=images.contiguous(memory_format=self._memory_format),
+            labels=None if self._labels is None else self._fabric.to_device(self._labels[share]),
             step=step,
             epoch=epoch + number / self.batches,
         )
 
 
-def on_device(fabric: Fabric, labels: NDArray[np.int64] | None) -> Tensor:
-    """Labels int64 [n] of data that has them."""
-    assert labels is not None, "a model is built conditional only where the data has labels"
-    return fabric.to_device(torch.from_numpy(labels))
+def _stay(images: Tensor) -> Tensor:
+    return images
+
+
+def _labels_of(split: Split) -> Tensor:
+    """The labels int64 [n] of data that has them."""
+    assert split.labels is not None, "a model is built conditional only where the data has labels"
+    return torch.from_numpy(split.labels)

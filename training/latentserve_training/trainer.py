@@ -17,8 +17,9 @@ from latentserve_training.accelerator import Device, Precision
 from latentserve_training.average import averaged
 from latentserve_training.checkpoint import Checkpoint, Origin, Progress
 from latentserve_training.data import Dataset
+from latentserve_training.data.placement import Placement
 from latentserve_training.errors import ConfigError, InterruptedRun
-from latentserve_training.feed import Feed, on_device
+from latentserve_training.feed import Feed
 from latentserve_training.interruption import Interruption
 from latentserve_training.journal import Journal, Silence
 from latentserve_training.loss_scale import LossScale
@@ -83,6 +84,7 @@ class Trainer:
         fabric: Fabric,
         model: GenerativeModel,
         dataset: Dataset,
+        placement: Placement = "auto",
     ) -> None:
         self.config = config
         self.origin = origin
@@ -92,12 +94,10 @@ class Trainer:
         conditional = bool(model.label_count)
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.feed = Feed(
-            dataset.train, batch_size=config.batch_size, labelled=conditional, memory_format=memory_format, seed=seed,
-            fabric=fabric, processes=self.processes,
+            dataset, batch_size=config.batch_size, labelled=conditional, memory_format=memory_format, seed=seed,
+            fabric=fabric, processes=self.processes, placement=placement,
         )  # fmt: skip
         self.batches = self.feed.batches
-        self.validation_images = fabric.to_device(torch.from_numpy(dataset.validation.images))
-        self.validation_labels = on_device(fabric, dataset.validation.labels) if conditional else None
         self.model = model.to(fabric.device).to(memory_format=memory_format)  # type: ignore[call-overload]
         self.average = averaged(self.model, config.ema_decay)
         self.phases = self.model.phases()
@@ -205,7 +205,7 @@ class Trainer:
     def validate(self) -> Validation:
         """The averaged model on the validation images; the same noise every time."""
         generator = torch.Generator(self.fabric.device).manual_seed(_VALIDATION_SEED)
-        return self.averaged_model().validate(self.validation_images, generator, self.validation_labels)
+        return self.averaged_model().validate(self.feed.validation_images, generator, self.feed.validation_labels)
 
     def averaged_model(self) -> GenerativeModel:
         """The model that is evaluated and exported, ready for inference."""

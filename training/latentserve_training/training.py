@@ -115,7 +115,10 @@ def start(config: RunConfig, dataset: Dataset, fabric: Fabric) -> Trainer:
     with _allocating():
         model = build(config.model, origin.image_shape, len(origin.label_names))
         _require_statistics(model, config.trainer.batch_size, fabric.world_size)
-        return Trainer(config.trainer, seed=config.seed, origin=origin, fabric=fabric, model=model, dataset=dataset)
+        return Trainer(
+            config.trainer, seed=config.seed, origin=origin, fabric=fabric, model=model, dataset=dataset,
+            placement=config.data.placement,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -172,8 +175,8 @@ def _previous(folder: RunFolder, config: RunConfig) -> Checkpoint | None:
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without what may change: the epochs, and the data's place, whose digest is compared instead."""
-    data = {key: value for key, value in config["data"].items() if key != "root"}
+    """The configuration without what may change: the epochs, and the data's places; its digest is compared instead."""
+    data = {key: value for key, value in config["data"].items() if key not in ("root", "placement")}
     trainer = {key: value for key, value in config["trainer"].items() if key != "epochs"}
     return {**config, "data": data, "trainer": trainer}
 

@@ -93,12 +93,12 @@ def _sha256(*arrays: NDArray[np.uint8] | NDArray[np.int64]) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(repr(array.shape).encode())
-        digest.update(array.tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).data)
     return digest.hexdigest()
 
 
-def cut(pool: Split, fractions: tuple[float, ...], seed: int) -> list[Split]:
-    """`pool` shuffled by `seed` and cut into one part a fraction (rounded to images), then all the rest."""
-    order = np.random.default_rng(seed).permutation(len(pool))
-    ends = np.cumsum([round(fraction * len(pool)) for fraction in fractions])
-    return [pool.take(rows) for rows in np.split(order, ends)]
+def cut(count: int, fractions: tuple[float, ...], seed: int) -> list[NDArray[np.int64]]:
+    """The rows of `count` images, shuffled by `seed`: one part a fraction (rounded to images), then all the rest."""
+    order = np.random.default_rng(seed).permutation(count)
+    ends = np.cumsum([round(fraction * count) for fraction in fractions])
+    return np.split(order, ends)

@@ -2,56 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
 from latentserve_training.data.dataset import Split
+from latentserve_training.data.placement import Placement, gather
 from latentserve_training.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 _GREY_MODES = frozenset({"1", "L", "LA"})
 _COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+_FILES_AHEAD = 1000
+"""Files that may be decoded before their turn."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def read_folder(root: Path, size: int | None) -> Split:
-    """Every image file under `root`, in the order of their paths: uint8 [n, 1 or 3, height, width].
+@dataclass(frozen=True)
+class Folder:
+    """The image files of a folder, known by their headers; `read` decodes them.
 
-    Grey when every file is grey, else RGB. Transparent pixels lie on black; photos are turned as their EXIF says. With
-    `size`, resized to size x size (Lanczos); without, all files must share one size. When every file lies in a
-    subfolder, the first folder on its path is its class, numbered in sorted order.
-
-    Raises:
-        DataError: `root` is no folder or holds no images, a file cannot be decoded, or the sizes differ.
+    Grey when every file is grey, else RGB. Transparent pixels lie on black; photos are turned as their EXIF says.
     """
-    if not root.is_dir():
-        raise DataError(f"data.root {root} is not a folder")
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise DataError(f"data.root {root} holds no image files; known are {', '.join(sorted(SUFFIXES))}")
-    images = [_decode(path, size) for path in paths]
-    _require_one_size(paths, images)
-    mode = "L" if all(image.mode == "L" for image in images) else "RGB"
-    pixels = np.empty((len(images), len(mode), images[0].height, images[0].width), np.uint8)
-    for row, image in zip(pixels, images, strict=True):  # one array from the first: of large data there is no second
-        row[:] = np.atleast_3d(np.asarray(image.convert(mode))).transpose(2, 0, 1)
-    return Split(pixels, *_labels(root, paths))
+
+    paths: Sequence[Path]
+    """In sorted order."""
+    grey: bool
+    size: int | None
+    """Height and width to resize to (Lanczos); without, all files must share one size."""
+    labels: NDArray[np.int64] | None
+    """When every file lies in a subfolder: the number of the first folder on its path, in sorted order; int64 [n]."""
+    label_names: tuple[str, ...]
+
+    @classmethod
+    def under(cls, root: Path, size: int | None) -> Self:
+        """Every image file under `root`.
+
+        Raises:
+            DataError: `root` is no folder or holds no images, or a file is none.
+        """
+        if not root.is_dir():
+            raise DataError(f"data.root {root} is not a folder")
+        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not paths:
+            raise DataError(f"data.root {root} holds no image files; known are {', '.join(sorted(SUFFIXES))}")
+        modes = set(_threaded(_mode, paths, "looking at images"))
+        return cls(paths, modes <= _GREY_MODES, size, *_labels(root, paths))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, rows: NDArray[np.int64], placement: Placement = "auto") -> Split:
+        """The files of these rows, in their order: uint8 [n, 1 or 3, height, width], and their labels.
+
+        Raises:
+            DataError: a file cannot be decoded, the sizes differ, or there is no room on disk.
+        """
+        first = self._decode(self.paths[0])
+
+        def decode(row: int) -> NDArray[np.uint8]:
+            image = self._decode(self.paths[row])
+            if image.shape != first.shape:
+                raise DataError(
+                    f"{self.paths[row]} is {_sides(image)}, but {self.paths[0]} is {_sides(first)}; "
+                    "data.size resizes all"
+                )
+            return image
+
+        images = gather(
+            _threaded(decode, rows.tolist(), "reading images"), shape=(len(rows), *first.shape), placement=placement
+        )
+        return Split(images, None if self.labels is None else self.labels[rows], self.label_names)
+
+    def _decode(self, path: Path) -> NDArray[np.uint8]:
+        """The file's pixels, [channels, height, width]."""
+        try:
+            with Image.open(path) as file:
+                image = _on_black(ImageOps.exif_transpose(file)).convert("L" if file.mode in _GREY_MODES else "RGB")
+        except Exception as error:  # Pillow's decoders let SyntaxError, struct.error and more escape from damaged files
+            raise _undecodable(path, error) from error
+        if self.size is not None:
+            image = image.resize((self.size, self.size), Image.Resampling.LANCZOS)
+        return np.atleast_3d(np.asarray(image.convert("L" if self.grey else "RGB"))).transpose(2, 0, 1)
 
 
-def _decode(path: Path, size: int | None) -> Image.Image:
-    """The file as a grey or RGB image."""
+def _threaded(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
+    """`function` of every item, in order, computed by threads (Pillow lets go of the interpreter as it decodes)."""
+    with ThreadPoolExecutor() as threads, tqdm(total=len(items), desc=what, leave=False, disable=None) as bar:
+        for start in range(0, len(items), _FILES_AHEAD):
+            for result in threads.map(function, items[start : start + _FILES_AHEAD]):
+                yield result
+                bar.update()
+
+
+def _mode(path: Path) -> str:
+    """Pillow's name for the kind of pixels in a file."""
     try:
         with Image.open(path) as file:
-            if file.mode not in _GREY_MODES | _COLOUR_MODES:
-                raise DataError(f"{path}: pixels are of kind {file.mode!r}; allowed are 8 bits a channel")
-            image = _on_black(ImageOps.exif_transpose(file)).convert("L" if file.mode in _GREY_MODES else "RGB")
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders let SyntaxError, struct.error and more escape from damaged files
-        raise DataError(f"{path}: cannot be decoded: {error}") from error
-    return image if size is None else image.resize((size, size), Image.Resampling.LANCZOS)
+            mode = file.mode
+    except Exception as error:
+        raise _undecodable(path, error) from error
+    if mode not in _GREY_MODES | _COLOUR_MODES:
+        raise DataError(f"{path}: pixels are of kind {mode!r}; allowed are 8 bits a channel")
+    return mode
+
+
+def _undecodable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: cannot be decoded: {error}")
 
 
 def _on_black(image: Image.Image) -> Image.Image:
@@ -62,18 +128,14 @@ def _on_black(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", seen.size, "black"), seen)
 
 
-def _require_one_size(paths: list[Path], images: list[Image.Image]) -> None:
-    width, height = images[0].size
-    for path, image in zip(paths, images, strict=True):
-        if image.size != (width, height):
-            raise DataError(
-                f"{path} is {image.width}x{image.height}, but {paths[0]} is {width}x{height}; data.size resizes all"
-            )
+def _sides(image: NDArray[np.uint8]) -> str:
+    _, height, width = image.shape
+    return f"{width}x{height}"
 
 
-def _labels(root: Path, paths: list[Path]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+def _labels(root: Path, paths: Sequence[Path]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
     places = [path.relative_to(root).parts for path in paths]
     if any(len(parts) == 1 for parts in places):
         return None, ()
-    classes = sorted({parts[0] for parts in places})
-    return np.array([classes.index(parts[0]) for parts in places], dtype=np.int64), tuple(classes)
+    numbers = {name: number for number, name in enumerate(sorted({parts[0] for parts in places}))}
+    return np.array([numbers[parts[0]] for parts in places], dtype=np.int64), tuple(numbers)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from latentserve_training.data.dataset import Dataset, Split, cut
+from latentserve_training.data.dataset import Dataset, cut
 from latentserve_training.data.digits import read_digits
-from latentserve_training.data.folder import read_folder
+from latentserve_training.data.folder import Folder
 from latentserve_training.data.mnist import read_mnist
+from latentserve_training.data.placement import Placement
 from latentserve_training.errors import ConfigError
 
 DEFAULT_DIGITS_SIZE = 28
@@ -37,6 +38,10 @@ class DataConfig:
     split_seed: int = 0
     """Seed of the shuffle before the cut."""
 
+    placement: Placement = "auto"
+    """Where the images lie that steps are made of: in the device's memory, in the machine's, or in a temporary file (in
+    TMPDIR; only for folder). auto takes the first of them of which they fill no more than half."""
+
     def __post_init__(self) -> None:
         if self.name != "digits" and self.root is None:
             raise ConfigError(f"data.root is not set; {self.name} data needs the folder of its files")
@@ -49,6 +54,10 @@ class DataConfig:
         for field in ("validation_fraction", "test_fraction"):
             if not 0 < getattr(self, field) < 0.5:
                 raise ConfigError(f"data.{field} is {getattr(self, field)}; it must lie between 0 and 0.5")
+        if self.placement == "disk" and self.name != "folder":
+            raise ConfigError(
+                f"data.placement is disk, but {self.name} images are few; allowed are auto, device, memory"
+            )
         if self.split_seed < 0:
             raise ConfigError(f"data.split_seed is {self.split_seed}; it must not be negative")
 
@@ -59,19 +68,20 @@ def load(config: DataConfig) -> Dataset:
     Raises:
         DataError: files are missing, damaged or do not fit together.
     """
-    if config.name == "mnist":
-        pool, test = read_mnist(_root(config))
-        validation, train = cut(pool, (config.validation_fraction,), config.split_seed)
-    else:
-        pool = _pool(config)
-        validation, test, train = cut(pool, (config.validation_fraction, config.test_fraction), config.split_seed)
+    validation_and_test = (config.validation_fraction, config.test_fraction)
+    match config.name:
+        case "mnist":
+            pool, test = read_mnist(_root(config))
+            cuts = cut(len(pool), (config.validation_fraction,), config.split_seed)
+            validation, train = map(pool.take, cuts)
+        case "digits":
+            pool = read_digits(config.size or DEFAULT_DIGITS_SIZE)
+            validation, test, train = map(pool.take, cut(len(pool), validation_and_test, config.split_seed))
+        case "folder":
+            folder = Folder.under(_root(config), config.size)
+            cuts = cut(len(folder), validation_and_test, config.split_seed)
+            validation, test, train = (folder.read(rows, config.placement) for rows in cuts)
     return Dataset(config.name, train, validation, test)
-
-
-def _pool(config: DataConfig) -> Split:
-    if config.name == "digits":
-        return read_digits(config.size or DEFAULT_DIGITS_SIZE)
-    return read_folder(_root(config), config.size)
 
 
 def _root(config: DataConfig) -> Path:

@@ -23,6 +23,8 @@ from latentserve_training.models.model import (
 )
 
 _DIVERSITY_ROWS = 1024
+_PIXELS_AT_ONCE = 64
+"""Of all images in float32: many images take four times their memory."""
 _ROWS_A_LABEL = 2
 """The fewest that have a variance."""
 
@@ -158,17 +160,15 @@ class Gan(GenerativeModel):
         With labels, that of the samples and images of one label; the lowest over the labels that have a variance.
         """
         count = max(_DIVERSITY_ROWS, _ROWS_A_LABEL * self.label_count)
-        latents = torch.randn(count, self.latent_dim, generator=generator, device=images.device)
-        asked = self.every_label(count, images.device)
+        latents = torch.randn(count, self.latent_dim, generator=generator, device=generator.device)
+        asked = self.every_label(count, generator.device)
         samples = self.decode(latents, asked)
-        ratios = [_variance(samples) / _variance(images.float() / 255)]
+        ratios = [_variance(samples) / _variance(images)]
         if asked is not None and labels is not None:
-            known = [
-                (samples[asked == label], images[labels == label].float() / 255) for label in range(self.label_count)
-            ]
+            known = [(samples[asked == label], images[labels == label]) for label in range(self.label_count)]
             pairs = [(_variance(ours), _variance(theirs)) for ours, theirs in known if len(theirs) > 1]
             ratios = [ours / theirs for ours, theirs in pairs if theirs > 0] or ratios
-        return Validation({"diversity": torch.stack(ratios).min().item()})
+        return Validation({"diversity": torch.tensor(ratios).min().item()})
 
     def diagnose(self, results: Mapping[str, float], step: int) -> list[str]:
         """Say so when the discriminator has won outright or the generator draws one image for every latent."""
@@ -190,6 +190,8 @@ class Gan(GenerativeModel):
         return []
 
 
-def _variance(images: Tensor) -> Tensor:
-    """The variance over images [n, channels, height, width], averaged over pixels; a scalar."""
-    return images.var(dim=0).mean()
+def _variance(images: Tensor) -> float:
+    """The variance over images [n, channels, height, width], averaged over pixels: bytes, or float32 in [0, 1]."""
+    scale = 255 if images.dtype == torch.uint8 else 1
+    pixels = torch.split(images.flatten(1), _PIXELS_AT_ONCE, dim=1)
+    return torch.cat([(some.float() / scale).var(dim=0) for some in pixels]).mean().item()

@@ -97,7 +97,10 @@ class GenerativeModel(nn.Module, ABC):
 
     @abstractmethod
     def validate(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> Validation:
-        """How good the model is on images uint8 [n, channels, height, width]; noise comes from `generator`."""
+        """How good the model is on images uint8 [n, channels, height, width]; noise comes from `generator`.
+
+        The images may lie elsewhere than the model, which is where the generator is.
+        """
 
     def diagnose(self, results: Mapping[str, float], step: int) -> list[str]:
         """Judge an epoch's mean losses and validation results after `step` steps; what the user should know of them.

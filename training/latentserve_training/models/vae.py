@@ -157,8 +157,8 @@ class Vae(GenerativeModel):
         parts = []
         for start in range(0, len(images), _VALIDATION_ROWS):
             rows = slice(start, start + _VALIDATION_ROWS)
-            x = self.likelihood.observe(images[rows].float() / 255, generator)
-            parts.append(self._elbo_terms(x, generator, None if labels is None else labels[rows]))
+            x = self.likelihood.observe(images[rows].to(generator.device).float() / 255, generator)
+            parts.append(self._elbo_terms(x, generator, _rows(labels, rows, generator.device)))
         reconstruction, kl_terms, means = (torch.cat(column).double() for column in zip(*parts, strict=True))
         kl_of_latents = kl_terms.mean(0)
         results = {
@@ -179,8 +179,8 @@ class Vae(GenerativeModel):
         bounds = []
         step = max(1, _VALIDATION_ROWS // self.objective.draws)
         for rows in (slice(start, start + step) for start in range(0, len(images), step)):
-            x = self.likelihood.observe(images[rows].float() / 255, generator)
-            nll, ratio, _ = self._importance_terms(x, generator, None if labels is None else labels[rows])
+            x = self.likelihood.observe(images[rows].to(generator.device).float() / 255, generator)
+            nll, ratio, _ = self._importance_terms(x, generator, _rows(labels, rows, generator.device))
             bounds.append(importance_bound(ratio - nll))
         return torch.cat(bounds).double().mean().item()
 
@@ -201,6 +201,10 @@ def active_latents(means: Tensor) -> Tensor:
     Those whose mean varies with the image, Var_x(E_q[z]) > 0.01 (Burda et al. 2015, arXiv:1509.00519, section 5).
     """
     return means.double().var(dim=0) > _ACTIVE_VARIANCE
+
+
+def _rows(labels: Tensor | None, rows: slice, device: torch.device) -> Tensor | None:
+    return None if labels is None else labels[rows].to(device)
 
 
 def _logged(reconstruction: Tensor, kl: Tensor) -> dict[str, Tensor]:

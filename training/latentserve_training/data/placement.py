@@ -1,0 +1,62 @@
+"""Where a dataset's images lie while they are used: in a device's memory, in the machine's, or on disk."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve_training.errors import DataError
+
+Placement = Literal["auto", "device", "memory", "disk"]
+
+_ROOMY = 2
+"""What fills no more than one part in so many of a memory may lie there."""
+
+
+def has_room(size: int, memory: int) -> bool:
+    """Whether so many bytes of images leave enough of so many bytes of memory for all else."""
+    return _ROOMY * size <= memory
+
+
+def machine_memory() -> int:
+    """The machine's memory in bytes, used or not."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def gather(rows: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], placement: Placement) -> NDArray[np.uint8]:
+    """The rows, uint8 [*shape[1:]] each and shape[0] of them, as one array.
+
+    On disk they go into a temporary file, which the array is mapped to and which ends with it. With "auto" that is
+    where they lie if they would fill more than half of the machine's memory.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    size = math.prod(shape)
+    on_disk = placement == "disk" or (placement == "auto" and not has_room(size, machine_memory()))
+    if on_disk and size:
+        return _map(rows, shape)
+    images = np.empty(shape, np.uint8)
+    for image, row in zip(images, rows, strict=True):
+        image[:] = row
+    return images
+
+
+def _map(rows: Iterable[NDArray[np.uint8]], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    try:
+        with tempfile.TemporaryFile() as file:
+            for row in rows:
+                file.write(row.tobytes())
+            file.flush()
+            return np.asarray(np.memmap(file, np.uint8, mode="r+", shape=shape))
+    except OSError as error:
+        raise DataError(
+            f"{math.prod(shape):,} bytes of images do not fit into {tempfile.gettempdir()}: {error.strerror}; "
+            "set TMPDIR to a folder with room, or data.placement to memory"
+        ) from error
