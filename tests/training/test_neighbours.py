@@ -9,6 +9,14 @@ import torch
 from latentserve_training.neighbours import Neighbours
 
 
+def test_a_copy_is_at_no_distance() -> None:
+    training = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (300, 3, 64, 64), dtype=np.uint8))
+    found = Neighbours.of(training[[299, 5]], training, 2)
+    assert found.rows[:, 0].tolist() == [299, 5]
+    assert found.distances[:, 0].tolist() == [0.0, 0.0]
+    assert (found.distances[:, 1] > 10).all()
+
+
 @pytest.mark.parametrize("count", [1, 3, 600])
 def test_the_nearest_are_found_among_more_than_are_compared_at_once(count: int) -> None:
     """Of 65,536 values each, 256 training images are compared at once."""

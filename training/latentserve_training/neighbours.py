@@ -34,7 +34,9 @@ class Neighbours:
             found = [
                 near.joined_by(torch.cdist(part, pool), start, count) for near, part in zip(found, parts, strict=True)
             ]
-        return cls(torch.cat([near.rows for near in found]), torch.cat([near.distances for near in found]))
+        return cls(torch.cat([near.rows for near in found]), torch.cat([near.distances for near in found])).exact(
+            images, training
+        )
 
     def joined_by(self, distances: Tensor, start: int, count: int) -> Self:
         """The `count` nearest of these and of others, at `distances` [n, others], whose indices begin at `start`."""
@@ -42,3 +44,14 @@ class Neighbours:
         both, order = torch.cat((self.distances, near), dim=1).sort(dim=1, stable=True)
         kept = torch.cat((self.rows, start + rows), dim=1).gather(1, order)
         return type(self)(kept[:, :count], both[:, :count])
+
+    def exact(self, images: Tensor, training: Tensor) -> Self:
+        """The same, with distances of differences: by products of matrices, an image is not quite at its own place."""
+        distances = torch.stack(
+            [
+                ((training[rows].float() - image.float()) / 255).flatten(1).norm(dim=1)
+                for image, rows in zip(images, self.rows, strict=True)
+            ]
+        )
+        sorted_distances, order = distances.sort(dim=1, stable=True)
+        return type(self)(self.rows.gather(1, order), sorted_distances)
