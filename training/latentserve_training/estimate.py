@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -73,7 +74,7 @@ def estimate(trainer: Trainer) -> Estimate:
     batch = trainer.feed.batch(trainer.feed.order(0)[0], number=0, step=0, epoch=0)
     shares = kinds_of_steps(trainer.phases, trainer.batches * trainer.config.epochs)
     batches = [replace(batch, step=step) for step in shares]
-    seconds = sum(share * _seconds_of_step(trainer, kind) for share, kind in zip(shares.values(), batches, strict=True))
+    seconds = sum(share * _seconds_of_step(trainer, step) for step, share in shares.items())
     weights = _size(model.parameters())
     return Estimate(
         parameters=_parameters(model),
@@ -116,14 +117,16 @@ def _size(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def _seconds_of_step(trainer: Trainer, batch: Batch) -> float:
-    """The median time of steps on `batch`, without those that are skipped, as float16's first ones may be."""
+def _seconds_of_step(trainer: Trainer, step: int) -> float:
+    """The median time of steps like that one, without those that are skipped, as float16's first ones may be."""
     trainer.model.train()
     seconds: list[float] = []
+    rows = itertools.cycle(trainer.feed.order(0))
     while len(seconds) < _FIRST_STEPS + _TIMED_STEPS:
         skipped = sum(trainer.progress.skipped.values())
         started = time.perf_counter()
-        trainer.step(batch)  # reads its losses, so that a GPU has finished when it returns
+        # Reads its losses, so that a GPU has finished when it returns.
+        trainer.step(trainer.feed.batch(next(rows), number=0, step=step, epoch=0))
         if sum(trainer.progress.skipped.values()) == skipped:
             seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[_FIRST_STEPS:])
