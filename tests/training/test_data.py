@@ -20,7 +20,7 @@ from PIL import ExifTags, Image
 from latentserve_training.data import DataConfig, Dataset, Split, load
 from latentserve_training.data.dataset import cut
 from latentserve_training.data.folder import Folder
-from latentserve_training.data.placement import Placement
+from latentserve_training.data.placement import Placement, has_room, machine_memory, on_disk
 from latentserve_training.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
@@ -36,9 +36,9 @@ def save(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels
 
 
-def read_folder(root: Path, size: int | None, placement: Placement = "auto") -> Split:
+def read_folder(root: Path, size: int | None) -> Split:
     folder = Folder.under(root, size)
-    return folder.read(np.arange(len(folder)), placement)
+    return folder.read(np.arange(len(folder)))
 
 
 @given(st.integers(1, 60), st.lists(st.floats(0.01, 0.49), min_size=1, max_size=2), st.integers(0, 2**31))
@@ -124,15 +124,31 @@ def test_one_colour_file_makes_all_rgb_and_subfolders_are_classes(tmp_path: Path
     assert split.label_names == ("cat", "dog")
 
 
-@pytest.mark.parametrize("placement", ["memory", "disk"])
-def test_rows_of_a_folder_are_the_files_of_their_paths(tmp_path: Path, placement: Placement) -> None:
+@pytest.mark.parametrize("in_file", [False, True])
+def test_rows_of_a_folder_are_the_files_of_their_paths(tmp_path: Path, in_file: bool) -> None:
     pixels = np.stack([save(tmp_path / f"{'ab'[n % 2]}" / f"{n:02}.png", noise(4, 6, 3)) for n in range(20)])
     paths = sorted(range(20), key=lambda n: (n % 2, n))
     rows = np.array([7, 0, 19, 7])
-    split = Folder.under(tmp_path, size=None).read(rows, placement)
+    split = Folder.under(tmp_path, size=None).read(rows, in_file=in_file)
     np.testing.assert_array_equal(split.images, pixels[[paths[row] for row in rows]].transpose(0, 3, 1, 2))
     assert split.labels is not None
     assert split.labels.tolist() == [0, 0, 1, 0]
+
+
+def test_more_files_than_are_decoded_ahead_keep_their_order(tmp_path: Path) -> None:
+    pixels = np.stack([save(tmp_path / f"{n:03}.png", noise(4, 4)) for n in range(150)])
+    np.testing.assert_array_equal(read_folder(tmp_path, size=None).images[:, 0], pixels)
+
+
+@pytest.mark.parametrize(
+    ("placement", "size", "expected"),
+    [("auto", 500, False), ("auto", 501, True), ("memory", 501, False), ("device", 501, False), ("disk", 1, True)],
+)
+def test_images_lie_on_disk_where_they_would_fill_more_than_half(
+    placement: Placement, size: int, expected: bool
+) -> None:
+    assert on_disk(placement, size, memory=1000) is expected
+    assert has_room(10**6, machine_memory())
 
 
 def test_images_that_do_not_fit_on_disk_are_one_line(tmp_path: Path) -> None:
@@ -148,7 +164,7 @@ def test_images_that_do_not_fit_on_disk_are_one_line(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert ended.stderr == (
         f"latentserve-train: error: 16,384 bytes of images do not fit into {tmp_path}: File too large; "
-        "set TMPDIR to a folder with room, or data.placement to memory\n"
+        "set TMPDIR to a folder with room\n"
     )
     assert not (tmp_path / "run").exists()
 

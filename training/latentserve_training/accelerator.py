@@ -52,10 +52,10 @@ def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
     return fabric
 
 
-def memory_of(device: torch.device) -> int:
-    """The memory of a CUDA device, or else of the machine, in bytes, used or not."""
+def free_memory(device: torch.device) -> int:
+    """The memory of a CUDA device that nobody uses, or else that of the machine, used or not; in bytes."""
     if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
+        return torch.cuda.mem_get_info(device)[0]
     return machine_memory()
 
 

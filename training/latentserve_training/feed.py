@@ -11,7 +11,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from latentserve_training.accelerator import memory_of
+from latentserve_training.accelerator import free_memory
 from latentserve_training.data import Dataset, Split
 from latentserve_training.data.placement import Placement, has_room
 from latentserve_training.errors import ConfigError
@@ -29,7 +29,8 @@ class Feed:
         """`batch_size` counts the images of all processes together; what does not fill a batch sits an epoch out.
 
         Raises:
-            ConfigError: there are too few images for a batch, or a batch does not divide among the processes.
+            ConfigError: there are too few images for a batch, a batch does not divide among the processes, or the
+                images do not fit on the device.
         """
         train, validation = dataset.train, dataset.validation
         self.batches = len(train) // batch_size
@@ -38,13 +39,18 @@ class Feed:
         processes.require_shares(batch_size)
         self._batch_size = batch_size
         self._fabric = fabric
-        size = train.images.nbytes + validation.images.nbytes
-        resident = placement == "device" or (placement == "auto" and has_room(size, memory_of(fabric.device)))
+        splits = (train, validation)
+        size = sum(split.images.nbytes for split in splits)
+        resident = placement == "device" or (placement == "auto" and has_room(size, free_memory(fabric.device)))
         place = fabric.to_device if resident else _stay
-        self._images, self.validation_images = (place(torch.from_numpy(split.images)) for split in (train, validation))
-        self._labels, self.validation_labels = (
-            place(_labels_of(split)) if labelled else None for split in (train, validation)
-        )
+        try:
+            self._images, self.validation_images = (place(torch.from_numpy(split.images)) for split in splits)
+            self._labels, self.validation_labels = (place(_labels_of(split)) if labelled else None for split in splits)
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"data.placement is {placement}, but {fabric.device} has no room for {size:,} bytes of images; "
+                "allowed is memory, and for folder disk"
+            ) from error
         self._memory_format = memory_format
         self._seed = seed
         self._processes = processes

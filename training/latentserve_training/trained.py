@@ -52,7 +52,8 @@ class Trained:
             DataError: the data cannot be read.
             RunError: it is not the data that the run was trained on.
         """
-        config = self.config.data if root is None else replace(self.config.data, root=root)
+        # Where its images lay is a matter of the machine that trained it.
+        config = replace(self.config.data, root=root or self.config.data.root, placement="auto")
         dataset = load(config)
         self.checkpoint.origin.require(dataset, "set --data-root to the folder of the original data")
         return dataset

@@ -56,7 +56,7 @@ def train(argv: Sequence[str] | None, prog: str) -> None:
 def _train(request: RunRequest, fabric: Fabric) -> None:
     config = request.config
     if request.dry_run:
-        costs = estimate(start(config, load(config.data), fabric))
+        costs = estimate(start(config, load(config.data, fabric.world_size), fabric))
         if fabric.is_global_zero:
             sys.stdout.write(f"{config.to_yaml()}\n{costs}\n")
         return
@@ -77,7 +77,7 @@ def prepare(config: RunConfig, folder: RunFolder, fabric: Fabric) -> Trainer:
         TrainingError: the folder, the configuration and the data do not fit together.
     """
     previous = _previous(folder, config)
-    dataset = load(config.data)
+    dataset = load(config.data, fabric.world_size)
     if previous is not None:
         previous.origin.require(dataset, f"choose another folder than --output {folder.path}, or the original data")
     trainer = start(config, dataset, fabric)

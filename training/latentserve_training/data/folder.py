@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -14,13 +16,13 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from latentserve_training.data.dataset import Split
-from latentserve_training.data.placement import Placement, gather
+from latentserve_training.data.placement import gather
 from latentserve_training.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 _GREY_MODES = frozenset({"1", "L", "LA"})
 _COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
-_FILES_AHEAD = 1000
+_FILES_AHEAD = 64
 """Files that may be decoded before their turn."""
 
 Item = TypeVar("Item")
@@ -55,33 +57,42 @@ class Folder:
         paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         if not paths:
             raise DataError(f"data.root {root} holds no image files; known are {', '.join(sorted(SUFFIXES))}")
+        Image.init()  # in one thread: another that looks for a format meanwhile may not find it
         modes = set(_threaded(_mode, paths, "looking at images"))
         return cls(paths, modes <= _GREY_MODES, size, *_labels(root, paths))
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, rows: NDArray[np.int64], placement: Placement = "auto") -> Split:
+    @cached_property
+    def image_shape(self) -> tuple[int, ...]:
+        """Channels, height and width of the first file, and so of all.
+
+        Raises:
+            DataError: it cannot be decoded.
+        """
+        return self._decode(self.paths[0]).shape
+
+    def read(self, rows: NDArray[np.int64], *, in_file: bool = False) -> Split:
         """The files of these rows, in their order: uint8 [n, 1 or 3, height, width], and their labels.
+
+        With `in_file` the images lie in a temporary file instead of in memory.
 
         Raises:
             DataError: a file cannot be decoded, the sizes differ, or there is no room on disk.
         """
-        first = self._decode(self.paths[0])
-
-        def decode(row: int) -> NDArray[np.uint8]:
-            image = self._decode(self.paths[row])
-            if image.shape != first.shape:
-                raise DataError(
-                    f"{self.paths[row]} is {_sides(image)}, but {self.paths[0]} is {_sides(first)}; "
-                    "data.size resizes all"
-                )
-            return image
-
-        images = gather(
-            _threaded(decode, rows.tolist(), "reading images"), shape=(len(rows), *first.shape), placement=placement
-        )
+        decoded = _threaded(lambda row: self._like_the_first(self.paths[row]), rows.tolist(), "reading images")
+        images = gather(decoded, shape=(len(rows), *self.image_shape), in_file=in_file)
         return Split(images, None if self.labels is None else self.labels[rows], self.label_names)
+
+    def _like_the_first(self, path: Path) -> NDArray[np.uint8]:
+        image = self._decode(path)
+        if image.shape != self.image_shape:
+            raise DataError(
+                f"{path} is {_sides(image.shape)}, but {self.paths[0]} is {_sides(self.image_shape)}; "
+                "data.size resizes all"
+            )
+        return image
 
     def _decode(self, path: Path) -> NDArray[np.uint8]:
         """The file's pixels, [channels, height, width]."""
@@ -97,10 +108,13 @@ class Folder:
 
 def _threaded(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
     """`function` of every item, in order, computed by threads (Pillow lets go of the interpreter as it decodes)."""
+    ahead: deque[Future[Result]] = deque()
     with ThreadPoolExecutor() as threads, tqdm(total=len(items), desc=what, leave=False, disable=None) as bar:
-        for start in range(0, len(items), _FILES_AHEAD):
-            for result in threads.map(function, items[start : start + _FILES_AHEAD]):
-                yield result
+        for number in range(len(items) + _FILES_AHEAD):
+            if number < len(items):
+                ahead.append(threads.submit(function, items[number]))
+            if number >= _FILES_AHEAD and ahead:
+                yield ahead.popleft().result()
                 bar.update()
 
 
@@ -128,8 +142,8 @@ def _on_black(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", seen.size, "black"), seen)
 
 
-def _sides(image: NDArray[np.uint8]) -> str:
-    _, height, width = image.shape
+def _sides(image_shape: tuple[int, ...]) -> str:
+    _, height, width = image_shape
     return f"{width}x{height}"
 
 

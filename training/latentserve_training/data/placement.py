@@ -6,6 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ Placement = Literal["auto", "device", "memory", "disk"]
 
 _ROOMY = 2
 """What fills no more than one part in so many of a memory may lie there."""
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def has_room(size: int, memory: int) -> bool:
@@ -24,23 +26,27 @@ def has_room(size: int, memory: int) -> bool:
     return _ROOMY * size <= memory
 
 
+def on_disk(placement: Placement, size: int, memory: int) -> bool:
+    """Whether so many bytes of images belong into a file, where a process has so many bytes of memory."""
+    return placement == "disk" or (placement == "auto" and not has_room(size, memory))
+
+
 def machine_memory() -> int:
-    """The machine's memory in bytes, used or not."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """The memory of the machine, or of the container where that is less; in bytes, used or not."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _CONTAINER_LIMIT.read_text().strip() if _CONTAINER_LIMIT.is_file() else "max"
+    return min(memory, int(limit)) if limit.isdigit() else memory
 
 
-def gather(rows: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], placement: Placement) -> NDArray[np.uint8]:
+def gather(rows: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], *, in_file: bool) -> NDArray[np.uint8]:
     """The rows, uint8 [*shape[1:]] each and shape[0] of them, as one array.
 
-    On disk they go into a temporary file, which the array is mapped to and which ends with it. With "auto" that is
-    where they lie if they would fill more than half of the machine's memory.
+    With `in_file` it is mapped to a temporary file, which ends with it.
 
     Raises:
         DataError: the file cannot be written.
     """
-    size = math.prod(shape)
-    on_disk = placement == "disk" or (placement == "auto" and not has_room(size, machine_memory()))
-    if on_disk and size:
+    if in_file and shape[0]:
         return _map(rows, shape)
     images = np.empty(shape, np.uint8)
     for image, row in zip(images, rows, strict=True):
@@ -58,5 +64,5 @@ def _map(rows: Iterable[NDArray[np.uint8]], shape: tuple[int, ...]) -> NDArray[n
     except OSError as error:
         raise DataError(
             f"{math.prod(shape):,} bytes of images do not fit into {tempfile.gettempdir()}: {error.strerror}; "
-            "set TMPDIR to a folder with room, or data.placement to memory"
+            "set TMPDIR to a folder with room"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ from latentserve_training.data.dataset import Dataset, cut
 from latentserve_training.data.digits import read_digits
 from latentserve_training.data.folder import Folder
 from latentserve_training.data.mnist import read_mnist
-from latentserve_training.data.placement import Placement
+from latentserve_training.data.placement import Placement, machine_memory, on_disk
 from latentserve_training.errors import ConfigError
 
 DEFAULT_DIGITS_SIZE = 28
@@ -62,8 +63,8 @@ class DataConfig:
             raise ConfigError(f"data.split_seed is {self.split_seed}; it must not be negative")
 
 
-def load(config: DataConfig) -> Dataset:
-    """The dataset that `config` names, read, checked and cut into its splits.
+def load(config: DataConfig, processes: int = 1) -> Dataset:
+    """The dataset that `config` names, read, checked and cut into its splits; so many processes hold one each.
 
     Raises:
         DataError: files are missing, damaged or do not fit together.
@@ -80,7 +81,9 @@ def load(config: DataConfig) -> Dataset:
         case "folder":
             folder = Folder.under(_root(config), config.size)
             cuts = cut(len(folder), validation_and_test, config.split_seed)
-            validation, test, train = (folder.read(rows, config.placement) for rows in cuts)
+            size = len(folder) * math.prod(folder.image_shape)
+            in_file = on_disk(config.placement, size, machine_memory() // processes)
+            validation, test, train = (folder.read(rows, in_file=in_file) for rows in cuts)
     return Dataset(config.name, train, validation, test)
 
 
