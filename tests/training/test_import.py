@@ -25,6 +25,8 @@ RANDOM = np.random.default_rng(0)
 WEIGHTS = {
     "w": RANDOM.standard_normal((3, 12), dtype=np.float32),
     "v": RANDOM.standard_normal((12, 6), dtype=np.float32) / 4,
+    "table": RANDOM.standard_normal((4, 12), dtype=np.float32),
+    "lean": RANDOM.standard_normal((4, 6), dtype=np.float32),
 }
 LATENTS = RANDOM.standard_normal((5, 3), dtype=np.float32)
 IMAGES = RANDOM.random((5, 3, 2, 2), dtype=np.float32)
@@ -38,7 +40,7 @@ ENCODER = (
     "{ r = Flatten(a)\n p = MatMul(r, v)\n mu, s = Split(p, halves) }"
 )
 SHAPES = {"shape": np.array([-1, 3, 2, 2]), "two": np.array([-1, 2, 3, 2]), "halves": np.array([3, 3])}
-SHAPES |= {"turns": np.array(2), "always": np.array(True)}
+SHAPES |= {"first": np.array([0]), "turns": np.array(2), "always": np.array(True)}
 
 
 def write(path: Path, text: str, opset: int = 18) -> Path:
@@ -57,13 +59,14 @@ def bring(folder: Path, description: dict[str, Any]) -> int:
     return importer.main([str(folder / "model.yaml"), "--repository", str(folder / "models"), "--name", "m"])
 
 
-def run(folder: Path, role: str, inputs: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+def run(folder: Path, role: str, *inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """What the imported graph gives, having been read as the server reads it."""
     bundle = folder / "models" / "m" / "1"
     read_bundle(bundle)
     session = onnxruntime.InferenceSession(bundle / f"{role}.onnx", providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: inputs}), strict=True))
+    fed = {value.name: rows for value, rows in zip(session.get_inputs(), inputs, strict=True)}
+    return dict(zip(names, session.run(names, fed), strict=True))
 
 
 def flat(text: str) -> str:

@@ -81,7 +81,7 @@ def _manifest(
     description: ForeignModel, decoder: ForeignPlan, folder: Path, request: ImportRequest
 ) -> bundle_pb2.Manifest:
     """The manifest without its files."""
-    return describe_model(
+    manifest = describe_model(
         name=request.name,
         latent_dim=description.latent_dim,
         image_shape=decoder.shape,
@@ -95,6 +95,9 @@ def _manifest(
         ),
         license_id=request.license,
     )
+    if description.label_count:
+        manifest.labels.CopyFrom(bundle_pb2.LabelSpec(count=description.label_count, names=description.label_names))
+    return manifest
 
 
 def _origin(description: ForeignModel, folder: Path) -> dict[str, Any]:

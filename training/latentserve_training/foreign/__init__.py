@@ -15,7 +15,8 @@ __all__ = ["ForeignModel", "ForeignPlan", "plan_foreign", "read_description", "w
 def plan_foreign(description: ForeignModel, folder: Path, rows: int, seed: int) -> list[ForeignPlan]:
     """The plans of the described graphs, whose files lie in `folder`.
 
-    They are checked with `rows` latents drawn with `seed`, and the encoder with the images that these give.
+    They are checked with `rows` latents drawn with `seed`, a conditional model's with its labels in turn, and the
+    encoder with the images that these give.
 
     Raises:
         ExportError: a graph does not fit the description.
@@ -23,5 +24,6 @@ def plan_foreign(description: ForeignModel, folder: Path, rows: int, seed: int) 
     decoder = plan_decoder(description, folder, rows, seed)
     if description.encoder is None:
         return [decoder]
-    images = decoder.compute(decoder.example)["image"]
-    return [plan_encoder(description, description.encoder, folder, decoder.shape, {"image": images}), decoder]
+    drawn = {"image": decoder.compute(decoder.example)["image"]}
+    labels = {name: rows for name, rows in decoder.example.items() if name == "label"}
+    return [plan_encoder(description, description.encoder, folder, decoder.shape, drawn | labels), decoder]

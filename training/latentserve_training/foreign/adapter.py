@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from latentserve_training.foreign.graph import ForeignGraph
+from latentserve_training.foreign.label import LabelInput
 from latentserve_training.graph_plan import BATCH
 from latentserve_training.onnx_graph import strip
 
@@ -40,6 +41,19 @@ class Adapter:
         target = self.graph.shape(foreign.name) or (shape if rank == 1 + len(shape) else (math.prod(shape),))
         self._reshape(value, target, _PREFIX + foreign.name, self._before)
 
+    def feed_label(self, foreign: LabelInput | None) -> None:
+        """Make `label` int64 [batch] an input; the foreign one, where there is one, gets it in its own form."""
+        self._inputs.append(helper.make_tensor_value_info("label", onnx.TensorProto.INT64, [BATCH]))
+        if foreign is None:
+            return
+        if foreign.one_hot:
+            count = self.constant("label/count", np.array(foreign.count, np.int64))
+            levels = self.constant("label/levels", np.array([0, 1], np.float32))
+            self._before.append(helper.make_node("OneHot", ["label", count, levels], ["label_in_form"], axis=-1))
+        else:
+            self._before.append(helper.make_node("Cast", ["label"], ["label_in_form"], to=foreign.dtype))
+        self._reshape("label_in_form", foreign.shape, _PREFIX + foreign.name, self._before)
+
     def take(self, foreign: str, shape: tuple[int, ...], name: str, scale: float = 1.0, offset: float = 0.0) -> str:
         """Name scale * the foreign tensor + offset, in `shape`; returns the name."""
         flat = self._affine(_PREFIX + foreign, scale, offset, f"{name}_unshaped", self._after)
@@ -64,9 +78,8 @@ class Adapter:
         """Write the graph with all that was added."""
         model = onnx.compose.add_prefix(self.graph.model, _PREFIX)
         graph = model.graph
-        weights = {tensor.name for tensor in graph.initializer}
-        strangers = [value for value in graph.input if value.name not in weights]
-        assert len(strangers) == len(self._inputs), "every input of the foreign graph is fed"
+        fed = {name for node in self._before for name in node.output}
+        assert {_PREFIX + name for name in self.graph.inputs} <= fed, "every input of the foreign graph is fed"
         own = [*self._before, *graph.node, *self._after]
         for field_name, content in (("node", own), ("input", self._inputs), ("output", self._outputs)):
             del getattr(graph, field_name)[:]

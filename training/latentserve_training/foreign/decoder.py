@@ -14,6 +14,7 @@ from latentserve_training.errors import ExportError
 from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph
+from latentserve_training.foreign.label import LabelInput, labels_in_turn
 from latentserve_training.foreign.plan import ForeignPlan, Shape, require_size
 from latentserve_training.graph_plan import Arrays
 
@@ -33,7 +34,7 @@ class ForeignDecoderPlan(ForeignPlan):
     def compute(self, inputs: Arrays) -> Arrays:
         """The images, brought to [0, 1], as uint8, and what the likelihood needs."""
         latents = inputs["latent"].astype(np.float32)
-        found = self.run(latents)
+        found = self.run(latents, inputs.get("label"))
         low, high = self.description.range_
         logits = found[self.beside].astype(np.float64) if self.beside and self._bernoulli else None
         if logits is not None and self.beside == self.image:
@@ -54,8 +55,7 @@ class ForeignDecoderPlan(ForeignPlan):
     def dress(self, path: Path) -> None:
         """The names, a Clip, the bytes, and the logits or log-scales."""
         low, high = self.description.range_
-        adapter = Adapter(self.graph)
-        adapter.feed("latent", (self.description.latent_dim,), self.graph.input(None), 1.0, 0.0)
+        adapter = self.adapter("latent", (self.description.latent_dim,))
         if self._bernoulli and self.beside == self.image:
             adapter.add("Sigmoid", [adapter.take(self.image, self.shape, "logits")], "image")
         else:
@@ -110,7 +110,7 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
     """
     names = description.decoder
     graph = ForeignGraph.load("decoder", folder / names.file)
-    latent = graph.input(names.latent)
+    latent = graph.main_input(names.latent, names.label)
     require_size(graph, latent.name, description.latent_dim, "latent_dim")
     bernoulli = description.likelihood == "bernoulli"
     image = graph.output(names.image)
@@ -119,14 +119,20 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
         raise ExportError(f"decoder: no Sigmoid node gives {image!r}; name the tensor of the logits in decoder.logits")
     beside = graph.tensor(named) if named else None
     own = {"bernoulli": ("logits",), None: ()}.get(description.likelihood, ("log_scale",))
-    latents = np.random.default_rng(seed).standard_normal((rows, description.latent_dim), dtype=np.float32)
+    example: Arrays = {
+        "latent": np.random.default_rng(seed).standard_normal((rows, description.latent_dim), dtype=np.float32)
+    }
+    if description.label_count:
+        example["label"] = labels_in_turn(description.label_count, rows)
     return ForeignDecoderPlan(
         role="decoder",
-        example={"latent": latents},
+        example=example,
         outputs=("image", "image_uint8", *own),
         description=description,
         graph=graph,
         session=graph.session([image, *([beside] if beside else [])]),
+        source=latent,
+        label=LabelInput.of(graph, names.label, description.label_count) if names.label else None,
         shape=_image_shape(description, graph, image),
         image=image,
         beside=beside,

@@ -13,6 +13,8 @@ from latentserve_training.errors import ConfigError
 from latentserve_training.yaml_file import read_options
 
 _LARGEST_LOG_SCALE = 30.0
+_LABELS = range(2, 65_537)
+"""As many as a bundle may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,9 @@ class ForeignDecoder:
 
     latent: str | None = None
     """Name of the input; not needed where there is one."""
+
+    label: str | None = None
+    """Name of the input for labels, in a model that has labels."""
 
     image: str | None = None
     """Name of the output that is the image; not needed where there is one."""
@@ -54,6 +59,9 @@ class ForeignEncoder:
     image: str | None = None
     """Name of the input; not needed where there is one."""
 
+    label: str | None = None
+    """Name of the input for labels, where the encoder of a model with labels looks at them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignModel:
@@ -83,6 +91,9 @@ class ForeignModel:
     log_scale: float | None = None
     """Logarithm of the likelihood's scale, where it is one number; in units of image_range."""
 
+    labels: int | list[str] | None = None
+    """How many labels a conditional model knows, or what they are called, from label 0."""
+
     family: str = "imported"
     """What kind of network it is."""
 
@@ -107,9 +118,30 @@ class ForeignModel:
         _demand(
             bounded, f"log_scale is {self.log_scale}; it must be from -{_LARGEST_LOG_SCALE:g} to {_LARGEST_LOG_SCALE:g}"
         )
+        self._check_labels()
         if self.encoder is not None:
             spreads = (self.encoder.log_variance is not None) + (self.encoder.standard_deviation is not None)
             _demand(spreads == 1, "encoder: name one of log_variance and standard_deviation")
+
+    def _check_labels(self) -> None:
+        names = self.label_names
+        _demand(len(set(names)) == len(names), f"labels are {list(names)}; each must have a name of its own")
+        known = self.labels is None or self.label_count in _LABELS
+        _demand(known, f"labels are {self.label_count}; there must be {_LABELS[0]} to {_LABELS[-1]:,}")
+        asked = self.decoder.label is not None
+        _demand(asked == (self.labels is not None), "decoder.label: a model with labels has one, others have none")
+        taught = self.encoder is not None and self.encoder.label is not None
+        _demand(self.labels is not None or not taught, "encoder.label is for a model with labels")
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What label 0, 1, ... is called; empty where nobody says."""
+        return tuple(self.labels) if isinstance(self.labels, list) else ()
+
+    @property
+    def label_count(self) -> int:
+        """How many labels there are; 0 for a model without."""
+        return len(self.labels) if isinstance(self.labels, list) else self.labels or 0
 
     @property
     def range_(self) -> tuple[float, float]:

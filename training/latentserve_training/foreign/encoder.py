@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from latentserve_training.errors import ExportError
-from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignEncoder, ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph
+from latentserve_training.foreign.label import LabelInput
 from latentserve_training.foreign.plan import ForeignPlan, Shape, require_size
 from latentserve_training.graph_plan import Arrays
 
@@ -26,7 +26,7 @@ class ForeignEncoderPlan(ForeignPlan):
         """The posterior of images in [0, 1]."""
         low, high = self.description.range_
         images = (low + inputs["image"].astype(np.float64) * (high - low)).astype(np.float32)
-        found = self.run(images)
+        found = self.run(images, inputs.get("label"))
         latent = (len(images), self.description.latent_dim)
         if self.names.log_variance is not None:
             log_variance = found[self.names.log_variance]
@@ -45,8 +45,7 @@ class ForeignEncoderPlan(ForeignPlan):
         """The names, and the logarithm where there is a standard deviation."""
         low, high = self.description.range_
         latent = (self.description.latent_dim,)
-        adapter = Adapter(self.graph)
-        adapter.feed("image", self.shape, self.graph.input(None), high - low, low)
+        adapter = self.adapter("image", self.shape, high - low, low)
         adapter.take(self.names.mean, latent, "mean")
         if self.names.log_variance is not None:
             adapter.take(self.names.log_variance, latent, "log_variance")
@@ -62,13 +61,14 @@ class ForeignEncoderPlan(ForeignPlan):
 def plan_encoder(
     description: ForeignModel, names: ForeignEncoder, folder: Path, shape: Shape, example: Arrays
 ) -> ForeignEncoderPlan:
-    """The plan of the described encoder, whose file lies in `folder`, checked with images of `example`.
+    """The plan of the described encoder, whose file lies in `folder`, checked with images and labels of `example`.
 
     Raises:
         ExportError: the graph does not fit the description.
     """
     graph = ForeignGraph.load("encoder", folder / names.file)
-    require_size(graph, graph.input(names.image).name, math.prod(shape), "the decoder's image")
+    image = graph.main_input(names.image, names.label)
+    require_size(graph, image.name, math.prod(shape), "the decoder's image")
     outputs = [graph.output(name) for name in (names.mean, names.log_variance or names.standard_deviation)]
     for name in outputs:
         require_size(graph, name, description.latent_dim, "latent_dim")
@@ -79,6 +79,8 @@ def plan_encoder(
         description=description,
         graph=graph,
         session=graph.session(outputs),
+        source=image,
+        label=LabelInput.of(graph, names.label, description.label_count) if names.label else None,
         shape=shape,
         names=names,
     )

@@ -49,25 +49,43 @@ class ForeignGraph:
         check_operators(model, role)
         return cls(role, model)
 
-    def input(self, name: str | None) -> onnx.ValueInfoProto:
-        """The graph's one input, which has the name where one is given.
+    @property
+    def inputs(self) -> dict[str, onnx.ValueInfoProto]:
+        """What the graph is fed with, by name."""
+        weights = {tensor.name for tensor in self.model.graph.initializer}
+        return {value.name: value for value in self.model.graph.input if value.name not in weights}
+
+    def main_input(self, name: str | None, label: str | None) -> onnx.ValueInfoProto:
+        """The one input beside that of the label, if there is one; it has the name where one is given.
 
         Raises:
             ExportError: there are more, or it has another name, is not float32, or has a batch axis that is fixed.
         """
-        weights = {tensor.name for tensor in self.model.graph.initializer}
-        inputs = [value for value in self.model.graph.input if value.name not in weights]
-        names = [value.name for value in inputs]
-        if len(names) != 1 or name not in (None, names[0]):
-            raise ExportError(f"{self.role}: inputs are {names}; there must be one" + (f", {name!r}" if name else ""))
-        tensor = inputs[0].type.tensor_type
-        if tensor.elem_type != onnx.TensorProto.FLOAT:
-            dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
-            raise ExportError(f"{self.role}: input {names[0]!r} is {dtype}; it must be float32")
-        if not tensor.shape.dim or tensor.shape.dim[0].HasField("dim_value"):
-            fixed = f"is fixed at {tensor.shape.dim[0].dim_value}" if tensor.shape.dim else "is missing"
-            raise ExportError(f"{self.role}: the batch axis of {names[0]!r} {fixed}; export it with one that varies")
-        return inputs[0]
+        names = list(self.inputs)
+        others = [other for other in names if other != label]
+        if len(others) != 1 or name not in (None, others[0]):
+            wanted = (f", {name!r}" if name else "") + (f", beside the label {label!r}" if label else "")
+            raise ExportError(f"{self.role}: inputs are {names}; there must be one{wanted}")
+        value = self.input(others[0])
+        if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+            dtype = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
+            raise ExportError(f"{self.role}: input {others[0]!r} is {dtype}; it must be float32")
+        return value
+
+    def input(self, name: str) -> onnx.ValueInfoProto:
+        """The input of that name.
+
+        Raises:
+            ExportError: there is none, or its batch axis is fixed.
+        """
+        value = self.inputs.get(name)
+        if value is None:
+            raise ExportError(f"{self.role}: no input {name!r}; there are {list(self.inputs)}")
+        axes = value.type.tensor_type.shape.dim
+        if not axes or axes[0].HasField("dim_value"):
+            fixed = f"is fixed at {axes[0].dim_value}" if axes else "is missing"
+            raise ExportError(f"{self.role}: the batch axis of {name!r} {fixed}; export it with one that varies")
+        return value
 
     def output(self, name: str | None) -> str:
         """The name of the graph's output: `name`, or the only one.

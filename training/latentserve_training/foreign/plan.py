@@ -6,13 +6,18 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import onnx
 import onnxruntime
+from numpy.typing import NDArray
 
 from latentserve_training.conformance import check_graph
 from latentserve_training.errors import ExportError
+from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import Float, ForeignGraph
+from latentserve_training.foreign.label import LabelInput
 from latentserve_training.graph_plan import GraphPlan
 from latentserve_training.parity import check_parity
 
@@ -28,6 +33,10 @@ class ForeignPlan(GraphPlan):
     graph: ForeignGraph
     session: onnxruntime.InferenceSession
     """The foreign graph as it is."""
+    source: onnx.ValueInfoProto
+    """The foreign input of latents or images."""
+    label: LabelInput | None
+    """The foreign input of labels, where it has one."""
     shape: Shape
     """Of one image."""
 
@@ -35,18 +44,31 @@ class ForeignPlan(GraphPlan):
     def dress(self, path: Path) -> None:
         """Write the adapted graph."""
 
-    def run(self, fed: Float) -> dict[str, Float]:
-        """The foreign graph's own outputs, by name.
+    def adapter(self, name: str, shape: tuple[int, ...], scale: float = 1.0, offset: float = 0.0) -> Adapter:
+        """Around the foreign graph, `name` [batch, *shape] as its input, scaled and shifted, and any labels."""
+        adapter = Adapter(self.graph)
+        adapter.feed(name, shape, self.source, scale, offset)
+        if "label" in self.example:
+            adapter.feed_label(self.label)
+        return adapter
+
+    def run(self, fed: Float, labels: NDArray[Any] | None) -> dict[str, Float]:
+        """The foreign graph's own outputs, by name, for latents or images and, where it takes them, labels.
 
         Raises:
             ExportError: it cannot run these rows.
         """
-        (port,) = self.session.get_inputs()
-        own = [axis if isinstance(axis, int) else -1 for axis in port.shape[1:]]
-        rows = fed.reshape(len(fed), *own) if own.count(-1) < 2 else fed
+        (own,) = [port.shape[1:] for port in self.session.get_inputs() if port.name == self.source.name]
+        sides = [axis if isinstance(axis, int) else -1 for axis in own]
+        feeds: dict[str, NDArray[Any]] = {
+            self.source.name: fed.reshape(len(fed), *sides) if sides.count(-1) < 2 else fed
+        }
+        if self.label is not None:
+            assert labels is not None, "the example of a conditional model has labels"
+            feeds[self.label.name] = self.label.rows(labels)
         names = [output.name for output in self.session.get_outputs()]
         try:
-            return dict(zip(names, self.session.run(names, {port.name: rows}), strict=True))
+            return dict(zip(names, self.session.run(names, feeds), strict=True))
         except Exception as error:  # onnxruntime's own kinds of error have no public common class
             raise ExportError(f"{self.role}: onnxruntime cannot run batches of {len(fed)}: {error}") from error
 

@@ -1,0 +1,62 @@
+"""The label of a foreign conditional graph: which input takes it, and in what form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from latentserve_training.errors import ExportError
+from latentserve_training.foreign.graph import ForeignGraph
+
+
+@dataclass(frozen=True)
+class LabelInput:
+    """The input of a graph for labels from 0 to `count` - 1: integers, or float32 rows that are 1 at the label."""
+
+    name: str
+    count: int
+    dtype: int
+    """As onnx.TensorProto counts them."""
+    shape: tuple[int, ...]
+    """Of one row."""
+
+    @classmethod
+    def of(cls, graph: ForeignGraph, name: str, count: int) -> Self:
+        """The graph's input of that name.
+
+        Raises:
+            ExportError: there is none, its batch axis is fixed, or it takes labels in no form that is known.
+        """
+        value = graph.input(name)
+        dtype, shape = value.type.tensor_type.elem_type, graph.shape(name)
+        integers = dtype in (TensorProto.INT64, TensorProto.INT32) and shape in ((), (1,))
+        if shape is None or not (integers or (dtype == TensorProto.FLOAT and shape == (count,))):
+            kind = TensorProto.DataType.Name(dtype).lower()
+            sides = ", ".join(["batch", *(["?"] if shape is None else map(str, shape))])
+            raise ExportError(
+                f"{graph.role}: label input {name!r} is {kind} [{sides}]; it must be int64 or int32 [batch], or "
+                f"float32 [batch, {count}] for one-hot rows"
+            )
+        return cls(name, count, dtype, shape)
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether a row is 1 at the label and 0 elsewhere."""
+        return self.dtype == TensorProto.FLOAT
+
+    def rows(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Labels int64 [n] as the input takes them."""
+        if self.one_hot:
+            rows = np.zeros((len(labels), self.count), np.float32)
+            np.put_along_axis(rows, labels[:, np.newaxis], 1, axis=1)
+            return rows
+        return labels.astype(helper.tensor_dtype_to_np_dtype(self.dtype)).reshape(-1, *self.shape)
+
+
+def labels_in_turn(count: int, rows: int) -> NDArray[np.int64]:
+    """0, 1, ... and again; where there are more labels than rows, some of them, with the first and the last."""
+    return np.arange(rows) % count if count <= rows else np.linspace(0, count - 1, rows).astype(np.int64)
