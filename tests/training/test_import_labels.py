@@ -51,6 +51,16 @@ def test_a_decoder_gets_labels_in_the_form_that_it_takes(tmp_path: Path, form: s
     assert (manifest.labels.count, list(manifest.labels.names)) == (4, NAMES)
 
 
+@pytest.mark.parametrize(("labels", "names"), [(4, []), ([7, 1, "x", 0], ["7", "1", "x", "0"])])
+def test_labels_may_be_a_number_or_have_numbers_for_names(
+    tmp_path: Path, labels: int | list[int | str], names: list[str]
+) -> None:
+    write(tmp_path / "g.onnx", decoder("int64[N] c", "Gather(table, c)"))
+    assert bring(tmp_path, {**CGAN, "labels": labels}) == 0
+    manifest = Parse((tmp_path / "models" / "m" / "1" / "manifest.json").read_text(), bundle_pb2.Manifest())
+    assert (manifest.labels.count, list(manifest.labels.names)) == (4, names)
+
+
 @pytest.mark.parametrize("looks", [True, False])
 def test_an_encoder_may_look_at_the_label_or_not(tmp_path: Path, looks: bool) -> None:
     write(tmp_path / "g.onnx", decoder("int64[N] c", "Gather(table, c)", "Sigmoid"))

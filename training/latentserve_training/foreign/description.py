@@ -91,7 +91,7 @@ class ForeignModel:
     log_scale: float | None = None
     """Logarithm of the likelihood's scale, where it is one number; in units of image_range."""
 
-    labels: int | list[str] | None = None
+    labels: int | list[str | int] | None = None
     """How many labels a conditional model knows, or what they are called, from label 0."""
 
     family: str = "imported"
@@ -136,7 +136,7 @@ class ForeignModel:
     @property
     def label_names(self) -> tuple[str, ...]:
         """What label 0, 1, ... is called; empty where nobody says."""
-        return tuple(self.labels) if isinstance(self.labels, list) else ()
+        return tuple(map(str, self.labels)) if isinstance(self.labels, list) else ()
 
     @property
     def label_count(self) -> int:
