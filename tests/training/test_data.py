@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import resource
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +18,8 @@ from latentserve_training.data.dataset import cut
 from latentserve_training.data.folder import Folder
 from latentserve_training.data.placement import Placement, has_room, machine_memory, on_disk
 from latentserve_training.errors import ConfigError, DataError
+
+from .full_disk import train_within
 
 RNG = np.random.default_rng(0)
 
@@ -154,13 +152,9 @@ def test_images_lie_on_disk_where_they_would_fill_more_than_half(
 def test_images_that_do_not_fit_on_disk_are_one_line(tmp_path: Path) -> None:
     for n in range(40):
         save(tmp_path / "images" / f"{n}.png", noise(64, 64))
-    ended = subprocess.run(
-        [str(Path(sys.executable).parent / "latentserve-train"), "--untuned", "--model.family", "mlp_vae",
-         "--data.name", "folder", "--data.root", str(tmp_path / "images"), "--data.placement", "disk",
-         "--output", str(tmp_path / "run")],
-        capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
-    )  # fmt: skip
+    argv = ["--model.family", "mlp_vae", "--data.name", "folder", "--data.root", str(tmp_path / "images")]
+    argv += ["--data.placement", "disk", "--output", str(tmp_path / "run")]
+    ended = train_within(10_000, argv, {"TMPDIR": str(tmp_path)})
     assert ended.returncode == 1
     assert ended.stderr == (
         f"latentserve-train: error: 16,384 bytes of images do not fit into {tmp_path}: File too large; "

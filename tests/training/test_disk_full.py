@@ -12,7 +12,7 @@ from latentserve_training.checkpoint import Checkpoint
 from latentserve_training.run_folder import RunFolder
 
 from .conftest import arguments
-from .test_records import train_within
+from .full_disk import train_within
 from .test_resume import assert_same
 
 FULL = Path("/dev/full")  # every write to it ends as on a full disk

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from latentserve_training import evaluate, train
 from latentserve_training.run_folder import RunFolder
 
 from .conftest import arguments
+from .full_disk import train_within
 from .test_resume import assert_same
 
 QUICK = ["--samples", "100", "--nll-draws", "0"]
@@ -26,15 +26,6 @@ QUICK = ["--samples", "100", "--nll-draws", "0"]
 @pytest.fixture
 def run(trained: Callable[[str], Path], tmp_path: Path) -> RunFolder:
     return RunFolder(Path(shutil.copytree(trained("mlp_vae"), tmp_path / "run")))
-
-
-def train_within(size: int, argv: list[str]) -> subprocess.CompletedProcess[str]:
-    """The command in a process that can write no file beyond `size` bytes, as where the disk is full."""
-    return subprocess.run(
-        [str(Path(sys.executable).parent / "latentserve-train"), "--untuned", *argv],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
-    )  # fmt: skip
 
 
 def epochs(run: RunFolder) -> list[int]:
