@@ -11,7 +11,7 @@ from lightning.fabric.plugins import MixedPrecision
 from lightning.fabric.plugins import Precision as PrecisionPlugin
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from latentserve_training.data.placement import machine_memory
+from latentserve_training.data.placement import has_room
 from latentserve_training.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -52,11 +52,9 @@ def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
     return fabric
 
 
-def free_memory(device: torch.device) -> int:
-    """The memory of a CUDA device that nobody uses, or else that of the machine, used or not; in bytes."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return machine_memory()
+def takes_images(device: torch.device, size: int) -> bool:
+    """Whether so many bytes of images may lie in the device's memory; in that of a CPU they lie already."""
+    return device.type != "cuda" or has_room(size, torch.cuda.mem_get_info(device)[0])
 
 
 def resolve_precision(precision: Precision, device_type: str) -> ComputedPrecision:

@@ -1,8 +1,10 @@
-"""A run's losses, and what its latents were used for, over its epochs: drawn from metrics.jsonl."""
+"""A run's losses, and what its latents were used for, over its epochs: drawn from the records of metrics.jsonl."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,27 +12,22 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from latentserve_training.records import read_records
-
 _PANEL_INCHES = (4.0, 3.0)
 _DPI = 100
 _LEAST_KL = 1e-3
 """Nats a latent, drawn as none."""
 
 
-def draw_curves(metrics: Path, picture: Path) -> None:
-    """Write a panel for every loss and validation result in `metrics`, training and validation in the same one.
+def draw_curves(records: Sequence[dict[str, Any]], picture: Path) -> None:
+    """Write a panel for every loss and validation result of a run, training and validation in the same one.
 
     Nothing is written where there is no record.
     """
-    records = read_records(metrics)
     if not records:
         return
     epochs = [record["epoch"] for record in records]
     names = [name for name in records[-1]["train"] | records[-1]["validation"] if "gradient" not in name]
-    width, height = _PANEL_INCHES
-    figure = Figure(figsize=(width * len(names), height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(panels=len(names))
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for group in ("train", "validation"):
             if name in records[-1][group]:
@@ -44,26 +41,25 @@ def draw_curves(metrics: Path, picture: Path) -> None:
     _save(figure, picture)
 
 
-def draw_latents(metrics: Path, picture: Path) -> None:
+def draw_latents(records: Sequence[dict[str, Any]], picture: Path) -> None:
     """Write every latent's KL on the validation images, a column an epoch; the last epoch's largest is on top.
 
     Nothing is written where no record has any, as a GAN's.
     """
-    records = [record for record in read_records(metrics) if "kl_nats_by_latent" in record.get("series", {})]
-    if not records:
+    told = [record for record in records if "kl_nats_by_latent" in record.get("series", {})]
+    if not told:
         return
-    columns = np.array([record["series"]["kl_nats_by_latent"] for record in records])
+    columns = np.array([record["series"]["kl_nats_by_latent"] for record in told])
     columns = columns[:, np.argsort(-columns[-1], kind="stable")]
     latents = columns.shape[1]
-    figure = Figure(figsize=(2 * _PANEL_INCHES[0], _PANEL_INCHES[1]), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(panels=2)
     axes = figure.add_subplot()
     shown = axes.imshow(
         columns.T.clip(_LEAST_KL),
         norm=LogNorm(_LEAST_KL, max(1.0, float(columns.max()))),
         aspect="auto",
         interpolation="nearest",
-        extent=(records[0]["epoch"] - 0.5, records[-1]["epoch"] + 0.5, latents + 0.5, 0.5),
+        extent=(told[0]["epoch"] - 0.5, told[-1]["epoch"] + 0.5, latents + 0.5, 0.5),
     )
     axes.set_title("KL of each latent, nats")
     axes.set_xlabel("epoch")
@@ -72,6 +68,14 @@ def draw_latents(metrics: Path, picture: Path) -> None:
         axis.set_major_locator(MaxNLocator(integer=True))
     figure.colorbar(shown)
     _save(figure, picture)
+
+
+def _figure(panels: int) -> Figure:
+    """As wide as so many panels."""
+    width, height = _PANEL_INCHES
+    figure = Figure(figsize=(width * panels, height), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _save(figure: Figure, picture: Path) -> None:

@@ -21,6 +21,7 @@ from latentserve_training.extractor import IMAGE_SHAPE, Extractor
 from latentserve_training.losses import reparameterize
 from latentserve_training.mixture import Mixture
 from latentserve_training.models import Vae
+from latentserve_training.records import read_records
 from latentserve_training.report import Report, Section
 from latentserve_training.run_folder import RunFolder
 from latentserve_training.trained import Trained
@@ -65,8 +66,9 @@ def _judge(trained: Trained, dataset: Dataset, effort: Effort, staged: RunFolder
         sets |= _vae_sets(model, dataset, effort, staged)
     gallery.draw_interpolations(model, ends, staged.path / "interpolations.png")
     gallery.draw_neighbours(samples, torch.from_numpy(dataset.train.images), staged.path / "neighbours.png")
-    draw_curves(trained.folder.metrics, staged.path / "curves.png")
-    draw_latents(trained.folder.metrics, staged.path / "kl_by_latent.png")
+    records = read_records(trained.folder.metrics)
+    draw_curves(records, staged.path / "curves.png")
+    draw_latents(records, staged.path / "kl_by_latent.png")
     found.append(sections.fidelity(extractor, dataset, sets, effort))
     if dataset.train.labels is not None:
         classifier, judge = _classifier(extractor, dataset, effort)

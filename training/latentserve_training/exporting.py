@@ -13,7 +13,7 @@ import torch
 from latentserve.v1 import bundle_pb2
 from latentserve_training import command_line
 from latentserve_training.conversion import export_graph
-from latentserve_training.data import Dataset
+from latentserve_training.data import PLACES, Dataset
 from latentserve_training.graphs import TorchPlan, plan_graphs
 from latentserve_training.judgement import Judgement
 from latentserve_training.models import Vae
@@ -134,12 +134,12 @@ def _manifest(
         latent_dim=model.latent_dim,
         image_shape=model.image_shape,
         likelihood=model.likelihood.name if isinstance(model, Vae) else None,
+        label_count=model.label_count,
+        label_names=label_names,
         provenance=_provenance(trained),
         license_id=license_id,
     )
     manifest.metrics.update(judgement.metrics)
-    if model.label_count:
-        manifest.labels.CopyFrom(bundle_pb2.LabelSpec(count=model.label_count, names=label_names))
     if judgement.mixture is not None:
         manifest.latent.mixture.components = judgement.mixture.components
     if judgement.calibration is not None:
@@ -163,5 +163,5 @@ def _provenance(trained: Trained) -> bundle_pb2.Provenance:
 
 def _published(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration without the data's places on this machine: the digest says what the data was."""
-    data = {key: value for key, value in config["data"].items() if key not in ("root", "placement")}
+    data = {key: value for key, value in config["data"].items() if key not in PLACES}
     return {**config, "data": data}

@@ -11,9 +11,9 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from latentserve_training.accelerator import free_memory
+from latentserve_training.accelerator import takes_images
 from latentserve_training.data import Dataset, Split
-from latentserve_training.data.placement import Placement, has_room
+from latentserve_training.data.placement import Placement
 from latentserve_training.errors import ConfigError
 from latentserve_training.models import Batch
 from latentserve_training.processes import Processes
@@ -32,16 +32,16 @@ class Feed:
             ConfigError: there are too few images for a batch, a batch does not divide among the processes, or the
                 images do not fit on the device.
         """
-        train, validation = dataset.train, dataset.validation
-        self.batches = len(train) // batch_size
+        count = len(dataset.train)
+        self.batches = count // batch_size
         if not self.batches:
-            raise ConfigError(f"trainer.batch_size is {batch_size}, but there are {len(train)} training images")
+            raise ConfigError(f"trainer.batch_size is {batch_size}, but there are {count} training images")
         processes.require_shares(batch_size)
         self._batch_size = batch_size
         self._fabric = fabric
-        splits = (train, validation)
+        splits = (dataset.train, dataset.validation)
         size = sum(split.images.nbytes for split in splits)
-        resident = placement == "device" or (placement == "auto" and has_room(size, free_memory(fabric.device)))
+        resident = placement == "device" or (placement == "auto" and takes_images(fabric.device, size))
         place = fabric.to_device if resident else _stay
         try:
             self._images, self.validation_images = (place(torch.from_numpy(split.images)) for split in splits)

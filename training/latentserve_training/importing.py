@@ -81,11 +81,13 @@ def _manifest(
     description: ForeignModel, decoder: ForeignPlan, folder: Path, request: ImportRequest
 ) -> bundle_pb2.Manifest:
     """The manifest without its files."""
-    manifest = describe_model(
+    return describe_model(
         name=request.name,
         latent_dim=description.latent_dim,
         image_shape=decoder.shape,
         likelihood=description.likelihood,
+        label_count=description.label_count,
+        label_names=description.label_names,
         provenance=bundle_pb2.Provenance(
             created_at=created_at(),
             family=description.family,
@@ -95,9 +97,6 @@ def _manifest(
         ),
         license_id=request.license,
     )
-    if description.label_count:
-        manifest.labels.CopyFrom(bundle_pb2.LabelSpec(count=description.label_count, names=description.label_names))
-    return manifest
 
 
 def _origin(description: ForeignModel, folder: Path) -> dict[str, Any]:

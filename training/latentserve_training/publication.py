@@ -157,12 +157,15 @@ def describe_model(
     latent_dim: int,
     image_shape: tuple[int, int, int],
     likelihood: str | None,
+    label_count: int,
+    label_names: Sequence[str],
     provenance: bundle_pb2.Provenance,
     license_id: str,
 ) -> bundle_pb2.Manifest:
     """The manifest without its files, of a VAE where there is a likelihood, else of a GAN.
 
-    `image_shape` is channels, height and width, of pixels in [0, 1]; `license_id` is an SPDX identifier or empty.
+    `image_shape` is channels, height and width, of pixels in [0, 1]; a `label_count` of 0 is that of a model without
+    labels, whose data may have named some; `license_id` is an SPDX identifier or empty.
     """
     channels, height, width = image_shape
     return bundle_pb2.Manifest(
@@ -172,6 +175,7 @@ def describe_model(
         latent=bundle_pb2.LatentSpec(dim=latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
         image=bundle_pb2.ImageSpec(channels=channels, height=height, width=width, min_value=0.0, max_value=1.0),
         likelihood=None if likelihood is None else _LIKELIHOODS[likelihood],
+        labels=bundle_pb2.LabelSpec(count=label_count, names=label_names) if label_count else None,
         provenance=provenance,
         license=license_id,
     )

@@ -15,7 +15,7 @@ from torch import nn
 from latentserve_training.accelerator import make_fabric, resolve_precision
 from latentserve_training.checkpoint import Checkpoint, Origin
 from latentserve_training.config import RunConfig, RunRequest, differences, from_dict, parse_command_line
-from latentserve_training.data import Dataset, load
+from latentserve_training.data import PLACES, Dataset, load
 from latentserve_training.errors import ConfigError, InterruptedRun, RunError, TrainingError
 from latentserve_training.estimate import estimate
 from latentserve_training.journal import Journal, Silence
@@ -176,7 +176,7 @@ def _previous(folder: RunFolder, config: RunConfig) -> Checkpoint | None:
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration without what may change: the epochs, and the data's places; its digest is compared instead."""
-    data = {key: value for key, value in config["data"].items() if key not in ("root", "placement")}
+    data = {key: value for key, value in config["data"].items() if key not in PLACES}
     trainer = {key: value for key, value in config["trainer"].items() if key != "epochs"}
     return {**config, "data": data, "trainer": trainer}
 

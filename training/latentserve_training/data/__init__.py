@@ -1,6 +1,6 @@
 """Image datasets, whole and in memory: uint8 images [n, channels, height, width] in three splits."""
 
 from latentserve_training.data.dataset import Dataset, Split
-from latentserve_training.data.source import DataConfig, load
+from latentserve_training.data.source import PLACES, DataConfig, load
 
-__all__ = ["DataConfig", "Dataset", "Split", "load"]
+__all__ = ["PLACES", "DataConfig", "Dataset", "Split", "load"]

@@ -113,7 +113,7 @@ def _threaded(function: Callable[[Item], Result], items: Sequence[Item], what: s
         for number in range(len(items) + _FILES_AHEAD):
             if number < len(items):
                 ahead.append(threads.submit(function, items[number]))
-            if number >= _FILES_AHEAD and ahead:
+            if number >= _FILES_AHEAD:
                 yield ahead.popleft().result()
                 bar.update()
 

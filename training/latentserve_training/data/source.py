@@ -16,6 +16,9 @@ from latentserve_training.errors import ConfigError
 
 DEFAULT_DIGITS_SIZE = 28
 
+PLACES = frozenset({"root", "placement"})
+"""Settings that say where the data lies; what it is does not depend on them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:

@@ -132,7 +132,7 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
         graph=graph,
         session=graph.session([image, *([beside] if beside else [])]),
         source=latent,
-        label=LabelInput.of(graph, names.label, description.label_count) if names.label else None,
+        label=LabelInput.of(graph, names.label, description.label_count),
         shape=_image_shape(description, graph, image),
         image=image,
         beside=beside,

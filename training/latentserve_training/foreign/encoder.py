@@ -80,7 +80,7 @@ def plan_encoder(
         graph=graph,
         session=graph.session(outputs),
         source=image,
-        label=LabelInput.of(graph, names.label, description.label_count) if names.label else None,
+        label=LabelInput.of(graph, names.label, description.label_count),
         shape=shape,
         names=names,
     )

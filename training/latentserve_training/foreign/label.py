@@ -25,12 +25,14 @@ class LabelInput:
     """Of one row."""
 
     @classmethod
-    def of(cls, graph: ForeignGraph, name: str, count: int) -> Self:
-        """The graph's input of that name.
+    def of(cls, graph: ForeignGraph, name: str | None, count: int) -> Self | None:
+        """The graph's input of that name; None without a name.
 
         Raises:
             ExportError: there is none, its batch axis is fixed, or it takes labels in no form that is known.
         """
+        if name is None:
+            return None
         value = graph.input(name)
         dtype, shape = value.type.tensor_type.elem_type, graph.shape(name)
         integers = dtype in (TensorProto.INT64, TensorProto.INT32) and shape in ((), (1,))

@@ -157,8 +157,8 @@ class Vae(GenerativeModel):
         parts = []
         for start in range(0, len(images), _VALIDATION_ROWS):
             rows = slice(start, start + _VALIDATION_ROWS)
-            x = self.likelihood.observe(images[rows].to(generator.device).float() / 255, generator)
-            parts.append(self._elbo_terms(x, generator, _rows(labels, rows, generator.device)))
+            x, asked = self._observed(images, labels, rows, generator)
+            parts.append(self._elbo_terms(x, generator, asked))
         reconstruction, kl_terms, means = (torch.cat(column).double() for column in zip(*parts, strict=True))
         kl_of_latents = kl_terms.mean(0)
         results = {
@@ -179,10 +179,17 @@ class Vae(GenerativeModel):
         bounds = []
         step = max(1, _VALIDATION_ROWS // self.objective.draws)
         for rows in (slice(start, start + step) for start in range(0, len(images), step)):
-            x = self.likelihood.observe(images[rows].to(generator.device).float() / 255, generator)
-            nll, ratio, _ = self._importance_terms(x, generator, _rows(labels, rows, generator.device))
+            x, asked = self._observed(images, labels, rows, generator)
+            nll, ratio, _ = self._importance_terms(x, generator, asked)
             bounds.append(importance_bound(ratio - nll))
         return torch.cat(bounds).double().mean().item()
+
+    def _observed(
+        self, images: Tensor, labels: Tensor | None, rows: slice, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """An observation of the images uint8 in `rows`, and their labels, on the generator's device."""
+        x = self.likelihood.observe(images[rows].to(generator.device).float() / 255, generator)
+        return x, None if labels is None else labels[rows].to(generator.device)
 
     def diagnose(self, results: Mapping[str, float], step: int) -> list[str]:
         """Say so when the posterior has collapsed: when hardly a latent says anything of the image."""
@@ -201,10 +208,6 @@ def active_latents(means: Tensor) -> Tensor:
     Those whose mean varies with the image, Var_x(E_q[z]) > 0.01 (Burda et al. 2015, arXiv:1509.00519, section 5).
     """
     return means.double().var(dim=0) > _ACTIVE_VARIANCE
-
-
-def _rows(labels: Tensor | None, rows: slice, device: torch.device) -> Tensor | None:
-    return None if labels is None else labels[rows].to(device)
 
 
 def _logged(reconstruction: Tensor, kl: Tensor) -> dict[str, Tensor]:
