@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from latentserve_training import train
+from latentserve_training import export, train
 from latentserve_training.checkpoint import Checkpoint
 from latentserve_training.errors import InterruptedRun
 from latentserve_training.interruption import Interruption
@@ -186,6 +186,23 @@ def test_fewer_epochs_than_planned_end_a_run_that_has_done_them(trained: Any, tm
 def test_fewer_epochs_than_done_are_refused(trained: Any, capsys: Capture) -> None:
     line = refused(capsys, arguments("mlp_vae", trained("mlp_vae"), "--trainer.epochs", "2"))
     assert "trainer.epochs is 2" in line
+
+
+def test_an_epoch_that_was_begun_is_not_cut_off(tmp_path: Path, capsys: Capture) -> None:
+    run = tmp_path / "run"
+    interrupt(arguments("mlp_gan", run), 13)
+    capsys.readouterr()
+    line = refused(capsys, arguments("mlp_gan", run, "--trainer.epochs", "2"))
+    assert f"trainer.epochs is 2, but {run} has begun epoch 3 already" in line
+
+
+def test_weights_from_the_middle_of_an_epoch_go_without_the_results_of_the_epoch_before(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    interrupt(arguments("mlp_gan", run), 13)
+    assert export.main([str(run), "--repository", str(tmp_path)]) == 0
+    manifest = json.loads((tmp_path / "mlp_gan" / "1" / "manifest.json").read_text())
+    assert "metrics" not in manifest
+    assert int(manifest["provenance"]["training_steps"]) == 13
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, capsys: Capture) -> None:

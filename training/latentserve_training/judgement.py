@@ -29,7 +29,7 @@ class Judgement:
 
     @classmethod
     def of(cls, trained: Trained) -> Self:
-        """The evaluation's where it judged this very checkpoint, else the last validation's results alone.
+        """The evaluation's where it judged this very checkpoint, else those of its validation alone, if it had one.
 
         Raises:
             RunError: a file of the evaluation is missing or not what it wrote.
@@ -37,7 +37,9 @@ class Judgement:
         folder = trained.folder
         report = Report.load(folder.report) if folder.report.is_file() else None
         if report is None or report.checkpoint_sha256 != trained.checkpoint_sha256:
-            results = trained.checkpoint.progress.results
+            progress = trained.checkpoint.progress
+            # Weights from the middle of an epoch have not been validated; the results are of the epoch before.
+            results = {} if progress.batch else progress.results
             return cls(metrics={f"validation.{name}": value for name, value in results.items()})
         return cls(
             metrics={f"test.{name}": value for name, value in report.metrics.items()},

@@ -167,10 +167,10 @@ def _previous(folder: RunFolder, config: RunConfig) -> Checkpoint | None:
             f"--output {folder.path} holds a run with another configuration ({'; '.join(changed)}); "
             "choose another folder, or the run's own configuration, of which only trainer.epochs may change"
         )
-    if config.trainer.epochs < checkpoint.progress.epoch:
-        raise RunError(
-            f"trainer.epochs is {config.trainer.epochs}, but {folder.path} has done {checkpoint.progress.epoch} already"
-        )
+    progress = checkpoint.progress
+    begun = progress.epoch + (progress.batch > 0)
+    if config.trainer.epochs < begun:
+        raise RunError(f"trainer.epochs is {config.trainer.epochs}, but {folder.path} has begun epoch {begun} already")
     return checkpoint
 
 
