@@ -18,13 +18,20 @@ _MODULES = (lightning, numpy, onnx, onnxruntime, onnxscript, torch)
 
 
 def git_commit() -> str:
-    """The commit of this package's source, with "-dirty" where it has been changed since; empty when unknown."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """The commit of this package's source, with "-dirty" where it has been changed since; empty when unknown.
+
+    It is unknown where the package is installed: a repository that lies around it is somebody else's.
+    """
     try:
-        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return answer.stdout.strip()
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603, S607
+    return done.stdout.strip()
 
 
 def software() -> dict[str, str]:
