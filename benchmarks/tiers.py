@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import math
 import os
@@ -21,10 +22,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from latentserve_training.run_folder import RunFolder
 
 TIERS = Path(__file__).with_suffix(".yaml")
 CONFIGS = Path(__file__).parent.parent / "training/latentserve_training/configs"
@@ -37,15 +41,17 @@ class Goal:
     metric: str
     text: str
 
-    def verdict(self, mean: float | None, runs: Sequence[Run]) -> str:
-        """Whether the mean is within the bound, as far as that is known; `runs` are those of all subjects."""
+    def verdict(self, mine: Sequence[Run], runs: Sequence[Run]) -> str:
+        """Whether the mean of `mine` is within the bound, and over how many; `runs` are those of all subjects."""
         relation, number, *other = self.text.split()
-        bound = float(number)
+        bound, values = float(number), values_of(mine, self.metric)
         if other:
             bound *= mean_of([run for run in runs if run.subject.name == other[0]], self.metric) or math.nan
-        if mean is None or math.isnan(bound):
+        if not values or math.isnan(bound):
             return "–"
-        return "met" if (mean <= bound if relation == "<=" else mean >= bound) else "missed"
+        mean = statistics.mean(values)
+        verdict = "met" if (mean <= bound if relation == "<=" else mean >= bound) else "missed"
+        return verdict if len(values) == len(mine) else f"{verdict} by {len(values)} of {len(mine)}"
 
 
 @dataclass(frozen=True)
@@ -74,10 +80,20 @@ class Run:
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
+    def epochs(self) -> int:
+        """How many have been trained."""
+        record = RunFolder(self.folder).metrics
+        return int(json.loads(record.read_text().splitlines()[-1])["epoch"]) if record.exists() else 0
+
+    @cached_property
     def metrics(self) -> dict[str, float] | None:
-        """The metrics of the report; None where there is no report."""
-        report = self.folder / "report.json"
-        return dict(json.loads(report.read_text())["metrics"]) if report.exists() else None
+        """The metrics of the report, as it is when first asked; None without one of these weights and epochs."""
+        folder = RunFolder(self.folder)
+        if not folder.report.exists() or self.epochs != self.subject.epochs:
+            return None
+        report = json.loads(folder.report.read_text())
+        weights = hashlib.sha256(folder.chosen().read_bytes()).hexdigest()
+        return dict(report["metrics"]) if report["checkpoint_sha256"] == weights else None
 
     def commands(self, data_root: Path) -> list[list[str]]:
         """What trains the run, and what evaluates it."""
@@ -98,7 +114,7 @@ def _subject(name: str, *, goals: dict[str, str], training: Any = (), evaluation
 
 
 async def make_runs(runs: Sequence[Run], data_root: Path, jobs: int) -> None:
-    """Train and evaluate what has no report yet, `jobs` runs at a time."""
+    """Train and evaluate what has no report of all its epochs yet, `jobs` runs at a time."""
     slots = asyncio.Semaphore(jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
 
@@ -141,7 +157,7 @@ def print_table(runs: Sequence[Run]) -> None:
     for subject in dict.fromkeys(run.subject.name for run in runs):
         of_subject = [run for run in runs if run.subject.name == subject]
         for goal in of_subject[0].subject.goals:
-            print(_row(of_subject, goal, goal.verdict(mean_of(of_subject, goal.metric), runs)))
+            print(_row(of_subject, goal, goal.verdict(of_subject, runs)))
 
 
 def values_of(runs: Sequence[Run], metric: str) -> list[float]:
@@ -168,7 +184,8 @@ def _row(runs: Sequence[Run], goal: Goal, verdict: str) -> str:
 def _fate(run: Run) -> str:
     lines = run.log.read_text().splitlines() if run.log.exists() else []
     errors = [line for line in lines if line.startswith("latentserve-") and ": error: " in line]
-    return errors[-1] if errors else "not finished" if lines else "not run"
+    begun = f"not finished, {run.epochs} of {run.subject.epochs} epochs" if run.epochs or lines else "not run"
+    return errors[-1] if errors else begun
 
 
 def main() -> int:
@@ -188,18 +205,21 @@ def main() -> int:
         parser.error(f"--only: no {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in subjects)}")
     home = arguments.output / arguments.tier
     wanted = [subject for subject in subjects if subject.name in names]
-    runs = [Run(one, seed, home / f"{one.name}-{seed}") for seed in arguments.seeds for one in wanted]
+
+    def every() -> list[Run]:
+        return [Run(one, seed, home / f"{one.name}-{seed}") for seed in arguments.seeds for one in wanted]
+
     if not arguments.table:
         if arguments.data_root is None:
             parser.error("--data-root is needed")
         home.mkdir(parents=True, exist_ok=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            asyncio.run(make_runs(runs, arguments.data_root, arguments.jobs))
+            asyncio.run(make_runs(every(), arguments.data_root, arguments.jobs))
         except KeyboardInterrupt:
             print("stopped; run the same command again to continue", file=sys.stderr)
             return 130
-    print_table(runs)
+    print_table(every())
     return 0
 
 
