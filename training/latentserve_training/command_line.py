@@ -10,11 +10,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from latentserve_training.errors import InterruptedRun, TrainingError
-from latentserve_training.interruption import stopping_at_once
+from latentserve_training.interruption import EXIT_INTERRUPTED, STOPPED, stopping_at_once
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 _NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
@@ -58,7 +57,7 @@ def run(command: Callable[[], object], prog: str) -> int:
     except InterruptedRun as stop:
         return _end(f"{prog}: {stop}; run the same command again to continue", EXIT_INTERRUPTED)
     except KeyboardInterrupt:
-        return _end(f"{prog}: stopped by a signal before it was done; run the same command again", EXIT_INTERRUPTED)
+        return _end(f"{prog}: {STOPPED}", EXIT_INTERRUPTED)
     return 0
 
 

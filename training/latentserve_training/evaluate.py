@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from latentserve_training.interruption import ending_at_once
 from latentserve_training.launch import restart_tuned
 
 PROG = "latentserve-evaluate"
@@ -12,14 +13,10 @@ PROG = "latentserve-evaluate"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate as `argv` says (the process's own arguments when absent); returns the exit code."""
-    if argv is None and "--untuned" not in sys.argv:
-        restart_tuned()
-    from latentserve_training import command_line
-
-    def command() -> None:
+    with ending_at_once(PROG):
+        if argv is None and "--untuned" not in sys.argv:
+            restart_tuned()
         # Imported only now: torch takes seconds to import, which a restart would pay for twice and a signal may end.
-        from latentserve_training import judging
+        from latentserve_training import command_line, judging
 
-        judging.judge(argv, PROG)
-
-    return command_line.run(command, PROG)
+    return command_line.run(lambda: judging.judge(argv, PROG), PROG)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from latentserve_training import command_line
+from latentserve_training.interruption import ending_at_once
 
 PROG = "latentserve-export"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Export as `argv` says (the process's own arguments when absent); returns the exit code."""
+    with ending_at_once(PROG):
+        # Imported only now: torch and onnx take seconds to import, which a signal may end.
+        from latentserve_training import command_line, exporting
 
     def command() -> None:
-        # Imported only now: torch and onnx take seconds to import, which a signal may end.
-        from latentserve_training import exporting
-
         folder = exporting.export(exporting.parse(argv, PROG), _warn)
         sys.stdout.write(f"{folder}\n")
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from latentserve_training import command_line
+from latentserve_training.interruption import ending_at_once
 
 PROG = "latentserve-import"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Import as `argv` says (the process's own arguments when absent); returns the exit code."""
+    with ending_at_once(PROG):
+        # Imported only now: torch and onnx take seconds to import, which a signal may end.
+        from latentserve_training import command_line, importing
 
     def command() -> None:
-        # Imported only now: torch and onnx take seconds to import, which a signal may end.
-        from latentserve_training import importing
-
         folder = importing.import_model(importing.parse(argv, PROG))
         sys.stdout.write(f"{folder}\n")
 
