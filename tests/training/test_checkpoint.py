@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,19 @@ def test_a_damaged_checkpoint_is_named(trained: Any, tmp_path: Path, capsys: Cap
     last.parent.mkdir()
     last.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"weights", "stop": b"."}[damage])
     assert f"{last}: damaged, or not a checkpoint" in refused(capsys, arguments("mlp_vae", tmp_path))
+
+
+def test_weights_that_have_changed_on_the_way_are_refused(trained: Any, tmp_path: Path, capsys: Capture) -> None:
+    run = Path(shutil.copytree(trained("mlp_gan"), tmp_path / "run"))
+    last = RunFolder(run).last
+    with zipfile.ZipFile(last) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+        whole = archive.read(largest)
+    content = last.read_bytes()
+    at = content.index(whole) + len(whole) // 2
+    last.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    for line in refused_by_all(capsys, "mlp_gan", run):
+        assert f"{last}: damaged: {largest.filename} is not what was saved" in line
 
 
 def test_loading_a_checkpoint_runs_no_code(tmp_path: Path, capsys: Capture) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -190,6 +191,10 @@ class Checkpoint:
         """The checkpoint in `path` and the SHA-256, in hexadecimal, of the very bytes it was read from."""
         try:
             content = path.read_bytes()
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                damaged = archive.testzip()  # which torch does not look for
+            if damaged is not None:
+                raise RunError(f"{path}: damaged: {damaged} is not what was saved")
             values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             if (written := values.pop("format")) != FORMAT:
                 raise RunError(f"{path}: a checkpoint of format {written}, but this version reads {FORMAT}; {_REMEDY}")
@@ -201,6 +206,7 @@ class Checkpoint:
         except (
             RuntimeError,
             pickle.UnpicklingError,
+            zipfile.BadZipFile,
             EOFError,
             TypeError,
             LookupError,
