@@ -169,6 +169,22 @@ def test_a_folder_with_loose_files_has_no_classes(tmp_path: Path) -> None:
     assert read_folder(tmp_path, size=None).labels is None
 
 
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere" / "1.png", noise(4, 4))
+    save(tmp_path / "images" / "dog" / "1.png", noise(4, 4))
+    (tmp_path / "images" / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "images" / "dog" / "again").symlink_to(tmp_path / "images")
+    found = Folder.under(tmp_path / "images", size=None)
+    assert [path.parent.name for path in found.paths] == ["cat", "dog"]
+    assert found.label_names == ("cat", "dog")
+
+
+def test_a_class_whose_name_cannot_be_told_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "caf\udce9" / "1.png", noise(4, 4))
+    with pytest.raises(DataError, match=r"a class's name must be UTF-8, unlike 'caf\\udce9'"):
+        read_folder(tmp_path, size=None)
+
+
 def test_sizes_must_agree_unless_all_are_resized(tmp_path: Path) -> None:
     save(tmp_path / "a.png", noise(4, 4))
     save(tmp_path / "b.png", noise(4, 8))

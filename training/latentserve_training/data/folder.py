@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -54,7 +55,7 @@ class Folder:
         """
         if not root.is_dir():
             raise DataError(f"data.root {root} is not a folder")
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        paths = sorted(path for path in _files(root) if path.suffix.lower() in SUFFIXES)
         if not paths:
             raise DataError(f"data.root {root} holds no image files; known are {', '.join(sorted(SUFFIXES))}")
         Image.init()  # in one thread: another that looks for a format meanwhile may not find it
@@ -106,6 +107,19 @@ class Folder:
         return np.atleast_3d(np.asarray(image.convert("L" if self.grey else "RGB"))).transpose(2, 0, 1)
 
 
+def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Every file under the folder, through links as well, but not round in circles."""
+    place = folder.resolve()
+    if place in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files(folder / entry.name, above | {place})
+            elif entry.is_file():
+                yield folder / entry.name
+
+
 def _threaded(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
     """`function` of every item, in order, computed by threads (Pillow lets go of the interpreter as it decodes)."""
     ahead: deque[Future[Result]] = deque()
@@ -152,4 +166,9 @@ def _labels(root: Path, paths: Sequence[Path]) -> tuple[NDArray[np.int64] | None
     if any(len(parts) == 1 for parts in places):
         return None, ()
     numbers = {name: number for number, name in enumerate(sorted({parts[0] for parts in places}))}
+    for name in numbers:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"data.root {root}: a class's name must be UTF-8, unlike {name!a}") from error
     return np.array([numbers[parts[0]] for parts in places], dtype=np.int64), tuple(numbers)
