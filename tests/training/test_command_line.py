@@ -94,11 +94,13 @@ def test_a_wrong_option_is_one_line_that_names_it(
         ("- 1", "no mapping"),
         ("a: [", "--config"),
         ("model: {family: [x]}", "model.family is ['x']; known are"),
-        ("model: [x]", "model.family is ['x']; known are"),
+        ("model: [x]", "run.yaml: model is ['x']; it must hold options of its own"),
         ("seed: 1 # caf\xe9", "can't decode byte 0xe9"),
         ("data: {root: 2020-99-99}", "run.yaml: month must be in 1..12"),
         ("seed: !!timestamp x", "--config"),
-        ("trainer: 5", "must be a mapping, not int"),
+        ("trainer: 5", "run.yaml: trainer is 5; it must hold options of its own"),
+        ("seed: 2\ntrainer:\n", "run.yaml: trainer is empty; it must hold options of its own"),
+        ("data: digits", "run.yaml: data is 'digits'; it must hold options of its own"),
         ("model: {objective: 3}", "must be a mapping, not int"),
     ],
 )
@@ -108,6 +110,27 @@ def test_a_wrong_config_file_is_one_line(capsys: Capture, tmp_path: Path, conten
     code, line = failure(capsys, ["--config", str(path), "--output", str(tmp_path / "run")])
     assert code in (1, 2)
     assert message in line
+
+
+def test_a_picture_in_the_place_of_options_is_one_line(capsys: Capture, tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "1.png")
+    code, line = failure(capsys, ["--trainer", str(tmp_path / "1.png"), "--output", str(tmp_path / "run")])
+    assert (code, "--trainer: a file of options must be YAML" in line) == (2, True)
+
+
+def test_labels_are_not_judged_where_there_are_none(capsys: Capture, trained: Callable[[str], Path]) -> None:
+    code, line = failure(capsys, [str(trained("mlp_vae")), "--classifier-score"], evaluate.main)
+    assert (code, "--classifier-score is for conditional models; mlp_vae is none" in line) == (1, True)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/models", "gs://bucket"])
+def test_a_bundle_is_not_published_to_a_folder_named_as_a_url(
+    capsys: Capture, trained: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, line = failure(capsys, [str(trained("mlp_vae")), "--repository", url], export.main)
+    assert (code, f"{url} is a URL; publish into a folder" in line) == (2, True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_config_file_that_is_no_utf8_is_named_whatever_the_flags(capsys: Capture, tmp_path: Path) -> None:

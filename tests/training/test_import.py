@@ -105,6 +105,12 @@ def test_weights_in_a_file_beside_the_graph_are_taken_in(tmp_path: Path, capsys:
     assert "weights.bin" in capsys.readouterr().err
 
 
+def test_a_decoder_that_is_only_a_file_name_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    write(tmp_path / "g.onnx", TANH)
+    assert bring(tmp_path, {**GAN, "decoder": "g.onnx"}) == 1
+    assert "model.yaml: decoder is 'g.onnx'; it must hold options of its own" in capsys.readouterr().err
+
+
 def test_a_graph_that_loops_is_refused(tmp_path: Path, capsys: Capture) -> None:
     body = "body (int64 i, bool go, float[N, 12] u) => (bool on, float[N, 12] v) { on = Identity(go)\n v = Tanh(u) }"
     loop = f"y = Loop<body = {body}>(turns, always, h)"
@@ -222,6 +228,7 @@ def test_a_graph_that_cannot_be_served_is_refused(tmp_path: Path, capsys: Captur
         ({"image_range": [0, 1, 2]}, "image_range is [0.0, 1.0, 2.0]; it must be [smallest, largest]"),
         ({"image_range": [0, 1]}, "beyond image_range [0, 1]"),
         ({"image_shape": [2, 3, 2]}, "image_shape is [2, 3, 2]; it must be [1 or 3 channels, height, width]"),
+        ({"image_shape": [3, 4, 1]}, "'x' is [batch, 3, 2, 2], which is not image_shape [3, 4, 1]"),
         ({"image_shape": [1, 3, 2]}, "'x' is [batch, 3, 2, 2], which is not image_shape [1, 3, 2]"),
         ({"likelihood": "bernoulli"}, "likelihood: a vae has one, and a gan has none"),
         ({"kind": "vae", "likelihood": "bernoulli"}, "encoder: a vae has one, and a gan has none"),

@@ -55,6 +55,11 @@ def outputs(path: Path, inputs: Arrays) -> Arrays:
     return dict(zip(names, session.run(names, inputs), strict=True))
 
 
+def test_a_precision_that_is_asked_for_twice_is_there_once(trained: Callable[[str], Path], tmp_path: Path) -> None:
+    assert export.main([str(trained("mlp_gan")), "--repository", str(tmp_path), "--precisions", *["float16"] * 2]) == 0
+    read_bundle(tmp_path / "mlp_gan" / "1")
+
+
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_each_role_has_a_graph_with_the_same_tensors(bundle: Path, precision: str) -> None:
     read_bundle(bundle)

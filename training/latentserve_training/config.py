@@ -20,6 +20,7 @@ from latentserve_training.yaml_file import read_options
 
 DEFAULT_FAMILY = "conv_vae"
 _LARGEST_SEED = 2**64 - 1
+_SECTIONS = ("data", "model", "trainer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,11 @@ def parse_command_line(argv: Sequence[str] | None, prog: str, description: str) 
         action="store_true",
         help="Leave malloc and OpenMP as they are, instead of restarting with both tuned for training on a CPU.",
     )
-    namespace = parser.parse_args(argv)
+    try:
+        namespace = parser.parse_args(argv)
+    except UnicodeDecodeError as error:  # of a file that one of these names
+        options = ", ".join(f"--{section}" for section in _SECTIONS)
+        raise ArgumentError(None, f"{options}: a file of options must be YAML: {error}") from error
     if namespace.output is None and not namespace.dry_run:
         raise ArgumentError(None, "--output is missing; it names the folder of the run")
     return RunRequest(config=_instantiate(parser, namespace), output=namespace.output, dry_run=namespace.dry_run)
@@ -129,7 +134,7 @@ def _family_asked_for(argv: Sequence[str] | None) -> str:
 
 def _options(path: Path) -> Mapping[str, Any]:
     try:
-        return read_options(path)
+        return read_options(path, sections=_SECTIONS)
     except ConfigError as error:
         raise ConfigError(f"--config {error}") from error
 

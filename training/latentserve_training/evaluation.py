@@ -17,6 +17,7 @@ from latentserve_training.curves import draw_curves, draw_latents
 from latentserve_training.data import Dataset, Split
 from latentserve_training.decoding import decode
 from latentserve_training.effort import Effort
+from latentserve_training.errors import ConfigError
 from latentserve_training.extractor import IMAGE_SHAPE, Extractor
 from latentserve_training.losses import reparameterize
 from latentserve_training.mixture import Mixture
@@ -39,8 +40,11 @@ def evaluate(run: Path, data_root: Path | None = None, effort: Effort | None = N
     Raises:
         RunError: the run cannot be used.
         DataError: its data cannot be read.
+        ConfigError: something is asked for that this family does not have.
     """
     trained = Trained.load(run)
+    if effort is not None and effort.classifier_score and not trained.model.label_count:
+        raise ConfigError(f"--classifier-score is for conditional models; {trained.config.model.family} is none")
     dataset = trained.dataset(data_root)
     trained.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=run) as name:

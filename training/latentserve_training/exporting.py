@@ -109,7 +109,7 @@ def _write(
     if not request.precisions:
         return graphs
     rows = rows_of(plan.role, trained, dataset)
-    for precision in request.precisions:
+    for precision in dict.fromkeys(request.precisions):
         try:
             graphs.append(convert(plan, path, precision, rows))
         except NotGoodEnough as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,7 +59,7 @@ def add_publication_options(parser: ArgumentParser, *, default_name: str | None 
     `default_name` says what the name is where --name is absent, which is None then; without it --name is required.
     """
     parser.add_argument(
-        "--repository", type=Path, required=True, help="Folder of models; the bundle goes into NAME/VERSION."
+        "--repository", type=_folder, required=True, help="Folder of models; the bundle goes into NAME/VERSION."
     )
     if default_name is None:
         parser.add_argument("--name", type=str, required=True, help="Name to serve under.")
@@ -66,6 +67,13 @@ def add_publication_options(parser: ArgumentParser, *, default_name: str | None 
         parser.add_argument("--name", type=str | None, help=f"Name to serve under (default: {default_name}).")
     parser.add_argument("--version", type=int | None, help="Version, at least 1 (default: one above the highest).")
     parser.add_argument("--license", type=str, default="", help="SPDX identifier of the model's licence.")
+
+
+def _folder(text: str | Path) -> Path:
+    """A path, but not of a URL, which would be a folder of an odd name."""
+    if "://" in str(text):
+        raise ArgumentTypeError(f"{text} is a URL; publish into a folder, and copy its bundles there")
+    return Path(text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import yaml
 from latentserve_training.errors import ConfigError
 
 
-def read_options(path: Path) -> dict[str, Any]:
-    """The mapping in the file.
+def read_options(path: Path, sections: Collection[str], *, may_be_empty: bool = False) -> dict[str, Any]:
+    """The mapping in the file, in which `sections`, where they are there, are mappings, too, or empty if they may be.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, or holds something else.
@@ -24,4 +25,9 @@ def read_options(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds no mapping of options")
+    for section in content.keys() & sections:
+        value = content[section]
+        if not isinstance(value, dict) and not (value is None and may_be_empty):
+            held = "empty" if value is None else repr(value)
+            raise ConfigError(f"{path}: {section} is {held}; it must hold options of its own")
     return content

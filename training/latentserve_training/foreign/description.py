@@ -163,7 +163,7 @@ def read_description(path: Path) -> ForeignModel:
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(ForeignModel)
-    content = read_options(path)
+    content = read_options(path, sections=("decoder", "encoder"), may_be_empty=True)
     try:
         values = parser.instantiate(parser.parse_object(content))
         return ForeignModel(**{name: getattr(values, name) for name in ForeignModel.__dataclass_fields__})
