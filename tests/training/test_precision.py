@@ -60,6 +60,17 @@ def test_a_precision_that_is_asked_for_twice_is_there_once(trained: Callable[[st
     read_bundle(tmp_path / "mlp_gan" / "1")
 
 
+def test_the_same_checkpoint_gives_the_same_graphs(
+    bundle: Path, trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    argv = [str(trained("conv_vae")), "--repository", str(tmp_path), "--precisions", "int8", "float16"]
+    assert export.main(argv) == 0
+    again = tmp_path / "conv_vae" / "1"
+    names = sorted(path.name for path in bundle.glob("*.onnx"))
+    assert len(names) == 6
+    assert [(again / name).read_bytes() for name in names] == [(bundle / name).read_bytes() for name in names]
+
+
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_each_role_has_a_graph_with_the_same_tensors(bundle: Path, precision: str) -> None:
     read_bundle(bundle)
