@@ -23,7 +23,8 @@ from latentserve_training.extractor import Extractor
 from latentserve_training.fidelity import frechet_distance
 from latentserve_training.graph_plan import Arrays
 from latentserve_training.graphs import TorchPlan
-from latentserve_training.precision import NotGoodEnough, Reference, Rows, convert, psnr_db
+from latentserve_training.losses import bernoulli_nll
+from latentserve_training.precision import Explained, NotGoodEnough, Reference, Rows, convert, psnr_db
 from latentserve_training.precision_rows import rows_of
 from latentserve_training.trained import Trained
 
@@ -111,6 +112,22 @@ def test_the_manifest_s_decibels_are_those_of_other_rows_too(
     assert np.abs(lower["image_uint8"].astype(int) - np.rint(255 * lower["image"]).astype(int)).max() <= 1
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_the_manifest_tells_how_far_the_nats_of_images_move(
+    bundle: Path, trained: Callable[[str], Path], precision: str
+) -> None:
+    images = Trained.load(trained("conv_vae")).dataset(None).validation.images.astype(np.float32) / 255
+    latents = {"latent": outputs(bundle / "encoder.onnx", {"image": images})["mean"]}
+    exact, lower = (
+        bernoulli_nll(torch.from_numpy(outputs(bundle / name, latents)["logits"]), torch.from_numpy(images))
+        for name in ("decoder.onnx", f"decoder.{precision}.onnx")
+    )
+    told = graphs(bundle, precision)["decoder"].conversion.nll_shift_nats
+    assert told == pytest.approx((lower - exact).mean().item(), abs=1e-4)
+    assert 0 < abs(told) < 0.05 * exact.std()
+    assert not graphs(bundle, precision)["encoder"].conversion.HasField("nll_shift_nats")
+
+
 @pytest.mark.parametrize(
     ("precision", "dtype"), [("float16", onnx.TensorProto.FLOAT16), ("int8", onnx.TensorProto.INT8)]
 )
@@ -170,6 +187,28 @@ def test_a_graph_that_loses_too_much_is_left_out_with_its_reason(tmp_path: Path)
     with pytest.raises(NotGoodEnough, match=reason):
         convert(plan, path, "int8", rows)
     assert [file.name for file in tmp_path.iterdir()] == ["decoder.onnx"]
+
+
+class Certain(SmallDecoder):
+    """White images, from logits so large that what eight bits do to them cannot be seen."""
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = (200 + 40 * self.narrow(self.wide(latent))).reshape(-1, 1, 4, 4)
+        image = torch.sigmoid(logits)
+        return image, torch.round(255 * image).to(torch.uint8), logits
+
+
+def test_nats_that_move_by_much_of_their_spread_are_not_good_enough(tmp_path: Path) -> None:
+    outputs = ("image", "image_uint8", "logits")
+    plan = TorchPlan(role="decoder", module=Certain(outputs=16), example=seeded_latents(0), outputs=outputs)
+    path = tmp_path / "decoder.onnx"
+    export_graph(plan, path)
+    rows = Rows(calibration=seeded_latents(1), held_out=seeded_latents(2))
+    assert convert(plan, path, "int8", rows).conversion.psnr_db > 100
+    alike = {"latent": 1 + seeded_latents(3)["latent"] / 1000}
+    explained = Explained(likelihood="bernoulli", images=torch.zeros(64, 1, 4, 4), latents=alike)
+    with pytest.raises(NotGoodEnough, match=r"the nats of images move by [\d.]+ on average; [\d.]+ are allowed"):
+        convert(plan, path, "int8", replace(rows, explained=explained))
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from latentserve_training.errors import ExportError
 from latentserve_training.extractor import Extractor
 from latentserve_training.fidelity import frechet_distance
 from latentserve_training.graph_plan import Arrays, GraphPlan
+from latentserve_training.losses import bernoulli_nll, discretized_logistic_nll, gaussian_nll
+from latentserve_training.models.likelihood import LikelihoodName
 from latentserve_training.onnx_graph import strip
 from latentserve_training.parity import PARITY_BATCHES, largest_difference, open_session
 from latentserve_training.publication import describe_graph
@@ -30,6 +32,8 @@ PrecisionName = Literal["float16", "int8"]
 
 MIN_PSNR_DB = 40.0
 MAX_FID_SHIFT = 0.05
+MAX_NLL_SHIFT = 0.05
+"""The mean change of images' nats, as a fraction of their standard deviation."""
 _TIMED_ROWS = 64
 _TIMED_ROUNDS = 30
 _RUN_ROWS = 250
@@ -54,6 +58,26 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explained:
+    """What tells how well a VAE's decoder explains images, as the server scores them."""
+
+    likelihood: LikelihoodName
+    images: torch.Tensor
+    """[n, channels, height, width] in [0, 1]."""
+    latents: Arrays
+    """The decoder's inputs that the encoder finds for them, a row an image."""
+
+    def nll(self, session: onnxruntime.InferenceSession) -> torch.Tensor:
+        """-log p(x|z) of the images by the decoder in `session`, in nats, float64 [n]."""
+        if self.likelihood == "bernoulli":
+            logits = torch.from_numpy(run(session, "logits", self.latents))
+            return bernoulli_nll(logits, self.images).double()
+        mean, log_scale = (torch.from_numpy(run(session, name, self.latents)) for name in ("image", "log_scale"))
+        nll = gaussian_nll if self.likelihood == "gaussian" else discretized_logistic_nll
+        return nll(mean, log_scale, self.images).double()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rows:
     """A graph's inputs to convert and to judge with."""
 
@@ -63,6 +87,8 @@ class Rows:
     """As many others, on which the conversion is judged."""
     reference: Reference | None = None
     """For a decoder of images that the pinned extractor knows."""
+    explained: Explained | None = None
+    """For a VAE's decoder."""
 
 
 class NotGoodEnough(ExportError):
@@ -137,9 +163,22 @@ def _measure(plan: GraphPlan, source: Path, target: Path, rows: Rows, *, with_di
             )
     name = plan.outputs[0]
     conversion = bundle_pb2.Conversion(psnr_db=psnr[name], speedup=speedup(exact, converted, name, rows.held_out))
+    if rows.explained is not None:
+        conversion.nll_shift_nats = _nll_shift(exact, converted, rows.explained)
     if with_distance and rows.reference is not None:
         conversion.fid_shift = _fid_shift(exact, converted, rows.reference)
     return conversion
+
+
+def _nll_shift(
+    exact: onnxruntime.InferenceSession, converted: onnxruntime.InferenceSession, explained: Explained
+) -> float:
+    """The mean change in nats. What is ranked by nats may move by a small part of their spread only."""
+    before, after = (explained.nll(session) for session in (exact, converted))
+    moved, allowed = (after - before).abs().mean().item(), MAX_NLL_SHIFT * before.std().item()
+    if not moved <= allowed:
+        raise NotGoodEnough(f"the nats of images move by {moved:.4g} on average; {allowed:.4g} are allowed")
+    return (after - before).mean().item()
 
 
 def _fid_shift(

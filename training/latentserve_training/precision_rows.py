@@ -10,7 +10,7 @@ from latentserve_training.extractor import IMAGE_SHAPE, Extractor
 from latentserve_training.graph_plan import Arrays
 from latentserve_training.losses import reparameterize
 from latentserve_training.models import Vae
-from latentserve_training.precision import Reference, Rows
+from latentserve_training.precision import Explained, Reference, Rows
 from latentserve_training.trained import Trained
 
 _ROWS = 512
@@ -24,8 +24,8 @@ def rows_of(role: str, trained: Trained, dataset: Dataset) -> Rows:
 
     What is judged here decides which graphs a bundle has, so the test images, which are only reported on, take no part.
     An encoder gets 512 images. A decoder gets 512 draws from the prior, and of a VAE as many from the posteriors of
-    images; where the pinned extractor fits, also the latents of 10,000 samples, and as many training images (all, where
-    there are fewer) to compare them with.
+    images, with the images to explain; where the pinned extractor fits, also the latents of 10,000 samples, and as many
+    training images (all, where there are fewer) to compare them with.
     """
     if role == "encoder":
         return Rows(calibration=_images(trained, dataset.train), held_out=_images(trained, dataset.validation))
@@ -33,6 +33,7 @@ def rows_of(role: str, trained: Trained, dataset: Dataset) -> Rows:
         calibration=_latents(trained, dataset.train, _CALIBRATION_SEED),
         held_out=_latents(trained, dataset.validation, _HELD_OUT_SEED),
         reference=_reference(trained, dataset),
+        explained=_explained(trained, dataset),
     )
 
 
@@ -55,6 +56,18 @@ def _latents(trained: Trained, split: Split, seed: int) -> Arrays:
     drawn = reparameterize(*posterior, generator=torch.Generator().manual_seed(seed)).numpy()
     both = {"latent": drawn, **_labels(trained, split, len(drawn))}
     return {name: np.concatenate([prior[name], both[name]]) for name in prior}
+
+
+def _explained(trained: Trained, dataset: Dataset) -> Explained | None:
+    if not isinstance(trained.model, Vae):
+        return None
+    images = _images(trained, dataset.validation)
+    means = trained.model.encode(*(torch.from_numpy(array) for array in images.values())).mean.numpy()
+    return Explained(
+        likelihood=trained.model.likelihood.name,
+        images=torch.from_numpy(images["image"]),
+        latents={"latent": means, **_labels(trained, dataset.validation, len(means))},
+    )
 
 
 def _prior(trained: Trained, count: int, seed: int) -> Arrays:
