@@ -25,7 +25,7 @@ def read_options(path: Path, sections: Collection[str], *, may_be_empty: bool = 
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds no mapping of options")
-    for section in content.keys() & sections:
+    for section in filter(content.__contains__, sections):
         value = content[section]
         if not isinstance(value, dict) and not (value is None and may_be_empty):
             held = "empty" if value is None else repr(value)
