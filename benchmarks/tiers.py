@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import json
 import math
 import os
 import signal
@@ -28,6 +27,8 @@ from typing import Any
 
 import yaml
 
+from latentserve_training.records import read_records
+from latentserve_training.report import Report
 from latentserve_training.run_folder import RunFolder
 
 TIERS = Path(__file__).with_suffix(".yaml")
@@ -82,8 +83,8 @@ class Run:
     @property
     def epochs(self) -> int:
         """How many have been trained."""
-        record = RunFolder(self.folder).metrics
-        return int(json.loads(record.read_text().splitlines()[-1])["epoch"]) if record.exists() else 0
+        records = read_records(RunFolder(self.folder).metrics)
+        return int(records[-1]["epoch"]) if records else 0
 
     @cached_property
     def metrics(self) -> dict[str, float] | None:
@@ -91,9 +92,9 @@ class Run:
         folder = RunFolder(self.folder)
         if not folder.report.exists() or self.epochs != self.subject.epochs:
             return None
-        report = json.loads(folder.report.read_text())
+        report = Report.load(folder.report)
         weights = hashlib.sha256(folder.chosen().read_bytes()).hexdigest()
-        return dict(report["metrics"]) if report["checkpoint_sha256"] == weights else None
+        return report.metrics if report.checkpoint_sha256 == weights else None
 
     def commands(self, data_root: Path) -> list[list[str]]:
         """What trains the run, and what evaluates it."""

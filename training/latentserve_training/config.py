@@ -140,8 +140,7 @@ def _options(path: Path) -> Mapping[str, Any]:
 
 
 def _family_of(values: Mapping[str, Any]) -> str:
-    model = values.get("model") or {}
-    return _known(model.get("family", DEFAULT_FAMILY) if isinstance(model, dict) else model)
+    return _known(values.get("model", {}).get("family", DEFAULT_FAMILY))
 
 
 def _known(family: object) -> str:

@@ -42,14 +42,15 @@ def evaluate(run: Path, data_root: Path | None = None, effort: Effort | None = N
         DataError: its data cannot be read.
         ConfigError: something is asked for that this family does not have.
     """
+    effort = effort or Effort()
     trained = Trained.load(run)
-    if effort is not None and effort.classifier_score and not trained.model.label_count:
+    if effort.classifier_score and not trained.model.label_count:
         raise ConfigError(f"--classifier-score is for conditional models; {trained.config.model.family} is none")
     dataset = trained.dataset(data_root)
     trained.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=run) as name:
         staged = RunFolder(Path(name))
-        report = _judge(trained, dataset, effort or Effort(), staged)
+        report = _judge(trained, dataset, effort, staged)
         report.save(staged.report)
         _publish(staged, trained.folder, report)
     return report

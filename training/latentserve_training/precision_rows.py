@@ -10,6 +10,7 @@ from latentserve_training.extractor import IMAGE_SHAPE, Extractor
 from latentserve_training.graph_plan import Arrays
 from latentserve_training.losses import reparameterize
 from latentserve_training.models import Vae
+from latentserve_training.models.vae import Posterior
 from latentserve_training.precision import Explained, Reference, Rows
 from latentserve_training.trained import Trained
 
@@ -51,18 +52,21 @@ def _latents(trained: Trained, split: Split, seed: int) -> Arrays:
     prior = _prior(trained, _ROWS, seed)
     if not isinstance(trained.model, Vae):
         return prior
-    images = _images(trained, split)
-    posterior = trained.model.encode(*(torch.from_numpy(array) for array in images.values()))
+    posterior = _posterior(trained.model, _images(trained, split))
     drawn = reparameterize(*posterior, generator=torch.Generator().manual_seed(seed)).numpy()
     both = {"latent": drawn, **_labels(trained, split, len(drawn))}
     return {name: np.concatenate([prior[name], both[name]]) for name in prior}
+
+
+def _posterior(model: Vae, images: Arrays) -> Posterior:
+    return model.encode(*(torch.from_numpy(array) for array in images.values()))
 
 
 def _explained(trained: Trained, dataset: Dataset) -> Explained | None:
     if not isinstance(trained.model, Vae):
         return None
     images = _images(trained, dataset.validation)
-    means = trained.model.encode(*(torch.from_numpy(array) for array in images.values())).mean.numpy()
+    means = _posterior(trained.model, images).mean.numpy()
     return Explained(
         likelihood=trained.model.likelihood.name,
         images=torch.from_numpy(images["image"]),

@@ -145,8 +145,7 @@ def _image_shape(description: ForeignModel, graph: ForeignGraph, image: str) -> 
     shape = asked or found
     if shape is None or len(shape) != 3:
         raise ExportError(f"decoder: {image!r} does not say channels, height and width; set image_shape")
-    flat = found is not None and len(found) != 3
-    if found is not None and (math.prod(found) != math.prod(shape) if flat else found != shape):
+    if found not in (None, shape) and (len(found) == 3 or math.prod(found) != math.prod(shape)):
         raise ExportError(
             f"decoder: {image!r} is [batch, {', '.join(map(str, found))}], which is not image_shape {[*shape]}"
         )
