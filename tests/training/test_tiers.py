@@ -37,6 +37,9 @@ def runs(tmp_path: Path) -> Path:
 
 def test_a_goal_is_met_by_the_seeds_there_are(runs: Path) -> None:
     assert table(runs, "1").endswith("| 1 | <= 140.5 | met |")
+    with (runs / "standard" / "mlp_vae-1" / "metrics.jsonl").open("a") as records:
+        records.write('{"epoch": 51, "st')  # as a crash leaves it
+    assert table(runs, "1").endswith("| 1 | <= 140.5 | met |")
     (runs / "standard" / "mlp_vae-3.log").write_text("latentserve-train: error: collapsed\n")
     row = table(runs, "1", "2", "3")
     assert row.endswith("| 1, 2 (not run), 3 (latentserve-train: error: collapsed) | <= 140.5 | met by 1 of 3 |")
