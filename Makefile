@@ -9,7 +9,7 @@ REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup demo test lint format proto proto-check serve gpu-check image clean
+.PHONY: help setup demo test test-processors lint format proto proto-check serve gpu-check image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -34,6 +34,9 @@ demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
 
 test: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run every test.
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
+test-processors: setup  ## Run the tests of other x86-64 processors, which QEMU emulates (apt-get install qemu-user-static).
+	$(BIN)/python -m pytest tests/processors
 
 lint: setup  ## Check style and types.
 	$(BIN)/ruff check .
