@@ -51,6 +51,8 @@ class ServerConfig:
     """Runs of graphs on the device at a time, shared fairly by the models; 0: one on CUDA, without bound on the CPU."""
     precision: PrecisionName = "float32"
     """Which of a bundle's graphs to run: 'float32', 'float16' or 'int8'; float32 where it has none in that."""
+    numerics: Literal["fast", "portable"] = "fast"
+    """On the CPU, 'fast', or 'portable': slower, and the same bits on x86-64 processors with FMA, on any number."""
     cpu_threads: int = 0
     """Threads of one run on the CPU, at most 1024; 0 takes the processors this process may use."""
     max_rows_per_request: int = 4096
@@ -86,6 +88,8 @@ class ServerConfig:
         for name in ("max_rows_per_request", "max_batch_rows", "max_queue_rows"):
             self._demand(name, getattr(self, name) >= 1, "must be at least 1")
         parse_device(self.device)
+        on_cuda = self.device.startswith("cuda")
+        self._demand("numerics", self.numerics == "fast" or not on_cuda, "is the CPU's; CUDA has no portable bits")
         padded = self.pad_batches != "never" and self.device != "cpu"
         self._demand("cuda_graphs", padded or not self.cuda_graphs, "needs CUDA and padded batches")
         self._demand("gpu_memory_limit", self.gpu_memory_limit >= 0, "must not be negative")

@@ -214,9 +214,13 @@ class Server:
 
 def _placement(config: ServerConfig) -> Placement:
     kind, index = parse_device(config.device)
+    portable = config.numerics == "portable"
+    if portable and kind == "auto":
+        _logger.info("device auto: portable numerics are the CPU's")
+        kind = Device.CPU
     placement, reason = choose_placement(
         kind,
-        Cpu(threads=config.cpu_threads or available_cpus()),
+        Cpu(threads=config.cpu_threads or available_cpus(), portable=portable),
         Cuda(
             index=index,
             memory_limit_bytes=config.gpu_memory_limit,

@@ -48,6 +48,7 @@ def test_every_field_is_a_flag() -> None:
         "cuda_graphs": True,
         "concurrent_runs": 1,
         "precision": "int8",
+        "numerics": "fast",
         "cpu_threads": 3,
         "max_rows_per_request": 5,
         "max_batch_rows": 6,

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from latentserve_server.cancellation import Cancellation
 from latentserve_server.engine.binding import Binding, Buffer
-from latentserve_server.engine.device import Cuda, Placement, first_line
+from latentserve_server.engine.device import Cpu, Cuda, Placement, first_line
 from latentserve_server.engine.port import Port
+from latentserve_server.engine.row_shares import RowShares
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -52,6 +53,7 @@ class Engine:
         self.inputs = tuple(_port(value) for value in self._session.get_inputs())
         self.outputs = tuple(_port(value) for value in self._session.get_outputs())
         self._bindings: dict[int, Binding] = {}
+        self._shares = RowShares(placement.threads) if isinstance(placement, Cpu) and placement.portable else None
 
     def bind(self, rows: int, shared: Mapping[str, Buffer] | None = None) -> None:
         """Keep buffers on the device for runs of exactly `rows` rows, which then copy instead of allocating.
@@ -90,7 +92,7 @@ class Engine:
             with (cancellation or Cancellation()).calling(terminate):
                 if binding is not None:
                     return binding.run(inputs, outputs, options)
-                arrays = self._session.run(list(outputs), dict(inputs), options)
+                arrays = self._run_unbound(dict(inputs), list(outputs), options)
         except EngineFailure:
             raise
         except Exception as error:
@@ -106,6 +108,15 @@ class Engine:
         """Bytes of the inputs and outputs of a run of `rows` rows, or of all that is bound, whichever is more."""
         bound = sum(binding.size_bytes for binding in self._bindings.values())
         return max(bound, rows * sum(port.row_bytes for port in (*self.inputs, *self.outputs)))
+
+    def _run_unbound(
+        self, inputs: Mapping[str, Any], outputs: Sequence[str], options: onnxruntime.RunOptions
+    ) -> list[NDArray[Any]]:
+        def run(rows: Mapping[str, Any]) -> list[NDArray[Any]]:
+            arrays: list[NDArray[Any]] = self._session.run(outputs, rows, options)
+            return arrays
+
+        return run(inputs) if self._shares is None else self._shares.run(run, inputs)
 
     def _run_options(self, graph_id: int) -> onnxruntime.RunOptions:
         options = onnxruntime.RunOptions()
