@@ -40,4 +40,5 @@ class CallClock:
             total_ns=time.monotonic_ns() - self._began_ns,
             batch_rows=spent.batch_rows,
         )
-        return pb.Served(model=model.identity.name, version=model.identity.version, timing=timing)
+        identity = model.identity
+        return pb.Served(model=identity.name, version=identity.version, timing=timing, numerics=identity.numerics)

@@ -50,14 +50,18 @@ class GoldenRows:
             bundle.precisions[role] == pb.PRECISION_FLOAT32,
         )
 
-    def check(self, engine: Engine, cancellation: Cancellation, rows: int | None = None) -> None:
-        """Run the rows as they are, or so many of them, from the first one on and over again.
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(next(iter(self.inputs.values())))
+
+    def check(self, engine: Engine, cancellation: Cancellation, rows: int | None = None, first: int = 0) -> Arrays:
+        """Run the rows as they are, or so many of them, from `first` on and over again; returns the outputs.
 
         Raises:
             BundleError: an output is not what the golden rows say, or not what it means. EngineFailure: it did not run,
                 or was cancelled.
         """
-        inputs, outputs = (_take(arrays, rows) for arrays in (self.inputs, self.outputs))
+        inputs, outputs = (_take(arrays, rows, first) for arrays in (self.inputs, self.outputs))
         computed = engine.run(inputs, list(outputs), cancellation)
         for name, golden in outputs.items():
             if computed[name].shape != golden.shape:  # onnxruntime lets a graph give another shape than it declares
@@ -71,10 +75,13 @@ class GoldenRows:
             name = "mean" if self.role == pb.GRAPH_ROLE_ENCODER else "image"
             _check_noise(name, computed[name], outputs[name])
         check_outputs(computed)
+        return computed
 
 
-def _take(arrays: Arrays, rows: int | None) -> Arrays:
-    return {name: array if rows is None else array[np.arange(rows) % len(array)] for name, array in arrays.items()}
+def _take(arrays: Arrays, rows: int | None, first: int) -> Arrays:
+    if rows is None:
+        return arrays
+    return {name: array[np.arange(first, first + rows) % len(array)] for name, array in arrays.items()}
 
 
 def _agrees(computed: NDArray[Any], golden: NDArray[Any], tolerance: float) -> bool:

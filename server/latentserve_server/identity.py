@@ -18,3 +18,5 @@ class Identity:
     device: Device
     precision: bundle_pb2.Precision = bundle_pb2.PRECISION_FLOAT32
     """What the decoder computes in."""
+    numerics: str = ""
+    """The fingerprint of the bits that its graphs compute; empty where a row's bits depend on its batch."""

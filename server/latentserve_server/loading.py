@@ -24,6 +24,7 @@ from latentserve_server.graph_outline import check_graph
 from latentserve_server.identity import Identity
 from latentserve_server.limits import REPLY_OVERHEAD_BYTES, Limits
 from latentserve_server.noise import NoiseSource
+from latentserve_server.numerics import Invariance, fingerprint
 from latentserve_server.pipeline import ReconstructionPipeline
 from latentserve_server.precision import precision_name
 from latentserve_server.prior import PriorSource
@@ -39,8 +40,21 @@ _MAX_TENSOR_BYTES = 1 << 30
 _FILE_OVERHEAD_BYTES = 1024
 """What an image file takes beyond its pixels, generously: up to 729 were seen, of a JPEG in colour of 2x2 pixels."""
 
+_ROWS_ALONE = 8
+"""Golden rows, at most, that run alone."""
+
 _LABEL_BYTES = 3
 """What a label below 2^16 takes in a message, at most."""
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A bundle and its graphs, which reproduce their golden rows."""
+
+    bundle: Bundle
+    engines: Mapping[pb.GraphRole, Engine]
+    numerics: str
+    """The fingerprint of what they compute; empty where a row's bits depend on its batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +86,7 @@ class Loader:
         thread, cancellation = EngineThread(f"engine-{name}-{version}", self.turns), Cancellation()
         try:
             opening = thread.submit_alone(self._open, directory, thread, cancellation)
-            bundle, engines = await asyncio.wrap_future(opening)
+            opened = await asyncio.wrap_future(opening)
         except BaseException:
             cancellation.cancel()  # the process ends once its threads have: not after a run that nobody waits for
             thread.shutdown(wait=False)
@@ -84,6 +98,7 @@ class Loader:
         async def release() -> None:
             await asyncio.to_thread(thread.shutdown)
 
+        bundle, engines = opened.bundle, opened.engines
         encoder, decoder = engines.get(pb.GRAPH_ROLE_ENCODER), engines[pb.GRAPH_ROLE_DECODER]
         return ServedModel(
             Identity(
@@ -92,6 +107,7 @@ class Loader:
                 digest=bundle.digest,
                 device=self.placement.device,
                 precision=bundle.precisions[pb.GRAPH_ROLE_DECODER],
+                numerics=opened.numerics,
             ),
             bundle.manifest,
             self._limits_of(bundle),
@@ -109,9 +125,7 @@ class Loader:
         batcher.start()
         return batcher
 
-    def _open(
-        self, directory: Path, thread: EngineThread, cancellation: Cancellation
-    ) -> tuple[Bundle, Mapping[pb.GraphRole, Engine]]:
+    def _open(self, directory: Path, thread: EngineThread, cancellation: Cancellation) -> _Opened:
         bundle = read_bundle(directory, self.precision)
         for role, precision in bundle.precisions.items():
             if precision != self.precision:
@@ -119,22 +133,18 @@ class Loader:
                 _logger.info("%s: there is no %s in %s; float32 runs", directory, role_name(role), wanted)
         _check_batch_bytes(bundle, self.limits.max_batch_rows)
         engines: dict[pb.GraphRole, Engine] = {}
+        trials: dict[str, Invariance] = {}
         for role in sorted(bundle.graphs):  # the encoder first: the decoder reads what it writes
+            encoder = engines.get(pb.GRAPH_ROLE_ENCODER)
             try:
-                encoder = engines.get(pb.GRAPH_ROLE_ENCODER)
-                engines[role] = self._open_graph(bundle, role, encoder, thread, cancellation)
+                engines[role] = self._open_graph(bundle, role, thread)
+                golden = GoldenRows.of(bundle, role, self.placement)
+                trials[role_name(role)] = self._try(engines[role], golden, encoder, thread, cancellation)
             except (BundleError, EngineFailure) as error:
                 raise BundleError(f"{role_name(role)}: {error}") from error
-        return bundle, engines
+        return _Opened(bundle, engines, _numerics(directory, trials))
 
-    def _open_graph(
-        self,
-        bundle: Bundle,
-        role: pb.GraphRole,
-        encoder: Engine | None,
-        thread: EngineThread,
-        cancellation: Cancellation,
-    ) -> Engine:
+    def _open_graph(self, bundle: Bundle, role: pb.GraphRole, thread: EngineThread) -> Engine:
         check_graph(bundle.graphs[role])
         capturing = isinstance(self.placement, Cuda) and self.placement.graphs
         with thread.turn() if capturing else nullcontext():  # no allocation may fall into another model's capture
@@ -144,16 +154,29 @@ class Loader:
             _logger.warning("%s: %s leaves operators to the CPU: %s", role_name(role), self.placement.device, left)
         _check_ports(engine.inputs, bundle.inputs(role), exact=True)
         _check_ports(engine.outputs, bundle.outputs(role), exact=False)
-        golden = GoldenRows.of(bundle, role, self.placement)
+        return engine
+
+    def _try(
+        self,
+        engine: Engine,
+        golden: GoldenRows,
+        encoder: Engine | None,
+        thread: EngineThread,
+        cancellation: Cancellation,
+    ) -> Invariance:
+        """Run the golden rows together, in batches of every size that the device is to know, and each alone."""
         with thread.turn():
-            golden.check(engine, cancellation)
+            invariance = Invariance(golden.check(engine, cancellation))
         for rows in _buckets(self.limits.max_batch_rows):
             with thread.turn():
                 if self.bind_batches:
                     means = encoder.resident("mean", rows) if encoder else None
                     engine.bind(rows, {"latent": means} if means else {})
-                golden.check(engine, cancellation, rows)
-        return engine
+                invariance.compare(golden.check(engine, cancellation, rows))
+        for row in range(1, min(len(golden), _ROWS_ALONE)):
+            with thread.turn():
+                invariance.compare(golden.check(engine, cancellation, 1, row), row)
+        return invariance
 
     def _footprint(self, bundle: Bundle, role: pb.GraphRole, engine: Engine) -> Footprint:
         return Footprint(
@@ -199,6 +222,14 @@ def _check_batch_bytes(bundle: Bundle, rows: int) -> None:
                     f"{role_name(role)}: a batch of {rows} rows of {name!r} takes {size} bytes where "
                     f"{_MAX_TENSOR_BYTES} are allowed; lower --max-batch-rows"
                 )
+
+
+def _numerics(directory: Path, trials: Mapping[str, Invariance]) -> str:
+    """The fingerprint of the graphs that were tried, by their roles; none, and a warning, where a row's bits varied."""
+    dependent = {role: trial.exception for role, trial in trials.items() if trial.exception}
+    for role, exception in dependent.items():
+        _logger.warning("%s: %s: the last bits of a row depend on its batch: %s", directory, role, exception)
+    return "" if dependent else fingerprint({role: trial.together for role, trial in trials.items()})
 
 
 def _check_ports(ports: tuple[Port, ...], demanded: TensorShapes, *, exact: bool) -> None:

@@ -70,7 +70,12 @@ class Metrics:
             self._refused,
             self._dropped,
         )
-        self._model = self._gauge("model_info", "Models that are ready.", ("model", "version", "digest", "device"))
+        self._model = self._gauge(
+            "model_info", "Models that are ready.", ("model", "version", "digest", "device", "numerics")
+        )
+        self._invariant = self._gauge(
+            "model_batch_invariant", "1 if a row has the same bits in any batch.", ("model", "version")
+        )
         self._state = self._gauge("model_state", "1 for the state of a version.", ("model", "version", "state"))
         self._loads = self._counter("model_loads", "Attempts to load a version.", ("model", "result"))
         self._build = self._gauge("build_info", "What this server is made of.", ("version", "onnxruntime", "device"))
@@ -128,11 +133,13 @@ class Metrics:
             labels = identity.name, str(identity.version), graph
             self._memory.labels(*labels).set(footprint.memory_bytes)
             self._cpu_nodes.labels(*labels).set(sum(footprint.cpu_operators.values()))
-        self._model.labels(identity.name, str(identity.version), identity.digest, identity.device).set(1)
+        self._model.labels(*_info(identity)).set(1)
+        self._invariant.labels(identity.name, str(identity.version)).set(bool(identity.numerics))
 
     def model_retired(self, identity: Identity) -> None:
         """A model takes no more calls."""
-        self._model.remove(identity.name, str(identity.version), identity.digest, identity.device)
+        self._model.remove(*_info(identity))
+        self._invariant.remove(identity.name, str(identity.version))
 
     def version_closed(self, model: str, version: int) -> None:
         """Nothing of the version is open any more."""
@@ -174,6 +181,10 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
         return Histogram(f"latentserve_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+
+def _info(identity: Identity) -> tuple[str, ...]:
+    return identity.name, str(identity.version), identity.digest, identity.device.value, identity.numerics
 
 
 def _sums(histogram: Histogram) -> dict[tuple[str, str, str], dict[str, float]]:

@@ -64,6 +64,8 @@ def model_status(repository: Repository, entry: Entry) -> pb.ModelStatus:
         aliases=repository.aliases_of(entry.name, entry.version),
         capabilities=entry.model.capabilities if entry.model else (),
         memory_bytes=entry.model.memory_bytes if entry.model else 0,
+        row_bits=_row_bits(entry.model) if entry.model else pb.ROW_BITS_UNSPECIFIED,
+        numerics=entry.model.identity.numerics if entry.model else "",
     )
 
 
@@ -102,6 +104,10 @@ def _selector(ref: generation_pb2.ModelRef) -> tuple[int | None, str | None]:
             return None, None
 
 
+def _row_bits(model: ServedModel) -> pb.RowBits:
+    return pb.ROW_BITS_BATCH_INVARIANT if model.identity.numerics else pb.ROW_BITS_BATCH_DEPENDENT
+
+
 def _describe(model: ServedModel, aliases: Sequence[str]) -> pb.Model:
     limits = model.limits
     return pb.Model(
@@ -120,4 +126,6 @@ def _describe(model: ServedModel, aliases: Sequence[str]) -> pb.Model:
         ),
         noise_scheme=NOISE_SCHEME,
         precision=model.identity.precision,
+        row_bits=_row_bits(model),
+        numerics=model.identity.numerics,
     )

@@ -146,6 +146,8 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
             arrays = await model.run(inputs, tuple(port.name for port in wanted), terms)
         response.model_name, response.model_version = model.name, str(model.served.identity.version)
         response.id = request.id
+        if numerics := model.served.identity.numerics:
+            response.parameters["numerics"].string_param = numerics
         size = sum(arrays[port.name].nbytes for port in wanted)
         await self._workers.run(size, write_outputs, response, wanted, arrays, raw=parameters.raw)
 

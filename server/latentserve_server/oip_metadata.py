@@ -44,12 +44,14 @@ def metadata_of(model: InferenceModel, entries: Iterable[Entry]) -> pb.ModelMeta
 
 def config_of(model: InferenceModel) -> pb.ModelConfig:
     """The model's configuration."""
-    limits, device = model.served.limits, model.served.identity.device
+    limits, identity = model.served.limits, model.served.identity
+    device, numerics = identity.device, identity.numerics
     return pb.ModelConfig(
         name=model.name,
         platform=PLATFORM,
         backend=BACKEND,
         max_batch_size=limits.max_rows_per_request,
+        parameters={"numerics": pb.ModelParameter(string_value=numerics)} if numerics else {},
         input=[
             pb.ModelInput(
                 name=port.name,

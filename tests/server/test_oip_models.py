@@ -16,6 +16,7 @@ from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
 
 from latentserve.oip import inference_pb2 as pb
+from latentserve.v1 import generation_pb2, models_pb2
 
 DTYPES = {pb.TYPE_FP32: "FP32", pb.TYPE_UINT8: "UINT8"}
 MODELS = ["vae", "vae.encoder", "vae.reconstruct", "colour", "colour.encoder", "colour.reconstruct", "gan"]
@@ -83,6 +84,16 @@ async def test_a_models_configuration_is_its_metadata_and_the_limits(served: Run
     assert list(config.dynamic_batching.preferred_batch_size) == [8]
     assert config.dynamic_batching.max_queue_delay_microseconds == 0
     assert [(group.kind, group.count) for group in config.instance_group] == [(pb.ModelInstanceGroup.KIND_CPU, 1)]
+
+
+async def test_the_configuration_and_every_response_name_the_fingerprint_of_the_bits(served: RunningServer) -> None:
+    model = generation_pb2.ModelRef(name="vae")
+    described = (await served.models.GetModel(models_pb2.GetModelRequest(model=model))).model
+    for name in ("vae", "vae.encoder", "vae.reconstruct"):
+        config = (await stub_of(served).ModelConfig(pb.ModelConfigRequest(name=name))).config
+        assert config.parameters["numerics"].string_value == described.numerics != ""
+    response = await stub_of(served).ModelInfer(infer_request("vae", "latent", np.zeros((1, 3), np.float32)))
+    assert response.parameters["numerics"].string_param == described.numerics
 
 
 async def test_a_model_is_ready_where_it_can_be_run(served: RunningServer) -> None:

@@ -79,8 +79,9 @@ async def test_a_refusal_has_the_status_that_the_call_alone_would_have(served: R
     good, endless, unknown = requests(1, 33, 1)
     unknown.model_name = "nix"
     responses = await stream(served, good, endless, unknown)
+    numerics = responses[0].infer_response.parameters["numerics"].string_param
     assert [parameters_of(response) for response in responses] == [
-        {},
+        {"numerics": numerics},
         {"status_code": "INVALID_ARGUMENT"},
         {"status_code": "NOT_FOUND"},
     ]

@@ -26,53 +26,55 @@ from latentserve.v1 import bundle_pb2 as latentserve_dot_v1_dot_bundle__pb2
 from latentserve.v1 import generation_pb2 as latentserve_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blatentserve/v1/models.proto\x12\x0elatentserve.v1\x1a\x1blatentserve/v1/bundle.proto\x1a\x1flatentserve/v1/generation.proto\"\xd4\x01\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.latentserve.v1.ModelState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nis_default\x18\x05 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x06 \x03(\t\x12\x30\n\x0c\x63\x61pabilities\x18\x07 \x03(\x0e\x32\x1a.latentserve.v1.Capability\x12\x14\n\x0cmemory_bytes\x18\x08 \x01(\x03\"q\n\x06Limits\x12\x1c\n\x14max_rows_per_request\x18\x01 \x01(\x03\x12\x16\n\x0emax_batch_rows\x18\x02 \x01(\x03\x12\x16\n\x0emax_queue_rows\x18\x03 \x01(\x03\x12\x19\n\x11max_message_bytes\x18\x04 \x01(\x03\"\xa1\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07\x61liases\x18\x03 \x03(\t\x12\x30\n\x0c\x63\x61pabilities\x18\x04 \x03(\x0e\x32\x1a.latentserve.v1.Capability\x12*\n\x08manifest\x18\x05 \x01(\x0b\x32\x18.latentserve.v1.Manifest\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12&\n\x06limits\x18\x08 \x01(\x0b\x32\x16.latentserve.v1.Limits\x12\x14\n\x0cnoise_scheme\x18\t \x01(\t\x12,\n\tprecision\x18\n \x01(\x0e\x32\x19.latentserve.v1.Precision\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.latentserve.v1.ModelStatus\":\n\x0fGetModelRequest\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.latentserve.v1.ModelRef\"8\n\x10GetModelResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.latentserve.v1.Model\",\n\x0bLoadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\":\n\x0cLoadResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.latentserve.v1.ModelStatus\".\n\rUnloadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x10\n\x0eUnloadResponse\"?\n\x0fSetAliasRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\"\"\n\x10SetAliasResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\"1\n\x12\x44\x65leteAliasRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\"%\n\x13\x44\x65leteAliasResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\"\x0f\n\rRescanRequest\"O\n\x0eRescanResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.latentserve.v1.ModelStatus\x12\x10\n\x08problems\x18\x02 \x03(\t*\x91\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x19\n\x15MODEL_STATE_UNLOADING\x10\x03\x12\x1b\n\x17MODEL_STATE_UNAVAILABLE\x10\x04*\x9f\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41PABILITY_SAMPLE\x10\x01\x12\x15\n\x11\x43\x41PABILITY_ENCODE\x10\x02\x12\x15\n\x11\x43\x41PABILITY_DECODE\x10\x03\x12\x1a\n\x16\x43\x41PABILITY_RECONSTRUCT\x10\x04\x12\x14\n\x10\x43\x41PABILITY_SCORE\x10\x05\x32\xb2\x01\n\x0cModelService\x12S\n\nListModels\x12!.latentserve.v1.ListModelsRequest\x1a\".latentserve.v1.ListModelsResponse\x12M\n\x08GetModel\x12\x1f.latentserve.v1.GetModelRequest\x1a .latentserve.v1.GetModelResponse2\x8f\x03\n\x11ModelAdminService\x12\x41\n\x04Load\x12\x1b.latentserve.v1.LoadRequest\x1a\x1c.latentserve.v1.LoadResponse\x12G\n\x06Unload\x12\x1d.latentserve.v1.UnloadRequest\x1a\x1e.latentserve.v1.UnloadResponse\x12M\n\x08SetAlias\x12\x1f.latentserve.v1.SetAliasRequest\x1a .latentserve.v1.SetAliasResponse\x12V\n\x0b\x44\x65leteAlias\x12\".latentserve.v1.DeleteAliasRequest\x1a#.latentserve.v1.DeleteAliasResponse\x12G\n\x06Rescan\x12\x1d.latentserve.v1.RescanRequest\x1a\x1e.latentserve.v1.RescanResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blatentserve/v1/models.proto\x12\x0elatentserve.v1\x1a\x1blatentserve/v1/bundle.proto\x1a\x1flatentserve/v1/generation.proto\"\x91\x02\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.latentserve.v1.ModelState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nis_default\x18\x05 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x06 \x03(\t\x12\x30\n\x0c\x63\x61pabilities\x18\x07 \x03(\x0e\x32\x1a.latentserve.v1.Capability\x12\x14\n\x0cmemory_bytes\x18\x08 \x01(\x03\x12)\n\x08row_bits\x18\t \x01(\x0e\x32\x17.latentserve.v1.RowBits\x12\x10\n\x08numerics\x18\n \x01(\t\"q\n\x06Limits\x12\x1c\n\x14max_rows_per_request\x18\x01 \x01(\x03\x12\x16\n\x0emax_batch_rows\x18\x02 \x01(\x03\x12\x16\n\x0emax_queue_rows\x18\x03 \x01(\x03\x12\x19\n\x11max_message_bytes\x18\x04 \x01(\x03\"\xde\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07\x61liases\x18\x03 \x03(\t\x12\x30\n\x0c\x63\x61pabilities\x18\x04 \x03(\x0e\x32\x1a.latentserve.v1.Capability\x12*\n\x08manifest\x18\x05 \x01(\x0b\x32\x18.latentserve.v1.Manifest\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12&\n\x06limits\x18\x08 \x01(\x0b\x32\x16.latentserve.v1.Limits\x12\x14\n\x0cnoise_scheme\x18\t \x01(\t\x12,\n\tprecision\x18\n \x01(\x0e\x32\x19.latentserve.v1.Precision\x12)\n\x08row_bits\x18\x0b \x01(\x0e\x32\x17.latentserve.v1.RowBits\x12\x10\n\x08numerics\x18\x0c \x01(\t\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.latentserve.v1.ModelStatus\":\n\x0fGetModelRequest\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.latentserve.v1.ModelRef\"8\n\x10GetModelResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.latentserve.v1.Model\",\n\x0bLoadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\":\n\x0cLoadResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.latentserve.v1.ModelStatus\".\n\rUnloadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x10\n\x0eUnloadResponse\"?\n\x0fSetAliasRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\"\"\n\x10SetAliasResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\"1\n\x12\x44\x65leteAliasRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\"%\n\x13\x44\x65leteAliasResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\"\x0f\n\rRescanRequest\"O\n\x0eRescanResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.latentserve.v1.ModelStatus\x12\x10\n\x08problems\x18\x02 \x03(\t*\x91\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x19\n\x15MODEL_STATE_UNLOADING\x10\x03\x12\x1b\n\x17MODEL_STATE_UNAVAILABLE\x10\x04*\x9f\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41PABILITY_SAMPLE\x10\x01\x12\x15\n\x11\x43\x41PABILITY_ENCODE\x10\x02\x12\x15\n\x11\x43\x41PABILITY_DECODE\x10\x03\x12\x1a\n\x16\x43\x41PABILITY_RECONSTRUCT\x10\x04\x12\x14\n\x10\x43\x41PABILITY_SCORE\x10\x05*_\n\x07RowBits\x12\x18\n\x14ROW_BITS_UNSPECIFIED\x10\x00\x12\x1c\n\x18ROW_BITS_BATCH_INVARIANT\x10\x01\x12\x1c\n\x18ROW_BITS_BATCH_DEPENDENT\x10\x02\x32\xb2\x01\n\x0cModelService\x12S\n\nListModels\x12!.latentserve.v1.ListModelsRequest\x1a\".latentserve.v1.ListModelsResponse\x12M\n\x08GetModel\x12\x1f.latentserve.v1.GetModelRequest\x1a .latentserve.v1.GetModelResponse2\x8f\x03\n\x11ModelAdminService\x12\x41\n\x04Load\x12\x1b.latentserve.v1.LoadRequest\x1a\x1c.latentserve.v1.LoadResponse\x12G\n\x06Unload\x12\x1d.latentserve.v1.UnloadRequest\x1a\x1e.latentserve.v1.UnloadResponse\x12M\n\x08SetAlias\x12\x1f.latentserve.v1.SetAliasRequest\x1a .latentserve.v1.SetAliasResponse\x12V\n\x0b\x44\x65leteAlias\x12\".latentserve.v1.DeleteAliasRequest\x1a#.latentserve.v1.DeleteAliasResponse\x12G\n\x06Rescan\x12\x1d.latentserve.v1.RescanRequest\x1a\x1e.latentserve.v1.RescanResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'latentserve.v1.models_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=1399
-  _globals['_MODELSTATE']._serialized_end=1544
-  _globals['_CAPABILITY']._serialized_start=1547
-  _globals['_CAPABILITY']._serialized_end=1706
+  _globals['_MODELSTATE']._serialized_start=1521
+  _globals['_MODELSTATE']._serialized_end=1666
+  _globals['_CAPABILITY']._serialized_start=1669
+  _globals['_CAPABILITY']._serialized_end=1828
+  _globals['_ROWBITS']._serialized_start=1830
+  _globals['_ROWBITS']._serialized_end=1925
   _globals['_MODELSTATUS']._serialized_start=110
-  _globals['_MODELSTATUS']._serialized_end=322
-  _globals['_LIMITS']._serialized_start=324
-  _globals['_LIMITS']._serialized_end=437
-  _globals['_MODEL']._serialized_start=440
-  _globals['_MODEL']._serialized_end=729
-  _globals['_LISTMODELSREQUEST']._serialized_start=731
-  _globals['_LISTMODELSREQUEST']._serialized_end=750
-  _globals['_LISTMODELSRESPONSE']._serialized_start=752
-  _globals['_LISTMODELSRESPONSE']._serialized_end=817
-  _globals['_GETMODELREQUEST']._serialized_start=819
-  _globals['_GETMODELREQUEST']._serialized_end=877
-  _globals['_GETMODELRESPONSE']._serialized_start=879
-  _globals['_GETMODELRESPONSE']._serialized_end=935
-  _globals['_LOADREQUEST']._serialized_start=937
-  _globals['_LOADREQUEST']._serialized_end=981
-  _globals['_LOADRESPONSE']._serialized_start=983
-  _globals['_LOADRESPONSE']._serialized_end=1041
-  _globals['_UNLOADREQUEST']._serialized_start=1043
-  _globals['_UNLOADREQUEST']._serialized_end=1089
-  _globals['_UNLOADRESPONSE']._serialized_start=1091
-  _globals['_UNLOADRESPONSE']._serialized_end=1107
-  _globals['_SETALIASREQUEST']._serialized_start=1109
-  _globals['_SETALIASREQUEST']._serialized_end=1172
-  _globals['_SETALIASRESPONSE']._serialized_start=1174
-  _globals['_SETALIASRESPONSE']._serialized_end=1208
-  _globals['_DELETEALIASREQUEST']._serialized_start=1210
-  _globals['_DELETEALIASREQUEST']._serialized_end=1259
-  _globals['_DELETEALIASRESPONSE']._serialized_start=1261
-  _globals['_DELETEALIASRESPONSE']._serialized_end=1298
-  _globals['_RESCANREQUEST']._serialized_start=1300
-  _globals['_RESCANREQUEST']._serialized_end=1315
-  _globals['_RESCANRESPONSE']._serialized_start=1317
-  _globals['_RESCANRESPONSE']._serialized_end=1396
-  _globals['_MODELSERVICE']._serialized_start=1709
-  _globals['_MODELSERVICE']._serialized_end=1887
-  _globals['_MODELADMINSERVICE']._serialized_start=1890
-  _globals['_MODELADMINSERVICE']._serialized_end=2289
+  _globals['_MODELSTATUS']._serialized_end=383
+  _globals['_LIMITS']._serialized_start=385
+  _globals['_LIMITS']._serialized_end=498
+  _globals['_MODEL']._serialized_start=501
+  _globals['_MODEL']._serialized_end=851
+  _globals['_LISTMODELSREQUEST']._serialized_start=853
+  _globals['_LISTMODELSREQUEST']._serialized_end=872
+  _globals['_LISTMODELSRESPONSE']._serialized_start=874
+  _globals['_LISTMODELSRESPONSE']._serialized_end=939
+  _globals['_GETMODELREQUEST']._serialized_start=941
+  _globals['_GETMODELREQUEST']._serialized_end=999
+  _globals['_GETMODELRESPONSE']._serialized_start=1001
+  _globals['_GETMODELRESPONSE']._serialized_end=1057
+  _globals['_LOADREQUEST']._serialized_start=1059
+  _globals['_LOADREQUEST']._serialized_end=1103
+  _globals['_LOADRESPONSE']._serialized_start=1105
+  _globals['_LOADRESPONSE']._serialized_end=1163
+  _globals['_UNLOADREQUEST']._serialized_start=1165
+  _globals['_UNLOADREQUEST']._serialized_end=1211
+  _globals['_UNLOADRESPONSE']._serialized_start=1213
+  _globals['_UNLOADRESPONSE']._serialized_end=1229
+  _globals['_SETALIASREQUEST']._serialized_start=1231
+  _globals['_SETALIASREQUEST']._serialized_end=1294
+  _globals['_SETALIASRESPONSE']._serialized_start=1296
+  _globals['_SETALIASRESPONSE']._serialized_end=1330
+  _globals['_DELETEALIASREQUEST']._serialized_start=1332
+  _globals['_DELETEALIASREQUEST']._serialized_end=1381
+  _globals['_DELETEALIASRESPONSE']._serialized_start=1383
+  _globals['_DELETEALIASRESPONSE']._serialized_end=1420
+  _globals['_RESCANREQUEST']._serialized_start=1422
+  _globals['_RESCANREQUEST']._serialized_end=1437
+  _globals['_RESCANRESPONSE']._serialized_start=1439
+  _globals['_RESCANRESPONSE']._serialized_end=1518
+  _globals['_MODELSERVICE']._serialized_start=1928
+  _globals['_MODELSERVICE']._serialized_end=2106
+  _globals['_MODELADMINSERVICE']._serialized_start=2109
+  _globals['_MODELADMINSERVICE']._serialized_end=2508
 # @@protoc_insertion_point(module_scope)

@@ -25,6 +25,12 @@ class Capability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CAPABILITY_DECODE: _ClassVar[Capability]
     CAPABILITY_RECONSTRUCT: _ClassVar[Capability]
     CAPABILITY_SCORE: _ClassVar[Capability]
+
+class RowBits(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROW_BITS_UNSPECIFIED: _ClassVar[RowBits]
+    ROW_BITS_BATCH_INVARIANT: _ClassVar[RowBits]
+    ROW_BITS_BATCH_DEPENDENT: _ClassVar[RowBits]
 MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_LOADING: ModelState
 MODEL_STATE_READY: ModelState
@@ -36,9 +42,12 @@ CAPABILITY_ENCODE: Capability
 CAPABILITY_DECODE: Capability
 CAPABILITY_RECONSTRUCT: Capability
 CAPABILITY_SCORE: Capability
+ROW_BITS_UNSPECIFIED: RowBits
+ROW_BITS_BATCH_INVARIANT: RowBits
+ROW_BITS_BATCH_DEPENDENT: RowBits
 
 class ModelStatus(_message.Message):
-    __slots__ = ("name", "version", "state", "reason", "is_default", "aliases", "capabilities", "memory_bytes")
+    __slots__ = ("name", "version", "state", "reason", "is_default", "aliases", "capabilities", "memory_bytes", "row_bits", "numerics")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +56,8 @@ class ModelStatus(_message.Message):
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ROW_BITS_FIELD_NUMBER: _ClassVar[int]
+    NUMERICS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     state: ModelState
@@ -55,7 +66,9 @@ class ModelStatus(_message.Message):
     aliases: _containers.RepeatedScalarFieldContainer[str]
     capabilities: _containers.RepeatedScalarFieldContainer[Capability]
     memory_bytes: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[_Union[ModelState, str]] = ..., reason: _Optional[str] = ..., is_default: _Optional[bool] = ..., aliases: _Optional[_Iterable[str]] = ..., capabilities: _Optional[_Iterable[_Union[Capability, str]]] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
+    row_bits: RowBits
+    numerics: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[_Union[ModelState, str]] = ..., reason: _Optional[str] = ..., is_default: _Optional[bool] = ..., aliases: _Optional[_Iterable[str]] = ..., capabilities: _Optional[_Iterable[_Union[Capability, str]]] = ..., memory_bytes: _Optional[int] = ..., row_bits: _Optional[_Union[RowBits, str]] = ..., numerics: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_rows_per_request", "max_batch_rows", "max_queue_rows", "max_message_bytes")
@@ -70,7 +83,7 @@ class Limits(_message.Message):
     def __init__(self, max_rows_per_request: _Optional[int] = ..., max_batch_rows: _Optional[int] = ..., max_queue_rows: _Optional[int] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "aliases", "capabilities", "manifest", "digest", "device", "limits", "noise_scheme", "precision")
+    __slots__ = ("name", "version", "aliases", "capabilities", "manifest", "digest", "device", "limits", "noise_scheme", "precision", "row_bits", "numerics")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +94,8 @@ class Model(_message.Message):
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     NOISE_SCHEME_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
+    ROW_BITS_FIELD_NUMBER: _ClassVar[int]
+    NUMERICS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     aliases: _containers.RepeatedScalarFieldContainer[str]
@@ -91,7 +106,9 @@ class Model(_message.Message):
     limits: Limits
     noise_scheme: str
     precision: _bundle_pb2.Precision
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., aliases: _Optional[_Iterable[str]] = ..., capabilities: _Optional[_Iterable[_Union[Capability, str]]] = ..., manifest: _Optional[_Union[_bundle_pb2.Manifest, _Mapping]] = ..., digest: _Optional[str] = ..., device: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., noise_scheme: _Optional[str] = ..., precision: _Optional[_Union[_bundle_pb2.Precision, str]] = ...) -> None: ...
+    row_bits: RowBits
+    numerics: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., aliases: _Optional[_Iterable[str]] = ..., capabilities: _Optional[_Iterable[_Union[Capability, str]]] = ..., manifest: _Optional[_Union[_bundle_pb2.Manifest, _Mapping]] = ..., digest: _Optional[str] = ..., device: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., noise_scheme: _Optional[str] = ..., precision: _Optional[_Union[_bundle_pb2.Precision, str]] = ..., row_bits: _Optional[_Union[RowBits, str]] = ..., numerics: _Optional[str] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()
