@@ -6,7 +6,7 @@ import pytest
 from processors import emulator
 
 
-@pytest.fixture(params=emulator.EMULATED)
+@pytest.fixture(scope="session", params=emulator.EMULATED)
 def processor(request: pytest.FixtureRequest) -> str:
     """One emulated processor after the other."""
     return str(request.param)
