@@ -14,6 +14,7 @@ class Relay:
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
+        self._until_move: tuple[float, int] = (float("inf"), server_port)
         self.port = 0
         """Where to connect to."""
         self.said = self.heard = b""
@@ -33,6 +34,10 @@ class Relay:
             to_server.close()
             to_caller.close()
 
+    def move_after(self, size: int, server_port: int) -> None:
+        """After `size` more bytes of answers break the connection off; the next ones lead to the server on the port."""
+        self._until_move = (size, server_port)
+
     async def _ask(self, caller: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while part := await caller.read(_PART_BYTES):
@@ -45,6 +50,12 @@ class Relay:
                 await self.reading.wait()
                 to_caller.write(part)
                 await to_caller.drain()
+                left, server_port = self._until_move
+                self._until_move = (left - len(part), server_port)
+                if left <= len(part):
+                    self.move_after(1 << 40, server_port)
+                    self._server_port = server_port
+                    return
 
 
 @asynccontextmanager

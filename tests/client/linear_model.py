@@ -107,9 +107,14 @@ def write_images(images: NDArray[np.float32], output: generation.Output) -> gene
     return generation.Images(encoded=generation.EncodedImages(files=files))
 
 
+def numerics(version: int) -> str:
+    """The fingerprint of a version's bits, which the second one does not promise."""
+    return "00c0ffee00c0ffee" if version == 1 else ""
+
+
 def served(version: int) -> generation.Served:
     timing = generation.Timing(queue_ns=1_000, compute_ns=2_000, total_ns=4_000, batch_rows=16)
-    return generation.Served(model="linear", version=version, timing=timing)
+    return generation.Served(model="linear", version=version, timing=timing, numerics=numerics(version))
 
 
 class Generation(generation_pb2_grpc.GenerationServiceServicer):
@@ -221,6 +226,8 @@ class Models(models_pb2_grpc.ModelServiceServicer):
                 aliases=["stable"] if version == 1 else [],
                 capabilities=CAPABILITIES,
                 memory_bytes=version * 3 << 19,
+                row_bits="ROW_BITS_BATCH_INVARIANT" if version == 1 else "ROW_BITS_BATCH_DEPENDENT",
+                numerics=numerics(version),
             )
             for version in VERSIONS
         ]
@@ -246,5 +253,7 @@ class Models(models_pb2_grpc.ModelServiceServicer):
                 precision="PRECISION_INT8" if version == 1 else "PRECISION_FLOAT32",
                 limits=models.Limits(max_rows_per_request=MAX_ROWS, max_message_bytes=64 * 2**20),
                 noise_scheme="rows/1",
+                row_bits="ROW_BITS_BATCH_INVARIANT" if version == 1 else "ROW_BITS_BATCH_DEPENDENT",
+                numerics=numerics(version),
             )
         )

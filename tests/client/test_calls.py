@@ -30,6 +30,8 @@ async def test_models_are_listed_with_their_state(invoke: Invoke) -> None:
     assert (first.name, first.version, first.state, first.aliases) == ("linear", 1, ModelState.READY, ("stable",))
     assert (second.version, second.is_default, first.is_default) == (2, True, False)
     assert second.capabilities == tuple(Capability)[:5]
+    assert (first.row_bits, first.numerics) == ("batch_invariant", "00c0ffee00c0ffee")
+    assert (second.row_bits, second.numerics) == ("batch_dependent", "")
     assert (broken.state, broken.reason, broken.capabilities) == (
         ModelState.UNAVAILABLE,
         "wrong\ndigest",
@@ -52,9 +54,17 @@ async def test_a_model_is_described(invoke: Invoke, args: tuple[Any, ...], versi
     info = await invoke("model", *args)
     assert (info.name, info.version, info.kind, info.device) == ("linear", version, "vae", "cpu")
     assert info.precision == ("int8" if version == 1 else "float32")
+    assert info.row_bits == ("batch_invariant" if version == 1 else "batch_dependent")
+    assert info.numerics == ("00c0ffee00c0ffee" if version == 1 else "")
     assert (info.latent_dim, info.image_shape, info.value_range) == (5, (3, 4, 6), (0.0, 1.0))
     assert (info.limits.max_rows_per_request, info.limits.max_message_bytes) == (8, 64 * 2**20)
     assert dict(info.manifest.metrics) == {"test_nats": 12.5}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_result_names_the_fingerprint_of_its_bits(invoke: Invoke, version: int) -> None:
+    info = await invoke("model", f"linear:{version}")
+    assert (await invoke("sample", f"linear:{version}", 1)).served.numerics == info.numerics
 
 
 async def test_a_version_is_said_once(invoke: Invoke) -> None:

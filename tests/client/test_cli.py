@@ -60,6 +60,8 @@ def test_a_model_is_described(run: Run) -> None:
     assert (code, err) == (0, "")
     assert (facts["model"], facts["aliases"], facts["kind"], facts["device"]) == ("linear:1", "stable", "vae", "cpu")
     assert facts["precision"] == "int8"
+    assert facts["numerics"] == "00c0ffee00c0ffee"
+    assert "none promised: the last bits of a row depend on its batch" in run("model", "linear:2")[1]
     assert (facts["image"], facts["latent"]) == ("3 x 4 x 6, values 0 to 1", "5 dimensions")
     assert facts["test_nats"] == "12.5"
 

@@ -100,6 +100,17 @@ def test_a_version_does_not_differ_from_itself(run: Run) -> None:
     assert facts["threshold"].strip() == "0: within it"
 
 
+def test_numerics_that_change_under_a_comparison_are_said(run: Run, faults: list[Any]) -> None:
+    def change(response: Any) -> None:
+        response.served.numerics = "0ddba110ddba110d"
+
+    faults.extend([None, None, (1, change)])  # after both descriptions, the second chunk of the first stream
+    code, out, _ = run("compare", "linear:1", "linear:1", "--count", 24, "--threshold", 0)
+    assert code == 0
+    (said,) = [line for line in out.splitlines() if line.startswith("numerics changed")]
+    assert "linear:1 at index 8, 00c0ffee00c0ffee to 0ddba110ddba110d; 1 more" in said
+
+
 def test_other_weights_are_a_difference(run: Run, target: str) -> None:
     code, out, _ = run("compare", "linear:1", "linear:2", "--count", 20, "--seed", 3, "--threshold", 0.01)
     assert code == 3

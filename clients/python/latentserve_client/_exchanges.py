@@ -19,6 +19,7 @@ from latentserve_client._fields import (
     parse_ref,
 )
 from latentserve_client._payload import build_images, build_latents, build_output, count_images
+from latentserve_client._resumption import ChunkExchange
 from latentserve_client.errors import RequestError
 from latentserve_client.inputs import ImagesLike, LatentsLike
 from latentserve_client.model_info import ModelInfo, ModelStatus
@@ -91,6 +92,7 @@ def stream_samples(
     seed: int | None = None,
     first_index: int = 0,
     chunk_rows: int | None = None,
+    any_numerics: bool = False,
     temperature: float | None = None,
     truncation: float | None = None,
     prior: Prior | None = None,
@@ -100,7 +102,7 @@ def stream_samples(
     labels: LabelsLike | None = None,
     timeout: float | None = None,
     request_id: str | None = None,
-) -> Exchange[generation_pb2.StreamSamplesRequest, generation_pb2.StreamSamplesResponse, Samples[Pictures]]:
+) -> ChunkExchange:
     """As sample, for any number of rows in chunks of `chunk_rows`, which the server chooses where None."""
     count = integer("count", count, 1, MAX_INDEX)
     if grid_columns is not None and chunk_rows is None:
@@ -117,7 +119,7 @@ def stream_samples(
         shaping=build_shaping(temperature, truncation),
         prior=build_prior(prior),
     )
-    return Exchange("StreamSamples", request, _replies.parse_chunk, timeout, request_id)
+    return ChunkExchange(request, any_numerics=any_numerics, timeout=timeout, request_id=request_id)
 
 
 def encode(

@@ -47,6 +47,11 @@ _PRECISIONS: dict[int, str] = {
     bundle_pb2.PRECISION_FLOAT16: "float16",
     bundle_pb2.PRECISION_INT8: "int8",
 }
+_ROW_BITS: dict[int, str] = {
+    models_pb2.ROW_BITS_UNSPECIFIED: "",
+    models_pb2.ROW_BITS_BATCH_INVARIANT: "batch_invariant",
+    models_pb2.ROW_BITS_BATCH_DEPENDENT: "batch_dependent",
+}
 
 
 def parse_models(
@@ -67,6 +72,8 @@ def parse_status(status: models_pb2.ModelStatus) -> ModelStatus:
         aliases=tuple(status.aliases),
         capabilities=_parse_capabilities(status.capabilities),
         memory_bytes=status.memory_bytes,
+        row_bits=_ROW_BITS.get(status.row_bits, "unknown"),
+        numerics=status.numerics,
     )
 
 
@@ -92,6 +99,8 @@ def parse_model(
         value_range=(image.min_value, image.max_value),
         device=model.device,
         precision=_PRECISIONS.get(model.precision, "unknown"),
+        row_bits=_ROW_BITS.get(model.row_bits, "unknown"),
+        numerics=model.numerics,
         digest=model.digest,
         limits=Limits(
             limits.max_rows_per_request, limits.max_batch_rows, limits.max_queue_rows, limits.max_message_bytes
@@ -237,4 +246,5 @@ def _parse_served(served: generation_pb2.Served, request_id: str) -> Served:
         version=served.version,
         timing=Timing(timing.queue_ns, timing.compute_ns, timing.total_ns, timing.batch_rows),
         request_id=request_id,
+        numerics=served.numerics,
     )

@@ -14,8 +14,8 @@ import grpc
 from latentserve.v1 import generation_pb2
 from latentserve_client._connection import EventT
 from latentserve_client._exchange import Exchange
-from latentserve_client._replies import count_rows
-from latentserve_client.errors import CallError, ClosedError, ReplyError
+from latentserve_client._replies import count_rows, parse_chunk
+from latentserve_client.errors import CallError, ClosedError, NumericsError, ReplyError
 from latentserve_client.options import ImagesT, Pictures
 from latentserve_client.results import Samples
 
@@ -28,10 +28,31 @@ _JITTER = 0.2
 _RESUMED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
-ChunkExchange: TypeAlias = Exchange[
+_Exchange: TypeAlias = Exchange[
     generation_pb2.StreamSamplesRequest, generation_pb2.StreamSamplesResponse, Samples[Pictures]
 ]
-"""A request, and what each chunk of the answer means."""
+
+
+class ChunkExchange(_Exchange):
+    """A request, and what each chunk of the answer means.
+
+    Args:
+        request: the message to send, its seed set.
+        any_numerics: whether rows may have other last bits after a break than before it.
+        timeout: as CallOptions'.
+        request_id: as CallOptions'.
+    """
+
+    def __init__(
+        self,
+        request: generation_pb2.StreamSamplesRequest,
+        *,
+        any_numerics: bool,
+        timeout: float | None,
+        request_id: str | None,
+    ) -> None:
+        super().__init__("StreamSamples", request, parse_chunk, timeout, request_id)
+        self.any_numerics = any_numerics
 
 
 class ResumedStream(Generic[ImagesT, EventT]):
@@ -39,10 +60,11 @@ class ResumedStream(Generic[ImagesT, EventT]):
 
     Every chunk moves the request along, so that at any time it asks for what has not arrived. The first chunk also
     fixes the version: the rows of one stream are of one model, also when another version becomes the default meanwhile.
+    It fixes the numerics, too, where the server promises any.
 
     Args:
         rpc: makes a call.
-        exchange: the request for all rows, its seed set.
+        exchange: the request for all rows.
         timeout: seconds that one chunk may take.
         closing: set when the client is closed.
     """
@@ -52,6 +74,7 @@ class ResumedStream(Generic[ImagesT, EventT]):
         self._exchange = exchange
         self._timeout = timeout
         self._closing = closing
+        self._numerics = ""
         self._closed = False
         self._call: Any = None
         self._backoff = Backoff()
@@ -101,8 +124,25 @@ class ResumedStream(Generic[ImagesT, EventT]):
         request.first_index += rows
         request.count -= rows
         request.model.version = response.served.version
+        self._numerics = response.served.numerics
         self._backoff = Backoff()
         return cast("Samples[ImagesT]", chunk)
+
+    def _pause_instead_of(
+        self, response: generation_pb2.StreamSamplesResponse | None, remaining: float
+    ) -> float | None:
+        """Seconds, of the remaining, to wait for a call to another server, where this one computes other bits.
+
+        None where it does not, or where that is all right; raises where there is to be no other call.
+        """
+        if response is None or self._exchange.any_numerics or self._numerics in ("", response.served.numerics):
+            return None
+        self._call.cancel()
+        self._call = None
+        pause = self._backoff.pause(grpc.StatusCode.UNAVAILABLE, None)
+        if pause is None or pause >= remaining:
+            raise NumericsError(self.next_index, self._numerics, response.served.numerics)
+        return pause
 
     def _finish(self, surplus: generation_pb2.StreamSamplesResponse | None) -> None:
         """Forget the call, after whose last image nothing should have come."""

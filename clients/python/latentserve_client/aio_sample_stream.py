@@ -53,11 +53,14 @@ class AsyncSampleStream(ResumedStream[ImagesT, asyncio.Event]):
                 response = await self._read()
             except grpc.RpcError as error:
                 pause = self._pause_after(error, deadline - asyncio.get_running_loop().time())
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._closing.wait()
             else:
-                return self._take(response)
+                again = self._pause_instead_of(response, deadline - asyncio.get_running_loop().time())
+                if again is None:
+                    return self._take(response)
+                pause = again
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._closing.wait()
 
     async def _read(self) -> Any:
         """The next message; None at the end of the call."""

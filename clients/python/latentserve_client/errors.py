@@ -4,6 +4,7 @@ LatentServeError
 ├── RequestError (also a ValueError)      refused by the client; nothing was sent
 ├── ClosedError                           called after close()
 ├── ReplyError                            the server's reply breaks the contract
+├── NumericsError                         a stream could go on with other bits alone
 └── CallError                             the call ended with a status; the classes below by status:
     ├── InvalidArgumentError              INVALID_ARGUMENT, OUT_OF_RANGE
     ├── NotFoundError                     NOT_FOUND
@@ -41,6 +42,28 @@ class ClosedError(LatentServeError):
 
 class ReplyError(LatentServeError):
     """A reply that breaks the contract: fewer rows than asked for, or a tensor that does not fit its own shape."""
+
+
+class NumericsError(LatentServeError):
+    """A stream that was cut off could only go on at servers that compute other last bits than those of its rows so far.
+
+    Attributes:
+        index: the index of the first row that has not arrived.
+        before: the fingerprint of the bits so far.
+        after: the fingerprint of those that would follow; empty where a row's bits depend on its batch there.
+    """
+
+    def __init__(self, index: int, before: str, after: str) -> None:
+        super().__init__(index, before, after)
+        self.index = index
+        self.before = before
+        self.after = after
+
+    def __str__(self) -> str:
+        numerics = f"numerics {self.after}" if self.after else "numerics that depend on the batch"
+        return (
+            f"from index {self.index} on the rows would have other last bits: {numerics}, not {self.before} as before"
+        )
 
 
 class CallError(LatentServeError):

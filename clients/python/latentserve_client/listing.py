@@ -42,6 +42,7 @@ def describe_model(info: ModelInfo) -> str:
         ("capabilities", ", ".join(info.capabilities)),
         ("device", info.device),
         ("precision", info.precision or "-"),
+        ("numerics", _numerics(info)),
         ("latent", f"{info.latent_dim} dimensions"),
         ("prior", f"standard normal{_mixture(info)}"),
         ("likelihood", info.likelihood.replace("_", " ") or "-"),
@@ -65,6 +66,12 @@ def _mixture(info: ModelInfo) -> str:
         return ""
     plural = "s" if info.mixture_components > 1 else ""
     return f", or a mixture of {info.mixture_components} component{plural}"
+
+
+def _numerics(info: ModelInfo) -> str:
+    if info.row_bits == "batch_dependent":
+        return "none promised: the last bits of a row depend on its batch"
+    return info.numerics or "-"
 
 
 def _labels(info: ModelInfo) -> str:

@@ -42,6 +42,8 @@ class ModelStatus:
         aliases: the movable names that point to it.
         capabilities: the calls it answers; empty unless READY.
         memory_bytes: the memory that it holds; 0 unless READY, and where the server does not say.
+        row_bits: as ModelInfo's.
+        numerics: as ModelInfo's; empty unless READY.
     """
 
     name: str
@@ -52,6 +54,8 @@ class ModelStatus:
     aliases: tuple[str, ...]
     capabilities: tuple[Capability, ...]
     memory_bytes: int = 0
+    row_bits: str = ""
+    numerics: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,10 @@ class ModelInfo:
         device: where it runs: "cpu" or "cuda".
         precision: what its decoder computes in: "float32", "float16" or "int8"; "unknown" to this client; "" where the
             server does not say.
+        row_bits: whether the bits of a row depend on its batch, as far as the server has tried: "batch_invariant" or
+            "batch_dependent"; "unknown" to this client; "" where the server does not say.
+        numerics: a fingerprint of the bits that the server computes, in hexadecimal: where it is the same, so are
+            images and posteriors, to the bit. Empty, for no promise, where row_bits is not "batch_invariant".
         digest: SHA-256 of the bundle's manifest in hexadecimal; it covers every file of the bundle.
         limits: what one call may ask.
         noise_scheme: the rule from (seed, index) to latent values, with its version.
@@ -119,6 +127,8 @@ class ModelInfo:
     value_range: tuple[float, float]
     device: str
     precision: str
+    row_bits: str
+    numerics: str
     digest: str
     limits: Limits
     noise_scheme: str

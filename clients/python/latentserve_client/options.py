@@ -80,9 +80,12 @@ class StreamOptions(SampleOptions, total=False):
 
     Attributes:
         chunk_rows: images in a chunk; the server chooses unless given.
+        any_numerics: whether a stream that was cut off may go on where other last bits are computed. Unless it may,
+            another server is looked for, and where there is none the stream ends with a NumericsError.
     """
 
     chunk_rows: int | None
+    any_numerics: bool
 
 
 class ImageOptions(GenerationOptions, total=False):

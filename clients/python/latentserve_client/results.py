@@ -35,12 +35,21 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Who answered a call: the model and version, where the time went, and the id under which it is logged."""
+    """Who answered a call.
+
+    Attributes:
+        model: the model's name.
+        version: the version that answered.
+        timing: where the time went.
+        request_id: the id under which the server's log has the call.
+        numerics: the fingerprint of the bits that the version computes there, as ModelInfo has it.
+    """
 
     model: str
     version: int
     timing: Timing
     request_id: str
+    numerics: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

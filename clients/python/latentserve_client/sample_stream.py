@@ -20,7 +20,8 @@ class SampleStream(ResumedStream[ImagesT, threading.Event]):
 
     The next chunk is made while one is worked on; the server makes none beyond that. A call that the server breaks off
     with UNAVAILABLE or CANCELLED, or tells to come back later, is followed by one for the rows that have not arrived,
-    of the same model version. After eight calls without a chunk the error of the last is raised.
+    of the same model version and with the same numerics. After eight calls without a chunk the error of the last is
+    raised.
 
     close() ends the call, from any thread; so does the end of a `with` block, and any error that is raised. One thread
     reads a stream.
@@ -28,6 +29,7 @@ class SampleStream(ResumedStream[ImagesT, threading.Event]):
     Raises:
         CallError: from next(), as the class that fits the status; DeadlineExceededError where no chunk came in time.
         ReplyError: from next(), for a chunk that breaks the contract.
+        NumericsError: from next(), where rows could only go on with other last bits.
         ClosedError: from next(), after close() or an error.
     """
 
@@ -62,7 +64,9 @@ class SampleStream(ResumedStream[ImagesT, threading.Event]):
             except grpc.RpcError as error:
                 self._closing.wait(self._pause_after(error, deadline - time.monotonic()))
             else:
-                return self._take(response)
+                if (pause := self._pause_instead_of(response, deadline - time.monotonic())) is None:
+                    return self._take(response)
+                self._closing.wait(pause)
 
     def _read(self, deadline: float) -> Any:
         """The next message; None at the end of the call."""

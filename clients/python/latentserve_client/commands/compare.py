@@ -18,7 +18,7 @@ from latentserve_client.listing import align
 from latentserve_client.model_info import Capability, ModelInfo
 from latentserve_client.model_ref import ModelRef
 from latentserve_client.progress import Progress
-from latentserve_client.results import Samples
+from latentserve_client.results import Samples, Served
 
 BEYOND_THRESHOLD = 3
 """Exit code where the versions differ by more than the threshold."""
@@ -71,12 +71,28 @@ class Difference:
         return self.sum_of_means / max(1, self.images - self.broken)
 
 
+@dataclass
+class Numerics:
+    """The fingerprints of the bits that each version computed, and where one changed under the comparison."""
+
+    latest: dict[int, str] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
+
+    def see(self, served: Served, index: int) -> None:
+        """Take who answered for images, of which the first has the index."""
+        before = self.latest.setdefault(served.version, served.numerics)
+        if served.numerics != before:
+            what = f"{before or 'none promised'} to {served.numerics or 'none promised'}"
+            self.changes.append(f"{served.model}:{served.version} at index {index}, {what}")
+            self.latest[served.version] = served.numerics
+
+
 def compare(client: Client, args: argparse.Namespace) -> Outcome:
     """The differences as a table; beyond the threshold with an exit code of its own."""
     first, second = client.model(args.model), client.model(args.other)
     _check_comparable(first, second)
     with Progress(sys.stderr, args.count) as progress:
-        difference = _measure(client, (first, second), args, progress)
+        difference, numerics = _measure(client, (first, second), args, progress)
     beyond = args.threshold is not None and (difference.broken > 0 or difference.mean > args.threshold)
     facts = [
         ("versions", f"{first.name}:{first.version} and {second.name}:{second.version}"),
@@ -91,6 +107,9 @@ def compare(client: Client, args: argparse.Namespace) -> Outcome:
     shifts = np.concatenate([*difference.shifts, np.empty(0)])
     if len(shifts):
         facts.append(("ELBO shift", f"{shifts.mean():+.4f} nats, on images of {first.name}:{first.version}"))
+    if numerics.changes:
+        others = f"; {len(numerics.changes) - 1} more" if len(numerics.changes) > 1 else ""
+        facts.append(("numerics changed", f"{numerics.changes[0]}{others}: last bits are of different servers"))
     if args.threshold is not None:
         facts.append(("threshold", f"{args.threshold:g}: {'beyond it' if beyond else 'within it'}"))
     return Outcome(align(facts), BEYOND_THRESHOLD if beyond else 0)
@@ -98,20 +117,22 @@ def compare(client: Client, args: argparse.Namespace) -> Outcome:
 
 def _measure(
     client: Client, versions: tuple[ModelInfo, ModelInfo], args: argparse.Namespace, progress: Progress
-) -> Difference:
+) -> tuple[Difference, Numerics]:
     refs = [ModelRef(info.name, version=info.version) for info in versions]
     rows = min(_CHUNK_ROWS, *(max_image_rows(info, "float32") for info in versions))
     can_score = all(Capability.SCORE in info.capabilities for info in versions)
-    difference = Difference()
+    difference, numerics = Difference(), Numerics()
     with (
-        client.stream_samples(refs[0], args.count, seed=args.seed, chunk_rows=rows) as one,
-        client.stream_samples(refs[1], args.count, seed=args.seed, chunk_rows=rows) as other,
+        client.stream_samples(refs[0], args.count, seed=args.seed, chunk_rows=rows, any_numerics=True) as one,
+        client.stream_samples(refs[1], args.count, seed=args.seed, chunk_rows=rows, any_numerics=True) as other,
     ):
         for ours, theirs in zip(one, other, strict=True):
+            for samples in (ours, theirs):
+                numerics.see(samples.served, samples.first_index)
             shifts = _shifts(client, refs, ours) if can_score else None
             difference.add(ours.images, theirs.images, shifts, ours.first_index)
             progress.advance(len(ours.images))
-    return difference
+    return difference, numerics
 
 
 def _shifts(client: Client, refs: Sequence[ModelRef], samples: Samples[NDArray[np.float32]]) -> NDArray[np.float64]:
