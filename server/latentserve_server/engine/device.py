@@ -26,8 +26,8 @@ class Cpu:
     threads: int
     """Threads of one run."""
     portable: bool = False
-    """Whether to leave out what sums in another order on another x86-64 processor or with more threads: the layout of
-    channels in blocks, and threads within operators, in whose place `Engine` shares out the rows of a batch."""
+    """Whether to leave out what sums in another order on another processor or with more threads: the layout of channels
+    in blocks, kernels for SME, and threads within operators, in whose place `Engine` shares out the rows of a batch."""
     device: ClassVar[Device] = Device.CPU
     provider: ClassVar[str] = "CPUExecutionProvider"
     index: ClassVar[int] = 0
@@ -39,6 +39,8 @@ class Cpu:
         options.inter_op_num_threads = 1
         if self.portable:  # one level up, channels are summed in blocks of 16 or of 8, as the processor likes it
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            # Arm's kernels for SME: with them a row has other bits alone than in company.
+            options.add_session_config_entry("mlas.disable_kleidiai", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning starves the event loop
         return options
 
