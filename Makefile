@@ -35,7 +35,7 @@ demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
 test: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run every test.
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-test-processors: setup  ## Run the tests of other x86-64 processors, which QEMU emulates (apt-get install qemu-user-static).
+test-processors: setup  ## Run the tests that want other processors, which QEMU emulates.
 	$(BIN)/python -m pytest tests/processors
 
 lint: setup  ## Check style and types.

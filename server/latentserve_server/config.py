@@ -52,7 +52,7 @@ class ServerConfig:
     precision: PrecisionName = "float32"
     """Which of a bundle's graphs to run: 'float32', 'float16' or 'int8'; float32 where it has none in that."""
     numerics: Literal["fast", "portable"] = "fast"
-    """On the CPU, 'fast', or 'portable': slower, and the same bits on x86-64 processors with FMA, on any number."""
+    """On the CPU, 'fast', or 'portable': slower, and the same bits on x86-64 processors with FMA, however many."""
     cpu_threads: int = 0
     """Threads of one run on the CPU, at most 1024; 0 takes the processors this process may use."""
     max_rows_per_request: int = 4096

@@ -215,11 +215,8 @@ class Server:
 def _placement(config: ServerConfig) -> Placement:
     kind, index = parse_device(config.device)
     portable = config.numerics == "portable"
-    if portable and kind == "auto":
-        _logger.info("device auto: portable numerics are the CPU's")
-        kind = Device.CPU
     placement, reason = choose_placement(
-        kind,
+        Device.CPU if portable else kind,
         Cpu(threads=config.cpu_threads or available_cpus(), portable=portable),
         Cuda(
             index=index,
@@ -228,6 +225,7 @@ def _placement(config: ServerConfig) -> Placement:
             graphs=config.cuda_graphs,
         ),
     )
+    reason = "portable numerics are the CPU's" if portable and kind == "auto" else reason
     _logger.info("device %s: %s", placement.device, reason)
     return placement
 

@@ -89,7 +89,8 @@ class GenerationServiceServicer:
 
     def Sample(self, request, context):
         """Sample draws latents from the model's prior and decodes them. Row i of seed s is the same image whatever the count,
-        the batch or the replica, so work can be split by first_index, resumed and retried.
+        the batch or the replica, so work can be split by first_index, resumed and retried. It is the same to the bit where
+        Served.numerics is the same and not empty.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,8 @@ class GenerationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GenerationServiceAsyncStub: ...
     Sample: _grpc.UnaryUnaryMultiCallable[_generation_pb2.SampleRequest, _generation_pb2.SampleResponse]
     """Sample draws latents from the model's prior and decodes them. Row i of seed s is the same image whatever the count,
-    the batch or the replica, so work can be split by first_index, resumed and retried.
+    the batch or the replica, so work can be split by first_index, resumed and retried. It is the same to the bit where
+    Served.numerics is the same and not empty.
     """
     StreamSamples: _grpc.UnaryStreamMultiCallable[_generation_pb2.StreamSamplesRequest, _generation_pb2.StreamSamplesResponse]
     """StreamSamples draws as Sample does, any number of images, as a stream of chunks. A stream that was cut off is resumed
@@ -69,7 +70,8 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Sample: _aio.UnaryUnaryMultiCallable[_generation_pb2.SampleRequest, _generation_pb2.SampleResponse]  # type: ignore[assignment]
     """Sample draws latents from the model's prior and decodes them. Row i of seed s is the same image whatever the count,
-    the batch or the replica, so work can be split by first_index, resumed and retried.
+    the batch or the replica, so work can be split by first_index, resumed and retried. It is the same to the bit where
+    Served.numerics is the same and not empty.
     """
     StreamSamples: _aio.UnaryStreamMultiCallable[_generation_pb2.StreamSamplesRequest, _generation_pb2.StreamSamplesResponse]  # type: ignore[assignment]
     """StreamSamples draws as Sample does, any number of images, as a stream of chunks. A stream that was cut off is resumed
@@ -102,7 +104,8 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generation_pb2.SampleResponse, _abc.Awaitable[_generation_pb2.SampleResponse]]:
         """Sample draws latents from the model's prior and decodes them. Row i of seed s is the same image whatever the count,
-        the batch or the replica, so work can be split by first_index, resumed and retried.
+        the batch or the replica, so work can be split by first_index, resumed and retried. It is the same to the bit where
+        Served.numerics is the same and not empty.
         """
 
     @_abc_1.abstractmethod
