@@ -16,9 +16,9 @@ from google.protobuf.json_format import Parse
 from latentserve.v1 import bundle_pb2
 from latentserve_server.bundle import read_bundle
 from latentserve_training import export
+from latentserve_training.graph_comparison import psnr_db
 from latentserve_training.graph_plan import Arrays
 from latentserve_training.losses import bernoulli_nll
-from latentserve_training.precision import psnr_db
 from latentserve_training.precision_rows import rows_of
 from latentserve_training.trained import Trained
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from latentserve_training.conformance import check_graph
 from latentserve_training.errors import ExportError
 from latentserve_training.extractor import Extractor
 from latentserve_training.fidelity import frechet_distance
+from latentserve_training.graph_comparison import psnr_db, run, speedup
 from latentserve_training.graph_plan import Arrays, GraphPlan
 from latentserve_training.losses import bernoulli_nll, discretized_logistic_nll, gaussian_nll
 from latentserve_training.models.likelihood import LikelihoodName
@@ -34,9 +33,7 @@ MIN_PSNR_DB = 40.0
 MAX_FID_SHIFT = 0.05
 MAX_NLL_SHIFT = 0.05
 """The mean change of images' nats, as a fraction of their standard deviation."""
-_TIMED_ROWS = 64
-_TIMED_ROUNDS = 30
-_RUN_ROWS = 250
+_WATCHED_ROWS = 64
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 _PRECISIONS = {"float16": bundle_pb2.PRECISION_FLOAT16, "int8": bundle_pb2.PRECISION_INT8}
 Images = NDArray[np.uint8]
@@ -136,8 +133,8 @@ def _require_room(role: str, model: onnx.ModelProto, inputs: Arrays) -> None:
     watched.CopyFrom(model)
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
     session = open_session(watched.SerializeToString())
-    for start in range(0, len(next(iter(inputs.values()))), _TIMED_ROWS):
-        found = session.run(inner, {key: rows[start : start + _TIMED_ROWS] for key, rows in inputs.items()})
+    for start in range(0, len(next(iter(inputs.values()))), _WATCHED_ROWS):
+        found = session.run(inner, {key: rows[start : start + _WATCHED_ROWS] for key, rows in inputs.items()})
         for name, values in zip(inner, found, strict=True):
             largest = np.abs(values).max(initial=0) if np.issubdtype(values.dtype, np.floating) else 0
             if not largest <= _LARGEST_FLOAT16:
@@ -197,44 +194,6 @@ def _fid_shift(
 def _psnr(plan: GraphPlan, found: NDArray[np.generic], expected: NDArray[np.generic]) -> float:
     """The peak of an image is 1; that of a posterior's tensor its largest absolute value."""
     return psnr_db(found, expected, peak=1.0 if plan.role == "decoder" else float(np.abs(expected).max()))
-
-
-def psnr_db(found: NDArray[np.generic], expected: NDArray[np.generic], peak: float) -> float:
-    """Peak signal-to-noise ratio in decibels: 10 log10(peak^2 / mean squared difference).
-
-    Equal arrays have 200 dB, more than float32 can tell; those with values that are no finite numbers minus infinity.
-    """
-    with np.errstate(invalid="ignore"):
-        error = float(np.square(found.astype(np.float64) - expected.astype(np.float64)).mean())
-    if not math.isfinite(error):
-        return -math.inf
-    return min(200.0, 10 * math.log10(peak**2 / error)) if error else 200.0
-
-
-def speedup(
-    exact: onnxruntime.InferenceSession, converted: onnxruntime.InferenceSession, name: str, inputs: Arrays
-) -> float:
-    """The first session's median time for 64 rows by the second's, taken in turns so that both meet the same load."""
-    batch = {key: rows[:_TIMED_ROWS] for key, rows in inputs.items()}
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(_TIMED_ROUNDS):
-        for session, column in zip((exact, converted), seconds, strict=True):
-            start = time.perf_counter()
-            session.run([name], batch)
-            column.append(time.perf_counter() - start)
-    first, second = (float(np.median(column)) for column in seconds)
-    return first / second
-
-
-def run(session: onnxruntime.InferenceSession, name: str, inputs: Arrays) -> NDArray[np.generic]:
-    """One output for all rows, in batches that take little memory."""
-    count = len(next(iter(inputs.values())))
-    return np.concatenate(
-        [
-            session.run([name], {key: rows[start : start + _RUN_ROWS] for key, rows in inputs.items()})[0]
-            for start in range(0, count, _RUN_ROWS)
-        ]
-    )
 
 
 def _largest_difference(plan: GraphPlan, target: Path) -> float:
