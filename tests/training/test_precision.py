@@ -103,6 +103,21 @@ def test_the_manifest_s_decibels_are_those_of_other_rows_too(
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_the_manifest_s_decibels_of_the_golden_rows_are_theirs(bundle: Path, precision: str) -> None:
+    with np.load(bundle / "golden.npz") as golden:
+        for role, inputs, judged in (("encoder", "image", ("mean", "log_variance")), ("decoder", "latent", ("image",))):
+            found = outputs(bundle / f"{role}.{precision}.onnx", {inputs: golden[f"{role}.{inputs}"]})
+            decibels = []
+            for name in judged:
+                expected = golden[f"{role}.{name}"].astype(np.float64)
+                peak = 1.0 if role == "decoder" else np.abs(expected).max()
+                decibels.append(10 * np.log10(peak**2 / np.square(found[name] - expected).mean()))
+            conversion = graphs(bundle, precision)[role].conversion
+            assert conversion.golden_psnr_db == pytest.approx(min(decibels), abs=0.01)
+            assert conversion.weight_bits == (7 if precision == "int8" else 0)
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_the_manifest_tells_how_far_the_nats_of_images_move(
     bundle: Path, trained: Callable[[str], Path], precision: str
 ) -> None:
@@ -131,5 +146,7 @@ def test_the_signal_to_noise_ratio_is_that_of_its_definition() -> None:
     assert psnr_db(expected + np.float32(0.01), expected, peak=1.0) == pytest.approx(40, abs=1e-3)
     assert psnr_db(expected + np.float32(0.5), expected, peak=5.0) == pytest.approx(20, abs=1e-3)
     assert psnr_db(expected, expected, peak=1.0) == 200.0
+    assert psnr_db(expected, expected, peak=0.0) == 200.0
+    assert psnr_db(expected + np.float32(0.01), expected, peak=0.0) == -np.inf
     for broken in (np.nan, np.inf):
         assert psnr_db(np.where(np.arange(100) == 3, broken, expected), expected, peak=1.0) == -np.inf

@@ -70,6 +70,24 @@ def test_a_graph_that_loses_too_much_is_left_out_with_its_reason(tmp_path: Path)
     assert [file.name for file in tmp_path.iterdir()] == ["decoder.onnx"]
 
 
+class Plain(SmallDecoder):
+    """Images of two dense layers, and nothing wrong with them."""
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        image = torch.sigmoid(self.narrow(self.wide(latent))).reshape(-1, 1, 4, 4)
+        return image, torch.round(255 * image).to(torch.uint8)
+
+
+def test_golden_rows_on_which_a_server_would_find_too_much_lost_are_not_good_enough(tmp_path: Path) -> None:
+    beyond = {"latent": 10 * seeded_latents(0)["latent"]}
+    plan = TorchPlan(role="decoder", module=Plain(outputs=16), example=beyond, outputs=("image", "image_uint8"))
+    export_graph(plan, tmp_path / "decoder.onnx")
+    rows = Rows(calibration=seeded_latents(1), held_out=seeded_latents(2))
+    with pytest.raises(NotGoodEnough, match=r"the golden rows have \d+\.\d dB against float32; at least 35 are "):
+        convert(plan, tmp_path / "decoder.onnx", "int8", rows)
+    assert [file.name for file in tmp_path.iterdir()] == ["decoder.onnx"]
+
+
 class Certain(SmallDecoder):
     """White images, from logits so large that what eight bits do to them cannot be seen."""
 

@@ -30,13 +30,16 @@ def run(session: onnxruntime.InferenceSession, name: str, inputs: Arrays) -> NDA
 def psnr_db(found: NDArray[np.generic], expected: NDArray[np.generic], peak: float) -> float:
     """Peak signal-to-noise ratio in decibels: 10 log10(peak^2 / mean squared difference).
 
-    Equal arrays have 200 dB, more than float32 can tell; those with values that are no finite numbers minus infinity.
+    Equal arrays have 200 dB, more than float32 can tell; others minus infinity where the peak is 0, or where values are
+    no finite numbers.
     """
     with np.errstate(invalid="ignore"):
         error = float(np.square(found.astype(np.float64) - expected.astype(np.float64)).mean())
-    if not math.isfinite(error):
+    if error == 0:
+        return 200.0
+    if not math.isfinite(error) or peak == 0:
         return -math.inf
-    return min(200.0, 10 * math.log10(peak**2 / error)) if error else 200.0
+    return min(200.0, 10 * math.log10(peak**2 / error))
 
 
 def speedup(

@@ -149,16 +149,20 @@ class Graph(_message.Message):
     def __init__(self, role: _Optional[_Union[GraphRole, str]] = ..., file: _Optional[_Union[File, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., opset: _Optional[int] = ..., parity_max_abs_error: _Optional[float] = ..., precision: _Optional[_Union[Precision, str]] = ..., conversion: _Optional[_Union[Conversion, _Mapping]] = ...) -> None: ...
 
 class Conversion(_message.Message):
-    __slots__ = ("psnr_db", "fid_shift", "speedup", "nll_shift_nats")
+    __slots__ = ("psnr_db", "fid_shift", "speedup", "nll_shift_nats", "golden_psnr_db", "weight_bits")
     PSNR_DB_FIELD_NUMBER: _ClassVar[int]
     FID_SHIFT_FIELD_NUMBER: _ClassVar[int]
     SPEEDUP_FIELD_NUMBER: _ClassVar[int]
     NLL_SHIFT_NATS_FIELD_NUMBER: _ClassVar[int]
+    GOLDEN_PSNR_DB_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_BITS_FIELD_NUMBER: _ClassVar[int]
     psnr_db: float
     fid_shift: float
     speedup: float
     nll_shift_nats: float
-    def __init__(self, psnr_db: _Optional[float] = ..., fid_shift: _Optional[float] = ..., speedup: _Optional[float] = ..., nll_shift_nats: _Optional[float] = ...) -> None: ...
+    golden_psnr_db: float
+    weight_bits: int
+    def __init__(self, psnr_db: _Optional[float] = ..., fid_shift: _Optional[float] = ..., speedup: _Optional[float] = ..., nll_shift_nats: _Optional[float] = ..., golden_psnr_db: _Optional[float] = ..., weight_bits: _Optional[int] = ...) -> None: ...
 
 class Provenance(_message.Message):
     __slots__ = ("created_at", "family", "dataset", "dataset_sha256", "config_json", "git_commit", "software", "training_steps", "checkpoint_sha256")
