@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,25 @@ class Bundle:
     digest: str
     """SHA-256 of manifest.json, in hexadecimal."""
     graphs: Mapping[pb.GraphRole, bytes]
-    """The serialized ONNX graphs of float32."""
+    """The serialized ONNX graphs, one of every role."""
     golden: Mapping[str, NDArray[Any]]
     """Inputs and outputs that the graphs must reproduce, named "<role>.<tensor>"."""
     mixture: Mixture | None = None
     """The mixture prior, where the bundle carries one."""
     precisions: Mapping[pb.GraphRole, pb.Precision] = field(default_factory=dict)
     """What each of the graphs computes in."""
+    exact: Mapping[pb.GraphRole, bytes] = field(default_factory=dict)
+    """The float32 graph of every role, serialized."""
+
+    def entry(self, role: pb.GraphRole) -> pb.Graph:
+        """What the manifest says of the role's graph."""
+        key = role, self.precisions[role]
+        return next(graph for graph in self.manifest.graphs if (graph.role, _precision(graph)) == key)
+
+    def in_float32(self, role: pb.GraphRole) -> Bundle:
+        """The bundle with the float32 graph of a role in the place of what it has."""
+        precisions = {**self.precisions, role: pb.PRECISION_FLOAT32}
+        return replace(self, graphs={**self.graphs, role: self.exact[role]}, precisions=precisions)
 
     def inputs(self, role: pb.GraphRole) -> TensorShapes:
         """The inputs that the contract demands of the graph."""
@@ -85,17 +97,14 @@ def read_bundle(directory: Path, precision: pb.Precision = pb.PRECISION_FLOAT32)
     raw = _read(directory, MANIFEST, MAX_MANIFEST_BYTES)
     manifest = _parse_manifest(raw)
     verified = [(graph, _read_verified(directory, graph.file)) for graph in manifest.graphs]
-    # In this order, so that the precision asked for takes the place of float32 where there is such a graph.
-    graphs: dict[pb.GraphRole, bytes] = {}
-    precisions: dict[pb.GraphRole, pb.Precision] = {}
-    for wanted in (pb.PRECISION_FLOAT32, precision):
-        graphs |= {graph.role: data for graph, data in verified if _precision(graph) == wanted}
-        precisions |= {graph.role: wanted for graph, _ in verified if _precision(graph) == wanted}
+    exact = {graph.role: data for graph, data in verified if _precision(graph) == pb.PRECISION_FLOAT32}
+    wanted = {graph.role: data for graph, data in verified if _precision(graph) == precision}
+    precisions = dict.fromkeys(exact, pb.PRECISION_FLOAT32) | dict.fromkeys(wanted, precision)
     golden = read_archive(_read_verified(directory, manifest.golden), "golden rows", MAX_FILE_BYTES)
     for file in manifest.files:
         _read_verified(directory, file)
     mixture = _read_mixture(directory, manifest.latent)
-    bundle = Bundle(manifest, hashlib.sha256(raw).hexdigest(), graphs, golden, mixture, precisions)
+    bundle = Bundle(manifest, hashlib.sha256(raw).hexdigest(), {**exact, **wanted}, golden, mixture, precisions, exact)
     for graph in manifest.graphs:
         _check_tensors(graph, bundle)
         _check_golden(graph, bundle)

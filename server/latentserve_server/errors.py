@@ -15,6 +15,7 @@ LatentServeError
 └── StartupError            the server cannot start
     ├── ConfigError         an option has a value that is not allowed
     ├── BundleError         a bundle is incomplete, damaged or not what it says
+    │   └── PrecisionShortfall  a graph in lower precision is further from float32 here than it says
     └── DeviceError         the device asked for is not there, or not really in use
 """
 
@@ -97,6 +98,10 @@ class BundleError(StartupError):
     def __init__(self, message: str) -> None:
         line = " ".join(message.encode(errors="replace").decode().split())  # it may quote what the bundle says
         super().__init__(line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]}...")
+
+
+class PrecisionShortfall(BundleError):
+    """A graph in lower precision is further from float32 on this machine than its manifest says."""
 
 
 class DeviceError(StartupError):

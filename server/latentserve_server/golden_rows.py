@@ -15,16 +15,13 @@ from latentserve_server.call import Arrays
 from latentserve_server.cancellation import Cancellation
 from latentserve_server.engine import Cuda, Device, Engine, Placement
 from latentserve_server.errors import BundleError
+from latentserve_server.fidelity import Fidelity
 
 _TOLERANCE = {Device.CPU: 1e-4, Device.CUDA: 1e-3}
 """Largest difference from a golden float, absolute and relative; kernels differ between processors."""
 
 _TF32_TOLERANCE = 1e-2
 """The same where float32 products are rounded to 10 bits of mantissa."""
-
-_LOWER_PRECISION_NOISE = 0.02
-"""Largest root mean square difference of a graph in lower precision, by the golden rows' peak: 34 dB, where an export
-demands 40 over many rows."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +30,20 @@ class GoldenRows:
 
     inputs: Arrays
     outputs: Arrays
-    role: pb.GraphRole
     tolerance: float
-    is_exact: bool
-    """Whether the graph computes in float32, so that every single value must agree."""
+    fidelity: Fidelity | None
+    """What is demanded of a graph in lower precision; None in float32, where every single value must agree."""
 
     @classmethod
     def of(cls, bundle: Bundle, role: pb.GraphRole, placement: Placement) -> GoldenRows:
         """The golden rows of the bundle's graph of a role, to be reproduced where it is placed."""
         tf32 = isinstance(placement, Cuda) and placement.tf32
+        is_exact = bundle.precisions[role] == pb.PRECISION_FLOAT32
         return cls(
             {name: bundle.golden[f"{role_name(role)}.{name}"] for name in bundle.inputs(role)},
             {name: bundle.golden[f"{role_name(role)}.{name}"] for name in bundle.outputs(role)},
-            role,
             _TF32_TOLERANCE if tf32 else _TOLERANCE[placement.device],
-            bundle.precisions[role] == pb.PRECISION_FLOAT32,
+            None if is_exact else Fidelity.of(role, bundle.entry(role).conversion),
         )
 
     def __len__(self) -> int:
@@ -58,6 +54,7 @@ class GoldenRows:
         """Run the rows as they are, or so many of them, from `first` on and over again; returns the outputs.
 
         Raises:
+            PrecisionShortfall: a graph in lower precision is too far from the golden rows.
             BundleError: an output is not what the golden rows say, or not what it means. EngineFailure: it did not run,
                 or was cancelled.
         """
@@ -67,13 +64,12 @@ class GoldenRows:
             if computed[name].shape != golden.shape:  # onnxruntime lets a graph give another shape than it declares
                 shapes = f"{list(computed[name].shape)} where the golden rows are {list(golden.shape)}"
                 raise BundleError(f"output {name!r} is {shapes}")
-        if self.is_exact:
+        if self.fidelity is not None:
+            self.fidelity.check(computed, outputs, self.outputs)
+        else:
             for name, golden in outputs.items():
                 if not _agrees(computed[name], golden, self.tolerance):
                     raise BundleError(f"output {name!r} does not reproduce the golden rows within {self.tolerance}")
-        else:
-            name = "mean" if self.role == pb.GRAPH_ROLE_ENCODER else "image"
-            _check_noise(name, computed[name], outputs[name])
         check_outputs(computed)
         return computed
 
@@ -88,17 +84,6 @@ def _agrees(computed: NDArray[Any], golden: NDArray[Any], tolerance: float) -> b
     if golden.dtype == np.uint8:  # a float on the edge between two levels may fall to either side
         return bool(np.abs(computed.astype(int) - golden.astype(int)).max() <= 1)
     return bool(np.allclose(computed, golden, rtol=tolerance, atol=tolerance))
-
-
-def _check_noise(name: str, computed: NDArray[Any], golden: NDArray[Any]) -> None:
-    """Hold a graph in lower precision to the rows of the float32 model: not each value, but all together."""
-    peak = 1.0 if name == "image" else float(np.abs(golden).max())
-    noise = float(np.sqrt(np.mean(np.square(computed.astype(np.float64) - golden))))
-    if not noise <= _LOWER_PRECISION_NOISE * peak:  # a comparison with NaN fails, too
-        raise BundleError(
-            f"output {name!r} is {noise:.3g} from the golden rows, in root mean square; "
-            f"{_LOWER_PRECISION_NOISE} of their peak of {peak:.3g} is allowed"
-        )
 
 
 def check_outputs(outputs: Mapping[str, NDArray[Any]]) -> None:

@@ -20,3 +20,5 @@ class Identity:
     """What the decoder computes in."""
     numerics: str = ""
     """The fingerprint of the bits that its graphs compute; empty where a row's bits depend on its batch."""
+    fell_back: frozenset[str] = frozenset()
+    """The names of the graphs that compute in float32 because those in lower precision fell short of their manifest."""

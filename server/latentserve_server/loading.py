@@ -17,7 +17,7 @@ from latentserve_server.bundle import Bundle, TensorShapes, read_bundle, role_na
 from latentserve_server.cancellation import Cancellation
 from latentserve_server.engine import Cuda, Engine, Placement, Port
 from latentserve_server.engine_thread import EngineThread
-from latentserve_server.errors import BundleError, EngineFailure
+from latentserve_server.errors import BundleError, EngineFailure, PrecisionShortfall
 from latentserve_server.footprint import Footprint
 from latentserve_server.golden_rows import GoldenRows
 from latentserve_server.graph_outline import check_graph
@@ -43,6 +43,12 @@ _FILE_OVERHEAD_BYTES = 1024
 _ROWS_ALONE = 8
 """Golden rows, at most, that run alone."""
 
+_FAST_BITS = range(1, 8)
+_MAY_BE_SLOW = (
+    "%s: the %s in %s does not say that its weights take 7 bits. Where they take 8 it is slower than it need be, since "
+    "sums of its products must be kept from saturating, and wrong in runtimes that do not; export the model again"
+)
+
 _LABEL_BYTES = 3
 """What a label below 2^16 takes in a message, at most."""
 
@@ -55,6 +61,8 @@ class _Opened:
     engines: Mapping[pb.GraphRole, Engine]
     numerics: str
     """The fingerprint of what they compute; empty where a row's bits depend on its batch."""
+    fell_back: frozenset[str]
+    """The names of the graphs that compute in float32 because those in lower precision fell short of their manifest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +116,7 @@ class Loader:
                 device=self.placement.device,
                 precision=bundle.precisions[pb.GRAPH_ROLE_DECODER],
                 numerics=opened.numerics,
+                fell_back=opened.fell_back,
             ),
             bundle.manifest,
             self._limits_of(bundle),
@@ -127,22 +136,45 @@ class Loader:
 
     def _open(self, directory: Path, thread: EngineThread, cancellation: Cancellation) -> _Opened:
         bundle = read_bundle(directory, self.precision)
-        for role, precision in bundle.precisions.items():
-            if precision != self.precision:
-                wanted = precision_name(self.precision)
-                _logger.info("%s: there is no %s in %s; float32 runs", directory, role_name(role), wanted)
+        self._tell_precisions(directory, bundle)
         _check_batch_bytes(bundle, self.limits.max_batch_rows)
         engines: dict[pb.GraphRole, Engine] = {}
         trials: dict[str, Invariance] = {}
+        fell_back = set[str]()
         for role in sorted(bundle.graphs):  # the encoder first: the decoder reads what it writes
-            encoder = engines.get(pb.GRAPH_ROLE_ENCODER)
+            label, encoder = role_name(role), engines.get(pb.GRAPH_ROLE_ENCODER)
             try:
-                engines[role] = self._open_graph(bundle, role, thread)
-                golden = GoldenRows.of(bundle, role, self.placement)
-                trials[role_name(role)] = self._try(engines[role], golden, encoder, thread, cancellation)
+                try:
+                    engines[role], trials[label] = self._open_and_try(bundle, role, encoder, thread, cancellation)
+                except PrecisionShortfall as shortfall:
+                    lower = precision_name(bundle.precisions[role])
+                    _logger.warning("%s: %s in %s: %s; float32 runs", directory, label, lower, shortfall)
+                    bundle = bundle.in_float32(role)
+                    fell_back.add(label)
+                    engines[role], trials[label] = self._open_and_try(bundle, role, encoder, thread, cancellation)
             except (BundleError, EngineFailure) as error:
-                raise BundleError(f"{role_name(role)}: {error}") from error
-        return _Opened(bundle, engines, _numerics(directory, trials))
+                raise BundleError(f"{label}: {error}") from error
+        return _Opened(bundle, engines, _numerics(directory, trials), frozenset(fell_back))
+
+    def _tell_precisions(self, directory: Path, bundle: Bundle) -> None:
+        wanted = precision_name(self.precision)
+        for role, precision in bundle.precisions.items():
+            if precision != self.precision:
+                _logger.info("%s: there is no %s in %s; float32 runs", directory, role_name(role), wanted)
+            elif precision == pb.PRECISION_INT8 and bundle.entry(role).conversion.weight_bits not in _FAST_BITS:
+                _logger.warning(_MAY_BE_SLOW, directory, role_name(role), wanted)
+
+    def _open_and_try(
+        self,
+        bundle: Bundle,
+        role: pb.GraphRole,
+        encoder: Engine | None,
+        thread: EngineThread,
+        cancellation: Cancellation,
+    ) -> tuple[Engine, Invariance]:
+        engine = self._open_graph(bundle, role, thread)
+        golden = GoldenRows.of(bundle, role, self.placement)
+        return engine, self._try(engine, golden, encoder, thread, cancellation)
 
     def _open_graph(self, bundle: Bundle, role: pb.GraphRole, thread: EngineThread) -> Engine:
         check_graph(bundle.graphs[role])

@@ -59,9 +59,12 @@ class Metrics:
         self._dropped = self._counter("dropped_calls", "Calls that left before they ran.", (*graphs, "reason"))
         self._memory = self._gauge("graph_memory_bytes", "Weights, and buffers of the largest batch.", graphs)
         self._cpu_nodes = self._gauge("graph_cpu_nodes", "Nodes that the device leaves to the CPU.", graphs)
+        text = "1 where float32 runs because a lower precision fell short of its manifest."
+        self._fell_back = self._gauge("graph_fell_back", text, graphs)
         self._of_graphs = (
             self._memory,
             self._cpu_nodes,
+            self._fell_back,
             self._queue_rows,
             self._queue,
             self._compute,
@@ -133,6 +136,7 @@ class Metrics:
             labels = identity.name, str(identity.version), graph
             self._memory.labels(*labels).set(footprint.memory_bytes)
             self._cpu_nodes.labels(*labels).set(sum(footprint.cpu_operators.values()))
+            self._fell_back.labels(*labels).set(graph in identity.fell_back)
         self._model.labels(*_info(identity)).set(1)
         self._invariant.labels(identity.name, str(identity.version)).set(bool(identity.numerics))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import grpc
 import pytest
 
@@ -38,5 +40,5 @@ def test_any_other_error_is_internal(error: Exception) -> None:
 
 
 def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:
-    drawn = [line.split()[1] for line in (errors.__doc__ or "").splitlines() if "──" in line]
+    drawn = re.findall(r"── (\w+)", errors.__doc__ or "")
     assert drawn == [kind.__name__ for kind in tree(LatentServeError)]

@@ -42,6 +42,8 @@ class Cpu:
             # Arm's kernels for SME: with them a row has other bits alone than in company.
             options.add_session_config_entry("mlas.disable_kleidiai", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning starves the event loop
+        # int8 weights beyond 7 bits become uint8: where there is no VNNI, sums of their products saturate otherwise.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         return options
 
     def provider_options(self) -> dict[str, str]:
