@@ -1,0 +1,66 @@
+"""Loads the bundle that is named, as a server does that is to run int8, and decodes the latents of an .npz file.
+
+Replies with the images, with the precision that the server chose, and with the images of onnxruntime as it comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from held_graph import Notes
+from numpy.typing import NDArray
+from processors import emulator
+
+from latentserve.v1 import bundle_pb2
+from latentserve_server.engine import Cpu
+from latentserve_server.limits import Limits
+from latentserve_server.loading import Loader
+from latentserve_server.noise import NoiseSource
+from latentserve_server.terms import PixelForm, Terms
+from latentserve_server.turns import DeviceTurns
+from latentserve_server.workers import Workers
+
+LIMITS = Limits(
+    max_rows_per_request=64, max_batch_rows=64, max_queue_rows=256, max_queue_bytes=1 << 30, max_message_bytes=1 << 24
+)
+
+
+async def served(directory: Path, latents: NDArray[np.float32]) -> tuple[NDArray[np.float32], bundle_pb2.Precision]:
+    """The server's images of latents, and what its decoder computes in."""
+    workers = Workers(1)
+    loader = Loader(
+        placement=Cpu(threads=1),
+        turns=DeviceTurns(1),
+        precision=bundle_pb2.PRECISION_INT8,
+        limits=LIMITS,
+        pad_batches=False,
+        bind_batches=False,
+        noise=NoiseSource(),
+        workers=workers,
+        observer=lambda name, version, graph: Notes(),
+    )
+    model = await loader.load("model", 1, directory)
+    try:
+        decoded = await model.decode(latents, PixelForm.FLOAT32, Terms())
+        return decoded.images, model.identity.precision
+    finally:
+        await model.close()
+        workers.close()
+
+
+def plain(graph: Path, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The images of a session with no options but one: where threads share a sum would depend on the machine."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    images: NDArray[np.float32] = session.run(["image"], {"latent": latents})[0]
+    return images
+
+
+bundle, latents = Path(sys.argv[1]), np.load(sys.argv[2])["latents"]
+images, precision = asyncio.run(served(bundle, latents))
+emulator.reply(images=images, precision=precision, plain=plain(bundle / "decoder.int8.onnx", latents))
