@@ -12,6 +12,7 @@ import numpy as np
 from google.protobuf import json_format
 from numpy.typing import NDArray
 
+from latentserve.picture import PictureError, check_reading
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve.v1 import tensor_pb2
 from latentserve_server.archive import read_archive
@@ -140,6 +141,7 @@ def _parse_manifest(raw: bytes) -> pb.Manifest:
     _demand(image.channels in (1, 3), "image.channels", "is neither 1 nor 3")
     _demand(0 < image.height * image.width <= MAX_IMAGE_PIXELS, "image", f"has no or over {MAX_IMAGE_PIXELS} pixels")
     _demand((image.min_value, image.max_value) == (0.0, 1.0), "image", "has a value range other than 0 to 1")
+    _check_reading(image.reading)
     _check_likelihood(manifest)
     _check_graphs(manifest)
     if manifest.HasField("labels"):
@@ -147,6 +149,13 @@ def _parse_manifest(raw: bytes) -> pb.Manifest:
     if manifest.HasField("calibration"):
         _check_calibration(manifest)
     return manifest
+
+
+def _check_reading(reading: pb.PictureReading) -> None:
+    try:
+        check_reading(reading)
+    except PictureError as error:
+        raise BundleError(f"{MANIFEST}: image.reading.{error}") from error
 
 
 def _check_likelihood(manifest: pb.Manifest) -> None:

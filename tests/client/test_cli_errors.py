@@ -30,14 +30,20 @@ Misuse = Callable[[list[str]], str]
         ),
         (["encode", "linear", "{}/missing.png", "-o", "{}/z.npy"], "missing.png: No such file or directory"),
         (["encode", "linear", "{}", "-o", "{}/z.npy"], "Is a directory"),
-        (["encode", "linear", "{}/text.png", "-o", "{}/z.npy"], "text.png: not a PNG, JPEG or WebP file"),
+        (
+            ["encode", "linear", "{}/text.png", "-o", "{}/z.npy"],
+            "text.png: not a readable PNG, JPEG, WebP, GIF or BMP file",
+        ),
         (
             ["encode", "linear", "{}/cut.png", "-o", "{}/z.npy"],
-            "cut.png: not a PNG, JPEG or WebP file, or a damaged one",
+            "cut.png: not a readable PNG, JPEG, WebP, GIF or BMP file",
         ),
         (["encode", "linear", "{}/wide.png", "-o", "{}/z.npy"], "wide.png: 4 x 7 pixels; the model takes 4 x 6"),
         (["encode", "linear", "{}/good.png", "--first-index", "1", "-o", "{}/z.npy"], "give draw_seed too"),
-        (["reconstruct", "linear", "{}/text.png", "-o", "{}/p.png"], "text.png: not a PNG, JPEG or WebP file"),
+        (
+            ["reconstruct", "linear", "{}/text.png", "-o", "{}/p.png"],
+            "text.png: not a readable PNG, JPEG, WebP, GIF or BMP file",
+        ),
         (["decode", "linear", "{}/missing.npy", "-o", "{}/a.png"], "missing.npy: No such file or directory"),
         (["decode", "linear", "{}/text.png", "-o", "{}/a.png"], "text.png: not a .npy file"),
         (

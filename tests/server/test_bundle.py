@@ -128,6 +128,10 @@ async def test_what_is_no_regular_file_is_refused_unread(
         ({"image__width": 2**32 - 1}, "image has no or over 16777216 pixels"),
         ({"image__max_value": 255}, "image has a value range other than 0 to 1"),
         ({"image__min_value": -1}, "image has a value range other than 0 to 1"),
+        ({"image__reading__filter": 6}, "image.reading.filter has a value that is not known"),
+        ({"image__reading__fit": 3}, "image.reading.fit has a value that is not known"),
+        ({"image__reading__grey": 3}, "image.reading.grey has a value that is not known"),
+        ({"image__reading__background__green": 256}, "image.reading.background has a value that is not known"),
     ],
     ids=str,
 )

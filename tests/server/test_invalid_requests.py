@@ -130,7 +130,14 @@ MALFORMED: dict[str, tuple[Any, str]] = {
         encode(picture(size=(4, 5))),
         r"images.encoded.files\[0\]: 4x5 pixels where 5x4 are wanted",
     ),
-    "GIF file": (encode(picture(form="GIF")), r"images.encoded.files\[0\]: not a readable PNG, JPEG"),
+    "PPM file": (
+        encode(picture(form="PPM")),
+        r"images.encoded.files\[0\]: not a readable PNG, JPEG, WebP, GIF or BMP file",
+    ),
+    "TIFF file": (
+        encode(picture(form="TIFF")),
+        r"images.encoded.files\[0\]: not a readable PNG, JPEG, WebP, GIF or BMP file",
+    ),
     "16 bits, grey": (encode(GREY16), r"images.encoded.files\[0\]: .*8 bits a channel"),
     "decompression bomb": (
         encode(encoded=pb.EncodedImages(files=[BOMB], resize=True)),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from running_server import running_server
 from tiny_bundle import TinyModel
 
+from latentserve.v1 import bundle_pb2
 from latentserve_server.bundle import Bundle, read_bundle
 from latentserve_server.errors import BundleError, StartupError
 
@@ -92,7 +93,13 @@ def change(tree: Any, place: tuple[Any, ...], how: str, value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return TinyModel(height=2, width=2, latent_dim=1).write(tmp_path_factory.mktemp("healthy") / "vae" / "1")
+    def read_upright(manifest: bundle_pb2.Manifest) -> None:
+        manifest.image.reading.upright = True
+        manifest.image.reading.background.red = 200
+        manifest.image.reading.filter = bundle_pb2.RESIZE_FILTER_BOX
+
+    place = tmp_path_factory.mktemp("healthy") / "vae" / "1"
+    return TinyModel(height=2, width=2, latent_dim=1).write(place, edit_manifest=read_upright)
 
 
 def outcome(healthy: Path, manifest: bytes) -> Bundle | str:

@@ -24,6 +24,7 @@ from latentserve.v1 import bundle_pb2, tensor_pb2
 from latentserve_server.bundle import read_bundle
 from latentserve_training import evaluate, export
 from latentserve_training.bundle import staging
+from latentserve_training.data import READING
 from latentserve_training.errors import ExportError
 from latentserve_training.trained import Trained
 
@@ -68,6 +69,7 @@ def test_the_manifest_tells_kind_shapes_and_origin(exported: Bundles, trained: B
     assert (manifest.latent.dim, manifest.latent.prior) == (run.model.latent_dim, bundle_pb2.PRIOR_STANDARD_NORMAL)
     image = manifest.image
     assert (image.channels, image.height, image.width, image.min_value, image.max_value) == (1, 8, 8, 0.0, 1.0)
+    assert image.reading == READING
     provenance = manifest.provenance
     assert (provenance.family, provenance.dataset, provenance.training_steps) == (family, "digits", 15)
     assert provenance.dataset_sha256 == run.dataset(None).sha256

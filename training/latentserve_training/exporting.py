@@ -13,7 +13,7 @@ import torch
 from latentserve.v1 import bundle_pb2
 from latentserve_training import command_line
 from latentserve_training.conversion import export_graph
-from latentserve_training.data import PLACES, Dataset
+from latentserve_training.data import PLACES, READING, Dataset
 from latentserve_training.graphs import TorchPlan, plan_graphs
 from latentserve_training.judgement import Judgement
 from latentserve_training.models import Vae
@@ -133,6 +133,7 @@ def _manifest(
         name=name,
         latent_dim=model.latent_dim,
         image_shape=model.image_shape,
+        reading=READING,
         likelihood=model.likelihood.name if isinstance(model, Vae) else None,
         label_count=model.label_count,
         label_names=label_names,

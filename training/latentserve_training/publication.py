@@ -164,6 +164,7 @@ def describe_model(
     name: str,
     latent_dim: int,
     image_shape: tuple[int, int, int],
+    reading: bundle_pb2.PictureReading,
     likelihood: str | None,
     label_count: int,
     label_names: Sequence[str],
@@ -172,8 +173,9 @@ def describe_model(
 ) -> bundle_pb2.Manifest:
     """The manifest without its files, of a VAE where there is a likelihood, else of a GAN.
 
-    `image_shape` is channels, height and width, of pixels in [0, 1]; a `label_count` of 0 is that of a model without
-    labels, whose data may have named some; `license_id` is an SPDX identifier or empty.
+    `image_shape` is channels, height and width, of pixels in [0, 1], and `reading` how picture files become such; a
+    `label_count` of 0 is that of a model without labels, whose data may have named some; `license_id` is an SPDX
+    identifier or empty.
     """
     channels, height, width = image_shape
     return bundle_pb2.Manifest(
@@ -181,7 +183,9 @@ def describe_model(
         name=name,
         kind=bundle_pb2.MODEL_KIND_GAN if likelihood is None else bundle_pb2.MODEL_KIND_VAE,
         latent=bundle_pb2.LatentSpec(dim=latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
-        image=bundle_pb2.ImageSpec(channels=channels, height=height, width=width, min_value=0.0, max_value=1.0),
+        image=bundle_pb2.ImageSpec(
+            channels=channels, height=height, width=width, min_value=0.0, max_value=1.0, reading=reading
+        ),
         likelihood=None if likelihood is None else _LIKELIHOODS[likelihood],
         labels=bundle_pb2.LabelSpec(count=label_count, names=label_names) if label_count else None,
         provenance=provenance,

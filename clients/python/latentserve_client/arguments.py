@@ -181,7 +181,7 @@ def _take_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _take_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG or WebP files")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, WebP, GIF or BMP files")
     parser.add_argument("--resize", action="store_true", help="bring images of other sizes to the model's")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import secrets
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from latentserve.picture import FORMATS, PictureError, open_picture
+from latentserve.v1 import bundle_pb2
 
 
 class FileError(Exception):
@@ -28,36 +30,30 @@ class ImageFile:
     pixels: NDArray[np.uint8]
 
 
-def read_image(path: Path, shape: tuple[int, int, int], *, resize: bool) -> ImageFile:
-    """The image in `path`, whose pixels are brought to shape's channels and, where `resize`, to its height and width.
+def read_image(path: Path, spec: bundle_pb2.ImageSpec, *, resize: bool) -> ImageFile:
+    """The image in `path`, read as the server reads it for a model of such images, and resized where `resize` says so.
 
     Raises:
-        FileError: not a whole PNG, JPEG or WebP file, or of another size and not to be resized.
+        FileError: not a whole file of a format that a server takes, or of another size and not to be resized.
         OSError: the file cannot be read.
     """
-    channels, height, width = shape
-    data = path.read_bytes()
+    data, wanted = path.read_bytes(), (spec.width, spec.height)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
-                if not resize and image.size != (width, height):
-                    raise FileError(
-                        f"{path}: {image.height} x {image.width} pixels; the model takes {height} x {width}"
-                    )
-                picture = image.convert("L" if channels == 1 else "RGB")
-                if resize:
-                    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-                pixels = np.asarray(picture)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise FileError(f"{path}: too many pixels for an image") from None
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-    ) as error:  # Pillow's own, by what is broken
-        raise FileError(f"{path}: not a PNG, JPEG or WebP file, or a damaged one") from error
-    return ImageFile(data, pixels.reshape(height, width, channels).transpose(2, 0, 1))
+        with open_picture(io.BytesIO(data), spec.reading, FORMATS) as picture:
+            if not resize and sorted(picture.size) != sorted(wanted):
+                raise _wrong_size(path, picture.size, spec)
+            pixels = picture.pixels(spec.channels, wanted if resize else None)
+    except PictureError as error:
+        raise FileError(f"{path}: {error}") from error
+    size = pixels.shape[2], pixels.shape[1]
+    if size != wanted:
+        raise _wrong_size(path, size, spec)
+    return ImageFile(data, pixels)
+
+
+def _wrong_size(path: Path, size: tuple[int, int], spec: bundle_pb2.ImageSpec) -> FileError:
+    width, height = size
+    return FileError(f"{path}: {height} x {width} pixels; the model takes {spec.height} x {spec.width}")
 
 
 def read_latents(path: Path, dim: int) -> NDArray[np.float32]:

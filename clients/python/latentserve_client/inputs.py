@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ImagesLike: TypeAlias = NDArray[np.float32] | NDArray[np.float64] | NDArray[np.uint8] | Sequence[bytes]
-"""Images to send: [n, channels, height, width] in the model's value range (float) or 0 to 255 (uint8), or n PNG, JPEG
-or WebP files. float64 is converted to float32."""
+"""Images to send: [n, channels, height, width] in the model's value range (float) or 0 to 255 (uint8), or n PNG,
+JPEG, WebP, GIF or BMP files. float64 is converted to float32."""
 
 LatentsLike: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 """Latents to send: [n, latent_dim]. float64 is converted to float32."""

@@ -92,7 +92,7 @@ class ImageOptions(GenerationOptions, total=False):
     """What calls take that are given images.
 
     Attributes:
-        resize: whether image files of any size are brought to the model's, bicubic, not keeping their proportions.
+        resize: whether image files of any size are brought to the model's, as its manifest says.
     """
 
     resize: bool

@@ -42,6 +42,27 @@ class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PRECISION_FLOAT32: _ClassVar[Precision]
     PRECISION_FLOAT16: _ClassVar[Precision]
     PRECISION_INT8: _ClassVar[Precision]
+
+class ResizeFilter(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RESIZE_FILTER_UNSPECIFIED: _ClassVar[ResizeFilter]
+    RESIZE_FILTER_NEAREST: _ClassVar[ResizeFilter]
+    RESIZE_FILTER_BOX: _ClassVar[ResizeFilter]
+    RESIZE_FILTER_BILINEAR: _ClassVar[ResizeFilter]
+    RESIZE_FILTER_BICUBIC: _ClassVar[ResizeFilter]
+    RESIZE_FILTER_LANCZOS: _ClassVar[ResizeFilter]
+
+class Fit(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FIT_UNSPECIFIED: _ClassVar[Fit]
+    FIT_STRETCH: _ClassVar[Fit]
+    FIT_CROP: _ClassVar[Fit]
+
+class GreyWeights(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GREY_WEIGHTS_UNSPECIFIED: _ClassVar[GreyWeights]
+    GREY_WEIGHTS_REC601: _ClassVar[GreyWeights]
+    GREY_WEIGHTS_REC709: _ClassVar[GreyWeights]
 MODEL_KIND_UNSPECIFIED: ModelKind
 MODEL_KIND_VAE: ModelKind
 MODEL_KIND_GAN: ModelKind
@@ -59,6 +80,18 @@ PRECISION_UNSPECIFIED: Precision
 PRECISION_FLOAT32: Precision
 PRECISION_FLOAT16: Precision
 PRECISION_INT8: Precision
+RESIZE_FILTER_UNSPECIFIED: ResizeFilter
+RESIZE_FILTER_NEAREST: ResizeFilter
+RESIZE_FILTER_BOX: ResizeFilter
+RESIZE_FILTER_BILINEAR: ResizeFilter
+RESIZE_FILTER_BICUBIC: ResizeFilter
+RESIZE_FILTER_LANCZOS: ResizeFilter
+FIT_UNSPECIFIED: Fit
+FIT_STRETCH: Fit
+FIT_CROP: Fit
+GREY_WEIGHTS_UNSPECIFIED: GreyWeights
+GREY_WEIGHTS_REC601: GreyWeights
+GREY_WEIGHTS_REC709: GreyWeights
 
 class LatentSpec(_message.Message):
     __slots__ = ("dim", "prior", "mixture")
@@ -95,18 +128,44 @@ class Calibration(_message.Message):
     def __init__(self, negative_elbo_quantiles: _Optional[_Iterable[float]] = ..., images: _Optional[int] = ...) -> None: ...
 
 class ImageSpec(_message.Message):
-    __slots__ = ("channels", "height", "width", "min_value", "max_value")
+    __slots__ = ("channels", "height", "width", "min_value", "max_value", "reading")
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     MIN_VALUE_FIELD_NUMBER: _ClassVar[int]
     MAX_VALUE_FIELD_NUMBER: _ClassVar[int]
+    READING_FIELD_NUMBER: _ClassVar[int]
     channels: int
     height: int
     width: int
     min_value: float
     max_value: float
-    def __init__(self, channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., min_value: _Optional[float] = ..., max_value: _Optional[float] = ...) -> None: ...
+    reading: PictureReading
+    def __init__(self, channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., min_value: _Optional[float] = ..., max_value: _Optional[float] = ..., reading: _Optional[_Union[PictureReading, _Mapping]] = ...) -> None: ...
+
+class Colour(_message.Message):
+    __slots__ = ("red", "green", "blue")
+    RED_FIELD_NUMBER: _ClassVar[int]
+    GREEN_FIELD_NUMBER: _ClassVar[int]
+    BLUE_FIELD_NUMBER: _ClassVar[int]
+    red: int
+    green: int
+    blue: int
+    def __init__(self, red: _Optional[int] = ..., green: _Optional[int] = ..., blue: _Optional[int] = ...) -> None: ...
+
+class PictureReading(_message.Message):
+    __slots__ = ("upright", "background", "grey", "fit", "filter")
+    UPRIGHT_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
+    GREY_FIELD_NUMBER: _ClassVar[int]
+    FIT_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    upright: bool
+    background: Colour
+    grey: GreyWeights
+    fit: Fit
+    filter: ResizeFilter
+    def __init__(self, upright: _Optional[bool] = ..., background: _Optional[_Union[Colour, _Mapping]] = ..., grey: _Optional[_Union[GreyWeights, str]] = ..., fit: _Optional[_Union[Fit, str]] = ..., filter: _Optional[_Union[ResizeFilter, str]] = ...) -> None: ...
 
 class File(_message.Message):
     __slots__ = ("path", "sha256", "size_bytes")

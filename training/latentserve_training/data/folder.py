@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +14,15 @@ from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from latentserve.picture import OWN_FORMATS, Picture, PictureError, open_picture
 from latentserve_training.data.dataset import Split
 from latentserve_training.data.placement import gather
+from latentserve_training.data.reading import READING
 from latentserve_training.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
-_GREY_MODES = frozenset({"1", "L", "LA"})
-_COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _FILES_AHEAD = 64
 """Files that may be decoded before their turn."""
 
@@ -32,16 +32,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Folder:
-    """The image files of a folder, known by their headers; `read` decodes them.
+    """The image files of a folder, known by their headers; `read` decodes them, as READING says.
 
-    Grey when every file is grey, else RGB. Transparent pixels lie on black; photos are turned as their EXIF says.
+    Grey when every file is grey, else RGB.
     """
 
     paths: Sequence[Path]
     """In sorted order."""
     grey: bool
     size: int | None
-    """Height and width to resize to (Lanczos); without, all files must share one size."""
+    """Height and width to resize to; without, all files must share one size."""
     labels: NDArray[np.int64] | None
     """When every file lies in a subfolder: the number of the first folder on its path, in sorted order; int64 [n]."""
     label_names: tuple[str, ...]
@@ -58,9 +58,8 @@ class Folder:
         paths = sorted(path for path in _files(root) if path.suffix.lower() in SUFFIXES)
         if not paths:
             raise DataError(f"data.root {root} holds no image files; known are {', '.join(sorted(SUFFIXES))}")
-        Image.init()  # in one thread: another that looks for a format meanwhile may not find it
-        modes = set(_threaded(_mode, paths, "looking at images"))
-        return cls(paths, modes <= _GREY_MODES, size, *_labels(root, paths))
+        grey = set(_threaded(_is_grey, paths, "looking at images"))
+        return cls(paths, grey == {True}, size, *_labels(root, paths))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -97,14 +96,8 @@ class Folder:
 
     def _decode(self, path: Path) -> NDArray[np.uint8]:
         """The file's pixels, [channels, height, width]."""
-        try:
-            with Image.open(path) as file:
-                image = _on_black(ImageOps.exif_transpose(file)).convert("L" if file.mode in _GREY_MODES else "RGB")
-        except Exception as error:  # Pillow's decoders let SyntaxError, struct.error and more escape from damaged files
-            raise _undecodable(path, error) from error
-        if self.size is not None:
-            image = image.resize((self.size, self.size), Image.Resampling.LANCZOS)
-        return np.atleast_3d(np.asarray(image.convert("L" if self.grey else "RGB"))).transpose(2, 0, 1)
+        with _opened(path) as picture:
+            return picture.pixels(1 if self.grey else 3, None if self.size is None else (self.size, self.size))
 
 
 def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
@@ -132,28 +125,19 @@ def _threaded(function: Callable[[Item], Result], items: Sequence[Item], what: s
                 bar.update()
 
 
-def _mode(path: Path) -> str:
-    """Pillow's name for the kind of pixels in a file."""
+def _is_grey(path: Path) -> bool:
+    with _opened(path) as picture:
+        return picture.grey
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Picture]:
+    """The picture in the file; what is wrong with it within the block is a DataError, too."""
     try:
-        with Image.open(path) as file:
-            mode = file.mode
-    except Exception as error:
-        raise _undecodable(path, error) from error
-    if mode not in _GREY_MODES | _COLOUR_MODES:
-        raise DataError(f"{path}: pixels are of kind {mode!r}; allowed are 8 bits a channel")
-    return mode
-
-
-def _undecodable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: cannot be decoded: {error}")
-
-
-def _on_black(image: Image.Image) -> Image.Image:
-    """The image without its transparency: a pixel nobody sees may hide any colour."""
-    if not image.has_transparency_data:
-        return image
-    seen = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", seen.size, "black"), seen)
+        with open_picture(path, READING, OWN_FORMATS) as picture:
+            yield picture
+    except (PictureError, OSError) as error:
+        raise DataError(f"{path}: cannot be decoded: {error.__cause__ or error}") from error
 
 
 def _sides(image_shape: tuple[int, ...]) -> str:

@@ -24,7 +24,7 @@ def encode(client: Client, args: argparse.Namespace) -> Outcome:
     started = time.perf_counter()
     check_output(args.output)
     info = client.model(args.model)
-    files = [read_image(path, info.image_shape, resize=args.resize).data for path in args.images]
+    files = [read_image(path, info.manifest.image, resize=args.resize).data for path in args.images]
     with Progress(sys.stderr, len(files)) as progress:
         latents = BulkClient(client, info, progress.advance, args.labels).encode(
             files, draw_seed=args.draw_seed, first_index=args.first_index, resize=args.resize
@@ -52,7 +52,7 @@ def reconstruct(client: Client, args: argparse.Namespace) -> Outcome:
     started = time.perf_counter()
     check_output(args.output)
     info = client.model(args.model)
-    files = [read_image(path, info.image_shape, resize=args.resize) for path in args.images]
+    files = [read_image(path, info.manifest.image, resize=args.resize) for path in args.images]
     with Progress(sys.stderr, len(files)) as progress:
         images, errors, divergences = BulkClient(client, info, progress.advance, args.labels).reconstruct(
             [file.data for file in files], format=format_of(args.output), resize=args.resize

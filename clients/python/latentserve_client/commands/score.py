@@ -23,7 +23,7 @@ from latentserve_client.results import Scores
 def score(client: Client, args: argparse.Namespace) -> Outcome:
     """One line an image, in nats: aligned, with the means below, or as CSV in full precision and without."""
     info = client.model(args.model)
-    files = [read_image(path, info.image_shape, resize=args.resize).data for path in args.images]
+    files = [read_image(path, info.manifest.image, resize=args.resize).data for path in args.images]
     with Progress(sys.stderr, len(files)) as progress:
         scores = BulkClient(client, info, progress.advance, args.labels).score(
             files, draws=args.draws, seed=args.seed, resize=args.resize

@@ -1,0 +1,238 @@
+"""Picture files as pixels, one way for training and for serving. Alone knows Pillow; needs the extra `pictures`."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from latentserve.v1 import bundle_pb2
+
+# Named here, these formats are all that Pillow loads, and it does so before there are threads that could miss one.
+FORMATS = (
+    PngImagePlugin.PngImageFile.format,
+    JpegImagePlugin.JpegImageFile.format,
+    WebPImagePlugin.WebPImageFile.format,
+    GifImagePlugin.GifImageFile.format,
+    BmpImagePlugin.BmpImageFile.format,
+)
+"""Pillow's names of the formats that are read from anyone: a decoder's work can be bounded before it is done."""
+OWN_FORMATS = (*FORMATS, TiffImagePlugin.TiffImageFile.format)
+"""Those that are read from one's own disk. A TIFF file may hold any of a dozen codecs, at any offsets."""
+
+_GREY_MODES = frozenset({"1", "L", "LA"})
+_COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+_DEEP = re.compile(r"[IF].*|.*;16[BLN]")
+"""Pillow's names, in memory and in a file, of pixels of more than 8 bits a channel; BGR;16 is one of 5 or 6."""
+_FILTERS = {
+    bundle_pb2.RESIZE_FILTER_UNSPECIFIED: Image.Resampling.BICUBIC,
+    bundle_pb2.RESIZE_FILTER_NEAREST: Image.Resampling.NEAREST,
+    bundle_pb2.RESIZE_FILTER_BOX: Image.Resampling.BOX,
+    bundle_pb2.RESIZE_FILTER_BILINEAR: Image.Resampling.BILINEAR,
+    bundle_pb2.RESIZE_FILTER_BICUBIC: Image.Resampling.BICUBIC,
+    bundle_pb2.RESIZE_FILTER_LANCZOS: Image.Resampling.LANCZOS,
+}
+_REC709 = (0.2126, 0.7152, 0.0722, 0.0)
+_ORIENTATION = 0x0112
+_INTEGERS = {3: "H", 4: "I"}
+"""EXIF's types of numbers that an orientation may have: short, as it should be, and long."""
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture of each EXIF orientation upright; those from 5 on swap its sides."""
+
+
+class PictureError(Exception):
+    """A file that is no picture, or none that is read; the message does not name the file."""
+
+
+class TooManyPixelsError(PictureError):
+    """A picture of more pixels than Pillow decodes."""
+
+
+def check_reading(reading: bundle_pb2.PictureReading) -> None:
+    """Refuse a reading that says what nobody knows how to do.
+
+    Raises:
+        PictureError: a value is none of those that there are; begins with the field's name.
+    """
+    ground = reading.background
+    known = {
+        "background": max(ground.red, ground.green, ground.blue) <= 255,
+        "grey": reading.grey in bundle_pb2.GreyWeights.values(),
+        "fit": reading.fit in bundle_pb2.Fit.values(),
+        "filter": reading.filter in _FILTERS,
+    }
+    for field, holds in known.items():
+        if not holds:
+            raise PictureError(f"{field} has a value that is not known")
+
+
+class Picture:
+    """An open picture file. Until its pixels are asked for, no more than its header is read."""
+
+    def __init__(self, file: Image.Image, reading: bundle_pb2.PictureReading, formats: tuple[str, ...]) -> None:
+        """`open_picture` makes these."""
+        self._file = file
+        self._reading = reading
+        self._formats = formats
+
+    @property
+    def grey(self) -> bool:
+        """Whether the file's pixels are grey; a palette counts as colour, whatever is in it."""
+        return self._file.mode in _GREY_MODES
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, turned as the reading says. An EXIF block after the pixels is known once they are read."""
+        width, height = self._file.size
+        return (height, width) if self._orientation() >= 5 else (width, height)
+
+    def pixels(self, channels: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """The picture as the reading says: uint8 [channels, height, width], of 1 (grey) or 3 (RGB) channels.
+
+        It is brought to `size`, a width and a height, where there is one.
+
+        Raises:
+            PictureError: the file is damaged.
+        """
+        with _refusing(self._formats):
+            self._file.load()
+            method = _UPRIGHT.get(self._orientation())
+            picture = self._flat(self._file if method is None else self._file.transpose(method))
+            if channels == 1:
+                picture = self._grey(picture)
+            if size is not None:
+                picture = self._resized(picture, size)
+            picture = _converted(picture, "L" if channels == 1 else "RGB")
+            return np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)
+
+    def _orientation(self) -> int:
+        """The EXIF orientation, 1 to 8, that is to be undone: 1 in a TIFF file, which Pillow turns by itself."""
+        return _orientation(self._file.info.get("exif", b"")) if self._reading.upright else 1
+
+    def _flat(self, picture: Image.Image) -> Image.Image:
+        """The picture without transparency, L or RGB."""
+        if self._reading.HasField("background") and picture.has_transparency_data:
+            ground, seen = self._reading.background, _converted(picture, "RGBA")
+            flat = Image.new("RGB", picture.size, (ground.red, ground.green, ground.blue))
+            flat.paste(seen, mask=seen)
+            return flat
+        # Else Pillow warns of what becomes of it.
+        picture.info.pop("transparency", None)
+        return _converted(picture, "L" if picture.mode in _GREY_MODES else "RGB")
+
+    def _grey(self, picture: Image.Image) -> Image.Image:
+        if picture.mode == "RGB" and self._reading.grey == bundle_pb2.GREY_WEIGHTS_REC709:
+            return picture.convert("L", _REC709)
+        return _converted(picture, "L")
+
+    def _resized(self, picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+        method = _FILTERS[self._reading.filter]
+        if self._reading.fit == bundle_pb2.FIT_CROP:
+            return ImageOps.fit(picture, size, method)
+        return picture.resize(size, method)
+
+
+@contextmanager
+def open_picture(
+    source: Path | BinaryIO, reading: bundle_pb2.PictureReading, formats: tuple[str, ...]
+) -> Iterator[Picture]:
+    """The picture in a file of one of the formats, which is closed after the block.
+
+    Raises:
+        PictureError: it is no such file, or not one of 8 bits a channel; or the reading is not known.
+        OSError: the file cannot be opened.
+    """
+    check_reading(reading)
+    if isinstance(source, Path):
+        with source.open("rb") as opened, open_picture(opened, reading, formats) as picture:
+            yield picture
+        return
+    with _refusing(formats):
+        file = Image.open(source, formats=formats)
+    with file:
+        _check_kind(file)
+        yield Picture(file, reading, formats)
+
+
+def _converted(picture: Image.Image, mode: str) -> Image.Image:
+    """The picture in a mode, which Pillow would copy where it has it already."""
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _check_kind(file: Image.Image) -> None:
+    if any(map(_DEEP.fullmatch, (file.mode, *_raw_modes(file)))):
+        raise PictureError("more than 8 bits a channel; 8 are wanted")
+    if file.mode not in _GREY_MODES | _COLOUR_MODES:
+        raise PictureError(f"pixels of kind {file.mode!r}; grey and colours are wanted")
+
+
+def _raw_modes(file: Image.Image) -> Iterator[str]:
+    """What the pixels are in the file, where Pillow's decoder takes that as its argument, or as the first of them."""
+    for tile in getattr(file, "tile", ()):
+        args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        yield from (arg for arg in args[:1] if isinstance(arg, str))
+
+
+@contextmanager
+def _refusing(formats: tuple[str, ...]) -> Iterator[None]:
+    try:
+        yield
+    except PictureError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooManyPixelsError("too many pixels") from error
+    except UnidentifiedImageError:  # which says no more, and names an object in memory
+        raise PictureError(f"not a readable {format_names(formats)} file") from None
+    except Exception as error:  # Pillow raises many kinds on damaged files
+        raise PictureError(f"not a readable {format_names(formats)} file") from error
+
+
+def format_names(formats: tuple[str, ...]) -> str:
+    """The formats as they are written in a sentence, with an "or"."""
+    *names, last = (name.replace("WEBP", "WebP") for name in formats)
+    return f"{', '.join(names)} or {last}"
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation in the first directory of an EXIF block (CIPA DC-008, 4.6.2); 1 where none can be read.
+
+    Pillow's own reader unpacks every other tag, too, warns of damaged ones, and raises errors for some.
+    """
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4], "")
+    try:
+        (place,) = struct.unpack_from(f"{order}I", exif, 4)
+        (entries,) = struct.unpack_from(f"{order}H", exif, place)
+        for entry in range(place + 2, place + 2 + 12 * entries, 12):
+            tag, kind = struct.unpack_from(f"{order}HH", exif, entry)
+            if tag == _ORIENTATION and kind in _INTEGERS:
+                (orientation,) = struct.unpack_from(f"{order}{_INTEGERS[kind]}", exif, entry + 8)
+                return orientation if orientation in _UPRIGHT else 1
+    except struct.error:
+        pass
+    return 1
