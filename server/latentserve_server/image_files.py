@@ -15,7 +15,7 @@ from PIL import Image
 from latentserve.picture import FORMATS, Picture, PictureError, TooManyPixelsError, open_picture
 from latentserve.v1 import bundle_pb2, generation_pb2
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.picture_outline import PatientFile
+from latentserve_server.picture_outline import PatientFile, check_outline
 
 LEVELS = np.float32(255)
 """What a byte of a pixel is divided by."""
@@ -23,6 +23,8 @@ GAP = 2
 """Pixels between the images of a grid."""
 MAX_SIDE = 16_383
 """Pixels of a side of a picture that is written: what WebP holds; the other formats hold more."""
+MAX_FILE_SIDE = 65_535
+"""Pixels of a side of an image file that is read: what JPEG holds. Very many rows take long, however short they are."""
 MAX_FILE_PIXELS = 1 << 26
 """Pixels of an image file that is to be resized, at most; 256 MiB as RGB with room to work."""
 FILE_FORMATS: dict[int, tuple[str, dict[str, Any]]] = {
@@ -48,7 +50,7 @@ def read_file(field: str, data: bytes, spec: bundle_pb2.ImageSpec, *, resize: bo
 
     Raises:
         InvalidArgument: it is not a whole file of FORMATS with 8 bits a channel, it is of another size than the model's
-            and not to be resized, or it has too many pixels.
+            and not to be resized, it has too many pixels, or it would take far longer than its pixels do.
     """
     with _opened(field, data, spec, resize=resize) as picture:
         pixels = picture.pixels(spec.channels, (spec.width, spec.height) if resize else None)
@@ -82,6 +84,7 @@ def tile(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
 def _opened(field: str, data: bytes, spec: bundle_pb2.ImageSpec, *, resize: bool) -> Iterator[Picture]:
     """The file, its header read and checked; what is wrong with it within the block is an InvalidArgument, too."""
     try:
+        check_outline(data)
         with open_picture(PatientFile(data), spec.reading, FORMATS) as picture:
             # Only the header is read so far: a small file of a huge image is refused before it is unpacked.
             _check_size(field, picture.size, spec, resize=resize)
@@ -98,6 +101,8 @@ def _check_size(field: str, size: tuple[int, int], spec: bundle_pb2.ImageSpec, *
         raise _wrong_size(field, size, spec)
     if width * height > MAX_FILE_PIXELS:
         raise InvalidArgument(field, f"{width}x{height} pixels; {MAX_FILE_PIXELS} in all are allowed")
+    if max(size) > MAX_FILE_SIDE:
+        raise InvalidArgument(field, f"{width}x{height} pixels; {MAX_FILE_SIDE} a side are allowed")
 
 
 def _wrong_size(field: str, size: tuple[int, int], spec: bundle_pb2.ImageSpec) -> InvalidArgument:

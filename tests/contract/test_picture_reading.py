@@ -215,7 +215,7 @@ async def test_more_than_8_bits_a_channel_are_refused_by_both(tmp_path: Path, en
 async def test_a_tiff_file_is_for_training_alone(tmp_path: Path, encode: Encode) -> None:
     data = saved(SCENE, "TIFF", compression="tiff_lzw")
     np.testing.assert_array_equal(read_in_folder(tmp_path, data, ".tif"), in_channels(SCENE))
-    message = "images.encoded.files[0]: not a readable PNG, JPEG, WebP, GIF or BMP file"
+    message = "images.encoded.files[0]: a TIFF file; PNG, JPEG, WebP, GIF or BMP is wanted"
     assert await invalid(encode("learned-colour", data)) == message
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -122,36 +120,3 @@ async def test_a_damaged_file_of_a_later_turn_is_named(workers: Workers, vae: Ti
     files[MANY - 2] = files[0][:-40]
     with pytest.raises(InvalidArgument, match=rf"images.encoded.files\[{MANY - 2}\]: not a readable"):
         await read_images("images", encoded(files, resize=resize), SPEC, MANY, workers)
-
-
-def png_of_chunks(chunk_bytes: int, empty: int) -> bytes:
-    """A PNG file with its pixels in chunks of so many bytes, before so many empty ones that no reader knows."""
-    header = struct.pack(">IIBBBBB", SPEC.width, SPEC.height, 8, 0, 0, 0, 0)
-    pixels = zlib.compress(bytes(SPEC.height * (1 + SPEC.width)))
-    parts = [pixels[i : i + chunk_bytes] for i in range(0, len(pixels), chunk_bytes)]
-    chunks = [(b"IHDR", header), *[(b"IDAT", part) for part in parts], *[(b"ruPT", b"")] * empty, (b"IEND", b"")]
-    whole = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(whole)
-
-
-def jpeg_of_comments(comments: int) -> bytes:
-    """A JPEG file with so many empty comments."""
-    file = io.BytesIO()
-    Image.new("L", (SPEC.width, SPEC.height)).save(file, "JPEG")
-    return file.getvalue()[:2] + b"\xff\xfe\0\2" * comments + file.getvalue()[2:]
-
-
-@pytest.mark.parametrize("file", [png_of_chunks(100, 20_000), jpeg_of_comments(20_000)], ids=["PNG", "JPEG"])
-@pytest.mark.parametrize("resize", [False, True])
-async def test_a_file_of_empty_chunks_is_refused_before_they_are_gone_over(
-    workers: Workers, file: bytes, resize: bool
-) -> None:
-    with pytest.raises(InvalidArgument, match=rf"images.encoded.files\[0\]: more chunks than its {len(file)} bytes"):
-        await read_images("images", encoded([file], resize=resize), SPEC, 1, workers)
-
-
-@pytest.mark.parametrize("file", [png_of_chunks(1, 100), jpeg_of_comments(100)], ids=["PNG", "JPEG"])
-async def test_a_file_of_many_chunks_is_read(workers: Workers, file: bytes) -> None:
-    assert not (await read_images("images", encoded([file]), SPEC, 1, workers)).any()

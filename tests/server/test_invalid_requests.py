@@ -136,7 +136,7 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     ),
     "TIFF file": (
         encode(picture(form="TIFF")),
-        r"images.encoded.files\[0\]: not a readable PNG, JPEG, WebP, GIF or BMP file",
+        r"images.encoded.files\[0\]: a TIFF file; PNG, JPEG, WebP, GIF or BMP is wanted",
     ),
     "16 bits, grey": (encode(GREY16), r"images.encoded.files\[0\]: .*8 bits a channel"),
     "decompression bomb": (
