@@ -178,6 +178,31 @@ def test_the_manifest_tells_where_it_came_from(tmp_path: Path) -> None:
     assert "Imported from ONNX files" in card
 
 
+def reading_of(folder: Path, **description: Any) -> bundle_pb2.PictureReading:
+    """What the manifest of an imported model says of picture files."""
+    write(folder / "g.onnx", TANH)
+    assert bring(folder, {**GAN, "image_range": [-1, 1], **description}) == 0
+    manifest = (folder / "models" / "m" / "1" / "manifest.json").read_text()
+    return Parse(manifest, bundle_pb2.Manifest()).image.reading
+
+
+def test_picture_files_are_read_as_the_description_says(tmp_path: Path) -> None:
+    stated = {"upright": True, "background": [255, 128, 0], "grey": "rec709", "fit": "crop", "filter": "bilinear"}
+    assert reading_of(tmp_path, reading=stated) == bundle_pb2.PictureReading(
+        upright=True,
+        background=bundle_pb2.Colour(red=255, green=128),
+        grey=bundle_pb2.GREY_WEIGHTS_REC709,
+        fit=bundle_pb2.FIT_CROP,
+        filter=bundle_pb2.RESIZE_FILTER_BILINEAR,
+    )
+
+
+def test_a_description_without_a_reading_gets_the_plain_one(tmp_path: Path) -> None:
+    assert reading_of(tmp_path) == bundle_pb2.PictureReading(
+        grey=bundle_pb2.GREY_WEIGHTS_REC601, fit=bundle_pb2.FIT_STRETCH, filter=bundle_pb2.RESIZE_FILTER_BICUBIC
+    )
+
+
 def changed(text: str, old: str, new: str) -> str:
     assert old in text
     return text.replace(old, new)
@@ -227,6 +252,10 @@ def test_a_graph_that_cannot_be_served_is_refused(tmp_path: Path, capsys: Captur
         ({"image_range": [1, -1]}, "image_range is [1.0, -1.0]; it must be [smallest, largest]"),
         ({"image_range": [0, 1, 2]}, "image_range is [0.0, 1.0, 2.0]; it must be [smallest, largest]"),
         ({"image_range": [0, 1]}, "beyond image_range [0, 1]"),
+        ({"reading": {"background": [0, 0]}}, "reading.background is [0, 0]; it must be [red, green, blue], each from"),
+        ({"reading": {"background": [0, 0, 256]}}, "reading.background is [0, 0, 256]; it must be [red, green, blue]"),
+        ({"reading": {"filter": "gauss"}}, "filter"),
+        ({"reading": "upright"}, "reading is 'upright'; it must hold options of its own"),
         ({"image_shape": [2, 3, 2]}, "image_shape is [2, 3, 2]; it must be [1 or 3 channels, height, width]"),
         ({"image_shape": [3, 4, 1]}, "'x' is [batch, 3, 2, 2], which is not image_shape [3, 4, 1]"),
         ({"image_shape": [1, 3, 2]}, "'x' is [batch, 3, 2, 2], which is not image_shape [1, 3, 2]"),

@@ -85,7 +85,7 @@ def _manifest(
         name=request.name,
         latent_dim=description.latent_dim,
         image_shape=decoder.shape,
-        reading=bundle_pb2.PictureReading(),
+        reading=description.reading.message(),
         likelihood=description.likelihood,
         label_count=description.label_count,
         label_names=description.label_names,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 from latentserve_training.errors import ConfigError
+from latentserve_training.foreign.reading import ForeignReading
 from latentserve_training.yaml_file import read_options
 
 _LARGEST_LOG_SCALE = 30.0
@@ -84,6 +85,9 @@ class ForeignModel:
 
     image_shape: list[int] | None = None
     """Channels, height and width; needed where the decoder's output does not say them."""
+
+    reading: ForeignReading = field(default_factory=ForeignReading)
+    """How picture files were read."""
 
     likelihood: Literal["bernoulli", "gaussian", "discretized_logistic"] | None = None
     """The VAE's likelihood of pixels."""
@@ -163,7 +167,7 @@ def read_description(path: Path) -> ForeignModel:
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(ForeignModel)
-    content = read_options(path, sections=("decoder", "encoder"), may_be_empty=True)
+    content = read_options(path, sections=("decoder", "encoder", "reading"), may_be_empty=True)
     try:
         values = parser.instantiate(parser.parse_object(content))
         return ForeignModel(**{name: getattr(values, name) for name in ForeignModel.__dataclass_fields__})
