@@ -39,9 +39,9 @@ class Shaping:
             InvalidArgument: a value is out of bounds, or not a number.
         """
         if not 0 <= self.temperature <= 4:
-            raise InvalidArgument("shaping.temperature", f"{self.temperature:g}; 0 to 4 are allowed")
+            raise InvalidArgument("shaping.temperature", f"{np.float32(self.temperature)!s}; 0 to 4 are allowed")
         if self.truncation is not None and not 0.5 <= self.truncation <= 8:
-            raise InvalidArgument("shaping.truncation", f"{self.truncation:g}; 0.5 to 8 are allowed")
+            raise InvalidArgument("shaping.truncation", f"{np.float32(self.truncation)!s}; 0.5 to 8 are allowed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def test_a_generator_that_draws_one_image_ends_the_run(capsys: Capture, tmp_path
     run = tmp_path / "run"
     narrow = ("--model.batch_norm", "false", "--model.generator_width", "1", "--model.collapse_after_steps", "10")
     line, kept = fails(capsys, arguments("mlp_gan", run, *narrow), run)
-    assert "the samples' variance is 0.0" in line
+    assert "the samples' variance is " in line
     assert "(limit 0.2)" in line
     assert kept.progress.step == 5
 

@@ -11,6 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from latentserve_training.errors import ExportError
+from latentserve_training.figures import apart
 from latentserve_training.graph_plan import Arrays, GraphPlan
 from latentserve_training.onnx_graph import describe_node
 
@@ -71,7 +72,8 @@ def _difference(found: NDArray[np.generic], expected: NDArray[np.generic], where
     difference, limit = largest_difference(found, expected), allowed_difference(expected)
     # Not `difference > limit`: NaN must fail too.
     if not difference <= limit:
-        raise ParityError(f"{where} differs from the model by {difference:.2e}; allowed is {limit:.3g}")
+        ours, allowed = apart(difference, limit)
+        raise ParityError(f"{where} differs from the model by {ours}; allowed is {allowed}")
     return 0.0 if found.dtype == np.uint8 else difference
 
 

@@ -18,6 +18,7 @@ from latentserve_training.conformance import check_graph
 from latentserve_training.errors import ExportError
 from latentserve_training.extractor import Extractor
 from latentserve_training.fidelity import frechet_distance
+from latentserve_training.figures import apart
 from latentserve_training.graph_comparison import psnr_db, run, speedup
 from latentserve_training.graph_plan import Arrays, GraphPlan
 from latentserve_training.losses import bernoulli_nll, discretized_logistic_nll, gaussian_nll
@@ -142,7 +143,8 @@ def _require_room(role: str, model: onnx.ModelProto, inputs: Arrays) -> None:
         for name, values in zip(inner, found, strict=True):
             largest = np.abs(values).max(initial=0) if np.issubdtype(values.dtype, np.floating) else 0
             if not largest <= _LARGEST_FLOAT16:
-                raise NotGoodEnough(f"{role} in float16 is left out: {name!r} reaches {largest:.4g} of at most 65504")
+                reached, most = apart(largest, _LARGEST_FLOAT16, 5)
+                raise NotGoodEnough(f"{role} in float16 is left out: {name!r} reaches {reached} of at most {most}")
 
 
 def _forms(model: onnx.ModelProto, precision: PrecisionName, rows: Rows) -> Iterator[tuple[str, onnx.ModelProto]]:
@@ -159,9 +161,8 @@ def _measure(plan: GraphPlan, source: Path, target: Path, rows: Rows, *, with_di
     psnr = {name: _psnr(plan, run(converted, name, rows.held_out), run(exact, name, rows.held_out)) for name in judged}
     for name, decibels in psnr.items():
         if not decibels >= MIN_PSNR_DB:
-            raise NotGoodEnough(
-                f"{name!r} has {decibels:.1f} dB against float32; at least {MIN_PSNR_DB:g} are demanded"
-            )
+            found, least = apart(decibels, MIN_PSNR_DB)
+            raise NotGoodEnough(f"{name!r} has {found} dB against float32; at least {least} are demanded")
     name = plan.outputs[0]
     conversion = bundle_pb2.Conversion(
         psnr_db=psnr[name],
@@ -194,7 +195,8 @@ def _nll_shift(
     before, after = (explained.nll(session) for session in (exact, converted))
     moved, allowed = (after - before).abs().mean().item(), MAX_NLL_SHIFT * before.std().item()
     if not moved <= allowed:
-        raise NotGoodEnough(f"the nats of images move by {moved:.4g} on average; {allowed:.4g} are allowed")
+        shift, most = apart(moved, allowed)
+        raise NotGoodEnough(f"the nats of images move by {shift} on average; {most} are allowed")
     return (after - before).mean().item()
 
 
@@ -207,7 +209,10 @@ def _fid_shift(
     )
     shift = (after - before) / before
     if not abs(shift) <= MAX_FID_SHIFT:
-        raise NotGoodEnough(f"the samples' FID goes from {before:.4g} to {after:.4g}; 5 % either way are allowed")
+        moved, most = apart(100 * abs(shift), 100 * MAX_FID_SHIFT)
+        raise NotGoodEnough(
+            f"the samples' FID moves by {moved} %, from {before:.4g} to {after:.4g}; {most} % are allowed"
+        )
     return shift
 
 

@@ -110,5 +110,5 @@ def number(field: str, value: float, low: float = -math.inf, high: float = math.
         raise RequestError(f"{field} is a {type(value).__name__}; give a number") from None
     if not (low <= result <= high and math.isfinite(result)):
         allowed = "finite" if math.isinf(low) else f"from {low:g} to {high:g}"
-        raise RequestError(f"{field} {result:g} is not {allowed}")
+        raise RequestError(f"{field} {result} is not {allowed}")
     return result

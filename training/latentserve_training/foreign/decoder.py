@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from latentserve_training.errors import ExportError
+from latentserve_training.figures import apart
 from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph
@@ -87,10 +88,11 @@ class ForeignDecoderPlan(ForeignPlan):
     def _check_range(self, image: NDArray[np.float64]) -> None:
         low, high = self.description.range_
         if not (image.min() >= -_OUT_OF_RANGE and image.max() <= 1 + _OUT_OF_RANGE):
-            smallest, largest = (low + value * (high - low) for value in (image.min(), image.max()))
+            found = (low + value * (high - low) for value in (image.min(), image.max()))
+            (smallest, least), (largest, most) = (apart(*pair) for pair in zip(found, (low, high), strict=True))
             raise ExportError(
-                f"decoder: pixels of {self.image!r} run from {smallest:.4g} to {largest:.4g}, "
-                f"beyond image_range [{low:g}, {high:g}]"
+                f"decoder: pixels of {self.image!r} run from {smallest} to {largest}, "
+                f"beyond image_range [{least}, {most}]"
             )
 
     def _check_logits(self, image: NDArray[np.float64], logits: NDArray[np.float64]) -> None:

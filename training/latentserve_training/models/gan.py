@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from latentserve_training.errors import CollapsedError
+from latentserve_training.figures import apart
 from latentserve_training.losses import r1_penalty, slope_penalty
 from latentserve_training.models.game import Game
 from latentserve_training.models.model import (
@@ -177,15 +178,17 @@ class Gan(GenerativeModel):
             return []
         loss = results[f"discriminator_loss{config.game.unit}"]
         if config.game.can_be_won and loss < config.min_discriminator_loss:
+            averaged, limit = apart(loss, config.min_discriminator_loss)
             raise CollapsedError(
-                f"collapsed at step {step}: the discriminator's loss averaged {loss:.1e}"
-                f"{config.game.unit.replace('_', ' ')} over an epoch (limit {config.min_discriminator_loss:g}), "
+                f"collapsed at step {step}: the discriminator's loss averaged {averaged}"
+                f"{config.game.unit.replace('_', ' ')} over an epoch (limit {limit}), "
                 "so the generator has nothing left to learn from"
             )
         if results["diversity"] < config.min_diversity:
+            variance, limit = apart(results["diversity"], config.min_diversity)
             raise CollapsedError(
-                f"collapsed at step {step}: the samples' variance is {results['diversity']:.3f} of the data's (limit "
-                f"{config.min_diversity:g}), so the generator draws much the same image from every latent"
+                f"collapsed at step {step}: the samples' variance is {variance} of the data's (limit {limit}), so the "
+                "generator draws much the same image from every latent"
             )
         return []
 
