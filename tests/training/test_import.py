@@ -27,6 +27,8 @@ WEIGHTS = {
     "v": RANDOM.standard_normal((12, 6), dtype=np.float32) / 4,
     "table": RANDOM.standard_normal((4, 12), dtype=np.float32),
     "lean": RANDOM.standard_normal((4, 6), dtype=np.float32),
+    "zeros": np.zeros((3, 12), np.float32),
+    "saturated": np.array([17.844, 17.857412, 17.868923, 17.87294, 17.89196, 17.89684] * 2, np.float32),
 }
 LATENTS = RANDOM.standard_normal((5, 3), dtype=np.float32)
 IMAGES = RANDOM.random((5, 3, 2, 2), dtype=np.float32)
@@ -138,6 +140,19 @@ def test_a_decoder_of_logits_alone_gets_its_sigmoid(tmp_path: Path) -> None:
     assert bring(tmp_path, {**VAE, "likelihood": "bernoulli", "decoder": {"file": "g.onnx", "logits": "x"}}) == 0
     found = run(tmp_path, "decoder", LATENTS)
     np.testing.assert_allclose(found["image"], 1 / (1 + np.exp(-found["logits"])), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", [LINEAR, SIGMOID])
+def test_a_saturated_sigmoid_stays_within_the_range(tmp_path: Path, text: str) -> None:
+    """onnxruntime's Sigmoid of these logits is 1 + 2^-23."""
+    write(tmp_path / "g.onnx", changed(text, "h = MatMul(z, w)", "d = MatMul(z, zeros)\n h = Add(d, saturated)"))
+    write(tmp_path / "e.onnx", ENCODER)
+    decoder = {"file": "g.onnx"} | ({"logits": "x"} if text is LINEAR else {})
+    assert bring(tmp_path, {**VAE, "likelihood": "bernoulli", "decoder": decoder}) == 0
+    found = run(tmp_path, "decoder", LATENTS)
+    assert (found["image"] == 1).all()
+    assert (found["image_uint8"] == 255).all()
+    np.testing.assert_array_equal(found["logits"].reshape(5, -1), WEIGHTS["saturated"][None].repeat(5, axis=0))
 
 
 def test_a_deviation_and_a_scale_follow_the_range(tmp_path: Path) -> None:

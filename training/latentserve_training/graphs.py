@@ -14,6 +14,14 @@ from latentserve_training.models.model import GenerativeModel
 _LEVELS = 255
 
 
+def in_range(image: Tensor) -> Tensor:
+    """The image, clipped to [0, 1]: torch's activations keep within it, onnxruntime's Tanh and Sigmoid round beyond 1.
+
+    NaN stays NaN, so that every check still sees it.
+    """
+    return image.clamp(0, 1)
+
+
 def quantized(image: Tensor) -> Tensor:
     """round-half-even(255 * image) as uint8."""
     return torch.round(_LEVELS * image).to(torch.uint8)
@@ -43,7 +51,7 @@ class DecoderGraph(nn.Module):
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images float32 [batch, channels, height, width], and the same as uint8."""
-        image = self.model.decode(latent, label)
+        image = in_range(self.model.decode(latent, label))
         return image, quantized(image)
 
 
@@ -57,7 +65,7 @@ class LikelihoodDecoderGraph(nn.Module):
     def forward(self, latent: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Images float32, images uint8, and float32 logits or log-scales, each [batch, channels, height, width]."""
         parameters = self.model.decode_parameters(latent, label)
-        image = parameters.mean
+        image = in_range(parameters.mean)
         beside = parameters.logits if parameters.log_scale is None else parameters.log_scale
         return image, quantized(image), beside
 

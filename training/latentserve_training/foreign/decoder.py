@@ -58,13 +58,13 @@ class ForeignDecoderPlan(ForeignPlan):
         low, high = self.description.range_
         adapter = self.adapter("latent", (self.description.latent_dim,))
         if self._bernoulli and self.beside == self.image:
-            adapter.add("Sigmoid", [adapter.take(self.image, self.shape, "logits")], "image")
+            raw = adapter.add("Sigmoid", [adapter.take(self.image, self.shape, "logits")], "image_unclipped")
         else:
             raw = adapter.take(self.image, self.shape, "image_unclipped", 1 / (high - low), -low / (high - low))
-            bounds = [adapter.constant(f"bounds/{value}", np.array(value, np.float32)) for value in (0, 1)]
-            adapter.add("Clip", [raw, *bounds], "image")
             if self._bernoulli and self.beside:
                 adapter.take(self.beside, self.shape, "logits")
+        bounds = [adapter.constant(f"bounds/{value}", np.array(value, np.float32)) for value in (0, 1)]
+        adapter.add("Clip", [raw, *bounds], "image")
         levels = adapter.add("Mul", ["image", adapter.constant("levels", np.array(255, np.float32))], "image_levels")
         adapter.add("Cast", [adapter.add("Round", [levels], "image_rounded")], "image_uint8", to=TensorProto.UINT8)
         if "log_scale" in self.outputs:
