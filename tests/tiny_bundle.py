@@ -61,6 +61,10 @@ class TinyModel:
     """A VAE's: "bernoulli", "gaussian" or "discretized_logistic"."""
     components: int = 0
     """Components of the mixture prior; 0: there is none."""
+    activation: str = "sigmoid"
+    """What turns the decoder's logits into its image, one of PIXELS in tiny_graph."""
+    direct: bool = False
+    """Whether the logits are the latent's own values, over and over again."""
     quantiles: tuple[float, ...] = ()
     """The calibration's, in nats; none: it is not calibrated."""
     weights: dict[str, Float] = field(init=False, repr=False, compare=False)
@@ -89,6 +93,11 @@ class TinyModel:
             weights["decoder_weight"][0] = weights["log_scale_weight"][0] = (
                 0  # the first value says what goes wrong, and is not to be seen
             )
+        if self.direct:
+            weights["decoder_weight"] = np.resize(
+                np.eye(self.latent_dim, dtype=np.float32).T, (self.pixels, self.latent_dim)
+            ).T
+            weights["decoder_bias"][:] = 0
         object.__setattr__(self, "weights", weights)
 
     @property
@@ -190,7 +199,8 @@ class TinyModel:
             tiny_graph.FRAGILE if self.fragile else "looked_up = Identity(convolved)",
             tiny_graph.SLOW if self.slow else "logits = Identity(looked_up)",
             tiny_graph.LOG_SCALE if own == "log_scale" else "",
-            "image = Sigmoid(logits)\n scaled = Mul(image, levels)\n rounded = Round(scaled)",
+            tiny_graph.PIXELS[self.activation],
+            "scaled = Mul(image, levels)\n rounded = Round(scaled)",
             "image_uint8 = Cast<to = 2>(rounded)",
         )
 

@@ -28,6 +28,8 @@ _DTYPES = {
 CONSTANTS: dict[str, NDArray[Any]] = {
     "levels": np.array(255, np.float32),
     "zero": np.array(0, np.float32),
+    "half": np.array(0.5, np.float32),
+    "one": np.array(1, np.float32),
     "first": np.array([0], np.int64),
     "table": np.zeros((FRAGILE_LIMIT, 1, 1), np.float32),
     "state": np.eye(64, dtype=np.float32),
@@ -69,6 +71,12 @@ SLOW = f"""
     logits = Add(looked_up, nothing)
 """
 
+
+PIXELS = {
+    "sigmoid": "image = Sigmoid(logits)",
+    "clipped": "unclipped = Sigmoid(logits)\n image = Clip(unclipped, zero, one)",
+    "tanh": "signed = Tanh(logits)\n doubled = Add(signed, one)\n image = Mul(doubled, half)",
+}
 
 LOG_SCALE = """
     scales = Gemm(latent, log_scale_weight, log_scale_bias)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve.pixel_range import PixelRangeError, read_pixels
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.bundle import Bundle, role_name
 from latentserve_server.call import Arrays
@@ -90,7 +91,8 @@ def check_outputs(outputs: Mapping[str, NDArray[Any]]) -> None:
     """Hold the outputs of one run, by name, to their meaning.
 
     Raises:
-        BundleError: a value is not finite, an `image` leaves [0, 1], or an `image_uint8` is over one level beside it.
+        BundleError: a value is not finite, an `image` leaves [0, 1] by more than rounding, or an `image_uint8` is over
+            one level beside it.
     """
     for name, array in outputs.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -98,7 +100,9 @@ def check_outputs(outputs: Mapping[str, NDArray[Any]]) -> None:
     image = outputs.get("image")
     if image is None:
         return
-    if image.min() < 0 or image.max() > 1:
-        raise BundleError(f"output 'image' is in [{image.min():.6g}, {image.max():.6g}], not in [0, 1]")
+    try:
+        read_pixels(image)
+    except PixelRangeError as error:
+        raise BundleError(f"output 'image' has {error}") from error
     if np.abs(outputs["image_uint8"] - 255 * image).max() > 1:
         raise BundleError("output 'image_uint8' is not 255 times 'image', rounded")

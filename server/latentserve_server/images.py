@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve.ndarray import TensorError, from_ndarray, to_ndarray
+from latentserve.pixel_range import PixelRangeError, read_pixels
 from latentserve.v1 import bundle_pb2, generation_pb2, tensor_pb2
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.image_files import (
@@ -132,11 +133,9 @@ def _read_tensor(field: str, tensor: tensor_pb2.Tensor, spec: bundle_pb2.ImageSp
         raise InvalidArgument(field, f"{_describe(array)} where [n, {', '.join(map(str, shape))}] is wanted")
     if array.dtype == np.uint8:
         return array.astype(np.float32) / LEVELS
-    if array.dtype != np.float32:
-        raise InvalidArgument(field, f"{_describe(array)}; float32 and uint8 are allowed")
-    demand_finite(field, array)
-    demand_range(field, array, spec.min_value, spec.max_value)
-    return array
+    if array.dtype not in (np.float32, np.float16):
+        raise InvalidArgument(field, f"{_describe(array)}; float32, float16 and uint8 are allowed")
+    return read_range(field, array.astype(np.float32, copy=False))
 
 
 async def _read_files(
@@ -207,15 +206,17 @@ def demand_finite(field: str, array: NDArray[np.float32]) -> None:
         raise InvalidArgument(field, f"row {row} holds a value that is not finite")
 
 
-def demand_range(field: str, array: NDArray[np.float32], low: float, high: float) -> None:
-    """Refuse pixels outside the value range.
+def read_range(field: str, pixels: Float32) -> Float32:
+    """Pixels from 0 to 1, the range of every bundle that is served; what rounding brought beyond a bound lies on it.
 
     Raises:
-        InvalidArgument: there is one.
+        InvalidArgument: one is not finite, or further outside.
     """
-    if array.size and (array.min() < low or array.max() > high):
-        found = f"values from {array.min():g} to {array.max():g}"
-        raise InvalidArgument(field, f"{found}; {low:g} to {high:g} are allowed")
+    demand_finite(field, pixels)
+    try:
+        return read_pixels(pixels)
+    except PixelRangeError as error:
+        raise InvalidArgument(field, str(error)) from error
 
 
 def _describe(array: NDArray[Any]) -> str:

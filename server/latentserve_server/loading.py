@@ -26,6 +26,7 @@ from latentserve_server.limits import REPLY_OVERHEAD_BYTES, Limits
 from latentserve_server.noise import NoiseSource
 from latentserve_server.numerics import Invariance, fingerprint
 from latentserve_server.pipeline import ReconstructionPipeline
+from latentserve_server.pixel_clip import PixelClip
 from latentserve_server.precision import precision_name
 from latentserve_server.prior import PriorSource
 from latentserve_server.served_model import ServedModel
@@ -130,7 +131,7 @@ class Loader:
         )
 
     def _start_batcher(self, graph: Graph, thread: EngineThread, observer: BatchObserver) -> Batcher:
-        batcher = Batcher(graph, thread, self.workers, observer, self._batch_limits())
+        batcher = Batcher(PixelClip(graph), thread, self.workers, observer, self._batch_limits())
         batcher.start()
         return batcher
 

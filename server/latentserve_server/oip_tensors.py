@@ -13,7 +13,7 @@ from latentserve.ndarray import MAX_AXES
 from latentserve.oip import inference_pb2 as pb
 from latentserve_server.engine import Port
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.images import demand_finite, demand_range
+from latentserve_server.images import demand_finite, read_range
 from latentserve_server.labels import demand_known
 from latentserve_server.limits import REPLY_OVERHEAD_BYTES
 from latentserve_server.oip_parameters import check_input_parameters, check_output_parameters
@@ -143,9 +143,9 @@ def _read_rows(
     rows = array.astype(port.dtype, copy=False)
     if port.dtype == np.int64:
         return demand_known(field, rows, labels)
-    demand_finite(field, rows)
     if is_image:
-        demand_range(field, rows, 0, 1)
+        return read_range(field, rows)
+    demand_finite(field, rows)
     return rows
 
 

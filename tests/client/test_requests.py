@@ -14,6 +14,9 @@ Invoke = Callable[..., Awaitable[Any]]
 
 IMAGES = np.zeros((2, 3, 4, 6), np.uint8)
 LATENTS = np.zeros((2, 5), np.float32)
+BEYOND = np.zeros((1, 3, 4, 6), np.float32)
+BEYOND[0, 0, 0, 0] = 1.0000006
+"""The first float32 that rounding does not account for."""
 
 
 @pytest.mark.parametrize(
@@ -67,8 +70,15 @@ LATENTS = np.zeros((2, 5), np.float32)
         ("traverse", ("linear", [Axis(0, -1, 1, 1)]), {}, r"axes\[0\].steps 1 is not from 2"),
         ("score", ("linear", IMAGES), {"draws": -1}, "draws -1 is not from 0"),
         ("score", ("linear", IMAGES), {"draws": 4, "first_index": 2**46}, "first_index 70368744177664 is not from 0"),
-        ("encode", ("linear", IMAGES.astype(np.int64)), {}, "images has dtype int64; it takes float32, float64, uint8"),
-        ("encode", ("linear", IMAGES.astype(np.float16)), {}, "images has dtype float16"),
+        (
+            "encode",
+            ("linear", IMAGES.astype(np.int64)),
+            {},
+            "images has dtype int64; it takes float32, float64, float1",
+        ),
+        ("encode", ("linear", BEYOND), {}, "images has values from 0.0 to 1.0000006; 0 to 1 are allowed"),
+        ("score", ("linear", -BEYOND), {}, "images has values from -1.0000006 to -0.0; 0 to 1 are allowed"),
+        ("reconstruct", ("linear", np.full((1, 3, 4, 6), 1e300)), {}, "images has values from inf to inf; 0 to 1"),
         ("encode", ("linear", IMAGES[0]), {}, r"images has shape \[3, 4, 6\]; it takes \[n, channels, height, width\]"),
         ("encode", ("linear", IMAGES[:0]), {}, r"images has shape \[0, 3, 4, 6\]"),
         ("encode", ("linear", []), {}, "images is empty"),

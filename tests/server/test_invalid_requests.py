@@ -117,7 +117,10 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     "images with NaN": (encode_tensor(spoiled(BLANK, np.nan)), "images.tensor: row 1 .*not finite"),
     "images with infinity": (encode_tensor(spoiled(BLANK, -np.inf)), "images.tensor: row 1 .*not finite"),
     "images below 0": (encode_tensor(spoiled(BLANK, -0.01)), "images.tensor: values from -0.01 .*0 to 1 are allowed"),
-    "images above 1": (encode_tensor(spoiled(BLANK, 255)), "images.tensor: values from 0 to 255; 0 to 1 are allowed"),
+    "images above 1": (
+        encode_tensor(spoiled(BLANK, 255)),
+        "images.tensor: values from 0.0 to 255.0; 0 to 1 are allowed",
+    ),
     "images of no dtype": (encode_tensor(tensor_pb2.Tensor(shape=[1, 1, 4, 5])), "images.tensor: dtype 0"),
     "images too long": (
         encode_tensor(tensor_pb2.Tensor(dtype=BYTE, shape=[1, 1, 4, 5], data=b"a" * 21)),

@@ -108,7 +108,7 @@ MALFORMED: dict[str, tuple[pb.ModelInferRequest, str]] = {
     "latents with infinity": (decode(spoiled(LATENTS, -np.inf)), "inputs.latent: row 1 .*not finite"),
     "images with NaN": (encode(spoiled(IMAGES, np.nan)), "inputs.image: row 1 .*not finite"),
     "images below 0": (encode(spoiled(IMAGES, -0.01)), "inputs.image: values from -0.01 to 0.5; 0 to 1 are allowed"),
-    "images above 1": (encode(spoiled(IMAGES, 255), raw=False), "inputs.image: values from 0.5 to 255; 0 to 1"),
+    "images above 1": (encode(spoiled(IMAGES, 255), raw=False), "inputs.image: values from 0.5 to 255.0; 0 to 1"),
     "unknown output": (decode(LATENTS, "pixels"), "outputs: 'pixels' is not one of image, image_uint8, logits"),
     "output name of two lines": (decode(LATENTS, "a\nb"), r"outputs: 'a\\nb' is not one of"),
     "endless output name": (decode(LATENTS, "p" * 9999), "outputs: 'p{128}…' is not one of"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve import ndarray
+from latentserve import ndarray, pixel_range
 from latentserve.v1 import generation_pb2, tensor_pb2
 from latentserve_client._fields import MAX_SEED, MAX_UINT32, choice, integer
 from latentserve_client.errors import ReplyError, RequestError
@@ -50,7 +50,7 @@ def build_images(images: ImagesLike, *, resize: bool = False) -> generation_pb2.
             )
         if resize:
             raise RequestError("resize is for image files; images is an array")
-        return generation_pb2.Images(tensor=_build_tensor("images", images, ("float32", "float64", "uint8")))
+        return generation_pb2.Images(tensor=ndarray.from_ndarray(_pixels(images)))
     if not isinstance(images, Sequence) or isinstance(images, str | bytes | bytearray | memoryview):
         raise RequestError(f"images is a {type(images).__name__}; give a numpy array or a list of image files")
     if not images:
@@ -67,7 +67,7 @@ def build_latents(field: str, latents: LatentsLike) -> tensor_pb2.Tensor:
         raise RequestError(f"{field} is a {type(latents).__name__}; give a numpy array [n, latent_dim]")
     if latents.ndim != 2 or 0 in latents.shape:
         raise RequestError(f"{field} has shape {list(latents.shape)}; it takes [n, latent_dim], neither of them 0")
-    return _build_tensor(field, latents, ("float32", "float64"))
+    return ndarray.from_ndarray(_in_float32(field, latents, ("float32", "float64")))
 
 
 def build_points(field: str, points: PointsLike) -> generation_pb2.Points:
@@ -138,13 +138,22 @@ def parse_labels(labels: Sequence[int], expected: int) -> NDArray[np.int64] | No
     return np.array(labels, dtype=np.int64)
 
 
-def _build_tensor(field: str, array: NDArray[Any], allowed: tuple[str, ...]) -> tensor_pb2.Tensor:
+def _pixels(images: NDArray[Any]) -> NDArray[Any]:
+    """Images as they are sent: bytes, or floats of the value range. NaN is let through: the server names its row."""
+    if images.dtype == np.uint8:
+        return images
+    pixels = _in_float32("images", images, ("float32", "float64", "float16", "uint8"))
+    try:
+        return pixel_range.read_pixels(pixels)
+    except pixel_range.PixelRangeError as error:
+        raise RequestError(f"images has {error}") from error
+
+
+def _in_float32(field: str, array: NDArray[Any], allowed: tuple[str, ...]) -> NDArray[np.float32]:
     if array.dtype.name not in allowed:
         raise RequestError(f"{field} has dtype {array.dtype.name}; it takes {', '.join(allowed)}")
-    if array.dtype.name == "float64":
-        with np.errstate(over="ignore"):  # becomes inf, which the server refuses and names
-            array = array.astype(np.float32)
-    return ndarray.from_ndarray(array)
+    with np.errstate(over="ignore"):  # becomes inf, which is refused for what it is
+        return array.astype(np.float32, copy=False)
 
 
 def _parse_tensor(
