@@ -81,9 +81,10 @@ class Batch:
                 part.ticket.fail(EngineFailure(f"the graph's rows change their shape between batches: {error}"))
 
     def fail(self, error: Exception) -> None:
-        """Give every call the error."""
+        """Give every call the error, without what led to it: those frames hold the batch, and so the calls."""
+        error.__cause__ = error.__context__ = None
         for part in self.slices:
-            part.ticket.fail(error)
+            part.ticket.fail(error.with_traceback(None))
 
 
 def _join(parts: Sequence[NDArray[Any]], rows: int) -> NDArray[Any]:

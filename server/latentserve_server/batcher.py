@@ -123,6 +123,7 @@ class Batcher:
             self._waiting.discard(call)
             self._queue.withdraw(call)
             self._observer.queue_changed(self._queue.rows)
+            del call  # its future's error has this frame in its traceback
         self._observer.call_waited(outcome.queue_ns / 1e9)
         return outcome
 
@@ -208,6 +209,7 @@ class Batcher:
         finally:
             self._running = None
             self._pace.give_up()
+            del run  # its error has this frame in its traceback
         return await following if following else None  # only now: answers do not wait for others' rows
 
     async def _gather_when_full(self, run: asyncio.Future[Run]) -> Sequence[Slice[Call]]:

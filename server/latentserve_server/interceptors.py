@@ -8,7 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
@@ -72,62 +72,66 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         caller_id = dict(handler_call_details.invocation_metadata or ()).get(REQUEST_ID, "")
 
         # Requests are parsed within the guard, so that bytes that are no message get a status of ours, too.
-        async def unary(raw: bytes, context: Context) -> Any:
-            async with self._guard(method, str(caller_id), context) as call:
-                behaviour: Any = handler.unary_unary
-                return await behaviour(self._parse(handler, raw, call), context)
-
-        # Writes to the context: a generator would be left suspended, and to the collector, where the caller goes.
-        async def stream(raw: bytes, context: Context) -> None:
-            async with self._guard(method, str(caller_id), context) as call:
-                behaviour: Any = handler.unary_stream
-                async with aclosing(behaviour(self._parse(handler, raw, call), context)) as responses:
-                    async for response in responses:
-                        await context.write(response)
-
-        async def duplex(raws: AsyncIterator[bytes], context: Context) -> None:
-            async with self._guard(method, str(caller_id), context) as call:
-                behaviour: Any = handler.stream_stream
-                await behaviour((self._parse(handler, raw, call) async for raw in raws), context)
+        async def answer(received: Any, context: Context) -> Any:
+            call = _Ending(method, str(caller_id))
+            try:
+                response = await self._guard(call, handler, received, context)
+                if call.code is not grpc.StatusCode.OK:
+                    await context.abort(call.code, call.message, call.trailers)
+                return response
+            finally:
+                # The context keeps the abort's error, and its traceback this frame: if that held the context and the
+                # request, both would stay in memory until the collector runs.
+                del received, context
 
         if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(duplex, None, handler.response_serializer)
+            return grpc.stream_stream_rpc_method_handler(answer, None, handler.response_serializer)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
-        return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
+            return grpc.unary_stream_rpc_method_handler(answer, None, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)
 
-    @asynccontextmanager
-    async def _guard(self, method: str, caller_id: str, context: Context) -> AsyncIterator[_Ending]:
-        """Around one call: identity before, status after, whatever happens."""
-        identity = caller_id[:_MAX_REQUEST_ID]
-        if not _PRINTABLE.fullmatch(identity):
-            identity = uuid.uuid4().hex
-        request_id.set(identity)
-        context.set_trailing_metadata(((REQUEST_ID, identity),))
+    async def _guard(self, call: _Ending, handler: Handler, received: Any, context: Context) -> Any:
+        """The response, or None where `call` then says why there is none. No error outlives it, nor do its frames.
+
+        Raises:
+            CancelledError: the caller has gone, or waits no longer.
+        """
+        request_id.set(call.identity)
+        context.set_trailing_metadata(call.trailers)
         started, allowed = time.monotonic(), context.time_remaining()
-        self._metrics.call_started(method)
-        call = _Ending()
+        self._metrics.call_started(call.method)
         try:
             if self._draining:
                 raise ShuttingDown("the server is stopping; ask another one")
             self._take(context)
-            yield call
+            return await self._respond(call, handler, received, context)
         except (asyncio.CancelledError, grpc.aio.InternalError) as gone:  # a write may fail before the cancellation
-            call.code = (
-                grpc.StatusCode.DEADLINE_EXCEEDED
-                if is_late(allowed, context.time_remaining())
-                else grpc.StatusCode.CANCELLED
-            )
+            late = is_late(allowed, context.time_remaining())
+            call.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise asyncio.CancelledError from gone
         except LatentServeError as error:
-            call.code, call.message = status_of(error), _short(str(error))
-            await context.abort(call.code, call.message, ((REQUEST_ID, identity), *_advice(error, call.message)))
+            call.fail(error)
         except Exception:
-            _logger.exception("%s failed", method)
-            call.code, call.message = grpc.StatusCode.INTERNAL, f"internal error; see the log of request {identity}"
-            await context.abort(call.code, call.message)
+            _logger.exception("%s failed", call.method)
+            call.code = grpc.StatusCode.INTERNAL
+            call.message = f"internal error; see the log of request {call.identity}"
         finally:
-            self._record(method, call, time.monotonic() - started)
+            self._record(call, time.monotonic() - started)
+        return None
+
+    async def _respond(self, call: _Ending, handler: Handler, received: Any, context: Context) -> Any:
+        """Run the handler on the request, or on the stream of requests."""
+        behaviour: Any = handler.stream_stream or handler.unary_stream or handler.unary_unary
+        if handler.request_streaming:
+            return await behaviour(self._parse_all(call, handler, context), context)
+        request = self._parse(call, handler, received)
+        if not handler.response_streaming:
+            return await behaviour(request, context)
+        # Writes to the context: a generator would be left suspended, and to the collector, where the caller goes.
+        async with aclosing(behaviour(request, context)) as responses:
+            async for response in responses:
+                await context.write(response)
+        return None
 
     def _take(self, context: Context) -> None:
         """Count the call until its reply has left, which is when gRPC says that it is done."""
@@ -141,7 +145,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if not self._in_flight:
             self._idle.set()
 
-    def _parse(self, handler: Handler, raw: bytes, call: _Ending) -> Any:
+    async def _parse_all(self, call: _Ending, handler: Handler, context: Context) -> AsyncIterator[Any]:
+        """The requests of a stream; gRPC's own iterator of them would be left to the collector."""
+        while (raw := await context.read()) is not grpc.aio.EOF:
+            yield self._parse(call, handler, raw)
+
+    def _parse(self, call: _Ending, handler: Handler, raw: Any) -> Any:
         try:
             deserialize: Any = handler.request_deserializer
             request = deserialize(raw)
@@ -151,11 +160,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         call.model = name if self._is_model(name) else ""
         return request
 
-    def _record(self, method: str, call: _Ending, seconds: float) -> None:
-        self._metrics.call_ended(method, call.model, call.code.name, seconds)
-        fields = {"method": method, "model": call.model, "code": call.code.name, "seconds": round(seconds, 6)}
+    def _record(self, call: _Ending, seconds: float) -> None:
+        self._metrics.call_ended(call.method, call.model, call.code.name, seconds)
+        fields = {"method": call.method, "model": call.model, "code": call.code.name, "seconds": round(seconds, 6)}
         level = logging.ERROR if call.code is grpc.StatusCode.INTERNAL else self._access_level
-        _logger.log(level, "%s %s", method, call.message or call.code.name, extra=fields)
+        _logger.log(level, "%s %s", call.method, call.message or call.code.name, extra=fields)
 
 
 def is_late(allowed: float | None, remaining: float | None) -> bool:
@@ -172,10 +181,19 @@ def is_late(allowed: float | None, remaining: float | None) -> bool:
 class _Ending:
     """How a call ends; OK unless something is noted."""
 
-    def __init__(self) -> None:
+    def __init__(self, method: str, caller_id: str) -> None:
+        identity = caller_id[:_MAX_REQUEST_ID]
+        self.method = method
+        self.identity = identity if _PRINTABLE.fullmatch(identity) else uuid.uuid4().hex
+        self.model = ""
         self.code = grpc.StatusCode.OK
         self.message = ""
-        self.model = ""
+        self.trailers: tuple[tuple[str, str | bytes], ...] = ((REQUEST_ID, self.identity),)
+
+    def fail(self, error: LatentServeError) -> None:
+        """Note what the error is to the caller."""
+        self.code, self.message = status_of(error), _short(str(error))
+        self.trailers += _advice(error, self.message)
 
 
 def _model_name(request: Any) -> str:

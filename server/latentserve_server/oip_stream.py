@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -25,27 +26,41 @@ async def answer_in_order(
     Cancellation cancels every answer under way.
 
     Raises:
-        Exception: what reading, answering or sending raised first; nothing is sent after it.
+        Exception: what answering or sending raised first, in the order of the requests, or else reading; nothing is
+            sent after it.
     """
+    # No TaskGroup: its error is held by its own frames, and with it every request would wait for the collector.
     answers: asyncio.Queue[tuple[int, asyncio.Task[Answer]] | None] = asyncio.Queue()
-    space = _Room(room)
+    space, tasks = _Room(room), deque[asyncio.Task[Answer]]()
 
-    async def read(group: asyncio.TaskGroup) -> None:
-        async for request in requests:
-            weight = weigh(request)
-            await space.enter(weight)
-            answers.put_nowait((weight, group.create_task(answer(request))))
-        answers.put_nowait(None)
+    async def read() -> None:
+        try:
+            async for request in requests:
+                weight = weigh(request)
+                await space.enter(weight)
+                tasks.append(asyncio.create_task(answer(request)))
+                answers.put_nowait((weight, tasks[-1]))
+        finally:
+            answers.put_nowait(None)
 
+    reading = asyncio.create_task(read())
     try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(read(group))
-            while (following := await answers.get()) is not None:
-                weight, task = following
-                await send(await task)
-                await space.leave(weight)
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        while (following := await answers.get()) is not None:
+            await send(await following[1])
+            tasks.popleft()
+            await space.leave(following[0])
+        await reading
+    finally:
+        await _end(reading, *tasks)
+        following = None  # an error has this frame in its traceback: it must not hold the task that raised it
+        tasks.clear()
+        del reading
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Room:
