@@ -63,6 +63,8 @@ class ServerConfig:
     """Rows that may wait for a graph; beyond, calls are refused at once."""
     max_queue_bytes: int = 256 << 20
     """Bytes of input that may wait for a graph; beyond, calls are refused at once."""
+    max_inflight_bytes: int = 512 << 20
+    """Bytes of requests that are not answered yet, at most; beyond, calls are refused before they are parsed."""
     pad_batches: Literal["auto", "always", "never"] = "auto"
     """Fill batches up to a power of two rows, so that the device meets few shapes; 'auto' does so on CUDA."""
     max_message_bytes: int = 64 << 20
@@ -102,6 +104,8 @@ class ServerConfig:
         self._demand("drain_timeout", self.drain_timeout >= 0, "must not be negative")
         self._demand("max_message_bytes", 1 << 20 <= self.max_message_bytes < 1 << 31, "must be 1 MiB to 2 GiB - 1")
         self._demand("max_queue_bytes", self.max_queue_bytes >= self.max_message_bytes, "is below --max-message-bytes")
+        inflight = self.max_inflight_bytes >= self.max_message_bytes
+        self._demand("max_inflight_bytes", inflight, "is below --max-message-bytes")
         enough = self.max_queue_rows >= self.max_rows_per_request
         self._demand("max_queue_rows", enough, "must not be below --max-rows-per-request")
         self._demand("poll_interval", self.poll_interval == 0 or self.poll_interval >= 0.1, "must be 0 or at least 0.1")

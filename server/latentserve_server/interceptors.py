@@ -7,6 +7,7 @@ import logging
 import re
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeAlias
@@ -14,7 +15,9 @@ from typing import Any, TypeAlias
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from latentserve_server.errors import InvalidArgument, LatentServeError, ShuttingDown
+from latentserve_server.bytes_under_way import BytesUnderWay
+from latentserve_server.errors import LatentServeError, ShuttingDown
+from latentserve_server.field_count import FieldLimits, check_fields, not_a_message
 from latentserve_server.logs import request_id
 from latentserve_server.metrics import Metrics
 from latentserve_server.oip_names import split_name
@@ -41,10 +44,20 @@ _MAX_MESSAGE_BYTES = 1024
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the calls of the services that run models; health and reflection pass untouched."""
 
-    def __init__(self, metrics: Metrics, is_model: Callable[[str], bool], *, access_log: bool) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        is_model: Callable[[str], bool],
+        under_way: BytesUnderWay,
+        limits: FieldLimits,
+        *,
+        access_log: bool,
+    ) -> None:
         """`is_model` keeps made-up names out of the metrics' labels."""
         self._metrics = metrics
         self._is_model = is_model
+        self._under_way = under_way
+        self._limits = limits
         self._access_level = logging.INFO if access_log else logging.DEBUG
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -68,12 +81,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(_GUARDED):
             return handler
-        method = handler_call_details.method.rpartition("/")[2]
         caller_id = dict(handler_call_details.invocation_metadata or ()).get(REQUEST_ID, "")
+        call = _Ending(handler_call_details.method.rpartition("/")[2], str(caller_id))
+        serialize: Any = handler.response_serializer
 
         # Requests are parsed within the guard, so that bytes that are no message get a status of ours, too.
         async def answer(received: Any, context: Context) -> Any:
-            call = _Ending(method, str(caller_id))
             try:
                 response = await self._guard(call, handler, received, context)
                 if call.code is not grpc.StatusCode.OK:
@@ -84,11 +97,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 # request, both would stay in memory until the collector runs.
                 del received, context
 
+        def serialize_answer(response: Any) -> bytes:
+            self._leave(call, 1)  # an answer a request, in order
+            return bytes(serialize(response))
+
         if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(answer, None, handler.response_serializer)
+            return grpc.stream_stream_rpc_method_handler(answer, None, serialize_answer)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(answer, None, handler.response_serializer)
-        return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)
+            return grpc.unary_stream_rpc_method_handler(answer, None, serialize)
+        return grpc.unary_unary_rpc_method_handler(answer, None, serialize)
 
     async def _guard(self, call: _Ending, handler: Handler, received: Any, context: Context) -> Any:
         """The response, or None where `call` then says why there is none. No error outlives it, nor do its frames.
@@ -103,7 +120,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         try:
             if self._draining:
                 raise ShuttingDown("the server is stopping; ask another one")
-            self._take(context)
+            self._take(call, context)
             return await self._respond(call, handler, received, context)
         except (asyncio.CancelledError, grpc.aio.InternalError) as gone:  # a write may fail before the cancellation
             late = is_late(allowed, context.time_remaining())
@@ -133,17 +150,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await context.write(response)
         return None
 
-    def _take(self, context: Context) -> None:
+    def _take(self, call: _Ending, context: Context) -> None:
         """Count the call until its reply has left, which is when gRPC says that it is done."""
         self._in_flight += 1
         self._idle.clear()
-        done: Any = self._done  # the stubs take no function
-        context.add_done_callback(done)
 
-    def _done(self, context: Context) -> None:
-        self._in_flight -= 1
-        if not self._in_flight:
-            self._idle.set()
+        def done(_: Context) -> None:
+            self._leave(call, len(call.sizes))
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+        callback: Any = done  # the stubs take no function
+        context.add_done_callback(callback)
+
+    def _leave(self, call: _Ending, requests: int) -> None:
+        """Count the bytes of the call's first requests as under way no longer."""
+        for _ in range(requests):
+            self._under_way.leave(call.sizes.popleft())
 
     async def _parse_all(self, call: _Ending, handler: Handler, context: Context) -> AsyncIterator[Any]:
         """The requests of a stream; gRPC's own iterator of them would be left to the collector."""
@@ -151,11 +175,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             yield self._parse(call, handler, raw)
 
     def _parse(self, call: _Ending, handler: Handler, raw: Any) -> Any:
+        """The request of these bytes, which count as under way from now on.
+
+        Raises:
+            Overloaded: there are too many, of all calls. InvalidArgument: they are no message, or hold too much.
+        """
+        self._under_way.enter(len(raw))
+        call.sizes.append(len(raw))
+        deserialize: Any = handler.request_deserializer
+        check_fields(raw, deserialize.__self__.DESCRIPTOR, self._limits)
         try:
-            deserialize: Any = handler.request_deserializer
             request = deserialize(raw)
         except Exception as error:
-            raise InvalidArgument("request", "the bytes are not a message of this call's type") from error
+            raise not_a_message() from error
         name, _ = split_name(_model_name(request), self._is_model)
         call.model = name if self._is_model(name) else ""
         return request
@@ -188,6 +220,8 @@ class _Ending:
         self.model = ""
         self.code = grpc.StatusCode.OK
         self.message = ""
+        self.sizes: deque[int] = deque()
+        """Bytes of the requests that are under way, in their order."""
         self.trailers: tuple[tuple[str, str | bytes], ...] = ((REQUEST_ID, self.identity),)
 
     def fail(self, error: LatentServeError) -> None:

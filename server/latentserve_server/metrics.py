@@ -50,6 +50,7 @@ class Metrics:
         self._requests = self._counter("requests", "Calls answered, by status code.", (*calls, "code"))
         self._duration = self._histogram("request_duration_seconds", "Time from request to reply.", calls, _SECONDS)
         self._in_flight = self._gauge("requests_in_flight", "Calls being answered.", ("method",))
+        self._bytes = self._gauge("request_bytes_in_flight", "Bytes of requests being answered.", ())
         self._queue_rows = self._gauge("queue_rows", "Rows that wait for a graph.", graphs)
         self._queue = self._histogram("queue_duration_seconds", "Time a call waited for a graph.", graphs, _SECONDS)
         self._compute = self._histogram("compute_duration_seconds", "Time of one run of a graph.", graphs, _SECONDS)
@@ -113,6 +114,10 @@ class Metrics:
         self._in_flight.labels(method).dec()
         self._requests.labels(method, model, code).inc()
         self._duration.labels(method, model).observe(seconds)
+
+    def bytes_under_way(self, size: int) -> None:
+        """So many bytes of requests are being answered now."""
+        self._bytes.set(size)
 
     def set_build(self, version: str, onnxruntime: str, device: str) -> None:
         """Say what this server is made of."""

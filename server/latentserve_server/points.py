@@ -49,9 +49,9 @@ async def _locate(
             dim = model.manifest.latent.dim
             return await read_latents(f"{field}.latents", points.latents, dim, workers), Spent()
         case "seeds":
-            seeds = list(points.seeds.seeds)
+            seeds = points.seeds.seeds
             model.check_rows(f"{field}.seeds", len(seeds))
-            return await workers.run(_SEED_BYTES * len(seeds), model.prior_rows, seeds), Spent()
+            return await workers.run(_SEED_BYTES * len(seeds), model.prior_rows, list(seeds)), Spent()
         case "images":
             limits = model.manifest.image, model.limits.max_rows_per_request
             images = await read_images(f"{field}.images", points.images, *limits, workers)

@@ -16,9 +16,11 @@ from latentserve.oip import inference_pb2, inference_pb2_grpc
 from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
 from latentserve_server.admin import ModelAdminServicer
 from latentserve_server.bundle_cache import BundleCache
+from latentserve_server.bytes_under_way import BytesUnderWay
 from latentserve_server.config import ServerConfig, parse_address, parse_device
 from latentserve_server.engine import Cpu, Cuda, Device, Placement, choose_placement, runtime_version
 from latentserve_server.errors import ConfigError
+from latentserve_server.field_count import FieldLimits
 from latentserve_server.generation import GenerationServicer
 from latentserve_server.interceptors import CallInterceptor
 from latentserve_server.lifecycle import Lifecycle
@@ -35,6 +37,7 @@ from latentserve_server.processors import available_cpus
 from latentserve_server.remote_files import scheme_of
 from latentserve_server.remote_store import RemoteStore
 from latentserve_server.repository import Repository
+from latentserve_server.small_requests import SmallRequests
 from latentserve_server.turns import DeviceTurns
 from latentserve_server.version_policy import VersionPolicy
 from latentserve_server.watcher import watch
@@ -81,7 +84,13 @@ class Server:
         )
         self._watcher: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
-        self._interceptor = CallInterceptor(self._metrics, self._repository.__contains__, access_log=config.access_log)
+        self._interceptor = CallInterceptor(
+            self._metrics,
+            self._repository.__contains__,
+            BytesUnderWay(config.max_inflight_bytes, self._metrics.bytes_under_way),
+            FieldLimits(config.max_rows_per_request),
+            access_log=config.access_log,
+        )
         self._grpc = self._build_grpc()
         self._admin = self._build_admin() if config.admin_listen != "off" else None
         self._serving = False
@@ -177,7 +186,7 @@ class Server:
 
     def _build_grpc(self) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=[self._interceptor],
+            interceptors=[self._interceptor, SmallRequests()],
             options=[
                 ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
@@ -206,7 +215,7 @@ class Server:
         return server
 
     def _build_admin(self) -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=[self._interceptor], options=[("grpc.so_reuseport", 0)])
+        server = grpc.aio.server(interceptors=[self._interceptor, SmallRequests()], options=[("grpc.so_reuseport", 0)])
         models_pb2_grpc.add_ModelAdminServiceServicer_to_server(ModelAdminServicer(self._repository), server)
         reflection.enable_server_reflection((ADMIN_SERVICE, reflection.SERVICE_NAME), server)
         return server

@@ -83,6 +83,10 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     "version 0": (sample(model=pb.ModelRef(name="vae", version=0)), "model.version: 0; .*at least 1"),
     "version below 0": (sample(model=pb.ModelRef(name="vae", version=-(2**63))), "model.version: "),
     "count 0": (sample(count=0), "count: 0 rows; 1 to 32 are allowed"),
+    "hardly too warm": (
+        sample(shaping=pb.Shaping(temperature=4.0000005)),
+        "shaping.temperature: 4.0000005; 0 to 4 are allowed",
+    ),
     "count over the limit": (sample(count=33), "count: 33 rows; 1 to 32 are allowed"),
     "count huge": (sample(count=2**32 - 1), "count: 4294967295 rows"),
     "count 0 in a grid": (sample(count=0, output=GRID), "count: 0 rows; 1 to 32 are allowed"),

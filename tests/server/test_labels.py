@@ -211,4 +211,4 @@ async def test_labels_that_the_model_does_not_know_are_refused(served: RunningSe
 @pytest.mark.parametrize("method", ["Sample", "StreamSamples", "Decode"])
 async def test_more_labels_than_a_model_can_know_are_refused_unread(served: RunningServer, method: str) -> None:
     message = await refusal(served, method, model=NAMED, labels=[9] * 65_537, **(CALLS | SAMPLING)[method])
-    assert message == "labels: 65537 labels; at most 65536 are allowed"
+    assert message == "labels: 65537 elements; at most 65536 are allowed"

@@ -85,7 +85,7 @@ MALFORMED: dict[str, tuple[pb.ModelInferRequest, str]] = {
     "no shape": (edited(decode(), shape=[]), r"inputs.latent: shape \[\] where \[n, 3\] is wanted"),
     "another width": (decode(np.zeros((2, 4), np.float32)), r"inputs.latent: shape \[2, 4\] where \[n, 3\]"),
     "another size": (encode(IMAGES.transpose(0, 1, 3, 2)), r"inputs.image: shape \[2, 1, 5, 4\] where \[n, 1, 4, 5\]"),
-    "too many axes": (edited(decode(), shape=[1] * 9999), "inputs.latent: shape of 9999 axes where"),
+    "too many axes": (edited(decode(), shape=[1] * 9999), "inputs.shape: 9999 elements; at most 32 are allowed"),
     "no rows": (decode(LATENTS[:0]), "inputs.latent: 0 rows; 1 to 32 are allowed"),
     "rows below 0": (edited(decode(), shape=[-1, 3]), "inputs.latent: -1 rows; 1 to 32 are allowed"),
     "rows over the limit": (decode(np.zeros((33, 3), np.float32)), "inputs.latent: 33 rows; 1 to 32 are allowed"),

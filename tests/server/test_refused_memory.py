@@ -51,8 +51,9 @@ def stream(method: str, *requests: Any, **options: Any) -> Call:
     raws = [request if isinstance(request, bytes) else request.SerializeToString() for request in requests]
 
     async def call(channel: grpc.aio.Channel) -> None:
-        stub: Any = channel.stream_stream(method) if "Infer" in method else channel.unary_stream(method)
-        answers = stub(iter(raws) if "Infer" in method else raws[0], **options)
+        one = method.startswith(GENERATION)
+        stub: Any = channel.unary_stream(method) if one else channel.stream_stream(method)
+        answers = stub(raws[0] if one else iter(raws), **options)
         async for _ in answers:
             pass
 
@@ -93,6 +94,9 @@ REFUSED = {
     "graph that fails": unary(
         f"{GENERATION}/Decode", pb.DecodeRequest(model={"name": "fragile"}, latents=from_ndarray(FATAL))
     ),
+    "too many fields": unary(f"{INFERENCE}/ModelInfer", b"\x2a\x00" * (SIZE // 2)),
+    "health": unary("/grpc.health.v1.Health/Check", b"\xff" * SIZE),
+    "reflection": stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", b"\xff" * SIZE),
     "deadline": unary(f"{GENERATION}/Decode", SLOW, timeout=0.05),
     "full queue": crowd(f"{GENERATION}/Encode", encode("wide", IMAGES)),
     "tensor of another protocol": unary(f"{INFERENCE}/ModelInfer", infer_request("wide", "latent", FATAL)),
