@@ -58,6 +58,7 @@ def publish_saturating(repository: Path) -> Path:
             name="saturating",
             latent_dim=LATENT_DIM,
             image_shape=IMAGE_SHAPE,
+            reading=bundle_pb2.PictureReading(),
             likelihood=None,
             label_count=0,
             label_names=(),
