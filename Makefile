@@ -5,11 +5,12 @@ RUNTIME := $(if $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev
 PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client training/latentserve_training scripts benchmarks
 # Tests that assert types, which only a type checker sees.
 TYPE_TESTS := $(shell grep -l assert_type tests/*/*.py)
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup demo test test-processors lint format proto proto-check serve gpu-check image clean
+.PHONY: help setup demo test test-kernels test-processors lint format proto proto-check serve gpu-check image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -33,7 +34,10 @@ demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
 	touch $@
 
 test: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run every test.
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(PYTEST)
+
+test-kernels: setup .venv/tritonclient/installed  ## Run the tests of the client and the contract with NumPy's kernels for AVX2.
+	OPENBLAS_CORETYPE=Haswell $(PYTEST) tests/client tests/contract
 
 test-processors: setup  ## Run the tests that want other processors, which QEMU emulates.
 	$(BIN)/python -m pytest tests/processors

@@ -1,7 +1,7 @@
 # ruff: noqa: N802  (the contract names the methods)
 """What the client's tests call: the contract of proto/latentserve/v1, on a linear model small enough to read.
 
-The encoder's mean is the image's first LATENT values, the decoder is sigmoid(z W_version).
+What it computes is in linear_rows.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 import grpc
 import numpy as np
+from client import linear_rows
+from client.linear_rows import LATENT, SHAPE, divergences, draw, each_row, encode, noise, reconstruction_errors
 from grpc import ServicerContext
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,7 +23,6 @@ from latentserve.v1 import bundle_pb2, generation_pb2_grpc, models_pb2_grpc
 from latentserve.v1 import generation_pb2 as generation
 from latentserve.v1 import models_pb2 as models
 
-LATENT, SHAPE = 5, (3, 4, 6)
 MAX_ROWS, CHUNK_ROWS, VERSIONS = 8, 4, (1, 2)
 FILES = {generation.IMAGE_FORMAT_PNG: "PNG", generation.IMAGE_FORMAT_JPEG: "JPEG", generation.IMAGE_FORMAT_WEBP: "WEBP"}
 CAPABILITIES = [models.Capability.Name(number) for number in models.Capability.values()[1:]]
@@ -29,11 +30,6 @@ CAPABILITIES = [models.Capability.Name(number) for number in models.Capability.v
 
 class Refusal(Exception):
     """What the server says instead of a reply: a status and a message."""
-
-
-def noise(seed: int, first_index: int, rows: int) -> NDArray[np.float32]:
-    draws = [np.random.default_rng([seed, first_index + row]).standard_normal(LATENT) for row in range(rows)]
-    return np.array(draws, np.float32)
 
 
 def shape(rows: NDArray[np.float32], shaping: generation.Shaping) -> NDArray[np.float32]:
@@ -45,14 +41,7 @@ def shape(rows: NDArray[np.float32], shaping: generation.Shaping) -> NDArray[np.
 def decode(version: int, latents: NDArray[np.float32]) -> NDArray[np.float32]:
     if latents.shape[1] != LATENT:
         raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"latents: {latents.shape[1]} columns, not {LATENT}")
-    weights = np.random.default_rng(version).standard_normal((LATENT, int(np.prod(SHAPE)))).astype(np.float32)
-    images: NDArray[np.float32] = 1 / (1 + np.exp(-latents @ weights))
-    return images.reshape(-1, *SHAPE)
-
-
-def encode(images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    mean = images.reshape(len(images), -1)[:, :LATENT]
-    return mean, -mean
+    return linear_rows.decode(version, latents)
 
 
 def resolve(ref: generation.ModelRef) -> int:
@@ -151,7 +140,7 @@ class Generation(generation_pb2_grpc.GenerationServiceServicer):
             served=served(resolve(request.model)),
         )
         if request.HasField("draw"):
-            z = mean + np.exp(log_variance / 2) * noise(request.draw.seed, request.draw.first_index, len(mean))
+            z = draw(mean, log_variance, request.draw.seed, request.draw.first_index)
             response.z.CopyFrom(ndarray.from_ndarray(z))
             response.seed = request.draw.seed
             response.noise_scheme = "rows/1"
@@ -166,10 +155,11 @@ class Generation(generation_pb2_grpc.GenerationServiceServicer):
         version, images = resolve(request.model), read_images(request.images)
         mean, log_variance = encode(images)
         decoded = decode(version, mean)
-        error = -(images * np.log(decoded) + (1 - images) * np.log1p(-decoded)).sum(axis=(1, 2, 3))
-        kl = 0.5 * (np.exp(log_variance) + mean**2 - 1 - log_variance).sum(axis=1)
         return generation.ReconstructResponse(
-            images=write_images(decoded, request.output), reconstruction_error=error, kl=kl, served=served(version)
+            images=write_images(decoded, request.output),
+            reconstruction_error=reconstruction_errors(images, decoded),
+            kl=divergences(mean, log_variance),
+            served=served(version),
         )
 
     def Interpolate(self, request: generation.InterpolateRequest, context: Any) -> generation.InterpolateResponse:
@@ -200,16 +190,13 @@ class Generation(generation_pb2_grpc.GenerationServiceServicer):
         if len(images) * draws > MAX_ROWS:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"images * draws: more than {MAX_ROWS}")
         mean, log_variance = (np.repeat(rows, draws, axis=0) for rows in encode(images))
-        index = request.first_index * draws
-        z = mean + bool(request.draws) * np.exp(log_variance / 2) * noise(request.seed, index, len(mean))
-        decoded = decode(version, z)
-        x = np.repeat(images, draws, axis=0)
-        errors = -(x * np.log(decoded) + (1 - x) * np.log1p(-decoded)).sum(axis=(1, 2, 3)).reshape(-1, draws)
-        kl = 0.5 * (np.exp(log_variance) + mean**2 - 1 - log_variance).sum(axis=1)[::draws]
+        z = draw(mean, log_variance, request.seed, request.first_index * draws) if request.draws else mean
+        errors = reconstruction_errors(np.repeat(images, draws, axis=0), decode(version, z)).reshape(-1, draws)
+        error, kl = each_row(np.mean, errors), divergences(mean, log_variance)[::draws]
         return generation.ScoreResponse(
-            reconstruction_error=errors.mean(axis=1),
+            reconstruction_error=error,
             kl=kl,
-            elbo=-(errors.mean(axis=1) + kl),
+            elbo=-(error + kl),
             importance_bound=-errors.min(axis=1) if request.draws else (),
             served=served(version),
         )
