@@ -30,6 +30,8 @@ def main(devices: int, place: Path) -> None:
     processes.average(gradients)
     if processes.leads:
         torch.save(gradients, place)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # its threads would outlive the interpreter, and abort it
 
 
 if __name__ == "__main__":
