@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from latentserve_server.admission import Admission
 from latentserve_server.bytes_under_way import BytesUnderWay
-from latentserve_server.errors import LatentServeError, ShuttingDown
+from latentserve_server.errors import LatentServeError
 from latentserve_server.field_count import FieldLimits, check_fields, not_a_message
 from latentserve_server.logs import request_id
 from latentserve_server.metrics import Metrics
@@ -35,6 +36,9 @@ _GUARDED = ("/latentserve.", "/inference.")
 _MAX_REQUEST_ID = 128
 _PRINTABLE = re.compile(r"[ -~]+")
 """All that gRPC sends as metadata."""
+_MAX_WATCHES = 1000
+"""Streams of health and reflection at a time, of one listener; they last as long as their callers wish."""
+_CUT_OFF = "the server stopped before the call was answered; ask another one"
 _JITTER_SECONDS = 0.02
 """Of the ways of a request and of its cancellation, one against the other."""
 _MAX_MESSAGE_BYTES = 1024
@@ -42,12 +46,13 @@ _MAX_MESSAGE_BYTES = 1024
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the calls of the services that run models; health and reflection pass untouched."""
+    """Wraps the calls of the services that run models; of health and reflection, only the number is bounded."""
 
     def __init__(
         self,
         metrics: Metrics,
         is_model: Callable[[str], bool],
+        admission: Admission,
         under_way: BytesUnderWay,
         limits: FieldLimits,
         *,
@@ -56,21 +61,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """`is_model` keeps made-up names out of the metrics' labels."""
         self._metrics = metrics
         self._is_model = is_model
+        self._admission = admission
+        self._watches = Admission(_MAX_WATCHES)
         self._under_way = under_way
         self._limits = limits
         self._access_level = logging.INFO if access_log else logging.DEBUG
-        self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._draining = False
-
-    async def drain(self) -> None:
-        """Refuse new calls as UNAVAILABLE from now on, and return when the reply of the last one under way has left.
-
-        gRPC itself would give CANCELLED to calls that it has not handed over when it stops.
-        """
-        self._draining = True
-        await self._idle.wait()
 
     async def intercept_service(
         self,
@@ -79,8 +74,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """The handler of the call, wrapped."""
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(_GUARDED):
-            return handler
+        if handler is None:
+            return None
+        if not handler_call_details.method.startswith(_GUARDED):
+            if not handler.response_streaming or self._watches.take():
+                return handler
+            return grpc.stream_stream_rpc_method_handler(self._turn_away)
+        if not self._admission.take():
+            # For gRPC a stream, whatever the call is, because no message of a stream is read before its handler asks.
+            handler = grpc.stream_stream_rpc_method_handler(self._refuse)
         caller_id = dict(handler_call_details.invocation_metadata or ()).get(REQUEST_ID, "")
         call = _Ending(handler_call_details.method.rpartition("/")[2], str(caller_id))
         serialize: Any = handler.response_serializer
@@ -92,6 +94,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 if call.code is not grpc.StatusCode.OK:
                     await context.abort(call.code, call.message, call.trailers)
                 return response
+            except grpc.aio.InternalError as gone:  # a message is on its way that its reader does not take
+                raise asyncio.CancelledError from gone
             finally:
                 # The context keeps the abort's error, and its traceback this frame: if that held the context and the
                 # request, both would stay in memory until the collector runs.
@@ -118,14 +122,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         started, allowed = time.monotonic(), context.time_remaining()
         self._metrics.call_started(call.method)
         try:
-            if self._draining:
-                raise ShuttingDown("the server is stopping; ask another one")
-            self._take(call, context)
+            self._admission.begin(context)
+            self._leave_at_the_end(call, context)
             return await self._respond(call, handler, received, context)
         except (asyncio.CancelledError, grpc.aio.InternalError) as gone:  # a write may fail before the cancellation
-            late = is_late(allowed, context.time_remaining())
-            call.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
-            raise asyncio.CancelledError from gone
+            if not self._admission.has_ended:
+                late = is_late(allowed, context.time_remaining())
+                call.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+                raise asyncio.CancelledError from gone
+            call.code, call.message = grpc.StatusCode.UNAVAILABLE, _CUT_OFF
         except LatentServeError as error:
             call.fail(error)
         except Exception:
@@ -133,6 +138,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call.code = grpc.StatusCode.INTERNAL
             call.message = f"internal error; see the log of request {call.identity}"
         finally:
+            self._admission.end()
             self._record(call, time.monotonic() - started)
         return None
 
@@ -150,16 +156,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await context.write(response)
         return None
 
-    def _take(self, call: _Ending, context: Context) -> None:
-        """Count the call until its reply has left, which is when gRPC says that it is done."""
-        self._in_flight += 1
-        self._idle.clear()
+    async def _refuse(self, requests: AsyncIterator[Any], context: Context) -> None:
+        raise self._admission.refusal()
+
+    async def _turn_away(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        error = self._watches.refusal()
+        try:
+            await context.abort(status_of(error), str(error), _advice(error, str(error)))
+        finally:
+            del requests, context  # as in `answer`
+
+    def _leave_at_the_end(self, call: _Ending, context: Context) -> None:
+        """Count the call's bytes until its reply has left, which is when gRPC says that it is done."""
 
         def done(_: Context) -> None:
             self._leave(call, len(call.sizes))
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
 
         callback: Any = done  # the stubs take no function
         context.add_done_callback(callback)

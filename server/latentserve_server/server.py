@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,16 +14,17 @@ from grpc_reflection.v1alpha import reflection
 from latentserve.oip import inference_pb2, inference_pb2_grpc
 from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
 from latentserve_server.admin import ModelAdminServicer
+from latentserve_server.admission import Admission
 from latentserve_server.bundle_cache import BundleCache
 from latentserve_server.bytes_under_way import BytesUnderWay
 from latentserve_server.config import ServerConfig, parse_address, parse_device
 from latentserve_server.engine import Cpu, Cuda, Device, Placement, choose_placement, runtime_version
-from latentserve_server.errors import ConfigError
 from latentserve_server.field_count import FieldLimits
 from latentserve_server.generation import GenerationServicer
 from latentserve_server.interceptors import CallInterceptor
 from latentserve_server.lifecycle import Lifecycle
 from latentserve_server.limits import Limits
+from latentserve_server.listener import LISTENER_OPTIONS, add_port
 from latentserve_server.loading import Loader
 from latentserve_server.local_store import LocalStore
 from latentserve_server.metrics import Metrics
@@ -56,6 +56,9 @@ SERVICES = (
 _LAST_WORDS_SECONDS = 0.2
 """For the last refusals to leave, once no call is under way."""
 
+_MAX_ADMIN_CALLS = 100
+"""Calls of ModelAdminService under way; they have a bound of their own, so that a busy server can be administered."""
+
 ADMIN_SERVICE = models_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_name
 
 
@@ -84,13 +87,9 @@ class Server:
         )
         self._watcher: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
-        self._interceptor = CallInterceptor(
-            self._metrics,
-            self._repository.__contains__,
-            BytesUnderWay(config.max_inflight_bytes, self._metrics.bytes_under_way),
-            FieldLimits(config.max_rows_per_request),
-            access_log=config.access_log,
-        )
+        self._admission = Admission(config.max_calls)
+        self._admin_admission = Admission(_MAX_ADMIN_CALLS)
+        self._under_way = BytesUnderWay(config.max_inflight_bytes, self._metrics.bytes_under_way)
         self._grpc = self._build_grpc()
         self._admin = self._build_admin() if config.admin_listen != "off" else None
         self._serving = False
@@ -131,15 +130,13 @@ class Server:
         if self._watcher is not None:
             self._watcher.cancel()
         if self._admin is not None:
-            await self._admin.stop(None)
+            await self._admin_admission.drain(0)
+            await self._admin.stop(_LAST_WORDS_SECONDS)
         if self._serving:
             _logger.info("draining")
             await asyncio.sleep(self._config.drain_delay)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._interceptor.drain(), self._config.drain_timeout)
-            await self._grpc.stop(_LAST_WORDS_SECONDS)
-        elif self.port:
-            await self._grpc.stop(None)
+        await self._admission.drain(self._config.drain_timeout if self._serving else 0)
+        await self._grpc.stop(_LAST_WORDS_SECONDS)
         await self._repository.close()
         self._workers.close()
         await asyncio.to_thread(self._metrics.close)
@@ -148,9 +145,9 @@ class Server:
     def _bind(self) -> None:
         if self._config.metrics_listen != "off":
             self.metrics_port = self._metrics.serve(*parse_address("--metrics-listen", self._config.metrics_listen))
-        self.port = _add_port(self._grpc, "--listen", self._config.listen)
+        self.port = add_port(self._grpc, "--listen", self._config.listen)
         if self._admin is not None:
-            self.admin_port = _add_port(self._admin, "--admin-listen", self._config.admin_listen)
+            self.admin_port = add_port(self._admin, "--admin-listen", self._config.admin_listen)
 
     async def _set_health(self, *, serving: bool) -> None:
         """Say of each service whether it answers; all but ModelService need a model for that."""
@@ -184,11 +181,21 @@ class Server:
             observer=self._metrics.observer,
         )
 
+    def _interceptor(self, admission: Admission) -> CallInterceptor:
+        return CallInterceptor(
+            self._metrics,
+            self._repository.__contains__,
+            admission,
+            self._under_way,
+            FieldLimits(self._config.max_rows_per_request),
+            access_log=self._config.access_log,
+        )
+
     def _build_grpc(self) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=[self._interceptor, SmallRequests()],
+            interceptors=[self._interceptor(self._admission), SmallRequests()],
             options=[
-                ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
+                *LISTENER_OPTIONS,
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", self._config.max_message_bytes),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),  # clients may ping every 30 s
@@ -215,7 +222,8 @@ class Server:
         return server
 
     def _build_admin(self) -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=[self._interceptor, SmallRequests()], options=[("grpc.so_reuseport", 0)])
+        interceptors = [self._interceptor(self._admin_admission), SmallRequests()]
+        server = grpc.aio.server(interceptors=interceptors, options=LISTENER_OPTIONS)
         models_pb2_grpc.add_ModelAdminServiceServicer_to_server(ModelAdminServicer(self._repository), server)
         reflection.enable_server_reflection((ADMIN_SERVICE, reflection.SERVICE_NAME), server)
         return server
@@ -244,10 +252,3 @@ def _store(config: ServerConfig) -> ModelStore:
         return LocalStore(Path(config.repository))
     cache = BundleCache(Path(config.cache_dir) if config.cache_dir else None, config.cache_bytes)
     return RemoteStore(config.repository, cache)
-
-
-def _add_port(server: grpc.aio.Server, option: str, address: str) -> int:
-    try:
-        return server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise ConfigError(f"{option} {address}: the address cannot be bound; is it in use?") from error

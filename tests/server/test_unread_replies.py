@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,8 @@ import grpc
 import pytest
 from held_graph import BACKSTOP_SECONDS
 from relay import relay_to
-from running_server import RunningServer, channel_to, running_server
+from running_server import RunningServer, channel_to, metric, running_server
+from server_process import server_process
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import generation_pb2 as pb
@@ -23,6 +25,8 @@ from latentserve_server.interceptors import is_late
 LARGE = pb.ModelRef(name="large")
 ROWS = 16
 """Rows of images that make four megabytes: more than a connection carries that nobody reads from."""
+PROMPT_SECONDS = 15.0
+"""What an exit may take on a busy machine."""
 STOPPING = "the server is stopping; ask another one"
 
 
@@ -65,12 +69,12 @@ async def test_a_reply_that_is_still_being_sent_is_not_cut_off(served: RunningSe
 
 
 @asynccontextmanager
-async def unread_stream(served: RunningServer, **options: Any) -> AsyncIterator[Any]:
+async def unread_stream(port: int, **options: Any) -> AsyncIterator[Any]:
     """A stream whose first chunk is being sent, while its second one is made, and nobody reads.
 
     Only a relay that reads nothing is sure to hold it: gRPC and the kernel both widen their windows for a quick line.
     """
-    async with relay_to(served.server.port) as relay, channel_to(relay.port) as channel:
+    async with relay_to(port) as relay, channel_to(relay.port) as channel:
         await models_pb2_grpc.ModelServiceStub(channel).ListModels(models_pb2.ListModelsRequest())
         relay.reading.clear()
         request = pb.StreamSamplesRequest(model=LARGE, count=1 << 40, chunk_rows=ROWS)
@@ -81,7 +85,7 @@ async def unread_stream(served: RunningServer, **options: Any) -> AsyncIterator[
 async def test_a_stream_that_is_cancelled_unread_is_counted_as_cancelled(
     served: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with unread_stream(served, timeout=600.0) as stream:
+    async with unread_stream(served.server.port, timeout=600.0) as stream:
         await shows(served, 2, "batch_rows_count", graph="decoder")
         stream.cancel()
         await shows(served, 1, "requests_total", method="StreamSamples")
@@ -90,10 +94,26 @@ async def test_a_stream_that_is_cancelled_unread_is_counted_as_cancelled(
 
 
 async def test_a_stream_whose_deadline_passes_unread_is_counted_as_such(served: RunningServer) -> None:
-    async with unread_stream(served, timeout=2.0) as stream:
+    async with unread_stream(served.server.port, timeout=2.0) as stream:
         assert await stream.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await shows(served, 1, "requests_total", method="StreamSamples")
     assert await served.metric("requests_total", method="StreamSamples", code="DEADLINE_EXCEEDED") == 1
+
+
+async def test_a_stream_that_nobody_reads_does_not_hold_up_the_stop(large_images: Path) -> None:
+    flags = ("--metrics-listen=127.0.0.1:0", f"--max-batch-rows={ROWS}", "--drain-timeout=0")
+    async with server_process(large_images, *flags) as process:
+        ready = await process.log("serving on port")
+        async with unread_stream(ready["port"]) as stream:
+            async with asyncio.timeout(BACKSTOP_SECONDS):
+                while await metric(ready["metrics_port"], "batch_rows_count", graph="decoder") < 2:
+                    pass
+            process.signal(signal.SIGTERM)
+            async with asyncio.timeout(PROMPT_SECONDS):
+                assert await process.exit_status() == 0
+            stream.cancel()
+        assert not process.complaints()
+        assert not [line for line in process.lines if '"ERROR"' in line]
 
 
 @pytest.mark.parametrize(

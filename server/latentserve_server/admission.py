@@ -1,0 +1,97 @@
+"""Which calls a listener takes: so many at a time at most, and none once it drains. Used on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import Any
+
+import grpc
+
+from latentserve_server.errors import LatentServeError, Overloaded, ShuttingDown
+
+_COME_BACK_SECONDS = (0.5, 1.5)
+"""A refused caller is told a time between these, drawn at random, so that those of a burst do not return as one."""
+
+
+class Admission:
+    """Counts the calls under way, from their acceptance until their reply has left."""
+
+    def __init__(self, max_calls: int) -> None:
+        """`max_calls` is how many may be under way at a time."""
+        self._max_calls = max_calls
+        self._under_way = 0
+        self._answering: set[asyncio.Task[Any]] = set()
+        self._unsent = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+        self._ended = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the calls under way were told to end, so that their cancellation is the server's doing."""
+        return self._ended
+
+    def take(self) -> bool:
+        """Count the call that the running task is, to the end of the task, message or no message; False: do not."""
+        if self._draining or self._under_way >= self._max_calls:
+            return False
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way += 1
+        task.add_done_callback(self._leave)
+        return True
+
+    def refusal(self) -> LatentServeError:
+        """Why a call is not taken."""
+        if self._draining:
+            return ShuttingDown("the server is stopping; ask another one")
+        wait = random.uniform(*_COME_BACK_SECONDS)
+        return Overloaded(f"{self._under_way} of at most {self._max_calls} calls are under way", retry_after=wait)
+
+    def begin(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """The running task answers a call from now on, until `end`.
+
+        `drain` waits until the reply has left, which is when gRPC says that it is done.
+
+        Raises:
+            ShuttingDown: the listener drains.
+        """
+        if self._draining:
+            raise self.refusal()
+        self._unsent += 1
+        self._idle.clear()
+        done: Any = self._sent  # the stubs take no function
+        context.add_done_callback(done)
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+
+    def end(self) -> None:
+        """The running task has an answer, or has none to give; it is not cancelled any more."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.discard(task)
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new calls as UNAVAILABLE from now on, and return when the reply of the last one has left.
+
+        gRPC itself would give CANCELLED to calls that it has not handed over when it stops. Calls that are not answered
+        after `seconds` are cancelled, for `has_ended`.
+        """
+        self._draining = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        self._ended = True
+        for task in self._answering:
+            task.cancel()
+
+    def _leave(self, _: asyncio.Task[Any]) -> None:
+        self._under_way -= 1
+
+    def _sent(self, _: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._unsent -= 1
+        if not self._unsent:
+            self._idle.set()
