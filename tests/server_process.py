@@ -36,7 +36,7 @@ class ServerProcess:
     async def exit_status(self) -> int:
         """What the process leaves with, once it does; reads the rest of its lines."""
         async with asyncio.timeout(BACKSTOP_SECONDS):
-            while await self._read_line():
+            while self._process.stderr is not None and await self._read_line():
                 pass
             return await self._process.wait()
 
@@ -58,11 +58,16 @@ class ServerProcess:
 
 @asynccontextmanager
 async def server_process(
-    repository: Path | str, *flags: str, variables: Mapping[str, str] | None = None
+    repository: Path | str,
+    *flags: str,
+    variables: Mapping[str, str] | None = None,
+    stderr: int = asyncio.subprocess.PIPE,
+    **options: Any,
 ) -> AsyncIterator[ServerProcess]:
     """The command over the repository, on free ports unless the flags say otherwise; killed if the block leaves it.
 
-    `variables` are set in its environment.
+    `variables` are set in its environment. With a descriptor of the test's own for `stderr`, its lines are the test's.
+    `options` are those of `subprocess.Popen`.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LATENTSERVE_")}
     defaults = ("--listen=127.0.0.1:0", "--metrics-listen=off", "--device=cpu", "--cpu-threads=1")
@@ -71,8 +76,9 @@ async def server_process(
         f"--repository={repository}",
         *defaults,
         *flags,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=stderr,
         env=environment | dict(variables or {}),
+        **options,
     )
     try:
         yield ServerProcess(process)

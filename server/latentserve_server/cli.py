@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from latentserve_server.config import ServerConfig, parse_config
 from latentserve_server.errors import StartupError
-from latentserve_server.logs import configure_logging
+from latentserve_server.log_writer import LogWriter
+from latentserve_server.logs import log_to_standard_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,21 +19,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime writes files into the home directory
     try:
         config = parse_config(arguments)
-        configure_logging(config.log_level, config.log_format)
-        asyncio.run(_serve(config))
+        with log_to_standard_error(config.log_level, config.log_format) as log:
+            return _run(config, log)
     except StartupError as error:
-        print(f"latentserve-server: {error}", file=sys.stderr)
-        return 1
+        return _give_up(error)
+
+
+def _run(config: ServerConfig, log: LogWriter) -> int:
+    try:
+        asyncio.run(_serve(config, log))
+    except StartupError as error:
+        return _give_up(error)  # in order with the log's lines
     return 0
 
 
-async def _serve(config: ServerConfig) -> None:
+def _give_up(error: StartupError) -> int:
+    print(f"latentserve-server: {error}", file=sys.stderr)
+    return 1
+
+
+async def _serve(config: ServerConfig, log: LogWriter) -> None:
     from latentserve_server.server import Server  # onnxruntime loads once logging stands, and never for --help
 
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _on_signal, stopping, number)
-    server = Server(config)
+    server = Server(config, log=log)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.request_rescan)
     start = asyncio.ensure_future(server.start())
     stop = asyncio.ensure_future(stopping.wait())

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import logging
-import sys
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from contextvars import ContextVar
 from typing import Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
+from latentserve_server.log_writer import LineStream, LogWriter, unblock
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The request that the running task answers; empty outside one."""
+
+_STANDARD_ERROR = 2
+_LAST_LINES_SECONDS = 1.0
+"""For the last lines to be written, where nobody reads them."""
 
 
 class _RequestId(logging.Filter):
@@ -20,17 +28,50 @@ class _RequestId(logging.Filter):
         return True
 
 
-def configure_logging(level: str, style: Literal["json", "text"]) -> None:
-    """Send this process's log lines to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+class _WriterHandler(logging.Handler):
+    """Formats a record where it is logged, and leaves the line to the writer."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.writer = LogWriter(descriptor, self._notice)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.writer.put(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+    def _notice(self, dropped: int) -> str:
+        message = "%d log lines were dropped, because they could not be written"
+        record = logging.LogRecord(__name__, logging.WARNING, "", 0, message, (dropped,), None)
+        record.dropped = dropped
+        return self.format(record)
+
+
+@contextmanager
+def log_to_standard_error(level: str, style: Literal["json", "text"]) -> Iterator[LogWriter]:
+    """Send this process's log lines, and what is printed to standard error, there from a thread, within the block.
+
+    Nobody waits for who reads standard error, neither Python nor the libraries below it, which write there themselves.
+    """
+    descriptor = os.dup(_STANDARD_ERROR)
+    unblock(_STANDARD_ERROR)
+    handler = _WriterHandler(descriptor)
     handler.addFilter(_RequestId())
-    if style == "json":
-        fields = "{asctime}{levelname}{name}{message}"
-        rename = {"asctime": "time", "levelname": "level", "name": "logger"}
-        formatter: logging.Formatter = JsonFormatter(
-            fields, style="{", rename_fields=rename, datefmt="%Y-%m-%dT%H:%M:%S%z"
-        )
-    else:
-        formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
-    handler.setFormatter(formatter)
+    handler.setFormatter(_formatter(style))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    writer = handler.writer
+    writer.start()
+    try:
+        with redirect_stderr(LineStream(writer)):
+            yield writer
+    finally:
+        writer.close(_LAST_LINES_SECONDS)
+
+
+def _formatter(style: Literal["json", "text"]) -> logging.Formatter:
+    if style == "text":
+        return logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+    fields = "{asctime}{levelname}{name}{message}"
+    rename = {"asctime": "time", "levelname": "level", "name": "logger"}
+    return JsonFormatter(fields, style="{", rename_fields=rename, datefmt="%Y-%m-%dT%H:%M:%S%z")

@@ -5,17 +5,20 @@ Base units, one prefix, and labels from closed sets alone: methods of the contra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from latentserve_server.entry import State
 from latentserve_server.errors import ConfigError
 from latentserve_server.footprint import Footprint
 from latentserve_server.identity import Identity
+from latentserve_server.log_writer import LogWriter
 
 
 def _geometric(first: float, factor: float, count: int) -> Sequence[float]:
@@ -44,8 +47,10 @@ class GraphTotals:
 class Metrics:
     """Every metric of one server, in a registry of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: LogWriter | None = None) -> None:
+        """`log` is where this process's log lines go."""
         self.registry = CollectorRegistry()
+        self.registry.register(_DroppedLines(log))
         calls, graphs = ("method", "model"), ("model", "version", "graph")
         self._requests = self._counter("requests", "Calls answered, by status code.", (*calls, "code"))
         self._duration = self._histogram("request_duration_seconds", "Time from request to reply.", calls, _SECONDS)
@@ -194,6 +199,17 @@ class Metrics:
 
 def _info(identity: Identity) -> tuple[str, ...]:
     return identity.name, str(identity.version), identity.digest, identity.device.value, identity.numerics
+
+
+class _DroppedLines(Collector):
+    """Reads the counter of a log, which counts before there are metrics."""
+
+    def __init__(self, log: LogWriter | None) -> None:
+        self._log = log
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        name, text = "latentserve_log_lines_dropped", "Log lines that could not be written."
+        yield CounterMetricFamily(name, text, value=self._log.dropped if self._log else 0)
 
 
 def _sums(histogram: Histogram) -> dict[tuple[str, str, str], dict[str, float]]:

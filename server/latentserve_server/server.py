@@ -27,6 +27,7 @@ from latentserve_server.limits import Limits
 from latentserve_server.listener import LISTENER_OPTIONS, add_port
 from latentserve_server.loading import Loader
 from latentserve_server.local_store import LocalStore
+from latentserve_server.log_writer import LogWriter
 from latentserve_server.metrics import Metrics
 from latentserve_server.model_store import ModelStore
 from latentserve_server.models import ModelServicer
@@ -65,15 +66,15 @@ ADMIN_SERVICE = models_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full
 class Server:
     """One server: `start` it, let it answer, `stop` it. Everything happens on one event loop."""
 
-    def __init__(self, config: ServerConfig, store: ModelStore | None = None) -> None:
-        """Build the server; `store` takes the place of the one that the configuration names.
+    def __init__(self, config: ServerConfig, store: ModelStore | None = None, log: LogWriter | None = None) -> None:
+        """Build the server; `store` takes the place of the one that the configuration names, and `log` is measured.
 
         Raises:
             DeviceError: the device asked for does not work. ConfigError: the repository's URL is not understood.
         """
         self._config = config
         placement = _placement(config)
-        self._metrics = Metrics()
+        self._metrics = Metrics(log)
         self._metrics.set_build(version("latentserve-server"), runtime_version(), placement.device)
         self._workers = Workers(threads=max(2, available_cpus()))
         models = store or _store(config)
