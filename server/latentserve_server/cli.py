@@ -7,29 +7,39 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from latentserve_server.config import ServerConfig, parse_config
-from latentserve_server.errors import StartupError
-from latentserve_server.log_writer import LogWriter
-from latentserve_server.logs import log_to_standard_error
+if TYPE_CHECKING:
+    from latentserve_server.config import ServerConfig
+    from latentserve_server.errors import StartupError
+    from latentserve_server.log_writer import LogWriter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the process's exit status."""
+    # It asks for a look at the repository, which is still to come, and would end the process while libraries load.
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        return _main(arguments)
+    finally:
+        signal.signal(signal.SIGHUP, hangup)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    from latentserve_server.config import parse_config
+    from latentserve_server.errors import StartupError
+    from latentserve_server.logs import log_to_standard_error
+
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime writes files into the home directory
     try:
         config = parse_config(arguments)
         with log_to_standard_error(config.log_level, config.log_format) as log:
-            return _run(config, log)
+            try:
+                asyncio.run(_serve(config, log))
+            except StartupError as error:
+                return _give_up(error)  # in order with the log's lines
     except StartupError as error:
         return _give_up(error)
-
-
-def _run(config: ServerConfig, log: LogWriter) -> int:
-    try:
-        asyncio.run(_serve(config, log))
-    except StartupError as error:
-        return _give_up(error)  # in order with the log's lines
     return 0
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 import signal
+from pathlib import Path
 
 from admin_server import SEEDS
 from model_shelf import Shelf, reconstruction, seed_of
 from running_server import channel_to
-from server_process import server_process
+from server_process import BACKSTOP_SECONDS, server_process
 
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc
@@ -36,6 +39,18 @@ async def test_sighup_follows_the_repository(shelf: Shelf) -> None:
         assert await sampled(port) == (2, 2)
         process.signal(signal.SIGTERM)
         assert await process.exit_status() == 0
+
+
+async def test_a_sighup_before_the_server_stands_does_not_end_it(shelf: Shelf, tmp_path: Path) -> None:
+    file = tmp_path / "server.yaml"
+    os.mkfifo(file)
+    async with server_process(shelf.root, f"--config={file}") as process:
+        async with asyncio.timeout(BACKSTOP_SECONDS):
+            config = await asyncio.to_thread(file.open, "w")  # which waits for the command to read its configuration
+        process.signal(signal.SIGHUP)
+        config.write("log_level: info")
+        config.close()
+        await process.log("serving on port")
 
 
 async def test_polling_follows_the_repository_and_tries_a_broken_manifest_once(shelf: Shelf) -> None:
