@@ -25,6 +25,11 @@ class ServerProcess:
         self.lines: list[str] = []
         """What it wrote to standard error so far, as far as it was read."""
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
     async def log(self, beginning: str) -> dict[str, Any]:
         """The next log line whose message begins so."""
         async with asyncio.timeout(BACKSTOP_SECONDS):

@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     from latentserve_server.config import parse_config
+    from latentserve_server.descriptors import raise_limit
     from latentserve_server.errors import StartupError
     from latentserve_server.logs import log_to_standard_error
 
@@ -34,6 +35,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         config = parse_config(arguments)
         with log_to_standard_error(config.log_level, config.log_format) as log:
+            raise_limit()
             try:
                 asyncio.run(_serve(config, log))
             except StartupError as error:

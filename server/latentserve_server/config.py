@@ -65,6 +65,8 @@ class ServerConfig:
     """Bytes of input that may wait for a graph; beyond, calls are refused at once."""
     max_inflight_bytes: int = 512 << 20
     """Bytes of requests that are not answered yet, at most; beyond, calls are refused before they are parsed."""
+    max_connections: int = 10_000
+    """Connections to the gRPC services at a time, or fewer, so that files can be opened; those beyond are closed."""
     max_calls: int = 16384
     """Calls under way at a time, whatever they ask for; beyond, calls are refused at once."""
     pad_batches: Literal["auto", "always", "never"] = "auto"
@@ -89,7 +91,7 @@ class ServerConfig:
             ConfigError: a value is not allowed.
         """
         self._demand("repository", self.repository.strip() != "", "names no directory and no URL")
-        for name in ("max_rows_per_request", "max_batch_rows", "max_queue_rows", "max_calls"):
+        for name in ("max_rows_per_request", "max_batch_rows", "max_queue_rows", "max_connections", "max_calls"):
             self._demand(name, getattr(self, name) >= 1, "must be at least 1")
         parse_device(self.device)
         on_cuda = self.device.startswith("cuda")

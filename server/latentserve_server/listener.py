@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
 import grpc
 
+from latentserve_server.config import parse_address
 from latentserve_server.errors import ConfigError
 
 _MAX_STREAMS = 1000
@@ -16,13 +19,33 @@ and by default to some beyond 1,000."""
 _MAX_PENDING_SECONDS = 300
 """For which it holds them; by default 30."""
 
-LISTENER_OPTIONS = (
+_HANDSHAKE_MS = 20_000
+"""For a connection to say that it speaks HTTP/2."""
+
+_PING_MS = 60_000
+"""Of silence, until a connection is asked whether there is anyone left."""
+
+_OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
+    ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+    ("grpc.keepalive_time_ms", _PING_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),  # clients may ping every 30 s
     ("grpc.max_concurrent_streams", _MAX_STREAMS),
     ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
     ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
     ("grpc.server_max_unrequested_time_in_server", _MAX_PENDING_SECONDS),
 )
+
+
+def listener_options(address: str, max_connections: int) -> list[tuple[str, int]]:
+    """The options of a listener, with so many connections over all that its address, host:port, stands for."""
+    host, port = parse_address("--listen", address)
+    try:
+        places = len({found[4] for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
+    except OSError:  # who binds it says what is wrong
+        places = 1
+    return [*_OPTIONS, ("grpc.max_allowed_incoming_connections", max(1, max_connections // places))]
 
 
 def add_port(server: grpc.aio.Server, option: str, address: str) -> int:

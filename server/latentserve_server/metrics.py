@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Thread
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from latentserve_server.descriptors import MAX_SCRAPES
 from latentserve_server.entry import State
 from latentserve_server.errors import ConfigError
+from latentserve_server.exporter import Exporter
 from latentserve_server.footprint import Footprint
 from latentserve_server.identity import Identity
 from latentserve_server.log_writer import LogWriter
@@ -24,6 +24,9 @@ from latentserve_server.log_writer import LogWriter
 def _geometric(first: float, factor: float, count: int) -> Sequence[float]:
     return tuple(first * factor**i for i in range(count))
 
+
+_SCRAPE_SECONDS = 10.0
+"""Prometheus's own patience."""
 
 _SECONDS = _geometric(1e-4, 2, 18)  # 0.1 ms to 13 s
 _ROWS = _geometric(1, 2, 13)  # 1 to 4096
@@ -88,27 +91,25 @@ class Metrics:
         self._state = self._gauge("model_state", "1 for the state of a version.", ("model", "version", "state"))
         self._loads = self._counter("model_loads", "Attempts to load a version.", ("model", "result"))
         self._build = self._gauge("build_info", "What this server is made of.", ("version", "onnxruntime", "device"))
-        self._exporter: tuple[WSGIServer, Thread] | None = None
+        self._exporter: Exporter | None = None
 
     def serve(self, host: str, port: int) -> int:
-        """Answer scrapes at http://host:port/metrics from a thread; returns the port.
+        """Answer scrapes at http://host:port/metrics from threads; returns the port.
 
         Raises:
             ConfigError: the address cannot be bound.
         """
         try:
-            self._exporter = start_http_server(port, addr=host, registry=self.registry)
+            application = make_wsgi_app(self.registry)
+            self._exporter = Exporter(host, port, application, max_requests=MAX_SCRAPES, seconds=_SCRAPE_SECONDS)
         except OSError as error:
             raise ConfigError(f"--metrics-listen {host}:{port}: {error.strerror}") from error
-        return self._exporter[0].server_port
+        return self._exporter.port
 
     def close(self) -> None:
         """Stop answering scrapes."""
         if self._exporter is not None:
-            server, thread = self._exporter
-            server.shutdown()
-            server.server_close()
-            thread.join()
+            self._exporter.close()
 
     def call_started(self, method: str) -> None:
         """A call of the method came in."""

@@ -18,13 +18,14 @@ from latentserve_server.admission import Admission
 from latentserve_server.bundle_cache import BundleCache
 from latentserve_server.bytes_under_way import BytesUnderWay
 from latentserve_server.config import ServerConfig, parse_address, parse_device
+from latentserve_server.descriptors import MAX_ADMIN_CONNECTIONS, room_for_connections
 from latentserve_server.engine import Cpu, Cuda, Device, Placement, choose_placement, runtime_version
 from latentserve_server.field_count import FieldLimits
 from latentserve_server.generation import GenerationServicer
 from latentserve_server.interceptors import CallInterceptor
 from latentserve_server.lifecycle import Lifecycle
 from latentserve_server.limits import Limits
-from latentserve_server.listener import LISTENER_OPTIONS, add_port
+from latentserve_server.listener import add_port, listener_options
 from latentserve_server.loading import Loader
 from latentserve_server.local_store import LocalStore
 from latentserve_server.log_writer import LogWriter
@@ -192,15 +193,19 @@ class Server:
             access_log=self._config.access_log,
         )
 
+    def _connections(self) -> int:
+        wanted, room = self._config.max_connections, room_for_connections()
+        if room < wanted:
+            _logger.warning("at most %d connections: this process may not open more files", room)
+        return min(wanted, room)
+
     def _build_grpc(self) -> grpc.aio.Server:
         server = grpc.aio.server(
             interceptors=[self._interceptor(self._admission), SmallRequests()],
             options=[
-                *LISTENER_OPTIONS,
+                *listener_options(self._config.listen, self._connections()),
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", self._config.max_message_bytes),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),  # clients may ping every 30 s
-                ("grpc.keepalive_permit_without_calls", 1),
             ],
         )
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(
@@ -224,7 +229,8 @@ class Server:
 
     def _build_admin(self) -> grpc.aio.Server:
         interceptors = [self._interceptor(self._admin_admission), SmallRequests()]
-        server = grpc.aio.server(interceptors=interceptors, options=LISTENER_OPTIONS)
+        options = listener_options(self._config.admin_listen, MAX_ADMIN_CONNECTIONS)
+        server = grpc.aio.server(interceptors=interceptors, options=options)
         models_pb2_grpc.add_ModelAdminServiceServicer_to_server(ModelAdminServicer(self._repository), server)
         reflection.enable_server_reflection((ADMIN_SERVICE, reflection.SERVICE_NAME), server)
         return server

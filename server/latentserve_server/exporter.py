@@ -1,0 +1,93 @@
+"""The HTTP listener of the metrics: a bounded number of requests at a time, and none that lasts."""
+
+from __future__ import annotations
+
+import io
+import logging
+import socket
+import threading
+import time
+from contextlib import suppress
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import WSGIApplication
+
+_logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.1
+"""Between looks for requests that last too long, and for the end."""
+
+
+class Exporter:
+    """Answers HTTP requests by an application, each on a thread of its own."""
+
+    def __init__(
+        self, host: str, port: int, application: WSGIApplication, *, max_requests: int, seconds: float
+    ) -> None:
+        """Bind the address, and answer from now on.
+
+        Connections beyond `max_requests` are closed at once, and every one is once it has lasted for `seconds`: a
+        caller who sends or reads nothing keeps no thread.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        self._server = _Server(host, port, max_requests, seconds)
+        self._server.set_app(application)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_LOOK_SECONDS,), daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The port that was bound."""
+        return self._server.server_port
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True  # which are not waited for at the end
+
+    def __init__(self, host: str, port: int, max_requests: int, seconds: float) -> None:
+        self._max_requests, self._seconds = max_requests, seconds
+        self._began: dict[Any, float] = {}
+        self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        super().__init__((host, port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if len(self._began) >= self._max_requests:
+            self.shutdown_request(request)
+            return
+        self._began[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._began.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        latest = time.monotonic() - self._seconds
+        for request, began in list(self._began.items()):
+            if began < latest:
+                with suppress(OSError):  # it has ended by itself
+                    request.shutdown(socket.SHUT_RDWR)  # which its thread finds
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        _logger.debug("a scrape failed", exc_info=True)
+
+
+class _Handler(WSGIRequestHandler):
+    def log_request(self, *_: Any) -> None:
+        """Say nothing of an answered scrape."""
+
+    def log_message(self, *words: Any) -> None:
+        """Say of a request that is none what is wrong with it."""
+        _logger.debug(*words)
+
+    def get_stderr(self) -> Any:
+        return io.StringIO()  # for a traceback where a caller has gone
