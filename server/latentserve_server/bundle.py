@@ -16,9 +16,9 @@ from latentserve.picture import PictureError, check_reading
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve.v1 import tensor_pb2
 from latentserve_server.archive import read_archive
-from latentserve_server.bundle_files import MAX_FILE_BYTES, bundle_files, check_name, open_file
+from latentserve_server.bundle_files import MAX_FILE_BYTES, bundle_files, check_name, is_passing, open_file
 from latentserve_server.calibration import QUANTILES
-from latentserve_server.errors import BundleError
+from latentserve_server.errors import BundleError, StoreFailure
 from latentserve_server.labels import MAX_LABELS, MIN_LABELS
 from latentserve_server.likelihood import LIKELIHOODS
 from latentserve_server.mixture import Mixture, parse_mixture
@@ -94,6 +94,7 @@ def read_bundle(directory: Path, precision: pb.Precision = pb.PRECISION_FLOAT32)
 
     Raises:
         BundleError: a file is missing, too large, or not what the manifest says; the manifest is not one.
+        StoreFailure: a file cannot be read now.
     """
     raw = _read(directory, MANIFEST, MAX_MANIFEST_BYTES)
     manifest = _parse_manifest(raw)
@@ -227,6 +228,8 @@ def _read(directory: Path, name: str, max_bytes: int) -> bytes:
                 if len(data) > max_bytes:
                     raise BundleError(f"{name}: longer than {max_bytes} bytes")
     except OSError as error:
+        if is_passing(error):
+            raise StoreFailure(f"{name}: {error.strerror}") from error
         raise BundleError(f"{name}: {error.strerror}") from error
     return bytes(data)
 

@@ -18,7 +18,7 @@ from typing import IO
 
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.bundle import MANIFEST
-from latentserve_server.bundle_files import open_file
+from latentserve_server.bundle_files import is_passing, open_file
 from latentserve_server.errors import BundleError, ConfigError
 
 _ENTRY = re.compile(r"[0-9a-f]{64}")
@@ -69,6 +69,9 @@ class BundleCache:
         """The entry of a manifest's digest; None where there is none, or none that is whole any more.
 
         `files` says which files a manifest lists.
+
+        Raises:
+            OSError: it cannot be read now.
         """
         entry = self._directory / digest
         if not _ENTRY.fullmatch(digest) or not entry.is_dir():
@@ -79,7 +82,9 @@ class BundleCache:
             is_whole = hashlib.sha256(manifest).hexdigest() == digest and all(
                 _sha256(entry / file.path) == file.sha256 for file in files(manifest)
             )
-        except (OSError, BundleError):
+        except (OSError, BundleError) as error:
+            if isinstance(error, OSError) and is_passing(error):
+                raise  # it may be whole
             is_whole = False
         if not is_whole:
             shutil.rmtree(entry, ignore_errors=True)

@@ -21,6 +21,21 @@ MAX_BUNDLE_BYTES = 4 << 30
 MAX_FILES = 64
 _MAX_NAME_BYTES = 255
 _NOT_REGULAR = "not a regular file"
+_PASSING = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EAGAIN", "EBUSY", "EINTR", "EIO", "ESTALE", "EREMOTEIO"),
+        *("ETIMEDOUT", "ECONNABORTED", "ECONNREFUSED", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN"),
+        *("ENETRESET", "ENETUNREACH", "ENOTCONN", "ENOLINK", "ESHUTDOWN"),
+    )
+    if hasattr(errno, name)
+)
+"""What the kernel says where it has no room, or does not get at a disk or a server."""
+
+
+def is_passing(error: OSError) -> bool:
+    """Whether the same may succeed later, though nobody changes the files."""
+    return error.errno in _PASSING
 
 
 def bundle_files(manifest: pb.Manifest) -> list[pb.File]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from latentserve_server.aliases import AliasFile, read_aliases
 from latentserve_server.bundle import MANIFEST, MAX_MANIFEST_BYTES
-from latentserve_server.bundle_files import open_file
+from latentserve_server.bundle_files import is_passing, open_file
 from latentserve_server.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -35,6 +35,8 @@ class Catalog:
     """Models whose directory could not be read, so that nothing is known of them."""
     problems: list[str] = field(default_factory=list)
     """What is neither a model nor to be passed over in silence; one line each."""
+    is_partial: bool = False
+    """Whether something could not be read that may be readable the next time."""
 
 
 def read_catalog(root: Path) -> Catalog:
@@ -53,6 +55,7 @@ def read_catalog(root: Path) -> Catalog:
             model = _read_model(root, directory, catalog.problems)
         except OSError as error:
             catalog.unreadable.add(directory.name)
+            catalog.is_partial |= is_passing(error)
             catalog.problems.append(f"{shown(directory.name)}: cannot be read: {error.strerror}")
             continue
         if model.digests:
@@ -82,6 +85,8 @@ def _read_model(root: Path, directory: Path, problems: list[str]) -> ModelDirect
         try:
             model.aliases = read_aliases(directory)
         except (ValueError, OSError) as error:
+            if isinstance(error, OSError) and is_passing(error):
+                raise
             problems.append(f"{directory.name}: {error}")
     return model
 
@@ -94,5 +99,7 @@ def _manifest_digest(version: Path) -> str:
     try:
         with open_file(version / MANIFEST) as file:
             return hashlib.sha256(file.read(MAX_MANIFEST_BYTES + 1)).hexdigest()
-    except OSError:  # whoever loads the version says what is wrong with it
-        return ""
+    except OSError as error:
+        if is_passing(error):
+            raise
+        return ""  # whoever loads the version says what is wrong with it

@@ -44,7 +44,7 @@ class Entry:
     failed_digest: str | None = None
     """The manifest that could not be loaded; it is not tried again until it changes or someone asks for it."""
     is_failure_passing: bool = False
-    """Whether it could not be fetched, so that the next look tries again."""
+    """Whether what failed may pass by itself, so that it is tried again."""
     last_failure: str = ""
     """What was last logged of a load that failed."""
     leaving: int = 0
@@ -61,6 +61,11 @@ class Entry:
         return self.exists and (self.leased is not None or self.failed_digest != self.digest)
 
     @property
+    def waits_for_retry(self) -> bool:
+        """Whether it could not be loaded for what may pass by itself."""
+        return self.exists and self.is_failure_passing and self.failed_digest is not None
+
+    @property
     def needs_loading(self) -> bool:
         """Whether the directory holds something that is not served and was not found broken."""
         served = self.model.identity.digest if self.model else None
@@ -73,6 +78,7 @@ class Entry:
 
     def see(self, digest: str, *, retry: bool) -> None:
         """Note what a scan found; with `retry`, a manifest that failed is worth another try."""
+        self.is_failure_passing = self.is_failure_passing and digest == self.digest
         self.exists, self.digest = True, digest
         if retry or self.is_failure_passing or digest != self.failed_digest:
             self.failed_digest = None

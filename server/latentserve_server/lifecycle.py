@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from latentserve_server.bundle_files import is_passing
 from latentserve_server.entry import Entry, State
 from latentserve_server.errors import DeviceError, LatentServeError, StoreFailure
 from latentserve_server.footprint import Footprint
@@ -91,21 +92,23 @@ class Lifecycle:
             DeviceError: while `starting`, a graph does not run on the device.
         """
         self._begin_loading(entry)
-        _logger.info("loading %s version %d", entry.name, entry.version, extra=_fields(entry))
+        level = logging.DEBUG if entry.is_failure_passing else logging.INFO
+        _logger.log(level, "loading %s version %d", entry.name, entry.version, extra=_fields(entry))
         try:
             directory = await self._fetch(entry.name, entry.version, entry.digest)
             model = await self._load(entry.name, entry.version, directory)
-        except LatentServeError as error:
-            level = logging.DEBUG if entry.is_failure_passing and str(error) == entry.last_failure else logging.ERROR
+        except (LatentServeError, OSError, MemoryError) as error:
+            reason, may_pass = _reason(error), _may_pass(error)
+            is_known = may_pass and entry.is_failure_passing and reason == entry.last_failure
+            level = logging.DEBUG if is_known else logging.ERROR
             unavailable = "%s version %d is unavailable: %s"
-            _logger.log(level, unavailable, entry.name, entry.version, error, extra=_fields(entry))
-            self._fail(entry, str(error))
-            entry.is_failure_passing, entry.last_failure = isinstance(error, StoreFailure), str(error)
+            _logger.log(level, unavailable, entry.name, entry.version, reason, extra=_fields(entry))
+            self._fail(entry, reason, may_pass=may_pass)
             if starting and isinstance(error, DeviceError):
                 raise
         except Exception as error:
             _logger.exception("%s version %d is unavailable", entry.name, entry.version, extra=_fields(entry))
-            self._fail(entry, f"internal error: {error}")
+            self._fail(entry, f"internal error: {error}", may_pass=False)
         else:
             self._serve(versions, entry, model)
 
@@ -146,8 +149,9 @@ class Lifecycle:
         fields = _fields(entry) | {"digest": entry.digest}
         _logger.info("%s version %d is ready", entry.name, entry.version, extra=fields)
 
-    def _fail(self, entry: Entry, reason: str) -> None:
+    def _fail(self, entry: Entry, reason: str, *, may_pass: bool) -> None:
         entry.failed_digest = entry.digest
+        entry.is_failure_passing, entry.last_failure = may_pass, reason
         self._observer.load_ended(entry.name, succeeded=False)
         if entry.leased is None:
             self._become(entry, State.UNAVAILABLE, reason)
@@ -186,6 +190,16 @@ class Lifecycle:
     def _become(self, entry: Entry, state: State, reason: str = "") -> None:
         entry.become(state, reason)
         self._observer.state_changed(entry.name, entry.version, state)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, StoreFailure | MemoryError) or (isinstance(error, OSError) and is_passing(error))
 
 
 def _fields(entry: Entry) -> dict[str, str | int]:

@@ -39,6 +39,10 @@ class Repository:
         self._models: dict[str, Versions] = {}
         self._problems: set[str] = set()
         self._unreadable = ""
+        self._look_owed: bool | None = None  # whether the look that failed was to try failed versions again
+        self._rescan_waits = False
+        self.unsettled = asyncio.Event()
+        """Set while a look or a load is to be tried again, because what it failed of may pass by itself."""
         self._commands = CommandQueue()
 
     async def open(self) -> None:
@@ -119,8 +123,18 @@ class Repository:
 
     def request_rescan(self) -> None:
         """Follow the store, with another try for versions that failed, once the changes under way are made."""
-        with suppress(ShuttingDown):
-            self._commands.put(lambda: self._rescan(retry=True))
+        if not self._rescan_waits:
+            with suppress(ShuttingDown):
+                self._commands.put(self._requested_rescan)
+                self._rescan_waits = True
+
+    async def retry(self) -> None:
+        """Make what `unsettled` stands for once more: the look that failed, or else the loads.
+
+        Raises:
+            ChangeRefused: the store cannot be read; what is served stays.
+        """
+        await self._commands.put(self._retry)
 
     async def load(self, name: str, version: int) -> Entry:
         """Make a version READY and keep it so, whatever the policy.
@@ -148,8 +162,20 @@ class Repository:
         """
         return await self._commands.put(lambda: self._set_alias(name, alias, version))
 
+    async def _requested_rescan(self) -> None:
+        self._rescan_waits = False  # what changes from now on may need another one
+        await self._rescan(retry=True)
+
+    async def _retry(self) -> None:
+        if self._look_owed is not None:
+            await self._rescan(retry=self._look_owed)
+            return
+        for versions in self._models.values():
+            versions.try_again()
+        await self._settle()
+
     async def _rescan(self, *, retry: bool) -> list[str]:
-        catalog = await self._read_catalog()
+        catalog = await self._read_catalog(retry=retry)
         self._see(catalog, retry=retry)
         await self._settle()
         return catalog.problems
@@ -188,10 +214,12 @@ class Repository:
         await self._settle()
         return stored
 
-    async def _read_catalog(self) -> Catalog:
+    async def _read_catalog(self, *, retry: bool = False) -> Catalog:
         try:
             catalog = await asyncio.to_thread(self._store.catalog)
         except ConfigError as error:
+            self._look_owed = retry or bool(self._look_owed)
+            self.unsettled.set()
             if str(error) != self._unreadable:  # said once, not at every poll
                 _logger.error("what is served stays: %s", error)
             self._unreadable = str(error)
@@ -202,6 +230,8 @@ class Repository:
         return catalog
 
     def _see(self, catalog: Catalog, *, retry: bool = False) -> None:
+        retry = retry or bool(self._look_owed)
+        self._look_owed = retry if catalog.is_partial else None
         for problem in sorted({*catalog.problems} - self._problems):  # each is said once, not at every poll
             _logger.warning("%s", problem)
         self._problems = {*catalog.problems}
@@ -219,6 +249,10 @@ class Repository:
         for versions in models:
             await self._lifecycle.settle(versions, starting=starting)
         self._models = {name: versions for name, versions in self._models.items() if len(versions)}
+        if self._look_owed is not None or any(entry.waits_for_retry for entry in self.entries()):
+            self.unsettled.set()
+        else:
+            self.unsettled.clear()
         if not starting:
             await self._changed()
 

@@ -114,9 +114,8 @@ class Server:
         if self._admin is not None:
             await self._admin.start()
         await self._repository.open()
-        if self._config.poll_interval:
-            watching = watch(self._repository, self._config.poll_interval)
-            self._watcher = asyncio.get_running_loop().create_task(watching)
+        watching = watch(self._repository, self._config.poll_interval)
+        self._watcher = asyncio.get_running_loop().create_task(watching)
         self._serving = True
         await self._set_health(serving=True)
         ports = {"port": self.port, "metrics_port": self.metrics_port, "admin_port": self.admin_port}

@@ -141,6 +141,12 @@ class Versions:
         wanted = self.wanted()
         return [entry for entry in reversed(list(self)) if entry.version in wanted and entry.needs_loading]
 
+    def try_again(self) -> None:
+        """Have what failed for what may pass by itself be loaded once more, where it is wanted."""
+        for entry in self:
+            if entry.waits_for_retry:
+                entry.failed_digest = None
+
     def to_unload(self) -> list[Entry]:
         """The READY entries that are not wanted."""
         wanted = self.wanted()

@@ -164,6 +164,7 @@ def _readable(model: bytes) -> Iterator[str | bytes]:
         left = memoryview(model)
         while left:
             left = left[os.write(descriptor, left) :]
+        os.close(os.dup(descriptor))  # fails where onnxruntime could not open one more, and would blame the graph
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
