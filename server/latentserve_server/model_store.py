@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from latentserve_server.aliases import AliasFile
+from latentserve_server.aliases import FILE, MAX_ALIASES_BYTES, AliasFile, alias_bytes
 from latentserve_server.catalog import Catalog
 from latentserve_server.errors import ChangeRefused
 
@@ -73,7 +73,7 @@ def store_alias(
     """Change one alias in a model's file and in what is known of it; returns whether the file could be written.
 
     Raises:
-        ChangeRefused: the file is damaged or cannot be read.
+        ChangeRefused: the file is damaged, cannot be read, or would be too long to be read again.
     """
     try:
         found = store.read_aliases(name)
@@ -82,6 +82,8 @@ def store_alias(
     current = known if found.digest == known.digest else found
     others = {other: target for other, target in current.versions.items() if other != alias}
     wanted = others | ({} if version is None else {alias: version})
+    if len(alias_bytes(wanted)) > MAX_ALIASES_BYTES:
+        raise ChangeRefused(f"{name}: {FILE} would be longer than {MAX_ALIASES_BYTES} bytes; delete some")
     try:
         return True, store.write_aliases(name, wanted)
     except OSError as error:

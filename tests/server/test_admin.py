@@ -15,6 +15,7 @@ from model_shelf import BROKEN, Shelf
 from running_server import config_for, running_server
 
 from latentserve.v1 import models_pb2, models_pb2_grpc
+from latentserve_server.aliases import MAX_ALIASES_BYTES, alias_bytes
 from latentserve_server.errors import ConfigError
 from latentserve_server.server import Server
 
@@ -143,6 +144,20 @@ async def test_aliases_that_someone_else_wrote_are_kept(shelf: Shelf, server: Ad
     await server.set_alias("ours", 3)
     assert json.loads((shelf.model / "aliases.json").read_text()) == {"ours": 3, "stable": 3, "theirs": 3}
     assert await server.answering(alias="theirs") == (3, 3)
+
+
+async def test_a_file_of_aliases_does_not_grow_beyond_what_is_read(shelf: Shelf, server: AdminServer) -> None:
+    file, room = shelf.model / "aliases.json", len(alias_bytes({"a" * 128: 3})) - len(alias_bytes({}))
+    written = alias_bytes({f"{number:0128}": 3 for number in range(MAX_ALIASES_BYTES // room)})
+    file.write_bytes(written)
+    await server.rescan()
+    said = await refusal(server.set_alias("a" * 128, 3))
+    assert said == f"vae: aliases.json would be longer than {MAX_ALIASES_BYTES} bytes; delete some"
+    assert file.read_bytes() == written
+    assert await server.delete_alias(f"{0:0128}")
+    assert await server.set_alias("a" * 128, 3)
+    assert await server.rescan() == []
+    assert await server.answering(alias="a" * 128) == (3, 3)
 
 
 async def test_an_alias_that_cannot_be_stored_lasts_until_the_file_changes(shelf: Shelf, server: AdminServer) -> None:
