@@ -4,15 +4,15 @@
 # Versions: fsspec 2026.9.0, s3fs 2026.9.0 (against moto 5.2.5).
 # Behaviour: cat, get and rm take every path with brackets for a pattern, also where something of exactly that name
 #   exists. run[1] matches run1, so with both in a bucket get("run[1]") fetches run1, and rm("run[1]", recursive=True)
-#   deletes run1 and leaves run[1]; without run1 each is a FileNotFoundError. exists, find, ls and cat_file take the name
-#   as it is, so what one call has found the next one cannot read. (Of local files, rm alone takes it as it is.)
+#   deletes run1 and leaves run[1]; without run1 each is a FileNotFoundError. exists, find, ls and cat_file take the
+#   name as it is, so what one call has found the next one cannot read. (Of local files, rm alone takes it as it is.)
 # Expected: a path that exists means itself.
 # Output seen:
 #   memory: find [model], cat {run1/model: b'one'}, get b'one'; after rm of run[1] there is run[1]/model
 #   s3: find [model], cat {run1/model: b'one'}, get b'one'; after rm of run[1] there is run[1]/model
-# Why it matters: folders named after parameters hold such names (run[1], layers=[64,32]). A server that mirrors a model
-#   repository with get serves another run's weights, and a job that removes old runs removes a good one. Use the calls
-#   for one file, get_file and rm_file, over what find returned.
+# Why it matters: folders named after parameters hold such names (run[1], layers=[64,32]). A server that mirrors a
+#   model repository with get serves another run's weights, and a job that removes old runs removes a good one. Use
+#   the calls for one file, get_file and rm_file, over what find returned.
 set -euo pipefail
 
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "skipped: needs Python 3.11 or newer"; exit 0; }

@@ -2,18 +2,20 @@
 # A retry policy does nothing for requests of more than 256 KiB.
 #
 # Versions: grpcio 1.85.1.
-# Behaviour: with a retryPolicy in the service config, a call that ends UNAVAILABLE is repeated only while its request fits
-#   a buffer of 256 KiB, the default of the channel argument grpc.per_rpc_retry_buffer_size. A larger request is sent once
-#   and the first error is final, without a log line; nothing in the error says that the policy was not applied. The
-#   message's size counts, not what compression makes of it, and for a stream of requests their sum counts.
+# Behaviour: with a retryPolicy in the service config, a call that ends UNAVAILABLE is repeated only while its request
+#   fits a buffer of 256 KiB, the default of the channel argument grpc.per_rpc_retry_buffer_size. A larger request is
+#   sent once and the first error is final, without a log line; nothing in the error says that the policy was not
+#   applied. The message's size counts, not what compression makes of it, and for a stream of requests their sum
+#   counts.
 # Expected: the policy to hold for every request that may be sent, or a word where it does not.
 # Output seen:
 #   request of 260,000 bytes: OK after 3 attempts
 #   request of 270,000 bytes: UNAVAILABLE after 1 attempt
 #   request of 3,000,000 bytes: UNAVAILABLE after 1 attempt
 #   request of 3,000,000 bytes, with grpc.per_rpc_retry_buffer_size of 16 MiB: OK after 3 attempts
-# Why it matters: a batch of images is larger than that (six of 3 x 64 x 64 in float32 are 288 KiB). Tests of a client's
-#   retries are written with small requests and pass; in a rolling update the image calls fail and the small ones do not.
+# Why it matters: a batch of images is larger than that (six of 3 x 64 x 64 in float32 are 288 KiB). Tests of a
+#   client's retries are written with small requests and pass; in a rolling update the image calls fail and the small
+#   ones do not.
 set -euo pipefail
 
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "skipped: needs Python 3.11 or newer"; exit 0; }

@@ -2,11 +2,11 @@
 # A second run of an IO binding writes over the result of the first one.
 #
 # Versions: onnxruntime 1.31.1, onnx 1.23.2, numpy 2.4.6, CPU.
-# Behaviour: bind_output(name), without a buffer, is the form in which onnxruntime allocates the output. It does so once,
-#   in the first run, and keeps it bound. get_outputs()[0].numpy() is a view of it, so the array that a caller was given
-#   changes when the binding runs again, and a run with another batch size fails with a RuntimeError, since what
-#   is bound has the shape of the first. copy_outputs_to_cpu() copies; clear_binding_outputs() and bind_output() before each
-#   run give fresh memory; session.run has neither trait.
+# Behaviour: bind_output(name), without a buffer, is the form in which onnxruntime allocates the output. It does so
+#   once, in the first run, and keeps it bound. get_outputs()[0].numpy() is a view of it, so the array that a caller
+#   was given changes when the binding runs again, and a run with another batch size fails with a RuntimeError, since
+#   what is bound has the shape of the first. copy_outputs_to_cpu() copies; clear_binding_outputs() and bind_output()
+#   before each run give fresh memory; session.run has neither trait.
 # Expected: what onnxruntime allocates for a result belongs to that result, as the outputs of session.run do.
 # Output seen:
 #   the first result after the first run: [2. 2.], after the second: [10. 10.]
@@ -61,7 +61,10 @@ print(f"three rows after two: {other}")
 binding.clear_binding_outputs()
 binding.bind_output("y")
 fresh = run(3, 7)
-print(f"three rows after clear_binding_outputs and bind_output: {fresh.shape}, the result before that still {second[0]}")
+print(
+    f"three rows after clear_binding_outputs and bind_output: {fresh.shape}, "
+    f"the result before that still {second[0]}"
+)
 if not (first[0] == 10).all() or not (copy == 2).all() or other != "RuntimeError" or not (second == 10).all():
     raise SystemExit("changed: the results of a binding are no longer written over")
 PYTHON

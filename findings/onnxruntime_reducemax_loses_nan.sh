@@ -2,19 +2,19 @@
 # The largest and the smallest value that onnxruntime finds lose a NaN, unless it comes first.
 #
 # Versions: onnxruntime 1.31.1, onnx 1.23.2, numpy 2.4.6, CPU.
-# Behaviour: ReduceMax and ReduceMin give NaN where the first element is NaN, and the largest or smallest of the others
-#   where the NaN stands anywhere else. MaxPool and GlobalMaxPool give NaN for one place of their nine and hide it at the
-#   others. ArgMax does not find it, and TopK sorts around it, so that what it returns need not be sorted. Max and Min of
-#   two tensors, ReduceSum, ReduceMean and ReduceL2 keep it.
+# Behaviour: ReduceMax and ReduceMin give NaN where the first element is NaN, and the largest or smallest of the
+#   others where the NaN stands anywhere else. MaxPool and GlobalMaxPool give NaN for one place of their nine and hide
+#   it at the others. ArgMax does not find it, and TopK sorts around it, so that what it returns need not be sorted.
+#   Max and Min of two tensors, ReduceSum, ReduceMean and ReduceL2 keep it.
 # Expected: NaN wherever it stands, as NumPy, PyTorch and, for ReduceMax, onnx's reference evaluator have it.
 # Output seen:
 #   ReduceMax of 100 values, NaN at 0, 1, 50, 99: nan 1.0 1.0 1.0 (NumPy: nan nan nan nan)
 #   ReduceMin of 100 values, NaN at 0, 1, 50, 99: nan 1.0 1.0 1.0 (NumPy: nan nan nan nan)
 #   MaxPool 3x3, NaN at 0 to 8: 1.0 1.0 1.0 1.0 1.0 1.0 1.0 nan 1.0
-#   ReduceSum of 100 values, NaN at 0, 1, 50, 99: nan nan nan nan
-# Why it matters: the largest absolute value is the usual guard against a broken image and the usual divisor that brings
-#   one into range. torch.amax and torch.max are exported as ReduceMax, so what is NaN in PyTorch is an ordinary number
-#   when served, and the guard lets the NaN beside it pass. Guard with a sum, or with IsNaN.
+#   ReduceSum of 100 values, NaN at 0, 1, 50, 99: nan nan nan nan (NumPy: nan nan nan nan)
+# Why it matters: the largest absolute value is the usual guard against a broken image and the usual divisor that
+#   brings one into range. torch.amax and torch.max are exported as ReduceMax, so what is NaN in PyTorch is an
+#   ordinary number when served, and the guard lets the NaN beside it pass. Guard with a sum, or with IsNaN.
 set -euo pipefail
 
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "skipped: needs Python 3.11 or newer"; exit 0; }

@@ -6,16 +6,16 @@
 #   format and in OpenMetrics alike, and says nothing when it is made or observed. The same histogram in multiprocess
 #   mode (PROMETHEUS_MULTIPROC_DIR) does export _sum. A histogram with bounds from 0 up that observes negative values
 #   exports _sum in both.
-# Expected: _sum as in every other histogram, or a word when the histogram is made. OpenMetrics forbids the sum in this
-#   case, because it can fall; the text format does not.
+# Expected: _sum as in every other histogram, or a word when the histogram is made. OpenMetrics forbids the sum in
+#   this case, because it can fall; the text format does not.
 # Output seen:
 #   one process: ['score_bucket', 'score_count']
-#   several processes: ['score_bucket', 'score_count', 'score_sum']
-#   bounds from 0 up: ['score_bucket', 'score_count', 'score_sum'], sum -4.5
-# Why it matters: log-likelihoods, logits of a discriminator and rewards are negative. The usual mean,
-#   rate(score_sum) / rate(score_count), is then an empty result, not an error: a panel stays blank and an alert on it
-#   never fires, and whether it does depends on how many processes serve. A Summary, or a histogram of the negated value,
-#   keeps its sum.
+#   several processes: ['score_bucket', 'score_count', 'score_sum'] sum -4.5
+#   bounds from 0 up: ['score_bucket', 'score_count', 'score_sum'] sum -4.5
+# Why it matters: log-likelihoods, logits of a discriminator and rewards are negative. The usual mean, rate(score_sum)
+#   / rate(score_count), is then an empty result, not an error: a panel stays blank and an alert on it never fires,
+#   and whether it does depends on how many processes serve. A Summary, or a histogram of the negated value, keeps its
+#   sum.
 set -euo pipefail
 
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "skipped: needs Python 3.11 or newer"; exit 0; }

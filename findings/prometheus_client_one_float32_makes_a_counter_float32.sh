@@ -2,10 +2,11 @@
 # One NumPy float32 turns a Prometheus counter into a float32 for good, and it stops at 16,777,216.
 #
 # Versions: prometheus-client 0.26.0, numpy 2.4.6.
-# Behaviour: Counter.inc, Gauge.inc, Summary.observe and Histogram.observe add what they are given to their value as it
-#   is. Since NumPy 2, a Python float plus a numpy.float32 is a numpy.float32, and so is every sum after it, whatever is
-#   added. From then on a counter cannot pass 2^24 by steps of one, and the _sum of a histogram drops what is smaller than
-#   its last bit. One numpy.float16 is worse: the _sum is infinite once it passes 65,504. Gauge.set converts, and is right.
+# Behaviour: Counter.inc, Gauge.inc, Summary.observe and Histogram.observe add what they are given to their value as
+#   it is. Since NumPy 2, a Python float plus a numpy.float32 is a numpy.float32, and so is every sum after it,
+#   whatever is added. From then on a counter cannot pass 2^24 by steps of one, and the _sum of a histogram drops what
+#   is smaller than its last bit. One numpy.float16 is worse: the _sum is infinite once it passes 65,504. Gauge.set
+#   converts, and is right.
 # Expected: the values of a metric are float64, as Prometheus defines them, whatever type a number comes in.
 # Output seen:
 #   counter: 16777216.0 instead of 16778217.0

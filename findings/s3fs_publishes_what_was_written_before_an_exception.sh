@@ -2,10 +2,10 @@
 # A file on S3 whose writing fails half-way is published, in the place of the good one.
 #
 # Versions: s3fs 2026.9.0, fsspec 2026.9.0, boto3 1.43.117 (against moto 5.2.5).
-# Behaviour: an exception inside "with filesystem.open(path, 'wb') as file" closes the file, and closing uploads what was
-#   written so far as if it were all: a small file by one PUT, a large one by completing its multipart upload. The object
-#   that was there before is replaced. The exception goes on to the caller. Inside "with filesystem.transaction" the old
-#   object stays.
+# Behaviour: an exception inside "with filesystem.open(path, 'wb') as file" closes the file, and closing uploads what
+#   was written so far as if it were all: a small file by one PUT, a large one by completing its multipart upload. The
+#   object that was there before is replaced. The exception goes on to the caller. Inside "with
+#   filesystem.transaction" the old object stays.
 # Expected: nothing. S3 itself shows an object whole or not at all, an upload that is not completed is never seen, and
 #   boto3's upload_fileobj and put keep to that when their source fails.
 # Output seen:
@@ -13,9 +13,9 @@
 #   RuntimeError after 12582912 bytes: the object is now 12582912 bytes (it was 1000 bytes)
 #   RuntimeError after 4 bytes in a transaction: the object is now 1000 bytes (it was 1000 bytes)
 #   boto3, RuntimeError after 12582912 bytes: the object is now 1000 bytes (it was 1000 bytes)
-# Why it matters: torch.save(model, file), numpy.save and every other writer into such a file leave a truncated model
-#   under the live name when they raise (a full temporary disk, an interrupted run, an object that cannot be pickled),
-#   and a server that follows the bucket loads it. Write through a transaction, or under another name and move.
+# Why it matters: a writer that raises or is interrupted half-way through a model leaves it truncated under the live
+#   name, in the place of the one that worked, and a server that follows the bucket loads it. Write through a
+#   transaction, or under another name and move.
 set -euo pipefail
 
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "skipped: needs Python 3.11 or newer"; exit 0; }
