@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 Pixels = NDArray[np.uint8]
 
@@ -67,8 +67,18 @@ def saved(picture: Image.Image | Pixels, form: str, **options: Any) -> bytes:
 def exif(orientation: int) -> Image.Exif:
     """An EXIF block that says no more than the orientation."""
     block = Image.Exif()
-    block[ExifTags.Base.Orientation] = orientation
+    block[0x0112] = orientation
     return block
+
+
+def in_channels(pixels: Pixels) -> Pixels:
+    """Pixels [height, width], or [height, width, 3], as [3, height, width]."""
+    return np.broadcast_to(pixels.T, (3, *pixels.T.shape[-2:])).swapaxes(1, 2)
+
+
+def assert_seen(seen: Pixels, expected: Pixels, file: PictureFile) -> None:
+    """Compare pixels of one shape, as closely as the file's format allows."""
+    np.testing.assert_allclose(seen.astype(int), expected.astype(int), rtol=0, atol=file.slack, err_msg=file.name)
 
 
 def stored(scene: Pixels, orientation: int) -> Pixels:
@@ -91,7 +101,7 @@ def png(height: int, width: int, bits: int, kind: int, rows: bytes, *more: tuple
 
 def _paletted(form: str, **options: Any) -> bytes:
     picture = Image.fromarray(INDICES, "P")
-    picture.putpalette(COLOURS.tobytes())
+    picture.putpalette(COLOURS.tobytes().ljust(3 * 256, b"\0"))  # Pillow 9 writes no shorter one to a whole BMP file
     return saved(picture, form, **options)
 
 

@@ -136,7 +136,7 @@ class Picture:
 
     def _flat(self, picture: Image.Image) -> Image.Image:
         """The picture without transparency, L or RGB."""
-        if self._reading.HasField("background") and picture.has_transparency_data:
+        if self._reading.HasField("background") and _transparent(picture):
             ground, seen = self._reading.background, _converted(picture, "RGBA")
             flat = Image.new("RGB", picture.size, (ground.red, ground.green, ground.blue))
             flat.paste(seen, mask=seen)
@@ -184,6 +184,11 @@ def _converted(picture: Image.Image, mode: str) -> Image.Image:
     return picture if picture.mode == mode else picture.convert(mode)
 
 
+def _transparent(picture: Image.Image) -> bool:
+    """What Pillow 10.1 and later call `has_transparency_data`, of the modes that are read."""
+    return picture.mode in {"LA", "PA", "RGBA"} or "transparency" in picture.info
+
+
 def _check_kind(file: Image.Image) -> None:
     if any(map(_DEEP.fullmatch, (file.mode, *_raw_modes(file)))):
         raise PictureError("more than 8 bits a channel; 8 are wanted")
@@ -194,7 +199,8 @@ def _check_kind(file: Image.Image) -> None:
 def _raw_modes(file: Image.Image) -> Iterator[str]:
     """What the pixels are in the file, where Pillow's decoder takes that as its argument, or as the first of them."""
     for tile in getattr(file, "tile", ()):
-        args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        *_, args = tile  # its names are Pillow 11's
+        args = args if isinstance(args, tuple) else (args,)
         yield from (arg for arg in args[:1] if isinstance(arg, str))
 
 

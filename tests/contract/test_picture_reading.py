@@ -1,4 +1,4 @@
-"""A picture file is the same pixels for training, which reads a folder, a server, which is sent it, and its client."""
+"""A picture file is the same pixels for training, which reads a folder, and a server, which is sent it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from picture_files import BY_NAME, DEEP, FILES, HEIGHT, SCENE, WIDTH, PictureFile, Pixels, saved
+from picture_files import (
+    BY_NAME,
+    DEEP,
+    FILES,
+    HEIGHT,
+    SCENE,
+    WIDTH,
+    PictureFile,
+    Pixels,
+    assert_seen,
+    in_channels,
+    saved,
+)
 from refusal import invalid
 from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
@@ -18,7 +30,6 @@ from tiny_bundle import TinyModel
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import bundle_pb2
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_client.files import read_image
 from latentserve_training.data import READING, DataConfig, load
 from latentserve_training.data.folder import Folder
 from latentserve_training.errors import DataError
@@ -85,15 +96,6 @@ def levels(seen: NDArray[np.float32], *shape: int) -> Pixels:
     return bytes_.reshape(shape)
 
 
-def in_channels(pixels: Pixels) -> Pixels:
-    """Pixels [height, width], or [height, width, 3], as [3, height, width]."""
-    return np.broadcast_to(pixels.T, (3, *pixels.T.shape[-2:])).swapaxes(1, 2)
-
-
-def assert_seen(seen: Pixels, expected: Pixels, file: PictureFile) -> None:
-    np.testing.assert_allclose(seen.astype(int), expected.astype(int), rtol=0, atol=file.slack, err_msg=file.name)
-
-
 def read_in_folder(folder: Path, data: bytes, suffix: str, size: int | None = None) -> Pixels:
     """The pixels that training sees of a file: uint8 [channels, height, width]."""
     (folder / f"picture{suffix}").write_bytes(data)
@@ -106,13 +108,6 @@ def test_training_sees_the_pixels(tmp_path: Path, file: PictureFile) -> None:
     seen = read_in_folder(tmp_path, file.data, Path(file.name).suffix)
     grey = file.pixels.ndim == 2
     assert_seen(seen, file.pixels[np.newaxis] if grey else in_channels(file.pixels), file)
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_the_command_line_shows_the_pixels_that_a_server_sees(tmp_path: Path, file: PictureFile) -> None:
-    (tmp_path / file.name).write_bytes(file.data)
-    spec = bundle_pb2.ImageSpec(channels=3, height=HEIGHT, width=WIDTH, max_value=1, reading=READING)
-    assert_seen(read_image(tmp_path / file.name, spec, resize=False).pixels, in_channels(file.pixels), file)
 
 
 async def test_a_server_sees_the_pixels_that_training_saw(encode: Encode) -> None:
