@@ -5,12 +5,16 @@ RUNTIME := $(if $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev
 PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client training/latentserve_training scripts benchmarks
 # Tests that assert types, which only a type checker sees.
 TYPE_TESTS := $(shell grep -l assert_type tests/*/*.py)
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+PYTEST := -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+# The plugin for typed gRPC stubs lies in .venv; the generator has an environment of its own.
+PROTOC := PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/.venv/protoc/bin/python -m grpc_tools.protoc -I.
+# Tests of the client that import the server, which has bounds of its own.
+BESIDE_A_SERVER := test_admin.py test_compare_versions.py test_conditional.py test_stream_numerics.py
 REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup demo test test-kernels test-processors lint format proto proto-check serve gpu-check image clean
+.PHONY: help setup demo test test-kernels test-oldest test-processors lint format proto proto-check serve gpu-check image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -25,19 +29,29 @@ demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py
 
 .venv/tritonclient/installed: tests/contract/tritonclient.txt | setup
-	$(PYTHON) -m venv .venv/tritonclient
-	.venv/tritonclient/bin/pip install -q -r $<
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q -r $<
 	touch $@
 
 .venv/pythae/installed: tests/training/pythae.txt | setup
 	$(BIN)/pip install -q --no-deps --target $(@D) -r $<
 	touch $@
 
+.venv/oldest/installed: tests/client/oldest.txt proto/pyproject.toml clients/python/pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q -r $<
+	$(@D)/bin/pip install -q --no-deps -e ./proto -e ./clients/python
+	$(@D)/bin/pip check
+	touch $@
+
 test: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run every test.
-	$(PYTEST)
+	$(BIN)/python $(PYTEST)
 
 test-kernels: setup .venv/tritonclient/installed  ## Run the tests of the client and the contract with NumPy's kernels for AVX2.
-	OPENBLAS_CORETYPE=Haswell $(PYTEST) tests/client tests/contract
+	OPENBLAS_CORETYPE=Haswell $(BIN)/python $(PYTEST) tests/client tests/contract
+
+test-oldest: .venv/oldest/installed  ## Run the client's tests with the oldest versions that it takes.
+	.venv/oldest/bin/python $(PYTEST) tests/client --confcutdir tests/client --hypothesis-profile ci $(BESIDE_A_SERVER:%=--ignore tests/client/%)
 
 test-processors: setup  ## Run the tests that want other processors, which QEMU emulates.
 	$(BIN)/python -m pytest tests/processors
@@ -51,9 +65,14 @@ format: setup  ## Rewrite the code in the project's style.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-proto: setup  ## Generate the stubs from the .proto files.
-	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. latentserve/*/*.proto
-	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I. --grpc_python_out=. --mypy_grpc_out=quiet:. latentserve/v1/generation.proto latentserve/v1/models.proto latentserve/oip/inference.proto
+.venv/protoc/installed: proto/protoc.txt | setup
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q -r $<
+	touch $@
+
+proto: .venv/protoc/installed  ## Generate the stubs from the .proto files.
+	cd proto && $(PROTOC) --python_out=. --pyi_out=. latentserve/*/*.proto
+	cd proto && $(PROTOC) --grpc_python_out=. --mypy_grpc_out=quiet:. latentserve/v1/generation.proto latentserve/v1/models.proto latentserve/oip/inference.proto
 
 proto-check: proto  ## Fail where the stubs are not what the .proto files say.
 	git diff --exit-code -- proto

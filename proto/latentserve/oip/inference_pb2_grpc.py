@@ -5,7 +5,7 @@ import warnings
 
 from latentserve.oip import inference_pb2 as latentserve_dot_oip_dot_inference__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.72.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in latentserve/oip/inference_pb2_grpc.py depends on'
+        + f' but the generated code in latentserve/oip/inference_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class GRPCInferenceServiceStub:
+class GRPCInferenceServiceStub(object):
     """GRPCInferenceService runs the graphs of the model repository as named tensors in, named tensors out.
 
     A model NAME of the repository is up to three models here: NAME is the decoder, NAME.encoder the encoder, and
@@ -101,7 +101,7 @@ class GRPCInferenceServiceStub:
                 _registered_method=True)
 
 
-class GRPCInferenceServiceServicer:
+class GRPCInferenceServiceServicer(object):
     """GRPCInferenceService runs the graphs of the model repository as named tensors in, named tensors out.
 
     A model NAME of the repository is up to three models here: NAME is the decoder, NAME.encoder the encoder, and
@@ -266,7 +266,7 @@ def add_GRPCInferenceServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class GRPCInferenceService:
+class GRPCInferenceService(object):
     """GRPCInferenceService runs the graphs of the model repository as named tensors in, named tensors out.
 
     A model NAME of the repository is up to three models here: NAME is the decoder, NAME.encoder the encoder, and

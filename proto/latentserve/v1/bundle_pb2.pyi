@@ -1,5 +1,3 @@
-import datetime
-
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from latentserve.v1 import tensor_pb2 as _tensor_pb2
 from google.protobuf.internal import containers as _containers
@@ -165,7 +163,7 @@ class PictureReading(_message.Message):
     grey: GreyWeights
     fit: Fit
     filter: ResizeFilter
-    def __init__(self, upright: _Optional[bool] = ..., background: _Optional[_Union[Colour, _Mapping]] = ..., grey: _Optional[_Union[GreyWeights, str]] = ..., fit: _Optional[_Union[Fit, str]] = ..., filter: _Optional[_Union[ResizeFilter, str]] = ...) -> None: ...
+    def __init__(self, upright: bool = ..., background: _Optional[_Union[Colour, _Mapping]] = ..., grey: _Optional[_Union[GreyWeights, str]] = ..., fit: _Optional[_Union[Fit, str]] = ..., filter: _Optional[_Union[ResizeFilter, str]] = ...) -> None: ...
 
 class File(_message.Message):
     __slots__ = ("path", "sha256", "size_bytes")
@@ -250,7 +248,7 @@ class Provenance(_message.Message):
     software: _containers.ScalarMap[str, str]
     training_steps: int
     checkpoint_sha256: str
-    def __init__(self, created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., family: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_sha256: _Optional[str] = ..., config_json: _Optional[str] = ..., git_commit: _Optional[str] = ..., software: _Optional[_Mapping[str, str]] = ..., training_steps: _Optional[int] = ..., checkpoint_sha256: _Optional[str] = ...) -> None: ...
+    def __init__(self, created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., family: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_sha256: _Optional[str] = ..., config_json: _Optional[str] = ..., git_commit: _Optional[str] = ..., software: _Optional[_Mapping[str, str]] = ..., training_steps: _Optional[int] = ..., checkpoint_sha256: _Optional[str] = ...) -> None: ...
 
 class Manifest(_message.Message):
     __slots__ = ("format_version", "name", "kind", "latent", "image", "likelihood", "graphs", "golden", "files", "provenance", "metrics", "license", "labels", "calibration")

@@ -68,7 +68,7 @@ class EncodedImages(_message.Message):
     RESIZE_FIELD_NUMBER: _ClassVar[int]
     files: _containers.RepeatedScalarFieldContainer[bytes]
     resize: bool
-    def __init__(self, files: _Optional[_Iterable[bytes]] = ..., resize: _Optional[bool] = ...) -> None: ...
+    def __init__(self, files: _Optional[_Iterable[bytes]] = ..., resize: bool = ...) -> None: ...
 
 class Images(_message.Message):
     __slots__ = ("tensor", "encoded")

@@ -5,7 +5,7 @@ import warnings
 
 from latentserve.v1 import generation_pb2 as latentserve_dot_v1_dot_generation__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.72.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in latentserve/v1/generation_pb2_grpc.py depends on'
+        + f' but the generated code in latentserve/v1/generation_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class GenerationServiceStub:
+class GenerationServiceStub(object):
     """GenerationService runs deep generative models with a latent space.
 
     Rows are independent: row i of a reply depends on row i of the request alone, never on the other rows, on other
@@ -80,7 +80,7 @@ class GenerationServiceStub:
                 _registered_method=True)
 
 
-class GenerationServiceServicer:
+class GenerationServiceServicer(object):
     """GenerationService runs deep generative models with a latent space.
 
     Rows are independent: row i of a reply depends on row i of the request alone, never on the other rows, on other
@@ -197,7 +197,7 @@ def add_GenerationServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class GenerationService:
+class GenerationService(object):
     """GenerationService runs deep generative models with a latent space.
 
     Rows are independent: row i of a reply depends on row i of the request alone, never on the other rows, on other

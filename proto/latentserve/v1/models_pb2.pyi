@@ -68,7 +68,7 @@ class ModelStatus(_message.Message):
     memory_bytes: int
     row_bits: RowBits
     numerics: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[_Union[ModelState, str]] = ..., reason: _Optional[str] = ..., is_default: _Optional[bool] = ..., aliases: _Optional[_Iterable[str]] = ..., capabilities: _Optional[_Iterable[_Union[Capability, str]]] = ..., memory_bytes: _Optional[int] = ..., row_bits: _Optional[_Union[RowBits, str]] = ..., numerics: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[_Union[ModelState, str]] = ..., reason: _Optional[str] = ..., is_default: bool = ..., aliases: _Optional[_Iterable[str]] = ..., capabilities: _Optional[_Iterable[_Union[Capability, str]]] = ..., memory_bytes: _Optional[int] = ..., row_bits: _Optional[_Union[RowBits, str]] = ..., numerics: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_rows_per_request", "max_batch_rows", "max_queue_rows", "max_message_bytes")
@@ -172,7 +172,7 @@ class SetAliasResponse(_message.Message):
     __slots__ = ("stored",)
     STORED_FIELD_NUMBER: _ClassVar[int]
     stored: bool
-    def __init__(self, stored: _Optional[bool] = ...) -> None: ...
+    def __init__(self, stored: bool = ...) -> None: ...
 
 class DeleteAliasRequest(_message.Message):
     __slots__ = ("name", "alias")
@@ -186,7 +186,7 @@ class DeleteAliasResponse(_message.Message):
     __slots__ = ("stored",)
     STORED_FIELD_NUMBER: _ClassVar[int]
     stored: bool
-    def __init__(self, stored: _Optional[bool] = ...) -> None: ...
+    def __init__(self, stored: bool = ...) -> None: ...
 
 class RescanRequest(_message.Message):
     __slots__ = ()

@@ -5,7 +5,7 @@ import warnings
 
 from latentserve.v1 import models_pb2 as latentserve_dot_v1_dot_models__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.72.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in latentserve/v1/models_pb2_grpc.py depends on'
+        + f' but the generated code in latentserve/v1/models_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class ModelServiceStub:
+class ModelServiceStub(object):
     """ModelService reads the state of the model repository. It changes nothing.
     """
 
@@ -47,7 +47,7 @@ class ModelServiceStub:
                 _registered_method=True)
 
 
-class ModelServiceServicer:
+class ModelServiceServicer(object):
     """ModelService reads the state of the model repository. It changes nothing.
     """
 
@@ -86,7 +86,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class ModelService:
+class ModelService(object):
     """ModelService reads the state of the model repository. It changes nothing.
     """
 
@@ -145,7 +145,7 @@ class ModelService:
             _registered_method=True)
 
 
-class ModelAdminServiceStub:
+class ModelAdminServiceStub(object):
     """ModelAdminService changes what is served. It has a listener of its own, which is off unless it is asked for, and knows
     no users: whoever reaches it may change everything. Changes are made one after another. A change goes on when its
     caller leaves. What cannot be done is refused with FAILED_PRECONDITION, and nothing changes.
@@ -184,7 +184,7 @@ class ModelAdminServiceStub:
                 _registered_method=True)
 
 
-class ModelAdminServiceServicer:
+class ModelAdminServiceServicer(object):
     """ModelAdminService changes what is served. It has a listener of its own, which is off unless it is asked for, and knows
     no users: whoever reaches it may change everything. Changes are made one after another. A change goes on when its
     caller leaves. What cannot be done is refused with FAILED_PRECONDITION, and nothing changes.
@@ -265,7 +265,7 @@ def add_ModelAdminServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class ModelAdminService:
+class ModelAdminService(object):
     """ModelAdminService changes what is served. It has a listener of its own, which is off unless it is asked for, and knows
     no users: whoever reaches it may change everything. Changes are made one after another. A change goes on when its
     caller leaves. What cannot be done is refused with FAILED_PRECONDITION, and nothing changes.
