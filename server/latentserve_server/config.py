@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Literal, get_type_hints
 
 import docstring_parser
@@ -156,11 +157,13 @@ def parse_config(arguments: Sequence[str] | None = None) -> ServerConfig:
     --config names counts as written there, among the flags. What comes later wins.
 
     Raises:
-        ConfigError: the arguments are not understood, or a value is not allowed. SystemExit: help was asked for.
+        ConfigError: the arguments are not understood, or a value is not allowed.
+        SystemExit: help or the version was asked for.
     """
     parser = ArgumentParser(
         prog="latentserve-server",
         description="Serve model bundles over gRPC.",
+        version=version("latentserve-server"),
         default_env=True,
         env_prefix="LATENTSERVE",
         allow_abbrev=False,

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProc
     return subprocess.run(
         [COMMAND, *arguments], env=clean | environment, capture_output=True, text=True, timeout=30, check=False
     )
+
+
+def test_the_version_is_told_before_onnxruntime_is_imported() -> None:
+    check = (
+        "import atexit, sys; from latentserve_server.cli import main;"
+        "atexit.register(lambda: print('onnxruntime' in sys.modules)); main(['--version'])"
+    )
+    done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["latentserve-server", version("latentserve-server"), "False"]
 
 
 def test_the_repository_is_all_that_must_be_said() -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -267,6 +268,23 @@ def test_a_folder_that_is_no_run_is_refused(capsys: Capture, tmp_path: Path, mai
     more = ["--repository", str(tmp_path / "models")] if main is export.main else []
     code, line = failure(capsys, [str(tmp_path), *more], main)
     assert (code, "holds no checkpoint" in line) == (1, True)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "export", "importer"])
+def test_the_version_is_told_before_torch_is_imported(command: str) -> None:
+    check = (
+        f"import sys; from latentserve_training import {command}; {command}.main(['--version']);"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
+    assert done.stdout == f"latentserve-{command.removesuffix('er')} {version('latentserve-training')}\n"
+
+
+@pytest.mark.parametrize("main", [train.main, evaluate.main])
+def test_the_version_is_told_among_other_words_too(capsys: Capture, main: Callable[[list[str]], int]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--seed", "1", "--version"])
+    assert capsys.readouterr().out.endswith(f" {version('latentserve-training')}\n")
 
 
 def test_the_command_restarts_before_it_imports_torch() -> None:

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from latentserve_training.errors import InterruptedRun, TrainingError
 from latentserve_training.interruption import EXIT_INTERRUPTED, STOPPED, stopping_at_once
+from latentserve_training.version import package_version
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -26,9 +27,13 @@ class Dataclass(Protocol):
 Request = TypeVar("Request", bound=Dataclass)
 
 
-def make_parser(prog: str, description: str | None = None) -> ArgumentParser:
-    """A parser that takes whole option names alone, and raises ArgumentError where a value is wrong."""
-    return ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+def make_parser(prog: str, description: str | None = None, *, tells_version: bool = True) -> ArgumentParser:
+    """A parser that takes whole option names alone, and raises ArgumentError where a value is wrong.
+
+    With `tells_version` its option --version prints the package's, and is not free for another use.
+    """
+    version = package_version() if tells_version else None
+    return ArgumentParser(prog=prog, description=description, version=version, exit_on_error=False, allow_abbrev=False)
 
 
 def fill(request: type[Request], values: Namespace) -> Request:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 from latentserve_training.interruption import ending_at_once
 from latentserve_training.launch import restart_tuned
+from latentserve_training.version import tell_version
 
 PROG = "latentserve-evaluate"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate as `argv` says (the process's own arguments when absent); returns the exit code."""
+    if tell_version(argv, PROG):
+        return 0
     with ending_at_once(PROG):
         if argv is None and "--untuned" not in sys.argv:
             restart_tuned()

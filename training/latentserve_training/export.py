@@ -6,12 +6,15 @@ import sys
 from collections.abc import Sequence
 
 from latentserve_training.interruption import ending_at_once
+from latentserve_training.version import tell_version
 
 PROG = "latentserve-export"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Export as `argv` says (the process's own arguments when absent); returns the exit code."""
+    if tell_version(argv, PROG):
+        return 0
     with ending_at_once(PROG):
         # Imported only now: torch and onnx take seconds to import, which a signal may end.
         from latentserve_training import command_line, exporting

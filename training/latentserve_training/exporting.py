@@ -54,7 +54,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> ExportRequest:
     Raises:
         ArgumentError: an option is unknown, missing or of the wrong type.
     """
-    parser = command_line.make_parser(prog, "Export a run's model as a bundle.")
+    parser = command_line.make_parser(prog, "Export a run's model as a bundle.", tells_version=False)
     parser.add_argument("run", type=Path, metavar="RUN", help="Folder that latentserve-train made.")
     add_publication_options(parser, default_name="the model family")
     parser.add_argument("--data-root", type=Path | None, help="Folder of the data, where it has moved since training.")

@@ -45,7 +45,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest:
     Raises:
         ArgumentError: an option is unknown, missing or of the wrong type.
     """
-    parser = command_line.make_parser(prog, "Import ONNX files as a bundle.")
+    parser = command_line.make_parser(prog, "Import ONNX files as a bundle.", tells_version=False)
     parser.add_argument("description", type=Path, metavar="YAML", help="File that says what the ONNX files are.")
     add_publication_options(parser)
     return command_line.fill(ImportRequest, parser.parse_args(argv))

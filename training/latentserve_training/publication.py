@@ -65,7 +65,7 @@ def add_publication_options(parser: ArgumentParser, *, default_name: str | None 
         parser.add_argument("--name", type=str, required=True, help="Name to serve under.")
     else:
         parser.add_argument("--name", type=str | None, help=f"Name to serve under (default: {default_name}).")
-    parser.add_argument("--version", type=int | None, help="Version, at least 1 (default: one above the highest).")
+    parser.add_argument("--version", type=int | None, help="The bundle's, at least 1 (default: one above the highest).")
     parser.add_argument("--license", type=str, default="", help="SPDX identifier of the model's licence.")
 
 
