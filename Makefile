@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # onnxruntime and onnxruntime-gpu share one import package: exactly one of the two is installed.
 RUNTIME := $(if $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null),gpu,cpu)
-PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client training/latentserve_training scripts benchmarks
+PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client training/latentserve_training server/build_backend.py scripts benchmarks
 # Tests that assert types, which only a type checker sees.
 TYPE_TESTS := $(shell grep -l assert_type tests/*/*.py)
 PYTEST := -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
@@ -10,11 +10,13 @@ PYTEST := -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 PROTOC := PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/.venv/protoc/bin/python -m grpc_tools.protoc -I.
 # Tests of the client that import the server, which has bounds of its own.
 BESIDE_A_SERVER := test_admin.py test_compare_versions.py test_conditional.py test_stream_numerics.py
+DISTRIBUTIONS := proto server clients/python training
+DIST ?= dist
 REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup demo test test-kernels test-oldest test-processors lint format proto proto-check serve gpu-check image clean
+.PHONY: help setup wheels demo test test-kernels test-oldest test-processors lint format proto proto-check serve gpu-check image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -24,6 +26,11 @@ setup: .venv/installed  ## Make .venv with the four packages and the tools.
 	$(BIN)/pip install -q -c constraints.txt -e './server[$(RUNTIME)]' -e ./clients/python -e './training[$(RUNTIME)]' -r requirements-dev.txt
 	$(BIN)/pip install -q --no-deps -e ./proto
 	touch $@
+
+wheels: setup  ## Build the four packages, and check them, into DIST (default: dist).
+	rm -f $(DIST)/latentserve_*
+	for folder in $(DISTRIBUTIONS); do $(BIN)/python -m build --no-isolation --outdir $(DIST) $$folder || exit 1; done
+	$(BIN)/python -m twine check --strict $(DIST)/latentserve_*
 
 demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py
@@ -94,4 +101,4 @@ image:  ## Build the CPU server image.
 	docker build --target cpu -t latentserve-server:cpu .
 
 clean:  ## Remove what make made.
-	rm -rf .venv demo build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
