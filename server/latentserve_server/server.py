@@ -58,6 +58,10 @@ SERVICES = (
 _LAST_WORDS_SECONDS = 0.2
 """For the last refusals to leave, once no call is under way."""
 
+_CLOSE_SECONDS = 1.0
+"""For gRPC to close its connections then. It closes none while it writes to it, and a caller that reads nothing holds
+up a write for as long as it likes."""
+
 _MAX_ADMIN_CALLS = 100
 """Calls of ModelAdminService under way; they have a bound of their own, so that a busy server can be administered."""
 
@@ -132,12 +136,12 @@ class Server:
             self._watcher.cancel()
         if self._admin is not None:
             await self._admin_admission.drain(0)
-            await self._admin.stop(_LAST_WORDS_SECONDS)
+            await _end(self._admin)
         if self._serving:
             _logger.info("draining")
             await asyncio.sleep(self._config.drain_delay)
         await self._admission.drain(self._config.drain_timeout if self._serving else 0)
-        await self._grpc.stop(_LAST_WORDS_SECONDS)
+        await _end(self._grpc)
         await self._repository.close()
         self._workers.close()
         await asyncio.to_thread(self._metrics.close)
@@ -258,3 +262,11 @@ def _store(config: ServerConfig) -> ModelStore:
         return LocalStore(Path(config.repository))
     cache = BundleCache(Path(config.cache_dir) if config.cache_dir else None, config.cache_bytes)
     return RemoteStore(config.repository, cache)
+
+
+async def _end(listener: grpc.aio.Server) -> None:
+    """Stop a listener, but wait for no connection that does not close."""
+    stopping = asyncio.create_task(listener.stop(_LAST_WORDS_SECONDS))
+    _, left = await asyncio.wait({stopping}, timeout=_LAST_WORDS_SECONDS + _CLOSE_SECONDS)
+    if left:
+        _logger.warning("a connection is left behind to which a reply is still being written")
