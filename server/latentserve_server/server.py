@@ -59,8 +59,8 @@ _LAST_WORDS_SECONDS = 0.2
 """For the last refusals to leave, once no call is under way."""
 
 _CLOSE_SECONDS = 1.0
-"""For gRPC to close its connections then. It closes none while it writes to it, and a caller that reads nothing holds
-up a write for as long as it likes."""
+"""For gRPC to close its connections then. It closes none while a write to it is under way, and a caller that reads
+nothing holds up a write for as long as it likes."""
 
 _MAX_ADMIN_CALLS = 100
 """Calls of ModelAdminService under way; they have a bound of their own, so that a busy server can be administered."""
@@ -266,7 +266,8 @@ def _store(config: ServerConfig) -> ModelStore:
 
 async def _end(listener: grpc.aio.Server) -> None:
     """Stop a listener, but wait for no connection that does not close."""
-    stopping = asyncio.create_task(listener.stop(_LAST_WORDS_SECONDS))
-    _, left = await asyncio.wait({stopping}, timeout=_LAST_WORDS_SECONDS + _CLOSE_SECONDS)
-    if left:
+    stopping = asyncio.ensure_future(listener.stop(_LAST_WORDS_SECONDS))
+    try:
+        await asyncio.wait_for(asyncio.shield(stopping), _LAST_WORDS_SECONDS + _CLOSE_SECONDS)
+    except TimeoutError:
         _logger.warning("a connection is left behind to which a reply is still being written")
