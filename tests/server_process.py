@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -67,16 +67,19 @@ async def server_process(
     *flags: str,
     variables: Mapping[str, str] | None = None,
     stderr: int = asyncio.subprocess.PIPE,
+    through: Sequence[str] = (),
     **options: Any,
 ) -> AsyncIterator[ServerProcess]:
     """The command over the repository, on free ports unless the flags say otherwise; killed if the block leaves it.
 
     `variables` are set in its environment. With a descriptor of the test's own for `stderr`, its lines are the test's.
-    `options` are those of `subprocess.Popen`.
+    `through` is a program with its arguments, which becomes the command that follows them. `options` are those of
+    `subprocess.Popen`.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LATENTSERVE_")}
     defaults = ("--listen=127.0.0.1:0", "--metrics-listen=off", "--device=cpu", "--cpu-threads=1")
     process = await asyncio.create_subprocess_exec(
+        *through,
         COMMAND,
         f"--repository={repository}",
         *defaults,

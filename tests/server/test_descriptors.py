@@ -6,7 +6,8 @@ import asyncio
 import resource
 import signal
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 from wsgiref.types import StartResponse
@@ -25,17 +26,13 @@ from latentserve_server.exporter import Exporter
 FILES = 256
 
 
-def few_files() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
+def opening(soft: int, hard: int) -> Sequence[str]:
+    """The program that lets the command it becomes open so many files, and raise that to `hard`.
 
-
-def few_files_by_default() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
-
-
-def too_few_files() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    `preexec_fn` would do it in a fork of the tests' process, where gRPC's threads for other tests are in the way.
+    """
+    limit = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))"
+    return sys.executable, "-c", f"import os, resource, sys; {limit}; os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def is_closed(connection: socket.socket) -> bool:
@@ -53,7 +50,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 async def test_idle_connections_leave_files_to_be_opened(shelf: Shelf) -> None:
     with ExitStack() as stack:
-        async with server_process(shelf.root, preexec_fn=few_files) as process:
+        async with server_process(shelf.root, through=opening(FILES, FILES)) as process:
             said = (await process.log("at most"))["message"]
             room = int(said.split()[2])
             assert 64 < room < FILES
@@ -74,14 +71,15 @@ async def test_idle_connections_leave_files_to_be_opened(shelf: Shelf) -> None:
 
 
 async def test_the_limit_is_raised_where_it_may_be(shelf: Shelf) -> None:
-    async with server_process(shelf.root, preexec_fn=few_files_by_default) as process:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with server_process(shelf.root, through=opening(FILES, hard)) as process:
         await process.log("serving on port")
         soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
         assert soft == (1 << 16 if hard == resource.RLIM_INFINITY else min(hard, 1 << 16))
 
 
 async def test_too_few_files_for_any_connection_are_one_line(shelf: Shelf) -> None:
-    async with server_process(shelf.root, preexec_fn=too_few_files) as process:
+    async with server_process(shelf.root, through=opening(64, 64)) as process:
         assert await process.exit_status() == 1
         (line,) = process.complaints()
     assert line == "latentserve-server: this process may open 64 files, which leaves none for connections; allow more"
