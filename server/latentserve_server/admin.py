@@ -44,7 +44,7 @@ class ModelAdminServicer(models_pb2_grpc.ModelAdminServiceServicer):
 
     async def Rescan(self, request: pb.RescanRequest, context: Context) -> pb.RescanResponse:
         """The directory, followed."""
-        problems = await self._repository.rescan(retry=True)
+        problems = await self._repository.rescan(by_order=True)
         return pb.RescanResponse(models=list_models(self._repository), problems=problems)
 
 

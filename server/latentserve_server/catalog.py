@@ -12,6 +12,7 @@ from latentserve_server.bundle import MANIFEST, MAX_MANIFEST_BYTES
 from latentserve_server.bundle_files import is_passing, open_file
 from latentserve_server.errors import ConfigError
 
+_OF_FILE_SYSTEM = "lost+found"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -35,6 +36,8 @@ class Catalog:
     """Models whose directory could not be read, so that nothing is known of them."""
     problems: list[str] = field(default_factory=list)
     """What is neither a model nor to be passed over in silence; one line each."""
+    is_empty: bool = False
+    """Whether there is no folder at all, as where a mount was lost."""
     is_partial: bool = False
     """Whether something could not be read that may be readable the next time."""
 
@@ -50,6 +53,7 @@ def read_catalog(root: Path) -> Catalog:
         directories = _directories(root)
     except OSError as error:
         raise ConfigError(f"{root}: not a readable directory: {error.strerror}") from error
+    catalog.is_empty = not directories
     for directory in directories:
         try:
             model = _read_model(root, directory, catalog.problems)
@@ -66,6 +70,11 @@ def read_catalog(root: Path) -> Catalog:
 def is_model_place(name: str, version: str) -> bool:
     """Whether <name>/<version> is where a version lies."""
     return bool(_NAME.fullmatch(name) and _VERSION.fullmatch(version))
+
+
+def is_visible(name: str) -> bool:
+    """Whether a folder of the name is looked at. Names that begin with a dot are publications under way."""
+    return not name.startswith(".") and name != _OF_FILE_SYSTEM
 
 
 def shown(name: str) -> str:
@@ -92,7 +101,7 @@ def _read_model(root: Path, directory: Path, problems: list[str]) -> ModelDirect
 
 
 def _directories(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in parent.iterdir() if is_visible(path.name) and path.is_dir())
 
 
 def _manifest_digest(version: Path) -> str:

@@ -40,6 +40,8 @@ class ServerConfig:
     """Versions of each model to serve: 'latest:N', the N highest that load; 'all'; 'explicit', what aliases name."""
     poll_interval: float = 0.0
     """Seconds between looks for changes in the repository; 0 looks on SIGHUP or on request alone."""
+    removal_delay: float = 60.0
+    """Seconds that a version must be missing from the repository before it is unloaded, unless by Rescan or Unload."""
     device: str = "auto"
     """Where graphs run: 'cpu'; 'cuda' or 'cuda:N', which refuses to start unless it works; 'auto', CUDA if it works."""
     tf32: bool = False
@@ -114,6 +116,7 @@ class ServerConfig:
         enough = self.max_queue_rows >= self.max_rows_per_request
         self._demand("max_queue_rows", enough, "must not be below --max-rows-per-request")
         self._demand("poll_interval", self.poll_interval == 0 or self.poll_interval >= 0.1, "must be 0 or at least 0.1")
+        self._demand("removal_delay", self.removal_delay >= 0, "must not be negative")
         VersionPolicy.parse(self.version_policy)
         parse_address("--listen", self.listen)
         if self.admin_listen != "off":

@@ -18,6 +18,8 @@ class State(Enum):
     UNAVAILABLE = "unavailable"
 
 
+_NOT_LOADED = "what its directory now holds does not load: {}"
+
 _NEXT = {
     State.LOADING: {State.READY, State.UNAVAILABLE},
     State.READY: {State.UNLOADING},
@@ -40,7 +42,9 @@ class Entry:
     leased: LeasedModel | None = None
     """What answers, while READY."""
     exists: bool = True
-    """Whether the directory is there."""
+    """Whether the directory is there, or was until so lately that it may come back."""
+    missing_since: float | None = None
+    """When the directory was first found missing, in seconds of the event loop's clock; None while it is there."""
     failed_digest: str | None = None
     """The manifest that could not be loaded; it is not tried again until it changes or someone asks for it."""
     is_failure_passing: bool = False
@@ -58,7 +62,12 @@ class Entry:
     @property
     def may_answer(self) -> bool:
         """Whether the version is READY, or may become so."""
-        return self.exists and (self.leased is not None or self.failed_digest != self.digest)
+        return self.exists and (self.leased is not None or self._may_load)
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the directory is missing, and may come back."""
+        return self.exists and self.missing_since is not None
 
     @property
     def waits_for_retry(self) -> bool:
@@ -69,7 +78,7 @@ class Entry:
     def needs_loading(self) -> bool:
         """Whether the directory holds something that is not served and was not found broken."""
         served = self.model.identity.digest if self.model else None
-        return self.exists and self.digest not in (served, self.failed_digest)
+        return self.exists and self._may_load and self.digest != served
 
     def become(self, state: State, reason: str = "") -> None:
         """Take the next step of the life."""
@@ -79,11 +88,34 @@ class Entry:
     def see(self, digest: str, *, retry: bool) -> None:
         """Note what a scan found; with `retry`, a manifest that failed is worth another try."""
         self.is_failure_passing = self.is_failure_passing and digest == self.digest
-        self.exists, self.digest = True, digest
+        self.digest = digest
         if retry or self.is_failure_passing or digest != self.failed_digest:
             self.failed_digest = None
-        if self.state is State.READY and self.failed_digest is None:
-            self.reason = ""
+        self.find()
+
+    def find(self) -> None:
+        """Note that the directory is there."""
+        self.exists, self.missing_since = True, None
+        if self.state is State.READY:
+            self.reason = "" if self.failed_digest is None else _NOT_LOADED.format(self.last_failure)
+
+    def miss(self, now: float, patience: float) -> None:
+        """Note at `now` that the directory is missing; it is gone for good after `patience` seconds."""
+        self.missing_since = now if self.missing_since is None else self.missing_since
+        if now - self.missing_since >= patience:
+            self.exists = False
+        elif self.state is State.READY:
+            self.reason = f"its directory is not there; unloaded where that is still so after {patience:g} s"
+
+    def fail(self, reason: str, *, may_pass: bool) -> None:
+        """Note that what the directory holds could not be loaded."""
+        self.failed_digest, self.is_failure_passing, self.last_failure = self.digest, may_pass, reason
+        if self.state is State.READY:
+            self.reason = _NOT_LOADED.format(reason)
+
+    @property
+    def _may_load(self) -> bool:
+        return self.missing_since is None and self.failed_digest != self.digest
 
     def __str__(self) -> str:
         text = f"model {self.name!r} version {self.version} is {self.state.value}"

@@ -150,13 +150,10 @@ class Lifecycle:
         _logger.info("%s version %d is ready", entry.name, entry.version, extra=fields)
 
     def _fail(self, entry: Entry, reason: str, *, may_pass: bool) -> None:
-        entry.failed_digest = entry.digest
-        entry.is_failure_passing, entry.last_failure = may_pass, reason
+        entry.fail(reason, may_pass=may_pass)
         self._observer.load_ended(entry.name, succeeded=False)
         if entry.leased is None:
             self._become(entry, State.UNAVAILABLE, reason)
-        else:
-            entry.reason = f"what its directory now holds does not load: {reason}"
 
     def _close_after_last_call(self, versions: Versions, entry: Entry, leased: LeasedModel) -> None:
         entry.leaving += 1

@@ -90,6 +90,9 @@ class Metrics:
         )
         self._state = self._gauge("model_state", "1 for the state of a version.", ("model", "version", "state"))
         self._loads = self._counter("model_loads", "Attempts to load a version.", ("model", "result"))
+        text = "1 for a version that answers calls and is not in the repository any more."
+        self._missing = self._gauge("model_missing", text, ("model", "version"))
+        self._unreadable = self._gauge("repository_unreadable", "1 if the last look at the repository failed.", ())
         self._build = self._gauge("build_info", "What this server is made of.", ("version", "onnxruntime", "device"))
         self._exporter: Exporter | None = None
 
@@ -140,6 +143,17 @@ class Metrics:
     def load_ended(self, model: str, *, succeeded: bool) -> None:
         """An attempt to load a version came to an end."""
         self._loads.labels(model, "success" if succeeded else "failure").inc()
+
+    def look_ended(self, *, succeeded: bool) -> None:
+        """The repository could be read, or could not."""
+        self._unreadable.set(not succeeded)
+
+    def version_missing(self, model: str, version: int, *, is_missing: bool) -> None:
+        """The version answers calls, and is not in the repository; or that is over."""
+        if is_missing:
+            self._missing.labels(model, str(version)).set(1)
+        else:
+            self._missing.remove(model, str(version))
 
     def model_opened(self, identity: Identity, footprints: Mapping[str, Footprint]) -> None:
         """A model answers calls now; `footprints` are those of its graphs, by the names of their roles."""

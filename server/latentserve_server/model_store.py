@@ -38,7 +38,7 @@ class ModelStore(Protocol):
         """What there is now.
 
         Raises:
-            ConfigError: the store cannot be read.
+            ConfigError: the store is not there, or cannot be read.
         """
         ...
 
@@ -79,7 +79,7 @@ def store_alias(
         found = store.read_aliases(name)
     except (ValueError, OSError) as error:
         raise ChangeRefused(f"{name}: {error}") from error
-    current = known if found.digest == known.digest else found
+    current = known if found.digest in ("", known.digest) else found  # a file that is missing may come back
     others = {other: target for other, target in current.versions.items() if other != alias}
     wanted = others | ({} if version is None else {alias: version})
     if len(alias_bytes(wanted)) > MAX_ALIASES_BYTES:

@@ -72,10 +72,15 @@ class RemoteFiles:
         """The names of the folders in a folder, in order.
 
         Raises:
-            OSError: it cannot be listed, or is not there; an object store has no empty folders.
+            FileNotFoundError: it is not there, or the bucket is not. OSError: it cannot be listed.
         """
         with _one_kind_of_error():
-            found = self._files.ls(self._at(path), detail=True)
+            try:
+                found = self._files.ls(self._at(path), detail=True)
+            except FileNotFoundError as error:
+                if self._is_local or error.__cause__ is not None:
+                    raise
+                found = []  # no answer of the store's: it has no empty folders, so nothing begins with this path
         names = (str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "directory")
         return sorted(name for name in names if name)
 

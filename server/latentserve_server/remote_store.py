@@ -14,7 +14,7 @@ from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.aliases import FILE, MAX_ALIASES_BYTES, AliasFile, alias_bytes, parse_aliases
 from latentserve_server.bundle import MANIFEST, MAX_MANIFEST_BYTES, listed_files
 from latentserve_server.bundle_cache import BundleCache
-from latentserve_server.catalog import Catalog, ModelDirectory, is_model_place, shown
+from latentserve_server.catalog import Catalog, ModelDirectory, is_model_place, is_visible, shown
 from latentserve_server.errors import BundleError, ConfigError, StoreFailure
 from latentserve_server.remote_files import RemoteFiles
 
@@ -45,11 +45,13 @@ class RemoteStore:
         """What there is now; reads the manifests and alias files alone.
 
         Raises:
-            ConfigError: the store cannot be read, or holds nothing at all, which a wrong URL looks like, too.
+            ConfigError: the store is not there, or cannot be read.
         """
         catalog = Catalog()
         try:
-            for name in _visible(self._files.folders()):
+            names = _visible(self._files.folders())
+            catalog.is_empty = not names
+            for name in names:
                 try:
                     model = self._read_model(name, catalog.problems)
                 except FileNotFoundError:  # it went while we looked
@@ -122,4 +124,4 @@ class RemoteStore:
 
 
 def _visible(names: list[str]) -> list[str]:
-    return [name for name in names if not name.startswith(".")]
+    return [name for name in names if is_visible(name)]

@@ -10,13 +10,16 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
+from latentserve_server.absences import AbsenceObserver, Absences
 from latentserve_server.catalog import Catalog
 from latentserve_server.command_queue import CommandQueue
 from latentserve_server.entry import Entry, State
 from latentserve_server.errors import ChangeRefused, ConfigError, ModelNotFound, ShuttingDown, StartupError
 from latentserve_server.lease import LeasedModel
 from latentserve_server.lifecycle import Lifecycle
+from latentserve_server.looks import LookObserver, Looks
 from latentserve_server.model_store import ModelStore, store_alias
 from latentserve_server.served_model import ServedModel
 from latentserve_server.version_policy import VersionPolicy
@@ -25,21 +28,35 @@ from latentserve_server.versions import Versions
 _logger = logging.getLogger(__name__)
 
 
+class RepositoryObserver(LookObserver, AbsenceObserver, Protocol):
+    """What is told of the store, on the event loop."""
+
+
 class Repository:
     """Serves the versions of a store. Made and used on one event loop."""
 
     def __init__(
-        self, store: ModelStore, policy: VersionPolicy, lifecycle: Lifecycle, changed: Callable[[], Awaitable[None]]
+        self,
+        store: ModelStore,
+        policy: VersionPolicy,
+        lifecycle: Lifecycle,
+        observer: RepositoryObserver,
+        changed: Callable[[], Awaitable[None]],
+        *,
+        removal_delay: float,
     ) -> None:
-        """`changed` is awaited after whatever may have changed what is served, once `open` has returned."""
+        """`changed` is awaited after whatever may have changed what is served, once `open` has returned.
+
+        What is missing from the store for `removal_delay` seconds is gone.
+        """
         self._store = store
         self._policy = policy
         self._lifecycle = lifecycle
         self._changed = changed
         self._models: dict[str, Versions] = {}
-        self._problems: set[str] = set()
-        self._unreadable = ""
-        self._look_owed: bool | None = None  # whether the look that failed was to try failed versions again
+        self._looks = Looks(store, observer)
+        self._removal_delay = removal_delay
+        self._absences = Absences(removal_delay, observer)
         self._rescan_waits = False
         self.unsettled = asyncio.Event()
         """Set while a look or a load is to be tried again, because what it failed of may pass by itself."""
@@ -53,7 +70,7 @@ class Repository:
             StartupError: versions are wanted, and not one could be loaded.
         """
         await asyncio.to_thread(self._store.open)
-        self._see(await asyncio.to_thread(self._store.catalog))
+        self._see(await self._looks.first())
         entries = self.entries()
         if not entries:
             raise ConfigError(f"{self._store.place}: no model found; bundles lie in <name>/<version>/manifest.json")
@@ -113,13 +130,16 @@ class Repository:
         with self._answering(name, version, alias).lease() as model:
             yield model
 
-    async def rescan(self, *, retry: bool) -> list[str]:
-        """Follow the store; with `retry`, try versions that failed again. Returns what made no sense, in lines.
+    async def rescan(self, *, by_order: bool) -> list[str]:
+        """Follow the store. Returns what made no sense, in lines.
+
+        With `by_order`, versions that failed are tried again, and what is missing is gone at once.
 
         Raises:
-            ChangeRefused: the store cannot be read; what is served stays.
+            ChangeRefused: the store cannot be read, or is empty; what is served stays.
         """
-        return await self._commands.put(lambda: self._rescan(retry=retry))
+        patience = 0 if by_order else self._removal_delay
+        return await self._commands.put(lambda: self._rescan(retry=by_order, patience=patience))
 
     def request_rescan(self) -> None:
         """Follow the store, with another try for versions that failed, once the changes under way are made."""
@@ -132,7 +152,7 @@ class Repository:
         """Make what `unsettled` stands for once more: the look that failed, or else the loads.
 
         Raises:
-            ChangeRefused: the store cannot be read; what is served stays.
+            ChangeRefused: the store cannot be read, or is empty; what is served stays.
         """
         await self._commands.put(self._retry)
 
@@ -167,21 +187,23 @@ class Repository:
         await self._rescan(retry=True)
 
     async def _retry(self) -> None:
-        if self._look_owed is not None:
-            await self._rescan(retry=self._look_owed)
+        if self._looks.owed is not None:
+            await self._rescan(retry=self._looks.owed)
             return
         for versions in self._models.values():
             versions.try_again()
+        if any(versions.is_missing_something for versions in self._models.values()):
+            with suppress(ChangeRefused):  # it is in the log
+                await self._look_for_missing()
         await self._settle()
 
-    async def _rescan(self, *, retry: bool) -> list[str]:
-        catalog = await self._read_catalog(retry=retry)
-        self._see(catalog, retry=retry)
+    async def _rescan(self, *, retry: bool, patience: float | None = None) -> list[str]:
+        catalog = await self._look(retry=retry, patience=patience)
         await self._settle()
         return catalog.problems
 
     async def _load(self, name: str, version: int) -> Entry:
-        self._see(await self._read_catalog())
+        await self._look(retry=False)
         versions = self._versions(name)
         entry = versions.entry(version)
         is_new = versions.pin(version)
@@ -214,33 +236,29 @@ class Repository:
         await self._settle()
         return stored
 
-    async def _read_catalog(self, *, retry: bool = False) -> Catalog:
+    async def _look(self, *, retry: bool, patience: float | None = None) -> Catalog:
+        retry = retry or bool(self._looks.owed)
         try:
-            catalog = await asyncio.to_thread(self._store.catalog)
-        except ConfigError as error:
-            self._look_owed = retry or bool(self._look_owed)
-            self.unsettled.set()
-            if str(error) != self._unreadable:  # said once, not at every poll
-                _logger.error("what is served stays: %s", error)
-            self._unreadable = str(error)
-            raise ChangeRefused(str(error)) from error
-        if self._unreadable:
-            _logger.info("%s can be read again", self._store.place)
-            self._unreadable = ""
+            catalog = await self._looks.take(retry=retry, had_models=bool(self._models))
+        except ChangeRefused:
+            self._note_unsettled()
+            raise
+        self._see(catalog, retry=retry, patience=patience)
         return catalog
 
-    def _see(self, catalog: Catalog, *, retry: bool = False) -> None:
-        retry = retry or bool(self._look_owed)
-        self._look_owed = retry if catalog.is_partial else None
-        for problem in sorted({*catalog.problems} - self._problems):  # each is said once, not at every poll
-            _logger.warning("%s", problem)
-        self._problems = {*catalog.problems}
-        for name, found in catalog.models.items():
-            if name not in self._models:
-                self._models[name] = Versions(name, self._policy)
-            self._models[name].see(found, retry=retry)
-        for name in self._models.keys() - catalog.models.keys() - catalog.unreadable:
-            self._models[name].see(None, retry=retry)
+    def _see(self, catalog: Catalog, *, retry: bool = False, patience: float | None = None) -> None:
+        patience, now = self._removal_delay if patience is None else patience, asyncio.get_running_loop().time()
+        for name in catalog.models.keys() - self._models.keys():
+            self._models[name] = Versions(name, self._policy)
+        for name in self._models.keys() - catalog.unreadable:
+            self._models[name].see(catalog.models.get(name), now=now, patience=patience, retry=retry)
+
+    async def _look_for_missing(self) -> None:
+        """Look, for what was missing alone: who does not poll would not have a half-copied version met."""
+        catalog = await self._looks.take(retry=None, had_models=True)
+        now = asyncio.get_running_loop().time()
+        for name in self._models.keys() - catalog.unreadable:
+            self._models[name].look_for_missing(catalog.models.get(name), now=now, patience=self._removal_delay)
 
     async def _settle(self, *, starting: bool = False) -> None:
         models = [self._models[name] for name in sorted(self._models)]
@@ -249,12 +267,17 @@ class Repository:
         for versions in models:
             await self._lifecycle.settle(versions, starting=starting)
         self._models = {name: versions for name, versions in self._models.items() if len(versions)}
-        if self._look_owed is not None or any(entry.waits_for_retry for entry in self.entries()):
+        self._absences.tell(self.entries())
+        self._note_unsettled()
+        if not starting:
+            await self._changed()
+
+    def _note_unsettled(self) -> None:
+        waits = any(entry.waits_for_retry for entry in self.entries())
+        if waits or self._looks.owed is not None or any(each.is_missing_something for each in self._models.values()):
             self.unsettled.set()
         else:
             self.unsettled.clear()
-        if not starting:
-            await self._changed()
 
     def _answering(self, name: str, version: int | None, alias: str | None) -> LeasedModel:
         leased = self._versions(name).answering(version, alias).leased

@@ -89,7 +89,12 @@ class Server:
 
         lifecycle = Lifecycle(fetch, self._build_loader(placement).load, self._metrics)
         self._repository = Repository(
-            models, VersionPolicy.parse(config.version_policy), lifecycle, self._models_changed
+            models,
+            VersionPolicy.parse(config.version_policy),
+            lifecycle,
+            self._metrics,
+            self._models_changed,
+            removal_delay=config.removal_delay,
         )
         self._watcher: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()

@@ -24,6 +24,7 @@ class Versions:
         self._aliases: dict[str, int] = {}
         self._intended: dict[str, int] = {}  # an alias follows only once the version is READY
         self._aliases_digest = ""
+        self._aliases_missing_since: float | None = None
         self._pinned: set[int] = set()
         self._withdrawn: set[int] = set()
 
@@ -79,26 +80,44 @@ class Versions:
         """The version that each alias is to name, and the digest of the file that says so, or said so first."""
         return AliasFile(dict(self._intended), self._aliases_digest)
 
-    def see(self, found: ModelDirectory | None, *, retry: bool) -> None:
-        """Note what a scan found; None where the model's directory is gone."""
-        digests = found.digests if found else {}
-        for version, digest in digests.items():
+    def see(self, found: ModelDirectory | None, *, now: float, patience: float, retry: bool) -> None:
+        """Note what a look found at `now`; None where the model's directory is missing.
+
+        What is missing is gone only when a look finds it missing again after `patience` seconds.
+        """
+        for version, digest in found.digests.items() if found else ():
             if version not in self._entries:
                 self._entries[version] = Entry(self.name, version, digest, self._unwanted)
             self._entries[version].see(digest, retry=retry)
+        if found and found.aliases is not None and found.aliases.digest not in ("", self._aliases_digest):
+            self.intend(found.aliases)
+        self.look_for_missing(found, now=now, patience=patience)
+
+    def look_for_missing(self, found: ModelDirectory | None, *, now: float, patience: float) -> None:
+        """As `see`, but for what is missing alone: nothing that is new or has changed is taken note of."""
+        digests = found.digests if found else {}
         for entry in self:
             if entry.version not in digests:
-                entry.exists = False
+                entry.miss(now, patience)
+            elif entry.is_missing:
+                entry.find()
+            if not entry.exists:
                 self._pinned.discard(entry.version)
                 self._withdrawn.discard(entry.version)
-        if found is None:
+        if not any(entry.exists for entry in self):
             self.intend(AliasFile())
-        elif found.aliases is not None and found.aliases.digest != self._aliases_digest:
-            self.intend(found.aliases)
+        elif found is None or found.aliases is not None:
+            self._look_for_aliases(found.aliases if found else None, now=now, patience=patience)
+
+    @property
+    def is_missing_something(self) -> bool:
+        """Whether a version or the alias file is missing, and may come back."""
+        return self._aliases_missing_since is not None or any(entry.is_missing for entry in self)
 
     def intend(self, aliases: AliasFile) -> None:
-        """Have these aliases and no others, until a scan finds another file than that of the digest."""
+        """Have these aliases and no others, until a look finds another file than that of the digest."""
         self._intended, self._aliases_digest = dict(aliases.versions), aliases.digest
+        self._aliases_missing_since = None
 
     def pin(self, version: int) -> bool:
         """Want the version, whatever the policy; returns whether that is new.
@@ -106,8 +125,8 @@ class Versions:
         Raises:
             ModelNotFound: there is no such version.
         """
-        if not self.entry(version).exists:
-            raise ModelNotFound(f"model {self.name!r} has no version {version} any more")
+        if self.entry(version).missing_since is not None:
+            raise ModelNotFound(f"model {self.name!r} version {version} is not in its place any more")
         self._withdrawn.discard(version)
         is_new = version not in self._pinned
         self._pinned.add(version)
@@ -170,6 +189,15 @@ class Versions:
     def forget(self, entry: Entry) -> None:
         """Drop an entry whose directory is gone and that answers nothing any more."""
         del self._entries[entry.version]
+
+    def _look_for_aliases(self, found: AliasFile | None, *, now: float, patience: float) -> None:
+        since = now if self._aliases_missing_since is None else self._aliases_missing_since
+        if (found and found.digest) or not self._aliases_digest:
+            self._aliases_missing_since = None
+        elif now - since >= patience:
+            self.intend(AliasFile())
+        else:
+            self._aliases_missing_since = since
 
     def _why_none_answers(self) -> str:
         highest = "; ".join(str(entry) for entry in list(self)[-_TOLD:])

@@ -26,7 +26,7 @@ async def _look(repository: Repository, interval: float) -> None:
     while True:
         await asyncio.sleep(interval)
         with suppress(Exception):  # it is in the log, and the next look may find it mended
-            await repository.rescan(retry=False)
+            await repository.rescan(by_order=False)
 
 
 async def _try_again(repository: Repository) -> None:

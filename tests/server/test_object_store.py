@@ -143,6 +143,16 @@ async def test_aliases_are_read_from_the_bucket_and_stored_there(store: ObjectSt
         assert await server.answering(alias="stable") == (1, 1)
 
 
+async def test_a_bucket_that_is_empty_changes_nothing(store: ObjectStore) -> None:
+    async with remote(store, "--poll-interval=0.1", "--removal-delay=0") as server:
+        store.remove("")
+        await server.process.log("what is served stays: s3://models/team/one: nothing is there, though it had models")
+        assert await server.answering() == (1, 1)
+        store.publish(2, 2)
+        await server.process.log("unloading vae version 1: its directory is gone")
+        assert await server.answering() == (2, 2)
+
+
 async def start_error(store: ObjectStore, url: str, **variables: str) -> str:
     """What the process says, which is one line, before it leaves with 1."""
     async with server_process(url, variables={**store.variables, **variables}) as process:
@@ -154,7 +164,7 @@ async def start_error(store: ObjectStore, url: str, **variables: str) -> str:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("s3://models/none", "s3://models/none: cannot be read: nothing is there (models/none)"),
+        ("s3://models/none", "s3://models/none: no model found; bundles lie in <name>/<version>/manifest.json"),
         (
             "s3://nowhere/models",
             "s3://nowhere/models: cannot be read: nothing is there (The specified bucket does not exist)",

@@ -54,7 +54,7 @@ async def test_a_sighup_before_the_server_stands_does_not_end_it(shelf: Shelf, t
 
 
 async def test_polling_follows_the_repository_and_tries_a_broken_manifest_once(shelf: Shelf) -> None:
-    async with server_process(shelf.root, "--poll-interval=0.1") as process:
+    async with server_process(shelf.root, "--poll-interval=0.1", "--removal-delay=0") as process:
         port = (await process.log("serving on port"))["port"]
         shelf.publish(2, 2, broken=True)
         await process.log("vae version 2 is unavailable")

@@ -224,6 +224,7 @@ class ModelAdminServiceServicer(object):
     def Rescan(self, request, context):
         """Rescan reads the repository and follows it: new and changed versions are loaded, what is gone or no longer wanted is
         unloaded, changed aliases move. It tries versions that failed again, and replies once all are loaded or have failed.
+        Refused where there is nothing left in a repository that had models.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -95,6 +95,7 @@ class ModelAdminServiceStub:
     Rescan: _grpc.UnaryUnaryMultiCallable[_models_pb2.RescanRequest, _models_pb2.RescanResponse]
     """Rescan reads the repository and follows it: new and changed versions are loaded, what is gone or no longer wanted is
     unloaded, changed aliases move. It tries versions that failed again, and replies once all are loaded or have failed.
+    Refused where there is nothing left in a repository that had models.
     """
 
 @_typing.type_check_only
@@ -121,6 +122,7 @@ class ModelAdminServiceAsyncStub(ModelAdminServiceStub):
     Rescan: _aio.UnaryUnaryMultiCallable[_models_pb2.RescanRequest, _models_pb2.RescanResponse]  # type: ignore[assignment]
     """Rescan reads the repository and follows it: new and changed versions are loaded, what is gone or no longer wanted is
     unloaded, changed aliases move. It tries versions that failed again, and replies once all are loaded or have failed.
+    Refused where there is nothing left in a repository that had models.
     """
 
 class ModelAdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -174,6 +176,7 @@ class ModelAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_models_pb2.RescanResponse, _abc.Awaitable[_models_pb2.RescanResponse]]:
         """Rescan reads the repository and follows it: new and changed versions are loaded, what is gone or no longer wanted is
         unloaded, changed aliases move. It tries versions that failed again, and replies once all are loaded or have failed.
+        Refused where there is nothing left in a repository that had models.
         """
 
 def add_ModelAdminServiceServicer_to_server(servicer: ModelAdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
