@@ -92,6 +92,8 @@ class Metrics:
         self._loads = self._counter("model_loads", "Attempts to load a version.", ("model", "result"))
         text = "1 for a version that answers calls and is not in the repository any more."
         self._missing = self._gauge("model_missing", text, ("model", "version"))
+        text = "1 for an alias that cannot move to the version that it is to name."
+        self._stuck = self._gauge("alias_stuck", text, ("model", "alias"))
         self._unreadable = self._gauge("repository_unreadable", "1 if the last look at the repository failed.", ())
         self._build = self._gauge("build_info", "What this server is made of.", ("version", "onnxruntime", "device"))
         self._exporter: Exporter | None = None
@@ -154,6 +156,13 @@ class Metrics:
             self._missing.labels(model, str(version)).set(1)
         else:
             self._missing.remove(model, str(version))
+
+    def alias_stuck(self, model: str, alias: str, *, is_stuck: bool) -> None:
+        """The alias cannot move to the version that it is to name; or that is over."""
+        if is_stuck:
+            self._stuck.labels(model, alias).set(1)
+        else:
+            self._stuck.remove(model, alias)
 
     def model_opened(self, identity: Identity, footprints: Mapping[str, Footprint]) -> None:
         """A model answers calls now; `footprints` are those of its graphs, by the names of their roles."""

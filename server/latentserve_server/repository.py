@@ -22,14 +22,15 @@ from latentserve_server.lifecycle import Lifecycle
 from latentserve_server.looks import LookObserver, Looks
 from latentserve_server.model_store import ModelStore, store_alias
 from latentserve_server.served_model import ServedModel
+from latentserve_server.stuck_aliases import AliasObserver, StuckAliases
 from latentserve_server.version_policy import VersionPolicy
 from latentserve_server.versions import Versions
 
 _logger = logging.getLogger(__name__)
 
 
-class RepositoryObserver(LookObserver, AbsenceObserver, Protocol):
-    """What is told of the store, on the event loop."""
+class RepositoryObserver(LookObserver, AbsenceObserver, AliasObserver, Protocol):
+    """What is told of the store, and of what cannot follow it, on the event loop."""
 
 
 class Repository:
@@ -57,6 +58,7 @@ class Repository:
         self._looks = Looks(store, observer)
         self._removal_delay = removal_delay
         self._absences = Absences(removal_delay, observer)
+        self._stuck_aliases = StuckAliases(observer)
         self._rescan_waits = False
         self.unsettled = asyncio.Event()
         """Set while a look or a load is to be tried again, because what it failed of may pass by itself."""
@@ -131,7 +133,7 @@ class Repository:
             yield model
 
     async def rescan(self, *, by_order: bool) -> list[str]:
-        """Follow the store. Returns what made no sense, in lines.
+        """Follow the store. Returns what made no sense, and which aliases cannot move, in lines.
 
         With `by_order`, versions that failed are tried again, and what is missing is gone at once.
 
@@ -200,7 +202,7 @@ class Repository:
     async def _rescan(self, *, retry: bool, patience: float | None = None) -> list[str]:
         catalog = await self._look(retry=retry, patience=patience)
         await self._settle()
-        return catalog.problems
+        return [*catalog.problems, *self._stuck_aliases.problems]
 
     async def _load(self, name: str, version: int) -> Entry:
         await self._look(retry=False)
@@ -268,6 +270,7 @@ class Repository:
             await self._lifecycle.settle(versions, starting=starting)
         self._models = {name: versions for name, versions in self._models.items() if len(versions)}
         self._absences.tell(self.entries())
+        self._stuck_aliases.tell(stuck for versions in models for stuck in versions.stuck_aliases())
         self._note_unsettled()
         if not starting:
             await self._changed()

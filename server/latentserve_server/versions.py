@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from latentserve_server.aliases import AliasFile
 from latentserve_server.catalog import ModelDirectory
@@ -12,6 +13,23 @@ from latentserve_server.version_policy import VersionPolicy
 
 _TOLD = 3
 """The versions of which it is told why they do not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class StuckAlias:
+    """An alias that cannot move to the version that it is to name."""
+
+    model: str
+    alias: str
+    answering: int | None
+    """The version that it names so far; None where it names none."""
+    wanted: int
+    why: str
+    """Why that version does not answer."""
+
+    def __str__(self) -> str:
+        stands = "names no version yet" if self.answering is None else f"stays at version {self.answering}"
+        return f"alias {self.alias!r} of {self.model} {stands}: it is to name version {self.wanted}: {self.why}"
 
 
 class Versions:
@@ -186,6 +204,14 @@ class Versions:
         self._aliases = {alias: version for alias, version in (kept | moved).items() if alias in self._intended}
         return [(alias, version) for alias, version in self._aliases.items() if before.get(alias) != version]
 
+    def stuck_aliases(self) -> list[StuckAlias]:
+        """The aliases that do not name the version that they are to name, in alphabetical order."""
+        return [
+            StuckAlias(self.name, alias, self._aliases.get(alias), version, self._why_not(version))
+            for alias, version in sorted(self._intended.items())
+            if self._aliases.get(alias) != version
+        ]
+
     def forget(self, entry: Entry) -> None:
         """Drop an entry whose directory is gone and that answers nothing any more."""
         del self._entries[entry.version]
@@ -214,5 +240,7 @@ class Versions:
         if alias not in self._intended:
             raise ModelNotFound(f"model {self.name!r} has no alias {alias!r}")
         version = self._intended[alias]
-        why = self._entries.get(version, "there is no such version")
-        raise ModelNotReady(f"alias {alias!r} of model {self.name!r} names version {version}: {why}")
+        raise ModelNotReady(f"alias {alias!r} of model {self.name!r} names version {version}: {self._why_not(version)}")
+
+    def _why_not(self, version: int) -> str:
+        return str(self._entries.get(version, "there is no such version"))

@@ -142,6 +142,12 @@ async def test_a_rescan_that_met_problems_ends_with_3(administer: Run, shelf: Sh
     assert (header.split()[0], len(listed)) == ("NAME", 2)
     assert ignored == "ignored: vae/three is not <name>/<version>, a positive integer"
     assert damaged.startswith("vae: aliases.json: not JSON")
+    (shelf.model / "three").rename(shelf.model / ".three")
+    (shelf.model / "aliases.json").write_text('{"stable": 7}')
+    code, out, err = await administer("rescan")
+    assert (code, err) == (3, "")
+    stuck = "alias 'stable' of vae names no version yet: it is to name version 7: there is no such version"
+    assert out.splitlines()[-1] == stuck
 
 
 async def test_the_command_says_when_an_alias_is_not_stored(administer: Run, shelf: Shelf) -> None:
