@@ -20,6 +20,8 @@ from latentserve.v1 import generation_pb2 as pb
 
 BROKEN = "decoder.onnx: the SHA-256 is not the manifest's; the file was changed or damaged"
 """What is said of a broken bundle."""
+VERSION = "a version is a folder whose name is a whole number from 1 to 10^18 - 1, without leading zeros"
+"""What is said of what lies in a version's place and is none."""
 _ROWS = 3
 
 

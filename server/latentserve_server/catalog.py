@@ -13,8 +13,10 @@ from latentserve_server.bundle_files import is_passing, open_file
 from latentserve_server.errors import ConfigError
 
 _OF_FILE_SYSTEM = "lost+found"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_NAMES = "named with 1 to 128 letters, digits, '_', '.' and '-', the first neither '.' nor '-'"
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
+_VERSIONS = "a version is a folder whose name is a whole number from 1 to 10^18 - 1, without leading zeros"
 
 
 @dataclass(slots=True)
@@ -50,11 +52,13 @@ def read_catalog(root: Path) -> Catalog:
     """
     catalog = Catalog()
     try:
-        directories = _directories(root)
+        directories = _directories(root, root, catalog.problems)
     except OSError as error:
         raise ConfigError(f"{root}: not a readable directory: {error.strerror}") from error
     catalog.is_empty = not directories
     for directory in directories:
+        if not is_model_name(directory.name, catalog.problems):
+            continue
         try:
             model = _read_model(root, directory, catalog.problems)
         except OSError as error:
@@ -67,9 +71,25 @@ def read_catalog(root: Path) -> Catalog:
     return catalog
 
 
-def is_model_place(name: str, version: str) -> bool:
-    """Whether <name>/<version> is where a version lies."""
-    return bool(_NAME.fullmatch(name) and _VERSION.fullmatch(version))
+def is_model_name(name: str, problems: list[str]) -> bool:
+    """Whether a folder of the name is a model's; where it is not, `problems` gets a line."""
+    is_name = _NAME.fullmatch(name) is not None
+    if not is_name:
+        problems.append(f"ignored: {shown(name)}: a model's folder is {_NAMES}")
+    return is_name
+
+
+def is_version(name: str, version: str, problems: list[str], *, is_folder: bool = True) -> bool:
+    """Whether <name>/<version> is a version. A folder that is none, or a file in such a place, gets a line."""
+    is_number = _VERSION.fullmatch(version) is not None
+    if is_number != is_folder:
+        problems.append(f"ignored: {shown(f'{name}/{version}')}: {_VERSIONS}")
+    return is_number and is_folder
+
+
+def no_version(name: str) -> str:
+    """The line on a model's folder that is empty."""
+    return f"ignored: {name}: it holds no version, a folder such as {name}/1"
 
 
 def is_visible(name: str) -> bool:
@@ -83,13 +103,12 @@ def shown(name: str) -> str:
 
 
 def _read_model(root: Path, directory: Path, problems: list[str]) -> ModelDirectory:
-    model = ModelDirectory()
-    for version in _directories(directory):
-        if is_model_place(directory.name, version.name):
+    model, said = ModelDirectory(), len(problems)
+    for version in _directories(directory, root, problems):
+        if is_version(directory.name, version.name, problems):
             model.digests[int(version.name)] = _manifest_digest(version)
-        else:
-            place = shown(str(version.relative_to(root)))
-            problems.append(f"ignored: {place} is not <name>/<version>, a positive integer")
+    if not model.digests and len(problems) == said and not _is_being_published(directory):
+        problems.append(no_version(directory.name))
     if model.digests:
         try:
             model.aliases = read_aliases(directory)
@@ -100,8 +119,22 @@ def _read_model(root: Path, directory: Path, problems: list[str]) -> ModelDirect
     return model
 
 
-def _directories(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.iterdir() if is_visible(path.name) and path.is_dir())
+def _directories(parent: Path, root: Path, problems: list[str]) -> list[Path]:
+    directories = []
+    for path in sorted(parent.iterdir()):
+        if not is_visible(path.name):
+            continue
+        if path.is_dir():
+            directories.append(path)
+        elif path.is_symlink() and not path.exists():
+            problems.append(f"ignored: {shown(str(path.relative_to(root)))}: a link that leads nowhere")
+        elif parent != root:
+            is_version(parent.name, path.name, problems, is_folder=False)
+    return directories
+
+
+def _is_being_published(model: Path) -> bool:
+    return any(path.name.startswith(".") and path.is_dir() for path in model.iterdir())
 
 
 def _manifest_digest(version: Path) -> str:

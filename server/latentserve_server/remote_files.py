@@ -68,8 +68,8 @@ class RemoteFiles:
         """End what is being read on another thread, at its next part."""
         self._closed.set()
 
-    def folders(self, path: str = "") -> list[str]:
-        """The names of the folders in a folder, in order.
+    def names(self, path: str = "") -> tuple[list[str], list[str]]:
+        """The names of the folders in a folder, and of what else is there, both in order.
 
         Raises:
             FileNotFoundError: it is not there, or the bucket is not. OSError: it cannot be listed.
@@ -81,8 +81,11 @@ class RemoteFiles:
                 if self._is_local or error.__cause__ is not None:
                     raise
                 found = []  # no answer of the store's: it has no empty folders, so nothing begins with this path
-        names = (str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "directory")
-        return sorted(name for name in names if name)
+        folders, files = list[str](), list[str]()
+        for entry in found:
+            if name := str(entry["name"]).rstrip("/").rpartition("/")[2]:
+                (folders if entry["type"] == "directory" else files).append(name)
+        return sorted(folders), sorted(files)
 
     def parts(self, path: str, max_bytes: int) -> Iterator[bytes]:
         """The bytes of a file, part by part; it ends early once over `max_bytes` have come.

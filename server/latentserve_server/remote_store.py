@@ -14,7 +14,7 @@ from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.aliases import FILE, MAX_ALIASES_BYTES, AliasFile, alias_bytes, parse_aliases
 from latentserve_server.bundle import MANIFEST, MAX_MANIFEST_BYTES, listed_files
 from latentserve_server.bundle_cache import BundleCache
-from latentserve_server.catalog import Catalog, ModelDirectory, is_model_place, is_visible, shown
+from latentserve_server.catalog import Catalog, ModelDirectory, is_model_name, is_version, is_visible, no_version, shown
 from latentserve_server.errors import BundleError, ConfigError, StoreFailure
 from latentserve_server.remote_files import RemoteFiles
 
@@ -49,9 +49,11 @@ class RemoteStore:
         """
         catalog = Catalog()
         try:
-            names = _visible(self._files.folders())
+            names = _visible(self._files.names()[0])
             catalog.is_empty = not names
             for name in names:
+                if not is_model_name(name, catalog.problems):
+                    continue
                 try:
                     model = self._read_model(name, catalog.problems)
                 except FileNotFoundError:  # it went while we looked
@@ -104,11 +106,14 @@ class RemoteStore:
         return parse_aliases(data)
 
     def _read_model(self, name: str, problems: list[str]) -> ModelDirectory:
-        model = ModelDirectory()
-        for version in _visible(self._files.folders(name)):
-            if not is_model_place(name, version):
-                place = shown(f"{name}/{version}")
-                problems.append(f"ignored: {place} is not <name>/<version>, a positive integer")
+        model, said = ModelDirectory(), len(problems)
+        folders, files = self._files.names(name)
+        for file in files:
+            is_version(name, file, problems, is_folder=False)
+        if not folders and len(problems) == said:
+            problems.append(no_version(name))
+        for version in _visible(folders):
+            if not is_version(name, version, problems):
                 continue
             try:
                 manifest = self._files.read(f"{name}/{version}/{MANIFEST}", MAX_MANIFEST_BYTES)

@@ -49,8 +49,7 @@ async def test_aliases_that_go_with_their_model_are_no_problem_any_more(shelf: S
     name_aliases(shelf, stable=7)
     assert len(await measured.rescan()) == 1
     shelf.remove(1)
-    await measured.rescan()
-    assert await measured.rescan() == []
+    assert await measured.rescan() == ["ignored: vae: it holds no version, a folder such as vae/1"]
     assert await measured.served.metric("alias_stuck") == 0
 
 
