@@ -42,6 +42,8 @@ class ServerConfig:
     """Seconds between looks for changes in the repository; 0 looks on SIGHUP or on request alone."""
     removal_delay: float = 60.0
     """Seconds that a version must be missing from the repository before it is unloaded, unless by Rescan or Unload."""
+    require_models: bool = False
+    """Do not start over a repository without a model; else the server waits for the first one."""
     device: str = "auto"
     """Where graphs run: 'cpu'; 'cuda' or 'cuda:N', which refuses to start unless it works; 'auto', CUDA if it works."""
     tf32: bool = False

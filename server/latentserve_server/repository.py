@@ -45,10 +45,12 @@ class Repository:
         changed: Callable[[], Awaitable[None]],
         *,
         removal_delay: float,
+        require_models: bool,
     ) -> None:
         """`changed` is awaited after whatever may have changed what is served, once `open` has returned.
 
-        What is missing from the store for `removal_delay` seconds is gone.
+        What is missing from the store for `removal_delay` seconds is gone. A store without a model is waited for, or
+        an error with `require_models`.
         """
         self._store = store
         self._policy = policy
@@ -57,6 +59,8 @@ class Repository:
         self._models: dict[str, Versions] = {}
         self._looks = Looks(store, observer)
         self._removal_delay = removal_delay
+        self._require_models = require_models
+        self._waits_for_first = False
         self._absences = Absences(removal_delay, observer)
         self._stuck_aliases = StuckAliases(observer)
         self._rescan_waits = False
@@ -68,16 +72,21 @@ class Repository:
         """Find and load what is wanted; a broken version becomes UNAVAILABLE and the others are served.
 
         Raises:
-            ConfigError: the store cannot be read or holds no bundle. DeviceError: a graph does not run on the device.
+            ConfigError: the store cannot be read, or holds no bundle and must. DeviceError: a graph does not run on the
+                device.
             StartupError: versions are wanted, and not one could be loaded.
         """
         await asyncio.to_thread(self._store.open)
         self._see(await self._looks.first())
         entries = self.entries()
-        if not entries:
+        if not entries and self._require_models:
             raise ConfigError(f"{self._store.place}: no model found; bundles lie in <name>/<version>/manifest.json")
+        self._waits_for_first = not entries
         await self._settle(starting=True)
-        if not self.is_ready:
+        if not entries:
+            where = "<name>/<version>/manifest.json"
+            _logger.warning("%s: no model is there yet; the server waits for the first, %s", self._store.place, where)
+        elif not self.is_ready:
             reasons = "; ".join(f"{entry.name}/{entry.version}: {entry.reason}" for entry in entries)
             if any(entry.failed_digest is not None for entry in entries):
                 raise StartupError(f"{self._store.place}: no model can be served: {reasons}")
@@ -276,7 +285,13 @@ class Repository:
             await self._changed()
 
     def _note_unsettled(self) -> None:
-        waits = any(entry.waits_for_retry for entry in self.entries())
+        entries = self.entries()
+        if self._waits_for_first:
+            may_come = not entries or any(entry.failed_digest is not None for entry in entries)
+            self._waits_for_first = may_come and not self.is_ready
+        if self._waits_for_first:
+            self._looks.owed = True
+        waits = any(entry.waits_for_retry for entry in entries)
         if waits or self._looks.owed is not None or any(each.is_missing_something for each in self._models.values()):
             self.unsettled.set()
         else:

@@ -95,6 +95,7 @@ class Server:
             self._metrics,
             self._models_changed,
             removal_delay=config.removal_delay,
+            require_models=config.require_models,
         )
         self._watcher: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()

@@ -53,6 +53,7 @@ def test_every_field_is_a_flag() -> None:
         "version_policy": "latest:3",
         "poll_interval": 0.5,
         "removal_delay": 1.0,
+        "require_models": False,
         "device": "cuda:1",
         "tf32": False,
         "gpu_memory_limit": 1 << 30,

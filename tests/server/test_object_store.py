@@ -161,18 +161,18 @@ async def start_error(store: ObjectStore, url: str, **variables: str) -> str:
         return line
 
 
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("s3://models/none", "s3://models/none: no model found; bundles lie in <name>/<version>/manifest.json"),
-        (
-            "s3://nowhere/models",
-            "s3://nowhere/models: cannot be read: nothing is there (The specified bucket does not exist)",
-        ),
-    ],
-)
-async def test_a_url_where_nothing_lies_does_not_start(store: ObjectStore, url: str, message: str) -> None:
-    assert await start_error(store, url) == f"latentserve-server: {message}"
+async def test_a_bucket_that_does_not_exist_does_not_start(store: ObjectStore) -> None:
+    said = await start_error(store, "s3://nowhere/models")
+    missing = "cannot be read: nothing is there (The specified bucket does not exist)"
+    assert said == f"latentserve-server: s3://nowhere/models: {missing}"
+
+
+async def test_a_prefix_that_nothing_has_yet_is_waited_for(store: ObjectStore) -> None:
+    store.remove("")
+    async with remote(store) as server:
+        await server.rescan()
+        store.publish(2, 2)
+        assert await server.rescan() == {2: (READY, "")}
 
 
 async def test_a_store_that_cannot_be_reached_does_not_start(store: ObjectStore) -> None:

@@ -113,9 +113,8 @@ async def test_a_repository_of_broken_bundles_alone_does_not_start(tmp_path: Pat
     assert "vae/2: manifest.json: No such file or directory" in message
 
 
-async def test_a_repository_that_is_missing_or_empty_or_a_file_does_not_start(tmp_path: Path) -> None:
+async def test_a_repository_that_is_missing_or_a_file_does_not_start(tmp_path: Path) -> None:
     assert "not a readable directory: No such file" in await start_error(tmp_path / "none", ConfigError)
-    assert "no model found; bundles lie in <name>/<version>/manifest.json" in await start_error(tmp_path, ConfigError)
     (tmp_path / "file").write_text("")
     assert "not a readable directory: Not a directory" in await start_error(tmp_path / "file", ConfigError)
 
