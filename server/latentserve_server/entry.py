@@ -18,6 +18,9 @@ class State(Enum):
     UNAVAILABLE = "unavailable"
 
 
+_LONGEST_PAUSES = {True: 60.0, False: 600.0}
+"""Seconds between two tries, at most: where what failed may pass by itself, and where somebody has to mend it."""
+
 _NOT_LOADED = "what its directory now holds does not load: {}"
 
 _NEXT = {
@@ -46,7 +49,11 @@ class Entry:
     missing_since: float | None = None
     """When the directory was first found missing, in seconds of the event loop's clock; None while it is there."""
     failed_digest: str | None = None
-    """The manifest that could not be loaded; it is not tried again until it changes or someone asks for it."""
+    """The manifest that could not be loaded; it is tried again when it changes, when asked, or after a pause."""
+    failures: int = 0
+    """How often that manifest could not be loaded since someone asked for it."""
+    retry_at: float = 0.0
+    """When a look may try it again, in seconds of the event loop's clock."""
     is_failure_passing: bool = False
     """Whether what failed may pass by itself, so that it is tried again."""
     last_failure: str = ""
@@ -85,11 +92,11 @@ class Entry:
         assert state in _NEXT[self.state], f"a version that is {self.state.value} cannot become {state.value}"
         self.state, self.reason = state, reason
 
-    def see(self, digest: str, *, retry: bool) -> None:
-        """Note what a scan found; with `retry`, a manifest that failed is worth another try."""
-        self.is_failure_passing = self.is_failure_passing and digest == self.digest
-        self.digest = digest
-        if retry or self.is_failure_passing or digest != self.failed_digest:
+    def see(self, digest: str, *, now: float, retry: bool) -> None:
+        """Note what a look found at `now`; with `retry`, a manifest that failed is tried again without a pause."""
+        if digest != self.digest:
+            self.digest, self.failures, self.is_failure_passing = digest, 0, False
+        if retry or digest != self.failed_digest or now >= self.retry_at:
             self.failed_digest = None
         self.find()
 
@@ -107,9 +114,15 @@ class Entry:
         elif self.state is State.READY:
             self.reason = f"its directory is not there; unloaded where that is still so after {patience:g} s"
 
-    def fail(self, reason: str, *, may_pass: bool) -> None:
-        """Note that what the directory holds could not be loaded."""
+    def ask(self) -> None:
+        """Note that someone wants to be told anew of what cannot be loaded."""
+        self.failures = 0
+
+    def fail(self, reason: str, *, now: float, may_pass: bool) -> None:
+        """Note at `now` that what the directory holds could not be loaded. The pauses until the next try double."""
         self.failed_digest, self.is_failure_passing, self.last_failure = self.digest, may_pass, reason
+        self.retry_at = now + min(2.0 ** min(self.failures, 16), _LONGEST_PAUSES[may_pass])
+        self.failures += 1
         if self.state is State.READY:
             self.reason = _NOT_LOADED.format(reason)
 

@@ -92,14 +92,14 @@ class Lifecycle:
             DeviceError: while `starting`, a graph does not run on the device.
         """
         self._begin_loading(entry)
-        level = logging.DEBUG if entry.is_failure_passing else logging.INFO
+        level = logging.DEBUG if entry.failures else logging.INFO
         _logger.log(level, "loading %s version %d", entry.name, entry.version, extra=_fields(entry))
         try:
             directory = await self._fetch(entry.name, entry.version, entry.digest)
             model = await self._load(entry.name, entry.version, directory)
         except (LatentServeError, OSError, MemoryError) as error:
             reason, may_pass = _reason(error), _may_pass(error)
-            is_known = may_pass and entry.is_failure_passing and reason == entry.last_failure
+            is_known = entry.failures and reason == entry.last_failure
             level = logging.DEBUG if is_known else logging.ERROR
             unavailable = "%s version %d is unavailable: %s"
             _logger.log(level, unavailable, entry.name, entry.version, reason, extra=_fields(entry))
@@ -139,7 +139,7 @@ class Lifecycle:
     def _serve(self, versions: Versions, entry: Entry, model: ServedModel) -> None:
         before, entry.leased = entry.leased, LeasedModel(model)
         entry.digest = model.identity.digest
-        entry.reason, entry.is_failure_passing = "", False
+        entry.reason, entry.is_failure_passing, entry.failures = "", False, 0
         if before is None:
             self._become(entry, State.READY)
         else:
@@ -150,7 +150,7 @@ class Lifecycle:
         _logger.info("%s version %d is ready", entry.name, entry.version, extra=fields)
 
     def _fail(self, entry: Entry, reason: str, *, may_pass: bool) -> None:
-        entry.fail(reason, may_pass=may_pass)
+        entry.fail(reason, now=asyncio.get_running_loop().time(), may_pass=may_pass)
         self._observer.load_ended(entry.name, succeeded=False)
         if entry.leased is None:
             self._become(entry, State.UNAVAILABLE, reason)

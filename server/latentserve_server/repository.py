@@ -144,13 +144,15 @@ class Repository:
     async def rescan(self, *, by_order: bool) -> list[str]:
         """Follow the store. Returns what made no sense, and which aliases cannot move, in lines.
 
-        With `by_order`, versions that failed are tried again, and what is missing is gone at once.
+        Versions that failed are tried again after pauses that double. With `by_order` they are at once, and what is
+        missing is gone at once.
 
         Raises:
             ChangeRefused: the store cannot be read, or is empty; what is served stays.
         """
-        patience = 0 if by_order else self._removal_delay
-        return await self._commands.put(lambda: self._rescan(retry=by_order, patience=patience))
+        if by_order:
+            return await self._commands.put(lambda: self._asked_rescan(patience=0))
+        return await self._commands.put(lambda: self._rescan(retry=False))
 
     def request_rescan(self) -> None:
         """Follow the store, with another try for versions that failed, once the changes under way are made."""
@@ -195,7 +197,12 @@ class Repository:
 
     async def _requested_rescan(self) -> None:
         self._rescan_waits = False  # what changes from now on may need another one
-        await self._rescan(retry=True)
+        await self._asked_rescan(patience=self._removal_delay)
+
+    async def _asked_rescan(self, *, patience: float) -> list[str]:
+        for versions in self._models.values():
+            versions.ask()
+        return await self._rescan(retry=True, patience=patience)
 
     async def _retry(self) -> None:
         if self._looks.owed is not None:
@@ -219,6 +226,7 @@ class Repository:
         entry = versions.entry(version)
         is_new = versions.pin(version)
         entry.failed_digest = None
+        entry.ask()
         if entry.needs_loading:
             await self._lifecycle.open(versions, entry)
         if entry.failed_digest is not None and is_new:

@@ -106,7 +106,7 @@ class Versions:
         for version, digest in found.digests.items() if found else ():
             if version not in self._entries:
                 self._entries[version] = Entry(self.name, version, digest, self._unwanted)
-            self._entries[version].see(digest, retry=retry)
+            self._entries[version].see(digest, now=now, retry=retry)
         if found and found.aliases is not None and found.aliases.digest not in ("", self._aliases_digest):
             self.intend(found.aliases)
         self.look_for_missing(found, now=now, patience=patience)
@@ -183,6 +183,11 @@ class Versions:
         for entry in self:
             if entry.waits_for_retry:
                 entry.failed_digest = None
+
+    def ask(self) -> None:
+        """Have what cannot be loaded be told of anew."""
+        for entry in self:
+            entry.ask()
 
     def to_unload(self) -> list[Entry]:
         """The READY entries that are not wanted."""

@@ -13,8 +13,9 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
 async def watch(repository: Repository, interval: float) -> None:
     """Keep the repository up to date until cancelled: look every `interval` seconds, or never where that is 0.
 
-    A version that failed is not tried again until its manifest changes, but for what may pass by itself, as a
-    lack of memory, of files to be opened or of an answer from a store: that is tried again after pauses that double.
+    What may pass by itself, as a lack of memory, of files to be opened or of an answer from a store, is tried again
+    after pauses that double. A version that failed for another reason is so by a look, and only then: who does not poll
+    would not have a half-copied one met again and again.
     """
     async with asyncio.TaskGroup() as group:
         group.create_task(_try_again(repository))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -89,6 +89,21 @@ async def test_a_damaged_upload_is_unavailable_and_the_old_version_stays(store: 
         )
         store.publish(2, 2)
         assert (await server.rescan())[2] == (READY, "")
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:-1] + b"x"], ids=["short", "altered"])
+async def test_an_object_that_was_wrong_is_fetched_again_by_a_poll(
+    store: ObjectStore, damage: Callable[[bytes], bytes]
+) -> None:
+    async with remote(store, "--poll-interval=0.1") as server:
+        decoder, manifest = store.get("vae/1/decoder.onnx"), store.get("vae/1/manifest.json")
+        store.put("vae/1/decoder.onnx", damage(decoder))
+        store.put("vae/1/manifest.json", manifest + b"\n")  # has it fetched anew
+        await server.process.log("vae version 1 is unavailable: decoder.onnx: ")
+        store.put("vae/1/decoder.onnx", decoder)
+        await server.process.log("vae version 1 is ready")
+        assert await server.rescan() == {1: (READY, "")}
+        assert len([line for line in server.process.lines if "version 1 is unavailable" in line]) == 1
 
 
 async def test_an_upload_is_no_version_before_its_manifest(store: ObjectStore) -> None:

@@ -24,6 +24,7 @@ from latentserve_server.aliases import write_aliases
 from latentserve_server.bundle import listed_files, read_bundle
 from latentserve_server.bundle_cache import BundleCache
 from latentserve_server.catalog import Catalog, read_catalog
+from latentserve_server.entry import Entry
 from latentserve_server.errors import StoreFailure
 
 TOO_MANY = "Too many open files"
@@ -171,3 +172,20 @@ def test_a_cached_bundle_that_cannot_be_read_now_is_kept(bundle: Path, tmp_path:
 def test_a_look_that_has_seen_all_is_not_partial(bundle: Path) -> None:
     catalog = read_catalog(bundle.parents[1])
     assert (list(catalog.models), catalog.is_partial) == (["vae"], False)
+
+
+@pytest.mark.parametrize(("may_pass", "longest"), [(True, 60), (False, 600)])
+def test_pauses_between_tries_double_until_a_manifest_comes(may_pass: bool, longest: float) -> None:
+    entry, now, pauses = Entry("vae", 1, "digest", ""), 0.0, list[float]()
+    for _ in range(20):
+        entry.fail("why", now=now, may_pass=may_pass)
+        entry.see("digest", now=entry.retry_at - 0.5, retry=False)
+        assert not entry.needs_loading
+        pauses.append(entry.retry_at - now)
+        now = entry.retry_at
+        entry.see("digest", now=now, retry=False)
+        assert entry.needs_loading
+    assert pauses == [min(2.0**number, longest) for number in range(20)]
+    entry.see("another", now=now, retry=False)
+    entry.fail("why", now=now, may_pass=may_pass)
+    assert entry.retry_at == now + 1

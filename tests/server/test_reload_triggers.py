@@ -53,7 +53,7 @@ async def test_a_sighup_before_the_server_stands_does_not_end_it(shelf: Shelf, t
         await process.log("serving on port")
 
 
-async def test_polling_follows_the_repository_and_tries_a_broken_manifest_once(shelf: Shelf) -> None:
+async def test_polling_follows_the_repository_and_tells_of_a_broken_manifest_once(shelf: Shelf) -> None:
     async with server_process(shelf.root, "--poll-interval=0.1", "--removal-delay=0") as process:
         port = (await process.log("serving on port"))["port"]
         shelf.publish(2, 2, broken=True)
