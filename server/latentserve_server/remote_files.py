@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from latentserve_server.errors import ConfigError
+
+_logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _CONNECT_SECONDS, _READ_SECONDS = 5, 15
 _PART_BYTES = 8 << 20
@@ -29,6 +34,20 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+_UNKNOWN_CREDENTIALS = frozenset(
+    (
+        *("ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken"),
+        *("InvalidTokenId", "RequestExpired", "SignatureDoesNotMatch", "TokenRefreshRequired"),
+        *("UnrecognizedClientException", "NoCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"),
+        "UnauthorizedSSOTokenError",
+    )
+)
+"""What S3 services answer to credentials that are not valid any more, and the errors of clients that find none."""
+
+_WITHOUT_REASON = frozenset(("400", "401", "403"))
+"""What they answer to HEAD then, and where something is not allowed."""
+
+
 def scheme_of(place: str) -> str | None:
     """The scheme of a URL; None where the place is a directory."""
     scheme, separator, _ = place.partition("://")
@@ -44,24 +63,19 @@ class RemoteFiles:
         Raises:
             ConfigError: the scheme is unknown, or its library is missing or refuses the URL.
         """
-        import fsspec  # a server of local models loads nothing of it
-
         scheme = scheme_of(url)
         if scheme not in SCHEMES:
             raise ConfigError(f"--repository {url}: write a directory, or a URL of {', '.join(SCHEMES)}")
         try:
-            self._files, self._root = fsspec.core.url_to_fs(
-                url, skip_instance_cache=True, use_listings_cache=False, **_OPTIONS[scheme]
-            )
+            self._files, root = _connect(url)
         except ImportError as error:
             needed = f"latentserve-server[{SCHEMES[scheme]}]"
             raise ConfigError(f"--repository {url}: needs the package {needed}: {_reason(error)}") from error
         except Exception as error:  # each library has errors of its own
             raise ConfigError(f"--repository {url}: {_reason(error)}") from error
-        if scheme == "s3":
-            self._files.retries = 2  # the library's own attempts, of which each makes those of the configuration above
+        self._url = url
         self._is_local = scheme == "file"
-        self._root = self._root.rstrip("/")
+        self._root = root.rstrip("/")
         self._closed = threading.Event()
 
     def close(self) -> None:
@@ -76,7 +90,7 @@ class RemoteFiles:
         """
         with _one_kind_of_error():
             try:
-                found = self._files.ls(self._at(path), detail=True)
+                found = self._ask(lambda files: files.ls(self._at(path), detail=True))
             except FileNotFoundError as error:
                 if self._is_local or error.__cause__ is not None:
                     raise
@@ -96,7 +110,7 @@ class RemoteFiles:
         read, place = 0, self._at(path)
         if self._is_local and self._files.exists(place) and not self._files.isfile(place):
             raise OSError("not a regular file")  # a pipe would have us wait for its other end
-        with _one_kind_of_error(), self._files.open(place, "rb", cache_type="none") as file:
+        with _one_kind_of_error(), self._ask(lambda files: files.open(place, "rb", cache_type="none")) as file:
             while read <= max_bytes and (part := file.read(min(_PART_BYTES, max_bytes + 1 - read))):
                 if self._closed.is_set():
                     raise OSError("the server is stopping")
@@ -120,12 +134,59 @@ class RemoteFiles:
         folder, _, name = path.rpartition("/")
         staged = self._at(f"{folder}/.{name}") if self._is_local else self._at(path)
         with _one_kind_of_error():
-            self._files.pipe_file(staged, data)
+            self._ask(lambda files: files.pipe_file(staged, data))
             if self._is_local:  # an object appears at once, a local file as it is written
                 self._files.mv(staged, self._at(path))
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}".rstrip("/")
+
+    def _ask(self, question: Callable[[Any], T]) -> T:
+        """The store's answer. Where it does not know our credentials, it is asked again with those that there are now.
+
+        A client library finds those of a file once, and keeps them for as long as it lives.
+        """
+        try:
+            return question(self._files)
+        except Exception as error:  # each library has errors of its own
+            if not self._are_credentials_unknown(error):
+                raise
+        _logger.info("%s does not take the credentials; they are looked for again", self._url)
+        self._files, _ = _connect(self._url)
+        return question(self._files)
+
+    def _are_credentials_unknown(self, error: Exception) -> bool:
+        answers = _answers(error)
+        if answers & _WITHOUT_REASON:
+            try:
+                self._files.ls(self._root, detail=True)
+            except Exception as clearer:  # each library has errors of its own
+                answers |= _answers(clearer)
+        return bool(answers & _UNKNOWN_CREDENTIALS)
+
+
+def _connect(url: str) -> tuple[Any, str]:
+    """The files of a URL's store, and the place among them. Credentials are found when something is asked first."""
+    import fsspec  # a server of local models loads nothing of it
+
+    scheme = scheme_of(url) or ""
+    options = {"skip_instance_cache": True, "use_listings_cache": False, **_OPTIONS[scheme]}
+    files, root = fsspec.core.url_to_fs(url, **options)
+    if scheme == "s3":
+        files.retries = 2  # the library's own attempts, of which each makes those of the configuration above
+    return files, str(root)
+
+
+def _answers(error: BaseException | None) -> set[str]:
+    """The codes that a store answered with, and the names of the errors, along the causes of an error."""
+    answers = set[str]()
+    while error is not None:
+        answers.add(type(error).__name__)
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            answers.add(str(response.get("Error", {}).get("Code")))
+        error = error.__cause__
+    return answers
 
 
 @contextmanager

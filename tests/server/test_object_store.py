@@ -18,6 +18,7 @@ from server_process import ServerProcess, server_process
 
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
+from latentserve_server.remote_files import RemoteFiles
 
 
 @pytest.fixture
@@ -50,9 +51,9 @@ class Remote:
 
 
 @asynccontextmanager
-async def remote(store: ObjectStore, *flags: str) -> AsyncIterator[Remote]:
+async def remote(store: ObjectStore, *flags: str, **environment: str) -> AsyncIterator[Remote]:
     """A server process over the store's bucket, with its admin service."""
-    variables = {**store.variables, "PYTHONWARNINGS": "error"}
+    variables = {**store.variables, "PYTHONWARNINGS": "error", **environment}
     async with server_process(store.url, "--admin-listen=127.0.0.1:0", *flags, variables=variables) as process:
         ports = await process.log("serving on port")
         async with channel_to(ports["port"]) as channel, channel_to(ports["admin_port"]) as admin:
@@ -166,6 +167,53 @@ async def test_a_bucket_that_is_empty_changes_nothing(store: ObjectStore) -> Non
         store.publish(2, 2)
         await server.process.log("unloading vae version 1: its directory is gone")
         assert await server.answering() == (2, 2)
+
+
+def write_credentials(file: Path, key: str, secret: str) -> None:
+    file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
+
+
+async def test_renewed_credentials_are_taken_without_a_restart(store: ObjectStore, tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    old, new = store.issue_key(), store.issue_key()
+    write_credentials(file, *old)
+    store.check_keys(are_checked=True)
+    none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}
+    async with remote(store, **none, AWS_SHARED_CREDENTIALS_FILE=str(file)) as server:
+        assert await server.rescan() == {1: (READY, "")}
+        store.check_keys(are_checked=False)
+        store.revoke_key(old[0])
+        store.publish(2, 2)
+        store.check_keys(are_checked=True)
+        said = await refusal(server.admin.Rescan(models_pb2.RescanRequest()))
+        assert "The AWS Access Key Id you provided does not exist in our records" in said
+        assert await server.answering() == (1, 1)
+        write_credentials(file, *new)
+        assert (await server.rescan())[2] == (READY, "")
+        server.process.signal(signal.SIGTERM)
+        assert await server.process.exit_status() == 0
+        assert server.process.complaints() == []
+
+
+def test_a_file_is_read_with_renewed_credentials(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "credentials"
+    old, new = store.issue_key(), store.issue_key()
+    write_credentials(file, *old)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", store.variables["AWS_ENDPOINT_URL_S3"])
+    manifest = store.get("vae/1/manifest.json")
+    store.check_keys(are_checked=True)
+    files = RemoteFiles(store.url)
+    assert files.read("vae/1/manifest.json", 1 << 20) == manifest
+    store.check_keys(are_checked=False)
+    store.revoke_key(old[0])
+    store.check_keys(are_checked=True)
+    with pytest.raises(PermissionError):
+        files.read("vae/1/manifest.json", 1 << 20)
+    write_credentials(file, *new)
+    assert files.read("vae/1/manifest.json", 1 << 20) == manifest
 
 
 async def start_error(store: ObjectStore, url: str, **variables: str) -> str:
