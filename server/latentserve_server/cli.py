@@ -20,9 +20,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # It asks for a look at the repository, which is still to come, and would end the process while libraries load.
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        return _main(arguments)
+        status = _main(arguments)
     finally:
         signal.signal(signal.SIGHUP, hangup)
+    if arguments is None:
+        _leave(status)
+    return status
+
+
+def _leave(status: int) -> None:
+    """End the process now, if there are threads that do not end: the interpreter would wait for them."""
+    from latentserve_server.blocking_calls import threads_left
+
+    if threads_left():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _main(arguments: Sequence[str] | None) -> int:

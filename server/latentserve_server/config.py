@@ -44,6 +44,10 @@ class ServerConfig:
     """Seconds that a version must be missing from the repository before it is unloaded, unless by Rescan or Unload."""
     require_models: bool = False
     """Do not start over a repository without a model; else the server waits for the first one."""
+    look_timeout: float = 120.0
+    """Seconds that a look at the repository may take; what is served stays then."""
+    load_timeout: float = 600.0
+    """Seconds that a version may take to be fetched, opened and tried; it is UNAVAILABLE then, and tried again."""
     device: str = "auto"
     """Where graphs run: 'cpu'; 'cuda' or 'cuda:N', which refuses to start unless it works; 'auto', CUDA if it works."""
     tf32: bool = False
@@ -118,6 +122,8 @@ class ServerConfig:
         enough = self.max_queue_rows >= self.max_rows_per_request
         self._demand("max_queue_rows", enough, "must not be below --max-rows-per-request")
         self._demand("poll_interval", self.poll_interval == 0 or self.poll_interval >= 0.1, "must be 0 or at least 0.1")
+        for name in ("look_timeout", "load_timeout"):
+            self._demand(name, getattr(self, name) > 0, "must be above 0")
         self._demand("removal_delay", self.removal_delay >= 0, "must not be negative")
         VersionPolicy.parse(self.version_policy)
         parse_address("--listen", self.listen)

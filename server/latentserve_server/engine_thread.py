@@ -7,6 +7,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import ParamSpec, TypeVar
 
+from latentserve_server.blocking_calls import start_thread
 from latentserve_server.turns import Account, DeviceTurns
 
 P = ParamSpec("P")
@@ -27,8 +28,12 @@ class EngineThread(Executor):
         return self._thread.submit(self._in_turn, lambda: work(*args, **kwargs))
 
     def submit_alone(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run `work` without a turn: it takes turns itself where it needs the device."""
-        return self._thread.submit(work, *args, **kwargs)
+        """Run `work` without a turn: it takes turns itself where it needs the device.
+
+        Raises:
+            OSError: the thread cannot be started.
+        """
+        return start_thread(lambda: self._thread.submit(work, *args, **kwargs))
 
     def turn(self) -> AbstractContextManager[None]:
         """A turn, for work on this thread that was submitted without one."""

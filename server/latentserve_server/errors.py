@@ -7,7 +7,7 @@ LatentServeError
 ├── NotPermitted            the call is known but not for this service's callers
 ├── ModelNotReady           the model is known but cannot answer now
 ├── ChangeRefused           the repository is not in a state that allows the change
-├── StoreFailure            a bundle cannot be had from where it is stored, for now
+├── StoreFailure            a bundle cannot be had from where it is stored, or not be loaded in time, for now
 ├── Overloaded              the queue is full
 ├── DeadlineExpired         the caller's deadline passed while its rows waited
 ├── ShuttingDown            the server takes no more calls
@@ -58,7 +58,7 @@ class ChangeRefused(LatentServeError):
 
 
 class StoreFailure(LatentServeError):
-    """A bundle cannot be had from where the repository is stored; it may be the next time."""
+    """A bundle cannot be had from where the repository is stored, or not be loaded in time; it may be the next time."""
 
 
 class Overloaded(LatentServeError):

@@ -57,7 +57,9 @@ class LifecycleObserver(Protocol):
 class Lifecycle:
     """Opens and closes the models of versions."""
 
-    def __init__(self, fetch: Fetch, load: Load, observer: LifecycleObserver) -> None:
+    def __init__(self, fetch: Fetch, load: Load, observer: LifecycleObserver, timeout: float) -> None:
+        """To fetch and load a version may take `timeout` seconds."""
+        self._timeout = timeout
         self._fetch = fetch
         self._load = load
         self._observer = observer
@@ -95,8 +97,7 @@ class Lifecycle:
         level = logging.DEBUG if entry.failures else logging.INFO
         _logger.log(level, "loading %s version %d", entry.name, entry.version, extra=_fields(entry))
         try:
-            directory = await self._fetch(entry.name, entry.version, entry.digest)
-            model = await self._load(entry.name, entry.version, directory)
+            model = await self._make(entry)
         except (LatentServeError, OSError, MemoryError) as error:
             reason, may_pass = _reason(error), _may_pass(error)
             is_known = entry.failures and reason == entry.last_failure
@@ -131,6 +132,16 @@ class Lifecycle:
         for leased in self._closing.values():
             leased.revoke()
         await asyncio.gather(*self._closing)
+
+    async def _make(self, entry: Entry) -> ServedModel:
+        try:
+            async with asyncio.timeout(self._timeout) as limit:
+                directory = await self._fetch(entry.name, entry.version, entry.digest)
+                return await self._load(entry.name, entry.version, directory)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise StoreFailure(f"it was not loaded within {self._timeout:g} s") from error
 
     def _begin_loading(self, entry: Entry) -> None:
         if entry.state in (State.UNAVAILABLE, State.UNLOADING):  # a READY version answers while its successor loads

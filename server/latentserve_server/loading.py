@@ -7,17 +7,18 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.batch import Graph
 from latentserve_server.batcher import Batcher, BatchLimits, BatchObserver
+from latentserve_server.blocking_calls import on_thread
 from latentserve_server.bundle import Bundle, TensorShapes, read_bundle, role_name
 from latentserve_server.cancellation import Cancellation
 from latentserve_server.engine import Cuda, Engine, Placement, Port
 from latentserve_server.engine_thread import EngineThread
-from latentserve_server.errors import BundleError, EngineFailure, PrecisionShortfall
+from latentserve_server.errors import BundleError, EngineFailure, PrecisionShortfall, StoreFailure
 from latentserve_server.footprint import Footprint
 from latentserve_server.golden_rows import GoldenRows
 from latentserve_server.graph_outline import check_graph
@@ -84,17 +85,24 @@ class Loader:
     workers: Workers
     observer: Callable[[str, int, str], BatchObserver]
     """The observer of a model's graph, from the model's name, its version and the graph's role."""
+    _openings: set[tuple[str, int]] = field(default_factory=set)
+    """The versions that are being opened, which may be on a thread for which nobody waits any more."""
 
     async def load(self, name: str, version: int, directory: Path) -> ServedModel:
         """A ready model. Everything slow happens on the model's own engine thread.
 
         Raises:
             BundleError: the bundle is damaged, or its graphs are not what the manifest says.
-            DeviceError: the graphs do not run on the device.
+            DeviceError: the graphs do not run on the device. StoreFailure: an earlier try has not ended yet.
+            OSError: there can be no further thread.
         """
+        if (name, version) in self._openings:
+            raise StoreFailure("an earlier try to load it has not ended yet")
         thread, cancellation = EngineThread(f"engine-{name}-{version}", self.turns), Cancellation()
+        opening = thread.submit_alone(self._open, directory, thread, cancellation)
+        self._openings.add((name, version))
+        opening.add_done_callback(lambda _: self._openings.discard((name, version)))
         try:
-            opening = thread.submit_alone(self._open, directory, thread, cancellation)
             opened = await asyncio.wrap_future(opening)
         except BaseException:
             cancellation.cancel()  # the process ends once its threads have: not after a run that nobody waits for
@@ -105,7 +113,10 @@ class Loader:
             return self._start_batcher(graph, thread, self.observer(name, version, label))
 
         async def release() -> None:
-            await asyncio.to_thread(thread.shutdown)
+            try:
+                await on_thread(f"end of {name} {version}", thread.shutdown)
+            except OSError:  # there is no further thread to wait on
+                thread.shutdown(wait=False)
 
         bundle, engines = opened.bundle, opened.engines
         encoder, decoder = engines.get(pb.GRAPH_ROLE_ENCODER), engines[pb.GRAPH_ROLE_DECODER]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable
 from typing import Protocol
 
+from latentserve_server.blocking_calls import BlockingCalls
 from latentserve_server.catalog import Catalog
-from latentserve_server.errors import ChangeRefused, ConfigError
+from latentserve_server.errors import ChangeRefused, ConfigError, StoreFailure
 from latentserve_server.model_store import ModelStore
 
 _logger = logging.getLogger(__name__)
@@ -39,8 +39,10 @@ class Notices:
 class Looks:
     """Looks at one store."""
 
-    def __init__(self, store: ModelStore, observer: LookObserver) -> None:
+    def __init__(self, store: ModelStore, observer: LookObserver, timeout: float) -> None:
+        """A look may take `timeout` seconds."""
         self._store = store
+        self._calls = BlockingCalls(timeout)
         self._observer = observer
         self._problems = Notices()
         self._unreadable = ""
@@ -53,7 +55,7 @@ class Looks:
         Raises:
             ConfigError: it cannot be read.
         """
-        catalog = await asyncio.to_thread(self._store.catalog)
+        catalog = await self._look()
         self._note(catalog, retry=False)
         return catalog
 
@@ -64,7 +66,7 @@ class Looks:
             ChangeRefused: the store cannot be read, or is empty though it `had_models`; what is served stays.
         """
         try:
-            catalog = await asyncio.to_thread(self._store.catalog)
+            catalog = await self._look()
             if catalog.is_empty and had_models:  # as under a mount that was lost
                 where = f"{self._store.place}: nothing is there, though it had models"
                 raise ConfigError(f"{where}; to serve none, unload them")
@@ -77,6 +79,13 @@ class Looks:
             self._unreadable = ""
         self._note(catalog, retry=retry)
         return catalog
+
+    async def _look(self) -> Catalog:
+        try:
+            return await self._calls.make("look", self._store.catalog)
+        except (StoreFailure, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"{self._store.place}: cannot be read: {reason}") from error
 
     def _note(self, catalog: Catalog, *, retry: bool | None) -> None:
         self._observer.look_ended(succeeded=True)

@@ -10,9 +10,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Protocol
 
 from latentserve_server.absences import AbsenceObserver, Absences
+from latentserve_server.blocking_calls import BlockingCalls, on_thread
 from latentserve_server.catalog import Catalog
 from latentserve_server.command_queue import CommandQueue
 from latentserve_server.entry import Entry, State
@@ -46,18 +48,20 @@ class Repository:
         *,
         removal_delay: float,
         require_models: bool,
+        look_timeout: float,
     ) -> None:
         """`changed` is awaited after whatever may have changed what is served, once `open` has returned.
 
         What is missing from the store for `removal_delay` seconds is gone. A store without a model is waited for, or
-        an error with `require_models`.
+        an error with `require_models`. A look, or a change of an alias, may take `look_timeout` seconds.
         """
         self._store = store
         self._policy = policy
         self._lifecycle = lifecycle
         self._changed = changed
         self._models: dict[str, Versions] = {}
-        self._looks = Looks(store, observer)
+        self._looks = Looks(store, observer, look_timeout)
+        self._alias_calls = BlockingCalls(look_timeout)
         self._removal_delay = removal_delay
         self._require_models = require_models
         self._waits_for_first = False
@@ -76,7 +80,10 @@ class Repository:
                 device.
             StartupError: versions are wanted, and not one could be loaded.
         """
-        await asyncio.to_thread(self._store.open)
+        try:
+            await on_thread("open", self._store.open)
+        except OSError as error:  # there can be no thread
+            raise ConfigError(f"{self._store.place}: {error.strerror}") from error
         self._see(await self._looks.first())
         entries = self.entries()
         if not entries and self._require_models:
@@ -100,8 +107,11 @@ class Repository:
             for entry in versions:
                 if entry.leased is not None:
                     self._lifecycle.retire(versions, entry, "the server is stopping")
-        await self._lifecycle.close()
-        await asyncio.to_thread(self._store.close)
+        await asyncio.gather(self._lifecycle.close(), self._close_store())
+
+    async def _close_store(self) -> None:
+        with suppress(OSError):  # there is no further thread
+            await on_thread("end of store", self._store.close)
 
     def entries(self) -> list[Entry]:
         """Every version, ordered by name, then version."""
@@ -191,7 +201,7 @@ class Repository:
 
         Raises:
             ModelNotFound: there is no such version or alias. ChangeRefused: the version is not READY, or the alias
-                file is damaged.
+                file is damaged. StoreFailure: the store does not answer in time.
         """
         return await self._commands.put(lambda: self._set_alias(name, alias, version))
 
@@ -250,7 +260,8 @@ class Repository:
         if version is not None and versions.entry(version).state is not State.READY:
             raise ChangeRefused(f"alias {alias!r} cannot move: {versions.entry(version)}")
         known = versions.intended_aliases
-        stored, aliases = await asyncio.to_thread(store_alias, self._store, name, known, alias, version)
+        change = partial(store_alias, self._store, name, known, alias, version)
+        stored, aliases = await self._alias_calls.make(f"aliases of {name}", change)
         versions.intend(aliases)
         await self._settle()
         return stored

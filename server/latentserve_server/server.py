@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from latentserve.oip import inference_pb2, inference_pb2_grpc
 from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
 from latentserve_server.admin import ModelAdminServicer
 from latentserve_server.admission import Admission
+from latentserve_server.blocking_calls import BlockingCalls, on_thread, threads_left
 from latentserve_server.bundle_cache import BundleCache
 from latentserve_server.bytes_under_way import BytesUnderWay
 from latentserve_server.config import ServerConfig, parse_address, parse_device
@@ -62,6 +66,9 @@ _CLOSE_SECONDS = 1.0
 """For gRPC to close its connections then. It closes none while a write to it is under way, and a caller that reads
 nothing holds up a write for as long as it likes."""
 
+_FREE_SECONDS = 0.6
+"""For threads to end, before the process ends without them."""
+
 _MAX_ADMIN_CALLS = 100
 """Calls of ModelAdminService under way; they have a bound of their own, so that a busy server can be administered."""
 
@@ -84,10 +91,12 @@ class Server:
         self._workers = Workers(threads=max(2, available_cpus()))
         models = store or _store(config)
 
-        async def fetch(name: str, version: int, digest: str) -> Path:
-            return await asyncio.to_thread(models.fetch, name, version, digest)
+        fetches = BlockingCalls()  # the limit of a load is theirs, too
 
-        lifecycle = Lifecycle(fetch, self._build_loader(placement).load, self._metrics)
+        async def fetch(name: str, version: int, digest: str) -> Path:
+            return await fetches.make(f"fetch {name} {version}", partial(models.fetch, name, version, digest))
+
+        lifecycle = Lifecycle(fetch, self._build_loader(placement).load, self._metrics, config.load_timeout)
         self._repository = Repository(
             models,
             VersionPolicy.parse(config.version_policy),
@@ -96,6 +105,7 @@ class Server:
             self._models_changed,
             removal_delay=config.removal_delay,
             require_models=config.require_models,
+            look_timeout=config.look_timeout,
         )
         self._watcher: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
@@ -148,10 +158,23 @@ class Server:
             await asyncio.sleep(self._config.drain_delay)
         await self._admission.drain(self._config.drain_timeout if self._serving else 0)
         await _end(self._grpc)
-        await self._repository.close()
-        self._workers.close()
-        await asyncio.to_thread(self._metrics.close)
+        await self._free()
         _logger.info("stopped")
+
+    async def _free(self) -> None:
+        """Free everything, but wait for nothing that hangs."""
+        deadline = asyncio.get_running_loop().time() + _FREE_SECONDS
+        closes: tuple[Callable[[], Awaitable[None]], ...] = (
+            self._repository.close,
+            lambda: on_thread("end of workers", self._workers.close),
+            lambda: on_thread("end of metrics", self._metrics.close),
+        )
+        for close in closes:
+            with suppress(OSError):  # it takes too long, or there is no further thread
+                async with asyncio.timeout_at(deadline):
+                    await close()
+        if left := threads_left():
+            _logger.warning("threads that have not ended are left behind: %s", ", ".join(left))
 
     def _bind(self) -> None:
         if self._config.metrics_listen != "off":

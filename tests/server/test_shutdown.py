@@ -141,6 +141,7 @@ async def test_an_idle_server_stops_at_once(slow_repository: Path) -> None:
         await process.log("serving on port")
         process.signal(signal.SIGTERM)
         assert await process.exit_status() == 0
+        assert not [line for line in process.lines if "left behind" in line]
 
 
 async def test_a_signal_while_a_graph_is_tried_ends_its_run(tmp_path: Path) -> None:
