@@ -89,23 +89,27 @@ class Bundle:
         return outputs | ({likelihood.own_output: image} if likelihood else {})
 
 
-def read_bundle(directory: Path, precision: pb.Precision = pb.PRECISION_FLOAT32) -> Bundle:
+def read_bundle(
+    directory: Path, precision: pb.Precision = pb.PRECISION_FLOAT32, links_within: Path | None = None
+) -> Bundle:
     """Read and verify the bundle in `directory`; its graphs are those of `precision`, or float32 where it has none.
+
+    Its files may be links that end inside `links_within`.
 
     Raises:
         BundleError: a file is missing, too large, or not what the manifest says; the manifest is not one.
         StoreFailure: a file cannot be read now.
     """
-    raw = _read(directory, MANIFEST, MAX_MANIFEST_BYTES)
+    raw = _read(directory, MANIFEST, MAX_MANIFEST_BYTES, links_within)
     manifest = _parse_manifest(raw)
-    verified = [(graph, _read_verified(directory, graph.file)) for graph in manifest.graphs]
+    verified = [(graph, _read_verified(directory, graph.file, links_within)) for graph in manifest.graphs]
     exact = {graph.role: data for graph, data in verified if _precision(graph) == pb.PRECISION_FLOAT32}
     wanted = {graph.role: data for graph, data in verified if _precision(graph) == precision}
     precisions = dict.fromkeys(exact, pb.PRECISION_FLOAT32) | dict.fromkeys(wanted, precision)
-    golden = read_archive(_read_verified(directory, manifest.golden), "golden rows", MAX_FILE_BYTES)
+    golden = read_archive(_read_verified(directory, manifest.golden, links_within), "golden rows", MAX_FILE_BYTES)
     for file in manifest.files:
-        _read_verified(directory, file)
-    mixture = _read_mixture(directory, manifest.latent)
+        _read_verified(directory, file, links_within)
+    mixture = _read_mixture(directory, manifest.latent, links_within)
     bundle = Bundle(manifest, hashlib.sha256(raw).hexdigest(), {**exact, **wanted}, golden, mixture, precisions, exact)
     for graph in manifest.graphs:
         _check_tensors(graph, bundle)
@@ -195,12 +199,12 @@ def _precision(graph: pb.Graph) -> pb.Precision:
     return graph.precision or pb.PRECISION_FLOAT32
 
 
-def _read_mixture(directory: Path, latent: pb.LatentSpec) -> Mixture | None:
+def _read_mixture(directory: Path, latent: pb.LatentSpec, links_within: Path | None) -> Mixture | None:
     if not latent.HasField("mixture"):
         return None
     components = latent.mixture.components
     _demand(components >= 1, "latent.mixture.components", "is not at least 1")
-    return parse_mixture(_read_verified(directory, latent.mixture.file), components, latent.dim)
+    return parse_mixture(_read_verified(directory, latent.mixture.file, links_within), components, latent.dim)
 
 
 def _demand(holds: bool, field: str, problem: str) -> None:
@@ -208,8 +212,8 @@ def _demand(holds: bool, field: str, problem: str) -> None:
         raise BundleError(f"{MANIFEST}: {field} {problem}")
 
 
-def _read_verified(directory: Path, file: pb.File) -> bytes:
-    data = _read(directory, file.path, file.size_bytes)
+def _read_verified(directory: Path, file: pb.File, links_within: Path | None) -> bytes:
+    data = _read(directory, file.path, file.size_bytes, links_within)
     if len(data) != file.size_bytes:
         raise BundleError(f"{file.path}: {len(data)} bytes where the manifest says {file.size_bytes}")
     if hashlib.sha256(data).hexdigest() != file.sha256:
@@ -217,12 +221,12 @@ def _read_verified(directory: Path, file: pb.File) -> bytes:
     return data
 
 
-def _read(directory: Path, name: str, max_bytes: int) -> bytes:
+def _read(directory: Path, name: str, max_bytes: int, links_within: Path | None) -> bytes:
     """The file's bytes; the name may not lead out of the bundle, and reading stops past `max_bytes`."""
     check_name(name)
     data = bytearray()
     try:
-        with open_file(directory / name) as file:
+        with open_file(directory / name, links_within) as file:
             while part := file.read(_READ_BYTES):
                 data += part
                 if len(data) > max_bytes:

@@ -21,6 +21,9 @@ MAX_BUNDLE_BYTES = 4 << 30
 MAX_FILES = 64
 _MAX_NAME_BYTES = 255
 _NOT_REGULAR = "not a regular file"
+_LINK = "a link; put the file in its place, or name the folder where links end by --links-within"
+_OPENED = Path("/proc/self/fd")
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _PASSING = frozenset(
     getattr(errno, name)
     for name in (
@@ -73,22 +76,42 @@ def check_name(name: str) -> None:
         raise BundleError(f"{name!r}: a bundle's file is a plain name inside it")
 
 
-def open_file(path: Path) -> BufferedReader:
-    """A bundle's file, to be read. A link is not followed, and nobody is waited for at the other end of a pipe.
+def open_file(path: Path, links_within: Path | None = None) -> BufferedReader:
+    """A bundle's file, to be read. Nobody is waited for at the other end of a pipe.
+
+    A link is followed only where it ends inside `links_within`: who can write a repository could name any file of this
+    machine by one, and learn from the answer whether it has the bytes of a digest.
 
     Raises:
-        OSError: it cannot be opened, or is not a regular file.
+        OSError: it cannot be opened, is not a regular file, or is a link that is not to be followed.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, _FLAGS)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+        if error.errno == errno.ELOOP:
+            descriptor = _open_link(path, links_within)
+        elif error.errno == errno.ENXIO:  # a socket
             raise OSError(errno.EINVAL, _NOT_REGULAR, str(path)) from error
-        raise
+        else:
+            raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, _NOT_REGULAR, str(path))
     return os.fdopen(descriptor, "rb")
+
+
+def _open_link(path: Path, links_within: Path | None) -> int:
+    if links_within is None:
+        raise OSError(errno.EINVAL, _LINK, str(path))
+    end = Path(os.path.realpath(path, strict=True))
+    if not end.is_relative_to(os.path.realpath(links_within)):
+        raise OSError(errno.EINVAL, f"a link that ends outside of --links-within {links_within}", str(path))
+    descriptor = os.open(end, _FLAGS)
+    opened = _OPENED / str(descriptor)
+    if _OPENED.is_dir() and opened.readlink() != end:  # a folder on the way became a link since
+        os.close(descriptor)
+        raise OSError(errno.EAGAIN, "a link that changed while it was opened", str(path))
+    return descriptor
 
 
 def _files_in(message: Message) -> Iterator[pb.File]:

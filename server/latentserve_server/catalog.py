@@ -44,8 +44,10 @@ class Catalog:
     """Whether something could not be read that may be readable the next time."""
 
 
-def read_catalog(root: Path) -> Catalog:
+def read_catalog(root: Path, links_within: Path | None = None) -> Catalog:
     """Look through the directory. Names that begin with a dot are publications under way.
+
+    Manifests may be links that end inside `links_within`.
 
     Raises:
         ConfigError: the directory cannot be read.
@@ -60,7 +62,7 @@ def read_catalog(root: Path) -> Catalog:
         if not is_model_name(directory.name, catalog.problems):
             continue
         try:
-            model = _read_model(root, directory, catalog.problems)
+            model = _read_model(root, directory, catalog.problems, links_within)
         except OSError as error:
             catalog.unreadable.add(directory.name)
             catalog.is_partial |= is_passing(error)
@@ -102,11 +104,11 @@ def shown(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def _read_model(root: Path, directory: Path, problems: list[str]) -> ModelDirectory:
+def _read_model(root: Path, directory: Path, problems: list[str], links_within: Path | None) -> ModelDirectory:
     model, said = ModelDirectory(), len(problems)
     for version in _directories(directory, root, problems):
         if is_version(directory.name, version.name, problems):
-            model.digests[int(version.name)] = _manifest_digest(version)
+            model.digests[int(version.name)] = _manifest_digest(version, links_within)
     if not model.digests and len(problems) == said and not _is_being_published(directory):
         problems.append(no_version(directory.name))
     if model.digests:
@@ -137,9 +139,9 @@ def _is_being_published(model: Path) -> bool:
     return any(path.name.startswith(".") and path.is_dir() for path in model.iterdir())
 
 
-def _manifest_digest(version: Path) -> str:
+def _manifest_digest(version: Path, links_within: Path | None) -> str:
     try:
-        with open_file(version / MANIFEST) as file:
+        with open_file(version / MANIFEST, links_within) as file:
             return hashlib.sha256(file.read(MAX_MANIFEST_BYTES + 1)).hexdigest()
     except OSError as error:
         if is_passing(error):

@@ -76,6 +76,8 @@ class Loader:
     """Turns on the device that `placement` names."""
     precision: pb.Precision
     """What graphs are to compute in, where the bundle has such graphs."""
+    links_within: Path | None
+    """Where the files of bundles may be links to."""
     limits: Limits
     pad_batches: bool
     """Whether batches are filled up to a power of two rows, so that the device meets few shapes."""
@@ -147,7 +149,7 @@ class Loader:
         return batcher
 
     def _open(self, directory: Path, thread: EngineThread, cancellation: Cancellation) -> _Opened:
-        bundle = read_bundle(directory, self.precision)
+        bundle = read_bundle(directory, self.precision, self.links_within)
         self._tell_precisions(directory, bundle)
         _check_batch_bytes(bundle, self.limits.max_batch_rows)
         engines: dict[pb.GraphRole, Engine] = {}

@@ -12,8 +12,10 @@ from latentserve_server.catalog import Catalog, read_catalog
 class LocalStore:
     """The models of a directory, as a `ModelStore`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, links_within: Path | None = None) -> None:
+        """Manifests may be links that end inside `links_within`."""
         self._root = root
+        self._links_within = links_within
 
     @property
     def place(self) -> str:
@@ -28,7 +30,7 @@ class LocalStore:
 
     def catalog(self) -> Catalog:
         """As `read_catalog`."""
-        return read_catalog(self._root)
+        return read_catalog(self._root, self._links_within)
 
     def fetch(self, name: str, version: int, digest: str) -> Path:
         """The bundle's own directory."""

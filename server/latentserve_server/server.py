@@ -24,6 +24,7 @@ from latentserve_server.bytes_under_way import BytesUnderWay
 from latentserve_server.config import ServerConfig, parse_address, parse_device
 from latentserve_server.descriptors import MAX_ADMIN_CONNECTIONS, room_for_connections
 from latentserve_server.engine import Cpu, Cuda, Device, Placement, choose_placement, runtime_version
+from latentserve_server.errors import ConfigError
 from latentserve_server.field_count import FieldLimits
 from latentserve_server.generation import GenerationServicer
 from latentserve_server.interceptors import CallInterceptor
@@ -82,7 +83,8 @@ class Server:
         """Build the server; `store` takes the place of the one that the configuration names, and `log` is measured.
 
         Raises:
-            DeviceError: the device asked for does not work. ConfigError: the repository's URL is not understood.
+            DeviceError: the device asked for does not work. ConfigError: the repository's URL is not understood,
+                or the folder of links is not there.
         """
         self._config = config
         placement = _placement(config)
@@ -201,6 +203,7 @@ class Server:
             placement=placement,
             turns=DeviceTurns(config.concurrent_runs or (1 if on_cuda else None)),
             precision=precision_of(config.precision),
+            links_within=_links_within(config),
             limits=Limits(
                 max_rows_per_request=config.max_rows_per_request,
                 max_batch_rows=config.max_batch_rows,
@@ -286,9 +289,17 @@ def _placement(config: ServerConfig) -> Placement:
     return placement
 
 
+def _links_within(config: ServerConfig) -> Path | None:
+    if not config.links_within:
+        return None
+    if not (folder := Path(config.links_within)).is_dir():
+        raise ConfigError(f"--links-within {folder}: not a directory")
+    return folder
+
+
 def _store(config: ServerConfig) -> ModelStore:
     if scheme_of(config.repository) is None:
-        return LocalStore(Path(config.repository))
+        return LocalStore(Path(config.repository), _links_within(config))
     cache = BundleCache(Path(config.cache_dir) if config.cache_dir else None, config.cache_bytes)
     return RemoteStore(config.repository, cache)
 

@@ -101,7 +101,7 @@ def to_directory(file: Path) -> None:
     file.mkdir()
 
 
-@pytest.mark.parametrize("change", [to_link, to_pipe, to_socket, to_directory])
+@pytest.mark.parametrize("change", [to_pipe, to_socket, to_directory])
 @pytest.mark.parametrize("name", ["manifest.json", "decoder.onnx", "golden.npz", "CARD.md"])
 async def test_what_is_no_regular_file_is_refused_unread(
     tmp_path: Path, problem: Problem, change: Callable[[Path], None], name: str
@@ -109,6 +109,14 @@ async def test_what_is_no_regular_file_is_refused_unread(
     directory = TinyModel().write(tmp_path / "vae" / "1")
     change(directory / name)
     assert await problem(directory) == f"{name}: not a regular file"
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "decoder.onnx", "golden.npz", "CARD.md"])
+async def test_a_link_is_refused_unread(tmp_path: Path, problem: Problem, name: str) -> None:
+    directory = TinyModel().write(tmp_path / "vae" / "1")
+    to_link(directory / name)
+    said = "a link; put the file in its place, or name the folder where links end by --links-within"
+    assert await problem(directory) == f"{name}: {said}"
 
 
 @pytest.mark.parametrize(

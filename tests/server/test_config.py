@@ -45,6 +45,7 @@ def test_the_repository_is_all_that_must_be_said() -> None:
 def test_every_field_is_a_flag() -> None:
     given: dict[str, Any] = {
         "repository": "models",
+        "links_within": "cache",
         "cache_dir": "cache",
         "cache_bytes": 1 << 20,
         "listen": "[::1]:1",
