@@ -25,8 +25,8 @@ class ParityError(ExportError):
     """A graph whose outputs are not the model's."""
 
 
-def open_session(model: bytes) -> onnxruntime.InferenceSession:
-    """A session on the CPU with one thread, whose sums have one order.
+def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
+    """A session of a model, or of the file of one, on the CPU with one thread, whose sums have one order.
 
     Raises:
         ExportError: onnxruntime cannot run the model.

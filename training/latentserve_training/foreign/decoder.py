@@ -120,6 +120,7 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
     if bernoulli and named is None:
         raise ExportError(f"decoder: no Sigmoid node gives {image!r}; name the tensor of the logits in decoder.logits")
     beside = graph.tensor(named) if named else None
+    tensors = [image, *([beside] if beside else [])]
     own = {"bernoulli": ("logits",), None: ()}.get(description.likelihood, ("log_scale",))
     example: Arrays = {
         "latent": np.random.default_rng(seed).standard_normal((rows, description.latent_dim), dtype=np.float32)
@@ -131,8 +132,8 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
         example=example,
         outputs=("image", "image_uint8", *own),
         description=description,
-        graph=graph,
-        session=graph.session([image, *([beside] if beside else [])]),
+        graph=graph.raised(tensors),
+        reference=graph.reference(tensors),
         source=latent,
         label=LabelInput.of(graph, names.label, description.label_count),
         shape=_image_shape(description, graph, image),

@@ -1,21 +1,21 @@
-"""An ONNX file of another library: opened, its tensors found by name, and run as it is."""
+"""A graph of another library: its tensors found by name, and its operator set one that bundles may have."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from latentserve_training.conformance import OPSETS, check_operators
 from latentserve_training.errors import ExportError
+from latentserve_training.foreign.raising import raised
+from latentserve_training.foreign.source import Reference, Source, watched
 from latentserve_training.onnx_graph import opset
-from latentserve_training.parity import open_session
 
 _RESHAPES = frozenset({"Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze"})
 Float = NDArray[np.float32]
@@ -23,31 +23,50 @@ Float = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ForeignGraph:
-    """A model in an operator set that bundles may have, with its weights inside it."""
+    """A model with its weights inside it, and the file that it is of."""
 
     role: str
+    source: Source
     model: onnx.ModelProto
+    """The file's own, until it is raised."""
 
     @classmethod
     def load(cls, role: str, path: Path) -> Self:
-        """The graph in `path`, raised to the oldest operator set that is allowed where its own is older.
+        """The graph in `path`.
 
         Raises:
-            ExportError: the file cannot be read or raised, is not valid ONNX, or has operators that no bundle may have.
+            ExportError: the file cannot be read, is not valid ONNX, or has operators that no bundle may have.
         """
         try:
-            model = onnx.load(path)
-            onnx.checker.check_model(model, full_check=True)
-            if opset(model) < OPSETS[0]:
-                model = onnx.version_converter.convert_version(model, OPSETS[0])
-        except OSError as error:
-            raise ExportError(f"{role}: {path}: {error.strerror or error}") from error
-        except Exception as error:  # protobuf, the checker and the converter each raise their own
-            raise ExportError(f"{role}: {path}: not ONNX that can be used: {error}") from error
-        if opset(model) not in OPSETS:
-            raise ExportError(f"{role}: {path}: opset is {opset(model)}; allowed are up to {OPSETS[-1]}")
-        check_operators(model, role)
-        return cls(role, model)
+            source = Source.read(path)
+        except ExportError as error:
+            raise ExportError(f"{role}: {error}") from error
+        if opset(source.model) > OPSETS[-1]:
+            raise ExportError(f"{role}: {path}: opset is {opset(source.model)}; allowed are up to {OPSETS[-1]}")
+        check_operators(source.model, role)
+        return cls(role, source, source.model)
+
+    def raised(self, tensors: Sequence[str]) -> Self:
+        """The graph in an operator set that bundles may have, in which these tensors have their names.
+
+        Raises:
+            ExportError: onnx cannot raise it.
+        """
+        own, oldest = opset(self.model), OPSETS[0]
+        if own >= oldest:
+            return self
+        try:
+            model = raised(watched(self.model, tensors), oldest)
+        except Exception as error:  # the converter raises kinds of its own
+            where = f"{self.role}: {self.source.path}"
+            raise ExportError(f"{where}: onnx cannot raise operator set {own} to {oldest}: {error}") from error
+        return replace(self, model=model)
+
+    @property
+    def change(self) -> str:
+        """Why the graph may not do what its file does, for a message; empty where it is the file's own."""
+        own, now = opset(self.source.model), opset(self.model)
+        return f"raised from operator set {own} to {now} it is another: export it with {now} or later" * (own != now)
 
     @property
     def inputs(self) -> dict[str, onnx.ValueInfoProto]:
@@ -130,17 +149,13 @@ class ForeignGraph:
                 return tuple(axis.dim_value for axis in axes) if all(axis.dim_value > 0 for axis in axes) else None
         return None
 
-    def session(self, names: Sequence[str]) -> onnxruntime.InferenceSession:
-        """A session in which these tensors are outputs.
+    def reference(self, names: Sequence[str]) -> Reference:
+        """What onnxruntime makes of the file itself: these tensors.
 
         Raises:
-            ExportError: onnxruntime cannot run the graph.
+            ExportError: onnxruntime cannot run it.
         """
-        model = onnx.shape_inference.infer_shapes(self.model)
-        known = {value.name: value for value in model.graph.value_info}
-        have = {value.name for value in model.graph.output}
-        model.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in names if name not in have)
         try:
-            return open_session(model.SerializeToString())
+            return self.source.reference(names)
         except ExportError as error:
-            raise ExportError(f"{self.role}: {error}") from error
+            raise ExportError(f"{self.role}: {self.source.path}: {error}") from error

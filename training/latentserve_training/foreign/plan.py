@@ -1,4 +1,4 @@
-"""What the plans of a foreign model's graphs share: the model as it is tells what the adapted one must compute."""
+"""What the plans of a foreign model's graphs share: the file as it is tells what the adapted graph must compute."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from latentserve_training.conformance import check_graph
@@ -18,8 +17,9 @@ from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import Float, ForeignGraph
 from latentserve_training.foreign.label import LabelInput
+from latentserve_training.foreign.source import Reference
 from latentserve_training.graph_plan import GraphPlan
-from latentserve_training.parity import check_parity
+from latentserve_training.parity import ParityError, check_parity
 
 Shape = tuple[int, int, int]
 """Channels, height and width."""
@@ -31,8 +31,8 @@ class ForeignPlan(GraphPlan):
 
     description: ForeignModel
     graph: ForeignGraph
-    session: onnxruntime.InferenceSession
-    """The foreign graph as it is."""
+    reference: Reference
+    """What onnxruntime makes of the foreign file, untouched."""
     source: onnx.ValueInfoProto
     """The foreign input of latents or images."""
     label: LabelInput | None
@@ -53,35 +53,36 @@ class ForeignPlan(GraphPlan):
         return adapter
 
     def run(self, fed: Float, labels: NDArray[Any] | None) -> dict[str, Float]:
-        """The foreign graph's own outputs, by name, for latents or images and, where it takes them, labels.
+        """What the foreign file itself gives, by name, for latents or images and, where it takes them, labels.
 
         Raises:
             ExportError: it cannot run these rows.
         """
-        (own,) = [port.shape[1:] for port in self.session.get_inputs() if port.name == self.source.name]
-        sides = [axis if isinstance(axis, int) else -1 for axis in own]
+        sides = [axis if isinstance(axis, int) else -1 for axis in self.reference.shape(self.source.name)[1:]]
         feeds: dict[str, NDArray[Any]] = {
             self.source.name: fed.reshape(len(fed), *sides) if sides.count(-1) < 2 else fed
         }
         if self.label is not None:
             assert labels is not None, "the example of a conditional model has labels"
             feeds[self.label.name] = self.label.rows(labels)
-        names = [output.name for output in self.session.get_outputs()]
         try:
-            return dict(zip(names, self.session.run(names, feeds), strict=True))
+            return self.reference.run(feeds)
         except Exception as error:  # onnxruntime's own kinds of error have no public common class
             raise ExportError(f"{self.role}: onnxruntime cannot run batches of {len(fed)}: {error}") from error
 
 
 def write_graph(plan: ForeignPlan, path: Path) -> float:
-    """Write the adapted graph, check it, and return its largest difference from the foreign one.
+    """Write the adapted graph, check it, and return its largest difference from the foreign file.
 
     Raises:
         ExportError: a check failed.
     """
     plan.dress(path)
     check_graph(path, plan)
-    return check_parity(path, plan)
+    try:
+        return check_parity(path, plan)
+    except ParityError as error:
+        raise ExportError(f"{error}; {plan.graph.change}" if plan.graph.change else str(error)) from error
 
 
 def require_size(graph: ForeignGraph, name: str, size: int, what: str) -> None:
