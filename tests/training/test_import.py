@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,23 @@ def test_weights_in_a_file_beside_the_graph_are_taken_in(tmp_path: Path, capsys:
     (tmp_path / "weights.bin").unlink()
     assert bring(tmp_path, {**GAN, "image_range": [-1, 1]}) == 1
     assert "weights.bin" in capsys.readouterr().err
+
+
+def test_the_digest_is_of_all_files_that_a_model_is_made_of(tmp_path: Path) -> None:
+    """As `cat g.onnx a.bin b.bin | sha256sum` has it: another training of the same graph changes a.bin alone."""
+    path = write(tmp_path / "g.onnx", TANH)
+    model = onnx.load(path)
+    for tensor, name in zip(model.graph.initializer, ("b.bin", "a.bin"), strict=True):
+        onnx.external_data_helper.set_external_data(tensor, location=name)
+    onnx.save(model, path)
+    for version in (1, 2):
+        assert bring(tmp_path, {**GAN, "image_range": [-1, 1]}) == 0
+        manifest = json.loads((tmp_path / "models" / "m" / str(version) / "manifest.json").read_text())
+        found = json.loads(manifest["provenance"]["config_json"])["decoder"]["file_sha256"]
+        content = b"".join((tmp_path / name).read_bytes() for name in ("g.onnx", "a.bin", "b.bin"))
+        assert found == hashlib.sha256(content).hexdigest()
+        (weights,) = [name for name in ("a.bin", "b.bin") if (tmp_path / name).stat().st_size == WEIGHTS["w"].nbytes]
+        (tmp_path / weights).write_bytes((WEIGHTS["w"] / 2).tobytes())
 
 
 def test_a_decoder_that_is_only_a_file_name_is_refused(tmp_path: Path, capsys: Capture) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -65,7 +64,7 @@ def import_model(request: ImportRequest) -> Path:
     decoder = plans[-1]
     drawn = decoder.compute(decoder.example)["image_uint8"].astype(np.uint8)
     content = Content(
-        manifest=_manifest(description, decoder, folder, request),
+        manifest=_manifest(description, plans, request),
         plans=plans,
         samples=grid(drawn, columns=8),
     )
@@ -77,14 +76,12 @@ def _write(plan: ForeignPlan, folder: Path) -> list[bundle_pb2.Graph]:
     return [describe_graph(plan.role, path, write_graph(plan, path))]
 
 
-def _manifest(
-    description: ForeignModel, decoder: ForeignPlan, folder: Path, request: ImportRequest
-) -> bundle_pb2.Manifest:
+def _manifest(description: ForeignModel, plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb2.Manifest:
     """The manifest without its files."""
     return describe_model(
         name=request.name,
         latent_dim=description.latent_dim,
-        image_shape=decoder.shape,
+        image_shape=plans[-1].shape,
         reading=description.reading.message(),
         likelihood=description.likelihood,
         label_count=description.label_count,
@@ -93,19 +90,17 @@ def _manifest(
             created_at=created_at(),
             family=description.family,
             dataset=description.dataset,
-            config_json=json.dumps(_origin(description, folder)),
+            config_json=json.dumps(_origin(description, plans)),
             software=software(),
         ),
         license_id=request.license,
     )
 
 
-def _origin(description: ForeignModel, folder: Path) -> dict[str, Any]:
-    """The description, with each file's digest in the place of its path."""
+def _origin(description: ForeignModel, plans: Sequence[ForeignPlan]) -> dict[str, Any]:
+    """The description, with each graph's digest in the place of its file's path."""
     origin = {key: value for key, value in asdict(description).items() if value is not None}
-    for role in ("decoder", "encoder"):
-        if role in origin:
-            named = {key: value for key, value in origin[role].items() if value is not None}
-            content = (folder / named.pop("file")).read_bytes()
-            origin[role] = {"file_sha256": hashlib.sha256(content).hexdigest(), **named}
+    for plan in plans:
+        named = {key: value for key, value in origin[plan.role].items() if value is not None and key != "file"}
+        origin[plan.role] = {"file_sha256": plan.graph.source.sha256, **named}
     return origin

@@ -30,6 +30,16 @@ def _nodes(listed: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
                 yield from _nodes(graph.node)
 
 
+def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every constant: the graph's weights, those of its subgraphs, and what nodes hold as attributes."""
+    yield from model.graph.initializer
+    for node in nodes(model):
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for graph in (attribute.g, *attribute.graphs):
+                yield from graph.initializer
+
+
 def describe_node(node: onnx.NodeProto) -> str:
     """The node's operator and its name or first output, as a message names it."""
     operator = node.op_type if node.domain in STANDARD_DOMAINS else f"{node.domain}.{node.op_type}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from latentserve_training.errors import ExportError
+from latentserve_training.onnx_graph import tensors
 from latentserve_training.parity import open_session
+
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class Source:
     path: Path
     model: onnx.ModelProto
     """What is in it, with its weights, wherever they lie."""
+    sha256: str
+    """Of the file's bytes and, behind them, those of its weights' files in the order of their names; in hexadecimal."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -31,13 +37,16 @@ class Source:
             ExportError: it cannot be read, or is not valid ONNX.
         """
         try:
-            model = onnx.load(path)
+            model = onnx.load(path, load_external_data=False)
+            weights = sorted({_location(tensor) for tensor in tensors(model)} - {""})
+            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+            digest = _sha256([path, *(path.parent / name for name in weights)])
             onnx.checker.check_model(model, full_check=True)
         except OSError as error:
             raise ExportError(f"{path}: {error.strerror or error}") from error
         except Exception as error:  # protobuf and the checker each raise their own
             raise ExportError(f"{path}: not ONNX that can be used: {error}") from error
-        return cls(path, model)
+        return cls(path, model, digest)
 
     def reference(self, names: Sequence[str]) -> Reference:
         """What gives these tensors, each an output or inside of the graph.
@@ -85,3 +94,19 @@ def watched(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     given = {value.name for value in copy.graph.output}
     copy.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in names if name not in given)
     return copy
+
+
+def _location(tensor: onnx.TensorProto) -> str:
+    """The name of the file in which the tensor's values lie; empty where that is the graph's own."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return ""
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+
+
+def _sha256(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
