@@ -74,7 +74,8 @@ def publish_saturating(repository: Path) -> Path:
         exact = describe_graph(plan.role, path, export_graph(plan, path))
         return [exact, convert(plan, path, "int8", Rows(calibration=calibration, held_out=held_out))]
 
-    return publish(content, Destination(repository=repository, name="saturating", version=1), write)
+    destination = Destination(repository=repository, name="saturating", version=1)
+    return publish(content, destination, write, warn=lambda _: None)
 
 
 def latents(seed: int, count: int = 64) -> NDArray[np.float32]:

@@ -9,7 +9,11 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
+
+from latentserve.row_bits import TRIAL_BATCHES, batch_dependence, more_rows
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.batch import Graph
 from latentserve_server.batcher import Batcher, BatchLimits, BatchObserver
@@ -210,7 +214,7 @@ class Loader:
         thread: EngineThread,
         cancellation: Cancellation,
     ) -> Invariance:
-        """Run the golden rows together, in batches of every size that the device is to know, and each alone."""
+        """Run the golden rows together, in batches of every size that the device is to know, and alone; then others."""
         with thread.turn():
             invariance = Invariance(golden.check(engine, cancellation))
         for rows in _buckets(self.limits.max_batch_rows):
@@ -222,7 +226,23 @@ class Loader:
         for row in range(1, min(len(golden), _ROWS_ALONE)):
             with thread.turn():
                 invariance.compare(golden.check(engine, cancellation, 1, row), row)
+        if not invariance.exception:
+            invariance.exception = self._try_more_rows(engine, golden, thread, cancellation)
         return invariance
+
+    def _try_more_rows(
+        self, engine: Engine, golden: GoldenRows, thread: EngineThread, cancellation: Cancellation
+    ) -> str:
+        """Run many more rows than the golden ones; the first batch and output in which one has other bits, or ""."""
+
+        def run(rows: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+            with thread.turn():
+                return engine.run(rows, list(golden.outputs), cancellation)
+
+        sizes = {min(size, self.limits.max_batch_rows) for size in TRIAL_BATCHES}
+        if self.pad_batches:  # the device meets no others
+            sizes &= set(_buckets(self.limits.max_batch_rows))
+        return batch_dependence(run, more_rows(golden.inputs), sizes)
 
     def _footprint(self, bundle: Bundle, role: pb.GraphRole, engine: Engine) -> Footprint:
         return Footprint(

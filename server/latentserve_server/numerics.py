@@ -25,7 +25,7 @@ class Invariance:
         """`together` are the outputs of all golden rows in one batch."""
         self.together = together
         self.exception = ""
-        """The first batch and output of which a row has other bits; empty where there is none."""
+        """The first batch and output of which a row, golden or not, has other bits; empty where there is none."""
 
     def compare(self, computed: Outputs, first: int = 0) -> None:
         """Hold another batch to it, which has the golden rows from `first` on, over and over again."""

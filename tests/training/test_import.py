@@ -28,6 +28,7 @@ WEIGHTS = {
     "v": RANDOM.standard_normal((12, 6), dtype=np.float32) / 4,
     "table": RANDOM.standard_normal((4, 12), dtype=np.float32),
     "lean": RANDOM.standard_normal((4, 6), dtype=np.float32),
+    "share": np.array(1e-7, np.float32),
     "zeros": np.zeros((3, 12), np.float32),
     "saturated": np.array([17.844, 17.857412, 17.868923, 17.87294, 17.89196, 17.89684] * 2, np.float32),
 }
@@ -209,6 +210,27 @@ def test_the_manifest_tells_where_it_came_from(tmp_path: Path) -> None:
     card = (bundle / "CARD.md").read_text()
     assert "Trained on `cats`." in card
     assert "Imported from ONNX files" in card
+
+
+def test_rows_whose_last_bits_depend_on_their_batch_are_told_of(tmp_path: Path, capsys: Capture) -> None:
+    """Every row of a batch adds a ten-millionth to all of them, which is within what other sums may do."""
+    counting = (
+        "s = Shape<start = 0, end = 1>(z)\n n = Cast<to = 1>(s)\n m = Mul(n, share)\n t = Tanh(h)\n y = Add(t, m)"
+    )
+    for name, graph in (("g.onnx", TANH), ("c.onnx", changed(TANH, "y = Tanh(h)", counting))):
+        write(tmp_path / name, graph)
+        assert bring(tmp_path, {**GAN, "image_range": [-1, 1], "decoder": {"file": name}}) == 0
+    said = capsys.readouterr().err
+    assert said == (
+        "latentserve-import: warning: decoder.onnx: the last bits of a row depend on its batch ('image' in a batch of "
+        "3); a server promises none\n"
+    )
+    told = "The last bits of a row depend on the other rows of its batch in `decoder.onnx`."
+    for version, dependent in ((1, False), (2, True)):
+        bundle = tmp_path / "models" / "m" / str(version)
+        (graph,) = Parse((bundle / "manifest.json").read_text(), bundle_pb2.Manifest()).graphs
+        assert graph.batch_dependent == dependent
+        assert (told in (bundle / "CARD.md").read_text()) == dependent
 
 
 def reading_of(folder: Path, **description: Any) -> bundle_pb2.PictureReading:

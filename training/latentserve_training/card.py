@@ -119,7 +119,14 @@ def _graphs(manifest: bundle_pb2.Manifest) -> str:
         "| file | inputs | outputs | opset | largest difference from the model |",
         "| --- | --- | --- | --- | --- |",
     ]
-    return "\n".join([*head, *rows])
+    return "\n".join([*head, *rows]) + _row_bits(manifest)
+
+
+def _row_bits(manifest: bundle_pb2.Manifest) -> str:
+    dependent = [f"`{graph.file.path}`" for graph in manifest.graphs if graph.batch_dependent]
+    if not dependent:
+        return ""
+    return f"\n\nThe last bits of a row depend on the other rows of its batch in {', '.join(dependent)}."
 
 
 def _tensors(specs: Iterable[bundle_pb2.TensorSpec]) -> str:

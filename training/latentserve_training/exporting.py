@@ -72,7 +72,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> ExportRequest:
 
 
 def export(request: ExportRequest, warn: Callable[[str], None]) -> Path:
-    """Write, check and publish the bundle; returns its folder. `warn` is told of what is left out.
+    """Write, check and publish the bundle; returns its folder. `warn` is told of what is left out or not promised.
 
     Raises:
         RunError: the run cannot be used.
@@ -92,7 +92,9 @@ def export(request: ExportRequest, warn: Callable[[str], None]) -> Path:
         mixture=judgement.mixture,
         report=judgement.report,
     )
-    return publish(content, destination, lambda plan, folder: _write(plan, folder, request, trained, dataset, warn))
+    return publish(
+        content, destination, lambda plan, folder: _write(plan, folder, request, trained, dataset, warn), warn
+    )
 
 
 def _write(

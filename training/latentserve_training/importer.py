@@ -20,7 +20,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from latentserve_training import command_line, importing
 
     def command() -> None:
-        folder = importing.import_model(importing.parse(argv, PROG))
+        folder = importing.import_model(importing.parse(argv, PROG), _warn)
         sys.stdout.write(f"{folder}\n")
 
     return command_line.run(command, PROG)
+
+
+def _warn(message: str) -> None:
+    sys.stderr.write(f"{PROG}: warning: {message}\n")

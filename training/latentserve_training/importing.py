@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,8 @@ def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest:
     return command_line.fill(ImportRequest, parser.parse_args(argv))
 
 
-def import_model(request: ImportRequest) -> Path:
-    """Adapt, check and publish the described graphs; returns the bundle's folder.
+def import_model(request: ImportRequest, warn: Callable[[str], None]) -> Path:
+    """Adapt, check and publish the described graphs; returns the bundle's folder. `warn` hears of what is not promised.
 
     Raises:
         ConfigError: the description cannot be used.
@@ -68,7 +68,7 @@ def import_model(request: ImportRequest) -> Path:
         plans=plans,
         samples=grid(drawn, columns=8),
     )
-    return publish(content, destination, _write)
+    return publish(content, destination, _write, warn)
 
 
 def _write(plan: ForeignPlan, folder: Path) -> list[bundle_pb2.Graph]:

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from latentserve.row_bits import TRIAL_ROWS, batch_dependence
 from latentserve_training.errors import ExportError
 from latentserve_training.figures import apart
 from latentserve_training.graph_plan import Arrays, GraphPlan
@@ -62,6 +63,16 @@ def check_parity(path: Path, plan: GraphPlan) -> float:
             _require_independent_rows(found[name], smaller.get(name), f"{plan.role}: {name!r}")
         smaller = found
     return worst
+
+
+def row_dependence(path: Path, plan: GraphPlan) -> str:
+    """The first output and batch in which a row has other last bits than among many; empty where none was found."""
+    session = open_session(path.read_bytes())
+
+    def run(rows: Mapping[str, NDArray[np.generic]]) -> Arrays:
+        return dict(zip(plan.outputs, session.run(list(plan.outputs), rows), strict=True))
+
+    return batch_dependence(run, plan.rows(0, TRIAL_ROWS))
 
 
 def _difference(found: NDArray[np.generic], expected: NDArray[np.generic], where: str) -> float:

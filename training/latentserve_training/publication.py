@@ -24,6 +24,7 @@ from latentserve_training.errors import ExportError
 from latentserve_training.graph_plan import Arrays, GraphPlan
 from latentserve_training.mixture import Mixture
 from latentserve_training.onnx_graph import opset
+from latentserve_training.parity import row_dependence
 from latentserve_training.pictures import write_png
 from latentserve_training.report import Report
 
@@ -121,10 +122,12 @@ def publish(
     content: Content[Plan],
     destination: Destination,
     write_graphs: Callable[[Plan, Path], Iterable[bundle_pb2.Graph]],
+    warn: Callable[[str], None],
 ) -> Path:
     """Write, check and publish the bundle; returns its folder.
 
-    `write_graphs` writes a plan's graphs into a folder, checked, and returns their entries.
+    `write_graphs` writes a plan's graphs into a folder, checked, and returns their entries. `warn` is told of graphs
+    whose rows have bits that depend on their batch.
 
     Raises:
         ExportError: a check failed, or the version is taken. Nothing is left behind.
@@ -133,7 +136,7 @@ def publish(
     manifest.CopyFrom(content.manifest)
     with staging(destination.folder) as folder:
         for plan in content.plans:
-            manifest.graphs.extend(write_graphs(plan, folder))
+            manifest.graphs.extend(_tried(graph, plan, folder, warn) for graph in write_graphs(plan, folder))
         np.savez(folder / "golden.npz", allow_pickle=False, **golden_rows(content.plans))
         manifest.golden.CopyFrom(describe(folder / "golden.npz"))
         if content.mixture is not None:
@@ -148,6 +151,14 @@ def publish(
         manifest.files.append(describe(folder / "CARD.md"))
         write_manifest(manifest, folder)
     return destination.folder
+
+
+def _tried(graph: bundle_pb2.Graph, plan: GraphPlan, folder: Path, warn: Callable[[str], None]) -> bundle_pb2.Graph:
+    """The entry, which says whether a row's bits depend on its batch."""
+    if dependence := row_dependence(folder / graph.file.path, plan):
+        warn(f"{graph.file.path}: the last bits of a row depend on its batch ({dependence}); a server promises none")
+        graph.batch_dependent = True
+    return graph
 
 
 def golden_rows(plans: Sequence[GraphPlan]) -> Arrays:

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from latentserve.v1 import tensor_pb2 as latentserve_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blatentserve/v1/bundle.proto\x12\x0elatentserve.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1blatentserve/v1/tensor.proto\"i\n\nLatentSpec\x12\x0b\n\x03\x64im\x18\x01 \x01(\r\x12$\n\x05prior\x18\x02 \x01(\x0e\x32\x15.latentserve.v1.Prior\x12(\n\x07mixture\x18\x03 \x01(\x0b\x32\x17.latentserve.v1.Mixture\"A\n\x07Mixture\x12\x12\n\ncomponents\x18\x01 \x01(\r\x12\"\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.latentserve.v1.File\")\n\tLabelSpec\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\r\n\x05names\x18\x02 \x03(\t\">\n\x0b\x43\x61libration\x12\x1f\n\x17negative_elbo_quantiles\x18\x01 \x03(\x01\x12\x0e\n\x06images\x18\x02 \x01(\x04\"\x93\x01\n\tImageSpec\x12\x10\n\x08\x63hannels\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x11\n\tmin_value\x18\x04 \x01(\x02\x12\x11\n\tmax_value\x18\x05 \x01(\x02\x12/\n\x07reading\x18\x06 \x01(\x0b\x32\x1e.latentserve.v1.PictureReading\"2\n\x06\x43olour\x12\x0b\n\x03red\x18\x01 \x01(\r\x12\r\n\x05green\x18\x02 \x01(\r\x12\x0c\n\x04\x62lue\x18\x03 \x01(\r\"\xc8\x01\n\x0ePictureReading\x12\x0f\n\x07upright\x18\x01 \x01(\x08\x12*\n\nbackground\x18\x02 \x01(\x0b\x32\x16.latentserve.v1.Colour\x12)\n\x04grey\x18\x03 \x01(\x0e\x32\x1b.latentserve.v1.GreyWeights\x12 \n\x03\x66it\x18\x04 \x01(\x0e\x32\x13.latentserve.v1.Fit\x12,\n\x06\x66ilter\x18\x05 \x01(\x0e\x32\x1c.latentserve.v1.ResizeFilter\"8\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"O\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05\x64type\x18\x02 \x01(\x0e\x32\x15.latentserve.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\x03\"\xb8\x02\n\x05Graph\x12\'\n\x04role\x18\x01 \x01(\x0e\x32\x19.latentserve.v1.GraphRole\x12\"\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.latentserve.v1.File\x12*\n\x06inputs\x18\x03 \x03(\x0b\x32\x1a.latentserve.v1.TensorSpec\x12+\n\x07outputs\x18\x04 \x03(\x0b\x32\x1a.latentserve.v1.TensorSpec\x12\r\n\x05opset\x18\x05 \x01(\x03\x12\x1c\n\x14parity_max_abs_error\x18\x06 \x01(\x01\x12,\n\tprecision\x18\x07 \x01(\x0e\x32\x19.latentserve.v1.Precision\x12.\n\nconversion\x18\x08 \x01(\x0b\x32\x1a.latentserve.v1.Conversion\"\xc9\x01\n\nConversion\x12\x0f\n\x07psnr_db\x18\x01 \x01(\x01\x12\x16\n\tfid_shift\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07speedup\x18\x03 \x01(\x01\x12\x1b\n\x0enll_shift_nats\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x1b\n\x0egolden_psnr_db\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x13\n\x0bweight_bits\x18\x06 \x01(\rB\x0c\n\n_fid_shiftB\x11\n\x0f_nll_shift_natsB\x11\n\x0f_golden_psnr_db\"\xbe\x02\n\nProvenance\x12.\n\ncreated_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x61taset_sha256\x18\x04 \x01(\t\x12\x13\n\x0b\x63onfig_json\x18\x05 \x01(\t\x12\x12\n\ngit_commit\x18\x06 \x01(\t\x12:\n\x08software\x18\x07 \x03(\x0b\x32(.latentserve.v1.Provenance.SoftwareEntry\x12\x16\n\x0etraining_steps\x18\x08 \x01(\x03\x12\x19\n\x11\x63heckpoint_sha256\x18\t \x01(\t\x1a/\n\rSoftwareEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd7\x04\n\x08Manifest\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.latentserve.v1.ModelKind\x12*\n\x06latent\x18\x04 \x01(\x0b\x32\x1a.latentserve.v1.LatentSpec\x12(\n\x05image\x18\x05 \x01(\x0b\x32\x19.latentserve.v1.ImageSpec\x12.\n\nlikelihood\x18\x06 \x01(\x0e\x32\x1a.latentserve.v1.Likelihood\x12%\n\x06graphs\x18\x07 \x03(\x0b\x32\x15.latentserve.v1.Graph\x12$\n\x06golden\x18\x08 \x01(\x0b\x32\x14.latentserve.v1.File\x12#\n\x05\x66iles\x18\t \x03(\x0b\x32\x14.latentserve.v1.File\x12.\n\nprovenance\x18\n \x01(\x0b\x32\x1a.latentserve.v1.Provenance\x12\x36\n\x07metrics\x18\x0b \x03(\x0b\x32%.latentserve.v1.Manifest.MetricsEntry\x12\x0f\n\x07license\x18\x0c \x01(\t\x12)\n\x06labels\x18\r \x01(\x0b\x32\x19.latentserve.v1.LabelSpec\x12\x30\n\x0b\x63\x61libration\x18\x0e \x01(\x0b\x32\x1b.latentserve.v1.Calibration\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*O\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eMODEL_KIND_VAE\x10\x01\x12\x12\n\x0eMODEL_KIND_GAN\x10\x02*L\n\x05Prior\x12\x15\n\x11PRIOR_UNSPECIFIED\x10\x00\x12\x19\n\x15PRIOR_STANDARD_NORMAL\x10\x01\x12\x11\n\rPRIOR_MIXTURE\x10\x02*\x80\x01\n\nLikelihood\x12\x1a\n\x16LIKELIHOOD_UNSPECIFIED\x10\x00\x12\x18\n\x14LIKELIHOOD_BERNOULLI\x10\x01\x12\x17\n\x13LIKELIHOOD_GAUSSIAN\x10\x02\x12#\n\x1fLIKELIHOOD_DISCRETIZED_LOGISTIC\x10\x03*W\n\tGraphRole\x12\x1a\n\x16GRAPH_ROLE_UNSPECIFIED\x10\x00\x12\x16\n\x12GRAPH_ROLE_ENCODER\x10\x01\x12\x16\n\x12GRAPH_ROLE_DECODER\x10\x02*h\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x15\n\x11PRECISION_FLOAT16\x10\x02\x12\x12\n\x0ePRECISION_INT8\x10\x03*\xb1\x01\n\x0cResizeFilter\x12\x1d\n\x19RESIZE_FILTER_UNSPECIFIED\x10\x00\x12\x19\n\x15RESIZE_FILTER_NEAREST\x10\x01\x12\x15\n\x11RESIZE_FILTER_BOX\x10\x02\x12\x1a\n\x16RESIZE_FILTER_BILINEAR\x10\x03\x12\x19\n\x15RESIZE_FILTER_BICUBIC\x10\x04\x12\x19\n\x15RESIZE_FILTER_LANCZOS\x10\x05*9\n\x03\x46it\x12\x13\n\x0f\x46IT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46IT_STRETCH\x10\x01\x12\x0c\n\x08\x46IT_CROP\x10\x02*]\n\x0bGreyWeights\x12\x1c\n\x18GREY_WEIGHTS_UNSPECIFIED\x10\x00\x12\x17\n\x13GREY_WEIGHTS_REC601\x10\x01\x12\x17\n\x13GREY_WEIGHTS_REC709\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blatentserve/v1/bundle.proto\x12\x0elatentserve.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1blatentserve/v1/tensor.proto\"i\n\nLatentSpec\x12\x0b\n\x03\x64im\x18\x01 \x01(\r\x12$\n\x05prior\x18\x02 \x01(\x0e\x32\x15.latentserve.v1.Prior\x12(\n\x07mixture\x18\x03 \x01(\x0b\x32\x17.latentserve.v1.Mixture\"A\n\x07Mixture\x12\x12\n\ncomponents\x18\x01 \x01(\r\x12\"\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.latentserve.v1.File\")\n\tLabelSpec\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\r\n\x05names\x18\x02 \x03(\t\">\n\x0b\x43\x61libration\x12\x1f\n\x17negative_elbo_quantiles\x18\x01 \x03(\x01\x12\x0e\n\x06images\x18\x02 \x01(\x04\"\x93\x01\n\tImageSpec\x12\x10\n\x08\x63hannels\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x11\n\tmin_value\x18\x04 \x01(\x02\x12\x11\n\tmax_value\x18\x05 \x01(\x02\x12/\n\x07reading\x18\x06 \x01(\x0b\x32\x1e.latentserve.v1.PictureReading\"2\n\x06\x43olour\x12\x0b\n\x03red\x18\x01 \x01(\r\x12\r\n\x05green\x18\x02 \x01(\r\x12\x0c\n\x04\x62lue\x18\x03 \x01(\r\"\xc8\x01\n\x0ePictureReading\x12\x0f\n\x07upright\x18\x01 \x01(\x08\x12*\n\nbackground\x18\x02 \x01(\x0b\x32\x16.latentserve.v1.Colour\x12)\n\x04grey\x18\x03 \x01(\x0e\x32\x1b.latentserve.v1.GreyWeights\x12 \n\x03\x66it\x18\x04 \x01(\x0e\x32\x13.latentserve.v1.Fit\x12,\n\x06\x66ilter\x18\x05 \x01(\x0e\x32\x1c.latentserve.v1.ResizeFilter\"8\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"O\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05\x64type\x18\x02 \x01(\x0e\x32\x15.latentserve.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\x03\"\xd1\x02\n\x05Graph\x12\'\n\x04role\x18\x01 \x01(\x0e\x32\x19.latentserve.v1.GraphRole\x12\"\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.latentserve.v1.File\x12*\n\x06inputs\x18\x03 \x03(\x0b\x32\x1a.latentserve.v1.TensorSpec\x12+\n\x07outputs\x18\x04 \x03(\x0b\x32\x1a.latentserve.v1.TensorSpec\x12\r\n\x05opset\x18\x05 \x01(\x03\x12\x1c\n\x14parity_max_abs_error\x18\x06 \x01(\x01\x12,\n\tprecision\x18\x07 \x01(\x0e\x32\x19.latentserve.v1.Precision\x12.\n\nconversion\x18\x08 \x01(\x0b\x32\x1a.latentserve.v1.Conversion\x12\x17\n\x0f\x62\x61tch_dependent\x18\t \x01(\x08\"\xc9\x01\n\nConversion\x12\x0f\n\x07psnr_db\x18\x01 \x01(\x01\x12\x16\n\tfid_shift\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07speedup\x18\x03 \x01(\x01\x12\x1b\n\x0enll_shift_nats\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x1b\n\x0egolden_psnr_db\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x13\n\x0bweight_bits\x18\x06 \x01(\rB\x0c\n\n_fid_shiftB\x11\n\x0f_nll_shift_natsB\x11\n\x0f_golden_psnr_db\"\xbe\x02\n\nProvenance\x12.\n\ncreated_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x61taset_sha256\x18\x04 \x01(\t\x12\x13\n\x0b\x63onfig_json\x18\x05 \x01(\t\x12\x12\n\ngit_commit\x18\x06 \x01(\t\x12:\n\x08software\x18\x07 \x03(\x0b\x32(.latentserve.v1.Provenance.SoftwareEntry\x12\x16\n\x0etraining_steps\x18\x08 \x01(\x03\x12\x19\n\x11\x63heckpoint_sha256\x18\t \x01(\t\x1a/\n\rSoftwareEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd7\x04\n\x08Manifest\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.latentserve.v1.ModelKind\x12*\n\x06latent\x18\x04 \x01(\x0b\x32\x1a.latentserve.v1.LatentSpec\x12(\n\x05image\x18\x05 \x01(\x0b\x32\x19.latentserve.v1.ImageSpec\x12.\n\nlikelihood\x18\x06 \x01(\x0e\x32\x1a.latentserve.v1.Likelihood\x12%\n\x06graphs\x18\x07 \x03(\x0b\x32\x15.latentserve.v1.Graph\x12$\n\x06golden\x18\x08 \x01(\x0b\x32\x14.latentserve.v1.File\x12#\n\x05\x66iles\x18\t \x03(\x0b\x32\x14.latentserve.v1.File\x12.\n\nprovenance\x18\n \x01(\x0b\x32\x1a.latentserve.v1.Provenance\x12\x36\n\x07metrics\x18\x0b \x03(\x0b\x32%.latentserve.v1.Manifest.MetricsEntry\x12\x0f\n\x07license\x18\x0c \x01(\t\x12)\n\x06labels\x18\r \x01(\x0b\x32\x19.latentserve.v1.LabelSpec\x12\x30\n\x0b\x63\x61libration\x18\x0e \x01(\x0b\x32\x1b.latentserve.v1.Calibration\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*O\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eMODEL_KIND_VAE\x10\x01\x12\x12\n\x0eMODEL_KIND_GAN\x10\x02*L\n\x05Prior\x12\x15\n\x11PRIOR_UNSPECIFIED\x10\x00\x12\x19\n\x15PRIOR_STANDARD_NORMAL\x10\x01\x12\x11\n\rPRIOR_MIXTURE\x10\x02*\x80\x01\n\nLikelihood\x12\x1a\n\x16LIKELIHOOD_UNSPECIFIED\x10\x00\x12\x18\n\x14LIKELIHOOD_BERNOULLI\x10\x01\x12\x17\n\x13LIKELIHOOD_GAUSSIAN\x10\x02\x12#\n\x1fLIKELIHOOD_DISCRETIZED_LOGISTIC\x10\x03*W\n\tGraphRole\x12\x1a\n\x16GRAPH_ROLE_UNSPECIFIED\x10\x00\x12\x16\n\x12GRAPH_ROLE_ENCODER\x10\x01\x12\x16\n\x12GRAPH_ROLE_DECODER\x10\x02*h\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x15\n\x11PRECISION_FLOAT16\x10\x02\x12\x12\n\x0ePRECISION_INT8\x10\x03*\xb1\x01\n\x0cResizeFilter\x12\x1d\n\x19RESIZE_FILTER_UNSPECIFIED\x10\x00\x12\x19\n\x15RESIZE_FILTER_NEAREST\x10\x01\x12\x15\n\x11RESIZE_FILTER_BOX\x10\x02\x12\x1a\n\x16RESIZE_FILTER_BILINEAR\x10\x03\x12\x19\n\x15RESIZE_FILTER_BICUBIC\x10\x04\x12\x19\n\x15RESIZE_FILTER_LANCZOS\x10\x05*9\n\x03\x46it\x12\x13\n\x0f\x46IT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46IT_STRETCH\x10\x01\x12\x0c\n\x08\x46IT_CROP\x10\x02*]\n\x0bGreyWeights\x12\x1c\n\x18GREY_WEIGHTS_UNSPECIFIED\x10\x00\x12\x17\n\x13GREY_WEIGHTS_REC601\x10\x01\x12\x17\n\x13GREY_WEIGHTS_REC709\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,22 +37,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVENANCE_SOFTWAREENTRY']._serialized_options = b'8\001'
   _globals['_MANIFEST_METRICSENTRY']._loaded_options = None
   _globals['_MANIFEST_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_MODELKIND']._serialized_start=2376
-  _globals['_MODELKIND']._serialized_end=2455
-  _globals['_PRIOR']._serialized_start=2457
-  _globals['_PRIOR']._serialized_end=2533
-  _globals['_LIKELIHOOD']._serialized_start=2536
-  _globals['_LIKELIHOOD']._serialized_end=2664
-  _globals['_GRAPHROLE']._serialized_start=2666
-  _globals['_GRAPHROLE']._serialized_end=2753
-  _globals['_PRECISION']._serialized_start=2755
-  _globals['_PRECISION']._serialized_end=2859
-  _globals['_RESIZEFILTER']._serialized_start=2862
-  _globals['_RESIZEFILTER']._serialized_end=3039
-  _globals['_FIT']._serialized_start=3041
-  _globals['_FIT']._serialized_end=3098
-  _globals['_GREYWEIGHTS']._serialized_start=3100
-  _globals['_GREYWEIGHTS']._serialized_end=3193
+  _globals['_MODELKIND']._serialized_start=2401
+  _globals['_MODELKIND']._serialized_end=2480
+  _globals['_PRIOR']._serialized_start=2482
+  _globals['_PRIOR']._serialized_end=2558
+  _globals['_LIKELIHOOD']._serialized_start=2561
+  _globals['_LIKELIHOOD']._serialized_end=2689
+  _globals['_GRAPHROLE']._serialized_start=2691
+  _globals['_GRAPHROLE']._serialized_end=2778
+  _globals['_PRECISION']._serialized_start=2780
+  _globals['_PRECISION']._serialized_end=2884
+  _globals['_RESIZEFILTER']._serialized_start=2887
+  _globals['_RESIZEFILTER']._serialized_end=3064
+  _globals['_FIT']._serialized_start=3066
+  _globals['_FIT']._serialized_end=3123
+  _globals['_GREYWEIGHTS']._serialized_start=3125
+  _globals['_GREYWEIGHTS']._serialized_end=3218
   _globals['_LATENTSPEC']._serialized_start=109
   _globals['_LATENTSPEC']._serialized_end=214
   _globals['_MIXTURE']._serialized_start=216
@@ -72,15 +72,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENSORSPEC']._serialized_start=853
   _globals['_TENSORSPEC']._serialized_end=932
   _globals['_GRAPH']._serialized_start=935
-  _globals['_GRAPH']._serialized_end=1247
-  _globals['_CONVERSION']._serialized_start=1250
-  _globals['_CONVERSION']._serialized_end=1451
-  _globals['_PROVENANCE']._serialized_start=1454
-  _globals['_PROVENANCE']._serialized_end=1772
-  _globals['_PROVENANCE_SOFTWAREENTRY']._serialized_start=1725
-  _globals['_PROVENANCE_SOFTWAREENTRY']._serialized_end=1772
-  _globals['_MANIFEST']._serialized_start=1775
-  _globals['_MANIFEST']._serialized_end=2374
-  _globals['_MANIFEST_METRICSENTRY']._serialized_start=2328
-  _globals['_MANIFEST_METRICSENTRY']._serialized_end=2374
+  _globals['_GRAPH']._serialized_end=1272
+  _globals['_CONVERSION']._serialized_start=1275
+  _globals['_CONVERSION']._serialized_end=1476
+  _globals['_PROVENANCE']._serialized_start=1479
+  _globals['_PROVENANCE']._serialized_end=1797
+  _globals['_PROVENANCE_SOFTWAREENTRY']._serialized_start=1750
+  _globals['_PROVENANCE_SOFTWAREENTRY']._serialized_end=1797
+  _globals['_MANIFEST']._serialized_start=1800
+  _globals['_MANIFEST']._serialized_end=2399
+  _globals['_MANIFEST_METRICSENTRY']._serialized_start=2353
+  _globals['_MANIFEST_METRICSENTRY']._serialized_end=2399
 # @@protoc_insertion_point(module_scope)

@@ -186,7 +186,7 @@ class TensorSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[_tensor_pb2.DType, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Graph(_message.Message):
-    __slots__ = ("role", "file", "inputs", "outputs", "opset", "parity_max_abs_error", "precision", "conversion")
+    __slots__ = ("role", "file", "inputs", "outputs", "opset", "parity_max_abs_error", "precision", "conversion", "batch_dependent")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +195,7 @@ class Graph(_message.Message):
     PARITY_MAX_ABS_ERROR_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     CONVERSION_FIELD_NUMBER: _ClassVar[int]
+    BATCH_DEPENDENT_FIELD_NUMBER: _ClassVar[int]
     role: GraphRole
     file: File
     inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
@@ -203,7 +204,8 @@ class Graph(_message.Message):
     parity_max_abs_error: float
     precision: Precision
     conversion: Conversion
-    def __init__(self, role: _Optional[_Union[GraphRole, str]] = ..., file: _Optional[_Union[File, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., opset: _Optional[int] = ..., parity_max_abs_error: _Optional[float] = ..., precision: _Optional[_Union[Precision, str]] = ..., conversion: _Optional[_Union[Conversion, _Mapping]] = ...) -> None: ...
+    batch_dependent: bool
+    def __init__(self, role: _Optional[_Union[GraphRole, str]] = ..., file: _Optional[_Union[File, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., opset: _Optional[int] = ..., parity_max_abs_error: _Optional[float] = ..., precision: _Optional[_Union[Precision, str]] = ..., conversion: _Optional[_Union[Conversion, _Mapping]] = ..., batch_dependent: _Optional[bool] = ...) -> None: ...
 
 class Conversion(_message.Message):
     __slots__ = ("psnr_db", "fid_shift", "speedup", "nll_shift_nats", "golden_psnr_db", "weight_bits")
