@@ -10,11 +10,15 @@ import torch
 
 from latentserve_training import export, train
 
-CONV_GAN = ["--model.latent_dim", "8", "--model.width", "8", "--model.dense", "16"]
+UNJUDGED = ["--model.min_diversity", "0"]
+"""Of a GAN whose few steps draw much the same image from every latent."""
+CONV_GAN = ["--model.latent_dim", "8", "--model.width", "8", "--model.dense", "16", *UNJUDGED]
 SMALL = {
     "conv_vae": ["--model.latent_dim", "8", "--model.narrow", "8", "--model.wide", "8", "--model.dense", "16"],
     "mlp_vae": ["--model.wide", "32", "--model.narrow", "16"],
-    "mlp_gan": ["--model.latent_dim", "8", "--model.generator_width", "32", "--model.discriminator_width", "32"],
+    "mlp_gan": [
+        *("--model.latent_dim", "8", "--model.generator_width", "32", "--model.discriminator_width", "32", *UNJUDGED)
+    ],
     "cvae": [
         "--model.latent_dim",
         "4",

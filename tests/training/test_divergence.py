@@ -72,6 +72,7 @@ def test_a_generator_that_draws_one_image_ends_the_run(capsys: Capture, tmp_path
     """One unit wide, it cannot draw more than one kind of image, whatever the latent."""
     run = tmp_path / "run"
     narrow = ("--model.batch_norm", "false", "--model.generator_width", "1", "--model.collapse_after_steps", "10")
+    narrow += ("--model.min_diversity", "0.2")
     line, kept = fails(capsys, arguments("mlp_gan", run, *narrow), run)
     assert "the samples' variance is " in line
     assert "(limit 0.2)" in line

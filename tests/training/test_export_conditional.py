@@ -20,7 +20,7 @@ from latentserve_training.trained import Trained
 CONV = ("--model.latent_dim", "8", "--model.narrow", "8", "--model.wide", "8", "--model.dense", "16")
 MODELS = {
     "cvae": ("--model.family", "cvae", *CONV),
-    "cgan": ("--model.family", "cgan", "--model.latent_dim", "8"),
+    "cgan": ("--model.family", "cgan", "--model.latent_dim", "8", "--model.min_diversity", "0"),
     "gaussian": ("--model.family", "mlp_vae", "--model.likelihood", "gaussian"),
     "discretized_logistic": ("--model.family", "conv_vae", *CONV, "--model.likelihood", "discretized_logistic"),
 }

@@ -15,8 +15,11 @@ _KINDS = {
 }
 
 
-def card(manifest: bundle_pb2.Manifest, report: Report | None = None) -> str:
-    """The model card, in Markdown, of the bundle that `manifest` describes; `report` judged its weights."""
+def card(manifest: bundle_pb2.Manifest, report: Report | None = None, collapse: str = "") -> str:
+    """The model card, in Markdown, of the bundle that `manifest` describes.
+
+    `report` judged its weights; `collapse` says in what way its samples have collapsed, where they have.
+    """
     provenance, image = manifest.provenance, manifest.image
     return f"""# {manifest.name}
 
@@ -24,7 +27,7 @@ A {_KINDS[manifest.kind]} ({provenance.family}) that draws {image.height}x{image
 {"grey" if image.channels == 1 else "RGB"} images from {manifest.latent.dim} latents with a standard normal prior\
 {_beside_latents(manifest)}.
 
-![samples](samples.png)
+{_warning(collapse)}![samples](samples.png)
 
 ## Data
 
@@ -52,6 +55,10 @@ Licence: {manifest.license or "not stated"}.
 {json.dumps(json.loads(provenance.config_json), indent=2)}
 ```
 """
+
+
+def _warning(collapse: str) -> str:
+    return f"**Collapsed:** {collapse}; it was published by `--force`.\n\n" if collapse else ""
 
 
 def _data(provenance: bundle_pb2.Provenance) -> str:

@@ -92,6 +92,7 @@ def _judge(trained: Trained, dataset: Dataset, effort: Effort, staged: RunFolder
         checkpoint_sha256=trained.checkpoint_sha256,
         extractor_sha256=extractor.sha256 if extractor else None,
         sections=found,
+        collapse=trained.collapse(dataset.test, effort.seed),
         files={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(staged.path.iterdir())},
     )
 

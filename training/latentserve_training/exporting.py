@@ -14,6 +14,7 @@ from latentserve.v1 import bundle_pb2
 from latentserve_training import command_line
 from latentserve_training.conversion import export_graph
 from latentserve_training.data import PLACES, READING, Dataset
+from latentserve_training.errors import CollapsedError
 from latentserve_training.graphs import TorchPlan, plan_graphs
 from latentserve_training.judgement import Judgement
 from latentserve_training.models import Vae
@@ -46,6 +47,7 @@ class ExportRequest(PublicationRequest):
     data_root: Path | None = None
     precisions: list[PrecisionName] = field(default_factory=list)
     strict: bool = False
+    force: bool = False
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> ExportRequest:
@@ -68,6 +70,9 @@ def parse(argv: Sequence[str] | None, prog: str) -> ExportRequest:
     parser.add_argument(
         "--strict", action="store_true", help="Fail where a precision is left out, instead of a line that says so."
     )
+    parser.add_argument(
+        "--force", action="store_true", help="Publish a GAN whose samples have collapsed; the card says so."
+    )
     return command_line.fill(ExportRequest, parser.parse_args(argv))
 
 
@@ -76,12 +81,18 @@ def export(request: ExportRequest, warn: Callable[[str], None]) -> Path:
 
     Raises:
         RunError: the run cannot be used.
+        CollapsedError: its samples have collapsed, and it is not to be published by force.
         ExportError: a check failed, the version is taken, or with `strict` a precision lost too much. Nothing is left.
     """
     trained = Trained.load(request.run)
     name = request.name if request.name is not None else trained.config.model.family
     destination = Destination.choose(request.repository, name, request.version)
     dataset = trained.dataset(request.data_root)
+    collapse = trained.collapse(dataset.validation, _SEED)
+    if collapse and not request.force:
+        raise CollapsedError(f"{request.run} has collapsed: {collapse}; --force publishes it all the same")
+    if collapse:
+        warn(f"{request.run} has collapsed: {collapse}")
     images = torch.from_numpy(dataset.validation.images[:CHECK_ROWS]).float() / 255
     judgement = Judgement.of(trained)
     content = Content(
@@ -91,6 +102,7 @@ def export(request: ExportRequest, warn: Callable[[str], None]) -> Path:
         pictures=judgement.pictures,
         mixture=judgement.mixture,
         report=judgement.report,
+        collapse=collapse,
     )
     return publish(
         content, destination, lambda plan, folder: _write(plan, folder, request, trained, dataset, warn), warn

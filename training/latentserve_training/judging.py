@@ -22,14 +22,17 @@ class EvaluationRequest:
 
 
 def judge(argv: Sequence[str] | None, prog: str) -> None:
-    """Evaluate what the command line names, and print the report.
+    """Evaluate what the command line names, and print the report; samples that have collapsed are warned of.
 
     Raises:
         ArgumentError: the command line is wrong.
         TrainingError: the run or its data cannot be used.
     """
     request = parse(argv, prog)
-    sys.stdout.write(evaluate(request.run, request.data_root, request.effort).markdown())
+    report = evaluate(request.run, request.data_root, request.effort)
+    sys.stdout.write(report.markdown())
+    if report.collapse:
+        sys.stderr.write(f"{prog}: warning: {request.run} has collapsed: {report.collapse}\n")
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:

@@ -116,6 +116,8 @@ class Content(Generic[Plan]):
     """The fitted mixture, where the manifest has one."""
     report: Report | None = None
     """The evaluation of these weights, for the card."""
+    collapse: str = ""
+    """In what way the samples have collapsed, for the card; empty where they have not."""
 
 
 def publish(
@@ -147,7 +149,7 @@ def publish(
         if not (folder / "samples.png").exists():
             write_png(content.samples, folder / "samples.png")
         manifest.files.extend(describe(picture) for picture in sorted(folder.glob("*.png")))
-        (folder / "CARD.md").write_text(card(manifest, content.report), encoding="utf-8")
+        (folder / "CARD.md").write_text(card(manifest, content.report, content.collapse), encoding="utf-8")
         manifest.files.append(describe(folder / "CARD.md"))
         write_manifest(manifest, folder)
     return destination.folder

@@ -66,6 +66,8 @@ class Report:
     """The results."""
     files: dict[str, str]
     """The other files that the evaluation wrote, by name, with their digests in hexadecimal."""
+    collapse: str = ""
+    """In what way the samples have collapsed; empty where they have not."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -103,9 +105,10 @@ class Report:
         pictures = "\n".join(f"![{Path(name).stem}]({name})" for name in self.pictures)
         extractor = f"`{self.extractor_sha256}`" if self.extractor_sha256 else "none fits these images"
         sections = "\n\n".join(section.markdown(level=2) for section in self.sections)
+        collapse = f"**Collapsed:** {self.collapse}.\n\n" if self.collapse else ""
         return f"""# {self.family} on {self.dataset}, epoch {self.epoch}
 
-{sections}
+{collapse}{sections}
 
 ## Pictures
 

@@ -10,7 +10,7 @@ import torch
 from latentserve_training.average import averaged
 from latentserve_training.checkpoint import Checkpoint
 from latentserve_training.config import RunConfig, from_dict
-from latentserve_training.data import Dataset, load
+from latentserve_training.data import Dataset, Split, load
 from latentserve_training.errors import RunError
 from latentserve_training.models import GenerativeModel, build
 from latentserve_training.run_folder import RunFolder
@@ -57,6 +57,11 @@ class Trained:
         dataset = load(config)
         self.checkpoint.origin.require(dataset, "set --data-root to the folder of the original data")
         return dataset
+
+    def collapse(self, split: Split, seed: int) -> str:
+        """In what way samples drawn with `seed` have collapsed beside images of `split`; empty where they have not."""
+        generator = torch.Generator().manual_seed(seed)
+        return self.model.collapse(torch.from_numpy(split.images), generator, self.model.labels_of(split.labels))
 
     def sample(self, count: int, seed: int) -> torch.Tensor:
         """`count` images [count, channels, height, width] in [0, 1], decoded from latents drawn with `seed`.

@@ -184,13 +184,21 @@ class Gan(GenerativeModel):
                 f"{config.game.unit.replace('_', ' ')} over an epoch (limit {limit}), "
                 "so the generator has nothing left to learn from"
             )
-        if results["diversity"] < config.min_diversity:
-            variance, limit = apart(results["diversity"], config.min_diversity)
+        if sameness := self._sameness(results["diversity"]):
             raise CollapsedError(
-                f"collapsed at step {step}: the samples' variance is {variance} of the data's (limit {limit}), so the "
-                "generator draws much the same image from every latent"
+                f"collapsed at step {step}: {sameness}, so the generator draws much the same image from every latent"
             )
         return []
+
+    def collapse(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> str:
+        """By the samples' variance alone, whatever the number of steps."""
+        return self._sameness(self.validate(images, generator, labels).results["diversity"])
+
+    def _sameness(self, diversity: float) -> str:
+        if diversity >= self.config.min_diversity:
+            return ""
+        variance, limit = apart(diversity, self.config.min_diversity)
+        return f"the samples' variance is {variance} of the data's (limit {limit})"
 
 
 def _variance(images: Tensor) -> float:

@@ -110,6 +110,10 @@ class GenerativeModel(nn.Module, ABC):
         """
         return []
 
+    def collapse(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> str:
+        """In what way the samples have collapsed beside images, as `validate` takes them; empty where they have not."""
+        return ""
+
     def every_label(self, count: int, device: torch.device | None = None) -> Tensor | None:
         """The labels 0, 1, ... in turn, int64 [count]; None for a model without labels."""
         return torch.arange(count, device=device) % self.label_count if self.label_count else None
