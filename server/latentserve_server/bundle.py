@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf import json_format
 from numpy.typing import NDArray
 
 from latentserve.picture import PictureError, check_reading
@@ -21,6 +20,7 @@ from latentserve_server.calibration import QUANTILES
 from latentserve_server.errors import BundleError, StoreFailure
 from latentserve_server.labels import MAX_LABELS, MIN_LABELS
 from latentserve_server.likelihood import LIKELIHOODS
+from latentserve_server.manifest_json import parse_manifest_json
 from latentserve_server.mixture import Mixture, parse_mixture
 from latentserve_server.noise import MAX_LATENT_DIM
 
@@ -133,9 +133,9 @@ def role_name(role: pb.GraphRole) -> str:
 
 def _parse_manifest(raw: bytes) -> pb.Manifest:
     try:
-        manifest = json_format.Parse(raw, pb.Manifest())
-    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{MANIFEST}: {' '.join(str(error).split())}") from error
+        manifest = parse_manifest_json(raw)
+    except BundleError as error:
+        raise BundleError(f"{MANIFEST}: {error}") from error
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(f"{MANIFEST}: format_version {manifest.format_version} where {FORMAT_VERSION} is understood")
     _demand(manifest.kind in _GRAPHS_OF_KIND, "kind", "is neither VAE nor GAN")

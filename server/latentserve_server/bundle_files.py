@@ -73,7 +73,7 @@ def check_name(name: str) -> None:
     """
     is_plain = name not in ("", ".", "..") and Path(name).name == name and "\0" not in name
     if not is_plain or len(name.encode()) > _MAX_NAME_BYTES:
-        raise BundleError(f"{name!r}: a bundle's file is a plain name inside it")
+        raise BundleError(f"{name!r}: a bundle's file is a plain name inside it; the manifest names another")
 
 
 def open_file(path: Path, links_within: Path | None = None) -> BufferedReader:

@@ -21,6 +21,12 @@ from latentserve_server.errors import BundleError, StartupError
 ONE_SHORT_LINE = re.compile(r"[^\n\ud800-\udfff]{1,503}")
 """All that may be said of a manifest: text that can be encoded, of 500 characters and three points at most."""
 
+OF_PYTHON = re.compile(
+    r"NoneType|object is not|unhashable|iterable|argument|codec|literal|bytes-like|set_int_max|Failed to|"
+    r"'(int|str|dict|list|float)'"
+)
+"""What Python says of its own types."""
+
 ODD_VALUES = st.one_of(
     st.sampled_from(
         [
@@ -134,6 +140,49 @@ def test_a_changed_manifest_is_a_bundle_or_one_short_line(healthy: Path, data: s
     assert isinstance(ended, Bundle) or ONE_SHORT_LINE.fullmatch(ended)
 
 
+@pytest.mark.parametrize("value", [None, [], {}, {"x": 1}, 1.5, -1, "", "x"], ids=repr)
+def test_a_value_of_another_type_is_a_bundle_or_named_with_what_is_allowed(healthy: Path, value: Any) -> None:
+    """Every value of a real manifest, each replaced in turn."""
+    whole = (healthy / "manifest.json").read_text()
+    for place in places(json.loads(whole)):
+        ended = outcome(healthy, json.dumps(change(json.loads(whole), place, "replace", value)).encode())
+        if isinstance(ended, str):
+            assert not OF_PYTHON.search(ended), f"{place}: {ended}"
+            assert "manifest" in ended or re.match(r"(golden rows|x|\w+\.\w+): ", ended), f"{place}: {ended}"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("kind",), [], "kind is []; it must be one of MODEL_KIND_UNSPECIFIED, MODEL_KIND_VAE, MODEL_KIND_GAN"),
+        (("name",), 5, "name is 5; it must be a text"),
+        (("format_version",), {}, "format_version is {}; it must be a whole number from 0 to 2^32 - 1"),
+        (("image", "height"), -1, "image.height is -1; it must be a whole number from 0 to 2^32 - 1"),
+        (("image", "max_value"), None, None),
+        (("image", "max_value"), "much", 'image.max_value is "much"; it must be a number that a float32 holds'),
+        (("graphs",), 5, "graphs is 5; it must be a list"),
+        (("graphs", 1), None, "graphs[1] is null; it must be an object"),
+        (("graphs", 1, "file"), "x", 'graphs[1].file is "x"; it must be an object'),
+        (("graphs", 0, "inputs", 0, "dtype"), {"a": 1}, "graphs[0].inputs[0].dtype is an object of 1; it must be one"),
+        (("graphs", 0, "inputs", 0, "shape", 0), [], "graphs[0].inputs[0].shape[0] is []; it must be a whole number"),
+        (("metrics",), [1], "metrics is a list of 1; it must be an object whose values are each a number"),
+        (("metrics", "test_nats"), None, "metrics.test_nats is null; it must be a number"),
+        (("image", "depth"), 1, "image.depth is not a field; there are channels, height, width, min_value, max_value,"),
+        (
+            ("provenance",),
+            {"created_at": 5},
+            'provenance.created_at is 5; it must be a time in UTC, such as "2026-01-31',
+        ),
+        ((), None, "it is null; it must be an object"),
+    ],
+)
+def test_the_field_that_is_wrong_is_named(healthy: Path, place: tuple[Any, ...], value: Any, said: str | None) -> None:
+    tree = change(json.loads((healthy / "manifest.json").read_text()), place, "replace", value)
+    ended = outcome(healthy, json.dumps(tree).encode())
+    assert isinstance(ended, str)
+    assert ended.startswith(f"manifest.json: {said or 'image has a value range other than 0 to 1'}")
+
+
 @given(place=st.floats(0, 1, exclude_max=True), junk=st.binary(min_size=1, max_size=20))
 def test_a_manifest_with_junk_in_it_is_a_bundle_or_one_short_line(healthy: Path, place: float, junk: bytes) -> None:
     data = (healthy / "manifest.json").read_bytes()
@@ -148,11 +197,17 @@ def test_a_manifest_with_junk_in_it_is_a_bundle_or_one_short_line(healthy: Path,
         ('{"kind": 1, "kind": 2}', "manifest.json: .*duplicate"),
         ("[" * 100_000, "manifest.json: "),
         ('{"latent": ' * 50_000, "manifest.json: "),
-        ('{"name": "' + "x" * 900_000 + '", "kind": "' + "y" * 90_000 + '"}', r"manifest.json: .*\.\.\.$"),
+        (
+            '{"name": "' + "x" * 900_000 + '", "kind": "' + "y" * 90_000 + '"}',
+            r"manifest.json: kind is \"y+\.\.\.; it",
+        ),
+        ('{"files": [' + "{}," * 30_000 + "5]}", "manifest.json: files is a list of 30001, and one of them is"),
+        ('{"files": {"' + "x" * 900_000 + '": 1}}', "manifest.json: files is an object of 1; it must be a list"),
+        ('{"' + "x" * 900_000 + '": 1}', r"manifest.json: x+\.\.\. is not a field"),
         ('{"image": {"height": ' + "9" * 5000 + "}}", "manifest.json: "),
         ('{"name": "\\ud800"}', "manifest.json: "),
     ],
-    ids=range(6),
+    ids=range(9),
 )
 def test_a_hostile_manifest_is_refused(healthy: Path, text: str, message: str) -> None:
     said = refusal(healthy, text.encode())
