@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from latentserve_training import train
 from latentserve_training.data import DataConfig, Dataset, Split, load
 from latentserve_training.data.dataset import cut
 from latentserve_training.data.folder import Folder
@@ -177,6 +178,47 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
     found = Folder.under(tmp_path / "images", size=None)
     assert [path.parent.name for path in found.paths] == ["cat", "dog"]
     assert found.label_names == ("cat", "dog")
+
+
+def test_hidden_names_are_passed_over(tmp_path: Path) -> None:
+    for place in ("cat/1.png", "dog/1.png"):
+        save(tmp_path / place, noise(4, 4))
+    shown = Folder.under(tmp_path, size=None)
+    assert not [line for line in shown.remarks if "hidden" in line]
+    for place in (".ipynb_checkpoints/1-checkpoint.png", "__MACOSX/cat/1.png", "cat/.thumbnails/1.png"):
+        save(tmp_path / place, noise(4, 4, 3))
+    (tmp_path / "cat" / "._1.png").write_bytes(b"what macOS keeps beside a file")
+    found = Folder.under(tmp_path, size=None)
+    assert (found.paths, found.label_names, found.grey) == (shown.paths, ("cat", "dog"), True)
+    (line,) = (line for line in found.remarks if "hidden" in line)
+    assert line == (
+        f"passed over because hidden (a leading dot, or __MACOSX): 4, such as {tmp_path / '.ipynb_checkpoints'}"
+    )
+
+
+def test_a_hidden_root_is_what_was_asked_for(tmp_path: Path) -> None:
+    save(tmp_path / ".data" / "1.png", noise(4, 4))
+    assert len(Folder.under(tmp_path / ".data", size=None)) == 1
+
+
+def test_a_folder_of_hidden_files_alone_says_so(tmp_path: Path) -> None:
+    save(tmp_path / ".hidden.png", noise(4, 4))
+    with pytest.raises(DataError, match=r"holds no image files; known are .*; passed over .* hidden .*\.hidden\.png"):
+        read_folder(tmp_path, size=None)
+
+
+@pytest.mark.parametrize("more", [["--dry_run"], []])
+def test_training_says_what_was_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    for number in range(40):
+        save(tmp_path / "images" / f"{number}.png", noise(4, 4))
+    save(tmp_path / "images" / ".kept" / "1.png", noise(4, 4))
+    argv = ["--model.family", "mlp_vae", "--model.wide", "8", "--model.narrow", "8", "--trainer.epochs", "1"]
+    argv += ["--trainer.batch_size", "8", "--data.name", "folder", "--data.root", str(tmp_path / "images")]
+    assert train.main([*argv, "--output", str(tmp_path / "run"), *more]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"passed over because hidden (a leading dot, or __MACOSX): {tmp_path / 'images' / '.kept'}" in lines
 
 
 def test_a_class_whose_name_cannot_be_told_is_refused(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ class Feed:
                 f"data.placement is {placement}, but {fabric.device} has no room for {size:,} bytes of images; "
                 "allowed is memory, and for folder disk"
             ) from error
+        self.remarks = dataset.remarks
         self._memory_format = memory_format
         self._seed = seed
         self._processes = processes

@@ -56,15 +56,18 @@ def train(argv: Sequence[str] | None, prog: str) -> None:
 def _train(request: RunRequest, fabric: Fabric) -> None:
     config = request.config
     if request.dry_run:
-        costs = estimate(start(config, load(config.data, fabric.world_size), fabric))
+        dataset = load(config.data, fabric.world_size)
+        costs = estimate(start(config, dataset, fabric))
         if fabric.is_global_zero:
-            sys.stdout.write(f"{config.to_yaml()}\n{costs}\n")
+            sys.stdout.write("\n".join((config.to_yaml(), *dataset.remarks, f"{costs}\n")))
         return
     assert request.output is not None, "only a dry run may be without"
     folder = RunFolder(request.output)
     trainer = prepare(config, folder, fabric)
     with trainer.processes.lead(lambda: Journal(folder, trainer.progress.step)) or Silence() as journal:
         journal.say(config.to_yaml())
+        for remark in trainer.feed.remarks:
+            journal.say(remark)
         journal.say(_opening(trainer, config.data.name, folder))
         trainer.fit(journal, folder)
         journal.say(f"trained {trainer.progress.epoch} epochs, {trainer.progress.step} steps; kept in {folder.path}")

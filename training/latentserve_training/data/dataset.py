@@ -46,6 +46,8 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    remarks: tuple[str, ...] = ()
+    """What a user should know of how the data was read, a line each."""
 
     def __post_init__(self) -> None:
         splits = {"training": self.train, "validation": self.validation, "test": self.test}

@@ -20,6 +20,7 @@ from latentserve.picture import OWN_FORMATS, Picture, PictureError, open_picture
 from latentserve_training.data.dataset import Split
 from latentserve_training.data.placement import gather
 from latentserve_training.data.reading import READING
+from latentserve_training.data.remarks import passed_over
 from latentserve_training.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
@@ -45,21 +46,27 @@ class Folder:
     labels: NDArray[np.int64] | None
     """When every file lies in a subfolder: the number of the first folder on its path, in sorted order; int64 [n]."""
     label_names: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+    """What was passed over, for the user, a line each."""
 
     @classmethod
     def under(cls, root: Path, size: int | None) -> Self:
-        """Every image file under `root`.
+        """Every image file under `root`, but for hidden ones.
 
         Raises:
             DataError: `root` is no folder or holds no images, or a file is none.
         """
         if not root.is_dir():
             raise DataError(f"data.root {root} is not a folder")
-        paths = sorted(path for path in _files(root) if path.suffix.lower() in SUFFIXES)
+        found = sorted(_files(root))
+        hidden = [path for path in found if _is_hidden(path.name)]
+        paths = [path for path in found if not _is_hidden(path.name) and path.suffix.lower() in SUFFIXES]
+        remarks = tuple(passed_over(hidden))
         if not paths:
-            raise DataError(f"data.root {root} holds no image files; known are {', '.join(sorted(SUFFIXES))}")
+            known = f"known are {', '.join(sorted(SUFFIXES))}"
+            raise DataError("; ".join((f"data.root {root} holds no image files", known, *remarks)))
         grey = set(_threaded(_is_grey, paths, "looking at images"))
-        return cls(paths, grey == {True}, size, *_labels(root, paths))
+        return cls(paths, grey == {True}, size, *_labels(root, paths), remarks)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -101,16 +108,23 @@ class Folder:
 
 
 def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Every file under the folder, through links as well, but not round in circles."""
+    """Every file under the folder, through links as well, but not round in circles; hidden folders as they are."""
     place = folder.resolve()
     if place in above:
         return
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir():
+            if _is_hidden(entry.name):
+                yield folder / entry.name
+            elif entry.is_dir():
                 yield from _files(folder / entry.name, above | {place})
             elif entry.is_file():
                 yield folder / entry.name
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether tools keep their own files under such a name: notebooks, file managers, macOS in its archives."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _threaded(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:

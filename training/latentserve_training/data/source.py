@@ -73,6 +73,7 @@ def load(config: DataConfig, processes: int = 1) -> Dataset:
         DataError: files are missing, damaged or do not fit together.
     """
     validation_and_test = (config.validation_fraction, config.test_fraction)
+    remarks: tuple[str, ...] = ()
     match config.name:
         case "mnist":
             pool, test = read_mnist(_root(config))
@@ -83,11 +84,12 @@ def load(config: DataConfig, processes: int = 1) -> Dataset:
             validation, test, train = map(pool.take, cut(len(pool), validation_and_test, config.split_seed))
         case "folder":
             folder = Folder.under(_root(config), config.size)
+            remarks = folder.remarks
             cuts = cut(len(folder), validation_and_test, config.split_seed)
             size = len(folder) * math.prod(folder.image_shape)
             in_file = on_disk(config.placement, size, machine_memory() // processes)
             validation, test, train = (folder.read(rows, in_file=in_file) for rows in cuts)
-    return Dataset(config.name, train, validation, test)
+    return Dataset(config.name, train, validation, test, remarks)
 
 
 def _root(config: DataConfig) -> Path:
