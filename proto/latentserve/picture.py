@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from latentserve.exif import orientation
 from latentserve.v1 import bundle_pb2
 
 # Named here, these formats are all that Pillow loads, and it does so before there are threads that could miss one.
@@ -50,9 +50,6 @@ _FILTERS = {
     bundle_pb2.RESIZE_FILTER_LANCZOS: Image.Resampling.LANCZOS,
 }
 _REC709 = (0.2126, 0.7152, 0.0722, 0.0)
-_ORIENTATION = 0x0112
-_INTEGERS = {3: "H", 4: "I"}
-"""EXIF's types of numbers that an orientation may have: short, as it should be, and long."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -132,7 +129,7 @@ class Picture:
 
     def _orientation(self) -> int:
         """The EXIF orientation, 1 to 8, that is to be undone: 1 in a TIFF file, which Pillow turns by itself."""
-        return _orientation(self._file.info.get("exif", b"")) if self._reading.upright else 1
+        return orientation(self._file.info.get("exif", b"")) if self._reading.upright else 1
 
     def _flat(self, picture: Image.Image) -> Image.Image:
         """The picture without transparency, L or RGB."""
@@ -222,23 +219,3 @@ def format_names(formats: tuple[str, ...]) -> str:
     """The formats as they are written in a sentence, with an "or"."""
     *names, last = (name.replace("WEBP", "WebP") for name in formats)
     return f"{', '.join(names)} or {last}"
-
-
-def _orientation(exif: bytes) -> int:
-    """The orientation in the first directory of an EXIF block (CIPA DC-008, 4.6.2); 1 where none can be read.
-
-    Pillow's own reader unpacks every other tag, too, warns of damaged ones, and raises errors for some.
-    """
-    exif = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4], "")
-    try:
-        (place,) = struct.unpack_from(f"{order}I", exif, 4)
-        (entries,) = struct.unpack_from(f"{order}H", exif, place)
-        for entry in range(place + 2, place + 2 + 12 * entries, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", exif, entry)
-            if tag == _ORIENTATION and kind in _INTEGERS:
-                (orientation,) = struct.unpack_from(f"{order}{_INTEGERS[kind]}", exif, entry + 8)
-                return orientation if orientation in _UPRIGHT else 1
-    except struct.error:
-        pass
-    return 1
