@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from PIL import (
 )
 
 from latentserve.exif import orientation
+from latentserve.tiff_bands import TOO_DEEP, TiffBands
 from latentserve.v1 import bundle_pb2
 
 # Named here, these formats are all that Pillow loads, and it does so before there are threads that could miss one.
@@ -41,6 +42,7 @@ _GREY_MODES = frozenset({"1", "L", "LA"})
 _COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _DEEP = re.compile(r"[IF].*|.*;16[BLN]")
 """Pillow's names, in memory and in a file, of pixels of more than 8 bits a channel; BGR;16 is one of 5 or 6."""
+_TIFF_MAGICS = (b"II*\0", b"MM\0*")
 _FILTERS = {
     bundle_pb2.RESIZE_FILTER_UNSPECIFIED: Image.Resampling.BICUBIC,
     bundle_pb2.RESIZE_FILTER_NEAREST: Image.Resampling.NEAREST,
@@ -91,16 +93,40 @@ def check_reading(reading: bundle_pb2.PictureReading) -> None:
 class Picture:
     """An open picture file. Until its pixels are asked for, no more than its header is read."""
 
-    def __init__(self, file: Image.Image, reading: bundle_pb2.PictureReading, formats: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        file: Image.Image,
+        bands: TiffBands | None,
+        reading: bundle_pb2.PictureReading,
+        formats: tuple[str, ...],
+    ) -> None:
         """`open_picture` makes these."""
         self._file = file
+        self._bands = bands
         self._reading = reading
         self._formats = formats
+        # Pillow takes the fourth band of RGB for alpha also where the file does not say so.
+        self._has_alpha = bands is None or bands.alphas > 0
 
     @property
     def grey(self) -> bool:
         """Whether the file's pixels are grey; a palette counts as colour, whatever is in it."""
         return self._file.mode in _GREY_MODES
+
+    @property
+    def transparent(self) -> bool:
+        """Whether some of it may be transparent: it has an alpha channel or a colour key."""
+        return _transparent(self._file) and self._has_alpha
+
+    @property
+    def paged(self) -> bool:
+        """Whether more pages or frames follow the first one, which alone is read."""
+        return bool(getattr(self._file, "is_animated", False))
+
+    @property
+    def banded(self) -> bool:
+        """Whether it has bands that are neither colour nor alpha, such as infrared; they are not read."""
+        return self._bands is not None and self._bands.spare > 0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -133,7 +159,7 @@ class Picture:
 
     def _flat(self, picture: Image.Image) -> Image.Image:
         """The picture without transparency, L or RGB."""
-        if self._reading.HasField("background") and _transparent(picture):
+        if self._reading.HasField("background") and self._has_alpha and _transparent(picture):
             ground, seen = self._reading.background, _converted(picture, "RGBA")
             flat = Image.new("RGB", picture.size, (ground.red, ground.green, ground.blue))
             flat.paste(seen, mask=seen)
@@ -170,10 +196,24 @@ def open_picture(
             yield picture
         return
     with _refusing(formats):
-        file = Image.open(source, formats=formats)
+        file = _identified(source, formats)
+        bands = TiffBands.of(file.tag_v2) if isinstance(file, TiffImagePlugin.TiffImageFile) else None
+        _check_kind(file, bands)
     with file:
-        _check_kind(file)
-        yield Picture(file, reading, formats)
+        yield Picture(file, bands, reading, formats)
+
+
+def _identified(source: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
+    """The file, opened; where it is a TIFF file whose bands Pillow does not know, the error says so."""
+    try:
+        return Image.open(source, formats=formats)
+    except UnidentifiedImageError:
+        tags = _tags(source) if TiffImagePlugin.TiffImageFile.format in formats else {}
+        if not tags:
+            raise
+    bands = TiffBands.of(tags)
+    unknown = f"bands in an arrangement that is not read ({bands.count}); grey and colours of 8 bits are wanted"
+    raise PictureError(bands.problem or unknown)
 
 
 def _converted(picture: Image.Image, mode: str) -> Image.Image:
@@ -186,11 +226,25 @@ def _transparent(picture: Image.Image) -> bool:
     return picture.mode in {"LA", "PA", "RGBA"} or "transparency" in picture.info
 
 
-def _check_kind(file: Image.Image) -> None:
+def _check_kind(file: Image.Image, bands: TiffBands | None) -> None:
     if any(map(_DEEP.fullmatch, (file.mode, *_raw_modes(file)))):
-        raise PictureError("more than 8 bits a channel; 8 are wanted")
+        raise PictureError(TOO_DEEP)
+    if bands is not None and bands.problem:  # Pillow's names do not tell where each band lies apart
+        raise PictureError(bands.problem)
     if file.mode not in _GREY_MODES | _COLOUR_MODES:
         raise PictureError(f"pixels of kind {file.mode!r}; grey and colours are wanted")
+
+
+def _tags(source: BinaryIO) -> Mapping[int, Any]:
+    """The tags of a TIFF file's first page; none where it is no TIFF file."""
+    source.seek(0)
+    header = source.read(8)
+    if not header.startswith(_TIFF_MAGICS):
+        return {}
+    directory = TiffImagePlugin.ImageFileDirectory_v2(header)
+    source.seek(directory.next)
+    directory.load(source)
+    return directory
 
 
 def _raw_modes(file: Image.Image) -> Iterator[str]:

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from picture_files import (
     BY_NAME,
-    DEEP,
     FILES,
     HEIGHT,
     SCENE,
@@ -25,14 +24,13 @@ from picture_files import (
 )
 from refusal import invalid
 from running_server import RunningServer, running_server
-from tiny_bundle import TinyModel
+from seeing_model import levels, write_seeing_model
 
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import bundle_pb2
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_training.data import READING, DataConfig, load
 from latentserve_training.data.folder import Folder
-from latentserve_training.errors import DataError
 
 SIDE = 12
 """Of the square images of what is resized, which training makes."""
@@ -44,20 +42,6 @@ OTHER_READING = bundle_pb2.PictureReading(
 )
 FILES_OF_ONE_SIZE = [file for file in FILES if file.bare.shape[:2] == (HEIGHT, WIDTH)]
 Encode = Callable[..., Awaitable[NDArray[np.float32]]]
-
-
-def write_seeing_model(place: Path, reading: bundle_pb2.PictureReading | None, *shape: int) -> None:
-    """A bundle whose posterior means are the pixels of the image."""
-    channels, height, width = shape
-    model = TinyModel(channels=channels, height=height, width=width, latent_dim=channels * height * width)
-    model.weights["mean_weight"][:] = np.eye(model.pixels)
-    model.weights["mean_bias"][:] = 0
-
-    def say(manifest: bundle_pb2.Manifest) -> None:
-        if reading is not None:
-            manifest.image.reading.CopyFrom(reading)
-
-    model.write(place, edit_manifest=say)
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +71,6 @@ def encode(served: RunningServer) -> Encode:
         return to_ndarray(reply.mean)
 
     return encode
-
-
-def levels(seen: NDArray[np.float32], *shape: int) -> Pixels:
-    """What a model saw, as bytes [channels, height, width]; it must be the quotients of bytes and 255, to the bit."""
-    bytes_ = np.rint(255 * seen).astype(np.uint8)
-    np.testing.assert_array_equal(seen, bytes_.astype(np.float32) / np.float32(255))
-    return bytes_.reshape(shape)
 
 
 def read_in_folder(folder: Path, data: bytes, suffix: str, size: int | None = None) -> Pixels:
@@ -197,21 +174,6 @@ async def test_training_and_a_server_resize_alike(tmp_path: Path, encode: Encode
     seen = await encode("learned-square", *files, resize=True)
     for data, row in zip(files, seen, strict=True):
         np.testing.assert_array_equal(levels(row, 3, SIDE, SIDE), read_in_folder(tmp_path, data, ".png", SIDE))
-
-
-@pytest.mark.parametrize("name", DEEP)
-async def test_more_than_8_bits_a_channel_are_refused_by_both(tmp_path: Path, encode: Encode, name: str) -> None:
-    problem = "more than 8 bits a channel; 8 are wanted"
-    assert await invalid(encode("learned-colour", DEEP[name])) == f"images.encoded.files[0]: {problem}"
-    with pytest.raises(DataError, match=problem):
-        read_in_folder(tmp_path, DEEP[name], ".png")
-
-
-async def test_a_tiff_file_is_for_training_alone(tmp_path: Path, encode: Encode) -> None:
-    data = saved(SCENE, "TIFF", compression="tiff_lzw")
-    np.testing.assert_array_equal(read_in_folder(tmp_path, data, ".tif"), in_channels(SCENE))
-    message = "images.encoded.files[0]: a TIFF file; PNG, JPEG, WebP, GIF or BMP is wanted"
-    assert await invalid(encode("learned-colour", data)) == message
 
 
 async def test_digits_that_are_sent_as_files_are_what_was_trained_on(encode: Encode) -> None:

@@ -191,9 +191,8 @@ def test_hidden_names_are_passed_over(tmp_path: Path) -> None:
     found = Folder.under(tmp_path, size=None)
     assert (found.paths, found.label_names, found.grey) == (shown.paths, ("cat", "dog"), True)
     (line,) = (line for line in found.remarks if "hidden" in line)
-    assert line == (
-        f"passed over because hidden (a leading dot, or __MACOSX): 4, such as {tmp_path / '.ipynb_checkpoints'}"
-    )
+    example = tmp_path / ".ipynb_checkpoints"
+    assert line == f"passed over: hidden names (a leading dot, or __MACOSX), 4, such as {example}"
 
 
 def test_a_hidden_root_is_what_was_asked_for(tmp_path: Path) -> None:
@@ -203,7 +202,7 @@ def test_a_hidden_root_is_what_was_asked_for(tmp_path: Path) -> None:
 
 def test_a_folder_of_hidden_files_alone_says_so(tmp_path: Path) -> None:
     save(tmp_path / ".hidden.png", noise(4, 4))
-    with pytest.raises(DataError, match=r"holds no image files; known are .*; passed over .* hidden .*\.hidden\.png"):
+    with pytest.raises(DataError, match=r"holds no image files; known are .*; passed over: hidden .*\.hidden\.png"):
         read_folder(tmp_path, size=None)
 
 
@@ -218,7 +217,9 @@ def test_training_says_what_was_passed_over(
     argv += ["--trainer.batch_size", "8", "--data.name", "folder", "--data.root", str(tmp_path / "images")]
     assert train.main([*argv, "--output", str(tmp_path / "run"), *more]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert f"passed over because hidden (a leading dot, or __MACOSX): {tmp_path / 'images' / '.kept'}" in lines
+    example = tmp_path / "images" / ".kept"
+    assert f"passed over: hidden names (a leading dot, or __MACOSX), 1, such as {example}" in lines
+    assert "images have 1 channel: all 40 files are grey" in lines
 
 
 def test_a_class_whose_name_cannot_be_told_is_refused(tmp_path: Path) -> None:

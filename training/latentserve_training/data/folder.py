@@ -20,7 +20,7 @@ from latentserve.picture import OWN_FORMATS, Picture, PictureError, open_picture
 from latentserve_training.data.dataset import Split
 from latentserve_training.data.placement import gather
 from latentserve_training.data.reading import READING
-from latentserve_training.data.remarks import passed_over
+from latentserve_training.data.remarks import Look, channels, left_out, passed_over
 from latentserve_training.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
@@ -47,7 +47,7 @@ class Folder:
     """When every file lies in a subfolder: the number of the first folder on its path, in sorted order; int64 [n]."""
     label_names: tuple[str, ...]
     remarks: tuple[str, ...] = ()
-    """What was passed over, for the user, a line each."""
+    """What the files have, and what of it is passed over; for the user, a line each."""
 
     @classmethod
     def under(cls, root: Path, size: int | None) -> Self:
@@ -61,12 +61,12 @@ class Folder:
         found = sorted(_files(root))
         hidden = [path for path in found if _is_hidden(path.name)]
         paths = [path for path in found if not _is_hidden(path.name) and path.suffix.lower() in SUFFIXES]
-        remarks = tuple(passed_over(hidden))
         if not paths:
             known = f"known are {', '.join(sorted(SUFFIXES))}"
-            raise DataError("; ".join((f"data.root {root} holds no image files", known, *remarks)))
-        grey = set(_threaded(_is_grey, paths, "looking at images"))
-        return cls(paths, grey == {True}, size, *_labels(root, paths), remarks)
+            raise DataError("; ".join((f"data.root {root} holds no image files", known, *passed_over(hidden))))
+        looks = list(_threaded(_look, paths, "looking at images"))
+        remarks = (*passed_over(hidden), channels(paths, looks), *left_out(paths, looks))
+        return cls(paths, all(look.grey for look in looks), size, *_labels(root, paths), remarks)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -139,9 +139,9 @@ def _threaded(function: Callable[[Item], Result], items: Sequence[Item], what: s
                 bar.update()
 
 
-def _is_grey(path: Path) -> bool:
+def _look(path: Path) -> Look:
     with _opened(path) as picture:
-        return picture.grey
+        return Look(picture.grey, picture.transparent, picture.paged, picture.banded)
 
 
 @contextmanager
