@@ -50,7 +50,7 @@ class AsyncConnection(Connection[asyncio.Event]):
     async def close(self) -> None:
         """End the calls in flight, as CancelledError, and the channel. Closing twice is closing once."""
         if not self.closed:
-            self._closing.set()
+            self._link.closing.set()
             if self._owns_channel:
                 await self._channel.close()
 
@@ -60,7 +60,7 @@ class AsyncConnection(Connection[asyncio.Event]):
         exchange: Exchange[RequestT, ResponseT, ResultT],
     ) -> ResultT:
         timeout = self._begin(exchange)
-        call = rpc(exchange.request, timeout=timeout, metadata=exchange.metadata)
+        call = rpc(exchange.request, timeout=timeout, metadata=exchange.metadata, wait_for_ready=self._link.answered)
         try:
             response = await call
         except grpc.RpcError as error:
@@ -69,6 +69,7 @@ class AsyncConnection(Connection[asyncio.Event]):
             if not cancelled_by_closing(self.closed):
                 raise
             raise exchange.ended(grpc.StatusCode.CANCELLED, "the client was closed during the call") from error
+        self._link.answered = True
         return exchange.result(response, await call.trailing_metadata())
 
 

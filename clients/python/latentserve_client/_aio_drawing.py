@@ -86,4 +86,4 @@ class AsyncDrawing(AsyncConnection):
     ) -> AsyncSampleStream[Pictures]:
         """As Client.stream_samples."""
         exchange = _exchanges.stream_samples(model, count, format=format, grid_columns=grid_columns, **options)
-        return AsyncSampleStream(self._generation.StreamSamples, exchange, self._begin(exchange), self._closing)
+        return AsyncSampleStream(self._generation.StreamSamples, exchange, self._begin(exchange), self._link)

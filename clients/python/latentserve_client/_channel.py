@@ -27,8 +27,8 @@ _SERVICE_CONFIG = {
         # A stream that breaks is resumed by the client, which knows what has arrived; gRPC would begin anew.
         {"name": [{"service": "latentserve.v1.GenerationService", "method": "StreamSamples"}]},
     ],
-    # While more than about a tenth of the calls fail, stop adding retries to a server in trouble.
-    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+    # There is no "retryThrottling": it counts the failures of all calls of a channel, so that a server that is replaced
+    # under many threads would end the retries of them all. What is retried is what no server has taken on.
 }
 
 CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self
 
 import grpc
 
 from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
 from latentserve_client._channel import BLOCKING_CHANNEL_OPTIONS
 from latentserve_client._exchange import Exchange, RequestT, ResponseT, ResultT, build_timeout
+from latentserve_client._link import EventT, Link
 from latentserve_client.errors import ClosedError
-
-EventT = TypeVar("EventT", bound=threading.Event | asyncio.Event)
 
 
 class Connection(Generic[EventT]):
@@ -22,12 +20,12 @@ class Connection(Generic[EventT]):
 
     def __init__(self, timeout: float, closing: EventT) -> None:
         self._timeout = build_timeout(timeout)
-        self._closing = closing
+        self._link = Link(closing)
 
     @property
     def closed(self) -> bool:
         """Whether close() was called."""
-        return self._closing.is_set()
+        return self._link.closing.is_set()
 
     def _check_open(self) -> None:
         if self.closed:
@@ -75,7 +73,7 @@ class BlockingConnection(Connection[threading.Event]):
     def close(self) -> None:
         """End the calls in flight, as CancelledError, and the channel. Closing twice is closing once."""
         if not self.closed:
-            self._closing.set()
+            self._link.closing.set()
             if self._owns_channel:
                 self._channel.close()
 
@@ -84,7 +82,10 @@ class BlockingConnection(Connection[threading.Event]):
     ) -> ResultT:
         timeout = self._begin(exchange)
         try:
-            response, call = rpc.with_call(exchange.request, timeout=timeout, metadata=exchange.metadata)
+            response, call = rpc.with_call(
+                exchange.request, timeout=timeout, metadata=exchange.metadata, wait_for_ready=self._link.answered
+            )
         except grpc.RpcError as error:
             raise exchange.failure(error) from error
+        self._link.answered = True
         return exchange.result(response, call.trailing_metadata())

@@ -93,4 +93,4 @@ class Drawing(BlockingConnection):
         The `timeout` is that of one chunk, not of the whole. A stream that breaks is resumed where it stood.
         """
         exchange = _exchanges.stream_samples(model, count, format=format, grid_columns=grid_columns, **options)
-        return SampleStream(self._generation.StreamSamples, exchange, self._begin(exchange), self._closing)
+        return SampleStream(self._generation.StreamSamples, exchange, self._begin(exchange), self._link)

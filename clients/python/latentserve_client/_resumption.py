@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeAlias, cast
 import grpc
 
 from latentserve.v1 import generation_pb2
-from latentserve_client._connection import EventT
 from latentserve_client._exchange import Exchange
+from latentserve_client._link import EventT, Link
 from latentserve_client._replies import count_rows, parse_chunk
 from latentserve_client.errors import CallError, ClosedError, NumericsError, ReplyError
 from latentserve_client.options import ImagesT, Pictures
@@ -66,14 +66,14 @@ class ResumedStream(Generic[ImagesT, EventT]):
         rpc: makes a call.
         exchange: the request for all rows.
         timeout: seconds that one chunk may take.
-        closing: set when the client is closed.
+        link: the client's.
     """
 
-    def __init__(self, rpc: Callable[..., Any], exchange: ChunkExchange, timeout: float, closing: EventT) -> None:
+    def __init__(self, rpc: Callable[..., Any], exchange: ChunkExchange, timeout: float, link: Link[EventT]) -> None:
         self._rpc = rpc
         self._exchange = exchange
         self._timeout = timeout
-        self._closing = closing
+        self._link = link
         self._numerics = ""
         self._closed = False
         self._call: Any = None
@@ -103,12 +103,14 @@ class ResumedStream(Generic[ImagesT, EventT]):
     @property
     def _ended(self) -> bool:
         """Whether the stream or its client was closed."""
-        return self._closed or self._closing.is_set()
+        return self._closed or self._link.closing.is_set()
 
     def _open_call(self) -> Any:
         """The call under way, which is made where there is none."""
         if self._call is None:
-            self._call = self._rpc(self._exchange.request, metadata=self._exchange.metadata)
+            self._call = self._rpc(
+                self._exchange.request, metadata=self._exchange.metadata, wait_for_ready=self._link.answered
+            )
         return self._call
 
     def _check_open(self) -> None:
@@ -121,6 +123,7 @@ class ResumedStream(Generic[ImagesT, EventT]):
         if response is None:
             raise ReplyError(f"the stream ended with {request.count} images still to come")
         chunk, rows = self._exchange.result(response), count_rows(request, response)
+        self._link.answered = True
         request.first_index += rows
         request.count -= rows
         request.model.version = response.served.version

@@ -60,7 +60,7 @@ class AsyncSampleStream(ResumedStream[ImagesT, asyncio.Event]):
                 pause = again
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._closing.wait()
+                    await self._link.closing.wait()
 
     async def _read(self) -> Any:
         """The next message; None at the end of the call."""

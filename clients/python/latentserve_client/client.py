@@ -31,7 +31,8 @@ class Client(Drawing, Walking):
 
     What a call takes as `options` stands with their class, in `latentserve_client.options`; every call takes the
     CallOptions `timeout` and `request_id`. A call that the server could not take (UNAVAILABLE) is tried again, four
-    times in all and within its timeout. Every call that returns images takes `format`, and with a file format
+    times in all and within its timeout. Once there was an answer, calls wait within their timeout while there is no
+    connection. Every call that returns images takes `format`, and with a file format
     `grid_columns`: all images of the reply as one file, so many columns of them.
 
     Args:

@@ -62,11 +62,11 @@ class SampleStream(ResumedStream[ImagesT, threading.Event]):
             try:
                 response = self._read(deadline)
             except grpc.RpcError as error:
-                self._closing.wait(self._pause_after(error, deadline - time.monotonic()))
+                self._link.closing.wait(self._pause_after(error, deadline - time.monotonic()))
             else:
                 if (pause := self._pause_instead_of(response, deadline - time.monotonic())) is None:
                     return self._take(response)
-                self._closing.wait(pause)
+                self._link.closing.wait(pause)
 
     def _read(self, deadline: float) -> Any:
         """The next message; None at the end of the call."""
