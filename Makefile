@@ -2,14 +2,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 # onnxruntime and onnxruntime-gpu share one import package: exactly one of the two is installed.
 RUNTIME := $(if $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null),gpu,cpu)
-PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client training/latentserve_training server/build_backend.py scripts benchmarks
+PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client clients/python/latentserve_command.py training/latentserve_training server/build_backend.py scripts benchmarks
 # Tests that assert types, which only a type checker sees.
 TYPE_TESTS := $(shell grep -l assert_type tests/*/*.py)
 PYTEST := -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 # The plugin for typed gRPC stubs lies in .venv; the generator has an environment of its own.
 PROTOC := PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/.venv/protoc/bin/python -m grpc_tools.protoc -I.
 # Tests of the client that import the server, which has bounds of its own.
-BESIDE_A_SERVER := test_admin.py test_compare_versions.py test_conditional.py test_stream_numerics.py
+BESIDE_A_SERVER := test_admin.py test_compare_versions.py test_conditional.py test_server_replaced.py test_stream_numerics.py
 DISTRIBUTIONS := proto server clients/python training
 DIST ?= dist
 REPOSITORY ?= models

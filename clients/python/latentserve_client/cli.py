@@ -1,13 +1,16 @@
 """The `latentserve` command: what the server holds, and its calls from files to files.
 
-Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a comparison beyond its threshold, 130 interrupted.
+Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a comparison beyond its threshold, 130 interrupted,
+141 nobody reads the output, 143 terminated.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 
 from latentserve_client.admin import AdminClient
@@ -33,14 +36,33 @@ _COMMANDS: Mapping[str, Callable[[Client, argparse.Namespace], Outcome]] = Mappi
     }
 )
 
+_UNREAD = 141
+"""What a shell shows of a command that SIGPIPE has ended, as it ends most commands whose reader leaves."""
+
 _LISTENERS = "--server names the admin listener for admin, and the main one for all else"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`, the process's own unless given, and return the exit code."""
-    args = parse_arguments(argv)
+    try:
+        with _written_out():
+            return _answer(parse_arguments(argv))
+    except BrokenPipeError:
+        return _UNREAD
+    except OSError as error:
+        return _fail(f"standard output: {error.strerror}", error, 1)
+
+
+def _answer(args: argparse.Namespace) -> int:
+    """Print what the command finds, or what kept it from that; returns the exit code."""
     try:
         outcome = _run(args)
+    except Terminated as error:
+        return _fail("terminated", error, 143)
     except KeyboardInterrupt as error:
         return _fail("interrupted", error, 130)
     except UnavailableError as error:
@@ -66,5 +88,20 @@ def _run(args: argparse.Namespace) -> Outcome:
 def _fail(message: str, error: BaseException, code: int) -> int:
     """Say what happened, and what the command has noted besides, in one line."""
     text = "; ".join([message, *getattr(error, "__notes__", ())])
-    print(f"latentserve: {' '.join(text.split())}", file=sys.stderr)
+    with suppress(OSError):  # where nobody listens the exit code has to do
+        print(f"latentserve: {' '.join(text.split())}", file=sys.stderr)
     return code
+
+
+@contextmanager
+def _written_out() -> Iterator[None]:
+    """What the block prints is on its way when it ends; raises OSError where it is not, and then drops the rest."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again as it ends
+        raise
