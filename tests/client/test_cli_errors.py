@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from PIL import Image
@@ -84,8 +85,15 @@ def test_a_call_that_takes_too_long(target: str, capsys: pytest.CaptureFixture[s
     faults.append("stall")
     assert main(["--server", target, "--timeout", "0.2", "models"]) == 1
     err = capsys.readouterr().err
+    assert err.startswith("latentserve: no answer within the timeout of 0.2 s: the server was reached and is not done")
+    assert err.endswith("; --timeout gives a call other than 0.2 s\n")
     assert err.count("\n") == 1
-    assert "DEADLINE_EXCEEDED" in err
+
+
+def test_a_server_that_answers_has_answered(target: str, capsys: pytest.CaptureFixture[str], faults: list[Any]) -> None:
+    faults.extend([grpc.StatusCode.UNAVAILABLE] * 4)
+    assert main(["--server", target, "models"]) == 1
+    assert capsys.readouterr().err.startswith("latentserve: told to say UNAVAILABLE [ListModels: UNAVAILABLE")
 
 
 @pytest.mark.parametrize(
@@ -100,6 +108,7 @@ def test_a_call_that_takes_too_long(target: str, capsys: pytest.CaptureFixture[s
         (["sample", "linear", "--count", "0", "-o", "a.png"], "'0' is not an integer from 1 to"),
         (["sample", "linear", "--seed", "-1", "-o", "a.png"], "'-1' is not an integer from 0 to 18446744073709551615"),
         (["sample", "linear", "--seed", "x", "-o", "a.png"], "'x' is not an integer"),
+        (["--server", "http://localhost:50051", "models"], "server 'http://localhost:50051': write host:port, with"),
         (["--timeout", "nan", "models"], "'nan' is not a positive number of seconds"),
         (["--timeout", "soon", "models"], "'soon' is not a positive number of seconds"),
     ],

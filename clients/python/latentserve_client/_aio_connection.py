@@ -9,9 +9,11 @@ from typing import Self
 import grpc
 
 from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
-from latentserve_client._channel import CHANNEL_OPTIONS
+from latentserve_client._address import check_address
+from latentserve_client._channel import CHANNEL_OPTIONS, for_address
 from latentserve_client._connection import Connection
 from latentserve_client._exchange import Exchange, RequestT, ResponseT, ResultT
+from latentserve_client._link import Link
 
 
 class AsyncConnection(Connection[asyncio.Event]):
@@ -25,13 +27,15 @@ class AsyncConnection(Connection[asyncio.Event]):
         credentials: grpc.ChannelCredentials | None = None,
         channel: grpc.aio.Channel | None = None,
     ) -> None:
-        super().__init__(timeout, asyncio.Event())
+        link = Link(None if channel else check_address(target), asyncio.Event(), self._is_connected)
+        super().__init__(timeout, link)
         self._owns_channel = channel is None
         if channel is None:
+            options = for_address(target, CHANNEL_OPTIONS)
             channel = (
-                grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+                grpc.aio.insecure_channel(target, options=options)
                 if credentials is None
-                else grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+                else grpc.aio.secure_channel(target, credentials, options=options)
             )
         self._channel = channel
         self._generation = generation_pb2_grpc.GenerationServiceStub(channel)
@@ -64,13 +68,16 @@ class AsyncConnection(Connection[asyncio.Event]):
         try:
             response = await call
         except grpc.RpcError as error:
-            raise exchange.failure(error) from error
+            raise self._link.failure(exchange, error, timeout) from error
         except asyncio.CancelledError as error:
             if not cancelled_by_closing(self.closed):
                 raise
             raise exchange.ended(grpc.StatusCode.CANCELLED, "the client was closed during the call") from error
         self._link.answered = True
         return exchange.result(response, await call.trailing_metadata())
+
+    def _is_connected(self) -> bool:
+        return not self.closed and self._channel.get_state() is grpc.ChannelConnectivity.READY
 
 
 def cancelled_by_closing(closed: bool) -> bool:

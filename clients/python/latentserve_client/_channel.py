@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from latentserve_client._address import is_on_this_machine
+
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 _SERVICE_CONFIG = {
@@ -53,3 +55,9 @@ BLOCKING_CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("SingleThreadedUnaryStream", 1),
 )
 """What a blocking client has besides."""
+
+
+def for_address(address: str, options: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
+    """`options`, for a channel to the address: what is on this machine is never reached through a proxy."""
+    # gRPC obeys http_proxy even for 127.0.0.1, unless no_proxy names it.
+    return (*options, ("grpc.enable_http_proxy", 0)) if is_on_this_machine(address) else options

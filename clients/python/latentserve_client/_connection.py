@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from types import TracebackType
 from typing import Any, Generic, Self
@@ -9,18 +10,22 @@ from typing import Any, Generic, Self
 import grpc
 
 from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
-from latentserve_client._channel import BLOCKING_CHANNEL_OPTIONS
+from latentserve_client._address import check_address
+from latentserve_client._channel import BLOCKING_CHANNEL_OPTIONS, for_address
 from latentserve_client._exchange import Exchange, RequestT, ResponseT, ResultT, build_timeout
 from latentserve_client._link import EventT, Link
 from latentserve_client.errors import ClosedError
+
+_STATE_SECONDS = 1.0
+"""What is waited at most for a channel to tell its state, which it does at once."""
 
 
 class Connection(Generic[EventT]):
     """Something to make calls with, until it is closed; what both kinds know of that."""
 
-    def __init__(self, timeout: float, closing: EventT) -> None:
+    def __init__(self, timeout: float, link: Link[EventT]) -> None:
         self._timeout = build_timeout(timeout)
-        self._link = Link(closing)
+        self._link = link
 
     @property
     def closed(self) -> bool:
@@ -48,13 +53,15 @@ class BlockingConnection(Connection[threading.Event]):
         credentials: grpc.ChannelCredentials | None = None,
         channel: grpc.Channel | None = None,
     ) -> None:
-        super().__init__(timeout, threading.Event())
+        link = Link(None if channel else check_address(target), threading.Event(), self._is_connected)
+        super().__init__(timeout, link)
         self._owns_channel = channel is None
         if channel is None:
+            options = for_address(target, BLOCKING_CHANNEL_OPTIONS)
             channel = (
-                grpc.insecure_channel(target, options=BLOCKING_CHANNEL_OPTIONS)
+                grpc.insecure_channel(target, options=options)
                 if credentials is None
-                else grpc.secure_channel(target, credentials, options=BLOCKING_CHANNEL_OPTIONS)
+                else grpc.secure_channel(target, credentials, options=options)
             )
         self._channel = channel
         self._generation = generation_pb2_grpc.GenerationServiceStub(channel)
@@ -86,6 +93,20 @@ class BlockingConnection(Connection[threading.Event]):
                 exchange.request, timeout=timeout, metadata=exchange.metadata, wait_for_ready=self._link.answered
             )
         except grpc.RpcError as error:
-            raise exchange.failure(error) from error
+            raise self._link.failure(exchange, error, timeout) from error
         self._link.answered = True
         return exchange.result(response, call.trailing_metadata())
+
+    def _is_connected(self) -> bool:
+        if self.closed:
+            return False
+        # A blocking channel tells its state to those alone who watch it, from a thread.
+        states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
+        watcher = states.put
+        self._channel.subscribe(watcher)
+        try:
+            return states.get(timeout=_STATE_SECONDS) is grpc.ChannelConnectivity.READY
+        except queue.Empty:
+            return False
+        finally:
+            self._channel.unsubscribe(watcher)

@@ -52,22 +52,24 @@ class Exchange(Generic[RequestT, ResponseT, ResultT]):
 
     def result(self, response: ResponseT, trailing: Iterable[Any] | None = None) -> ResultT:
         """What the reply means to the caller, with the trailing metadata of a call that has ended."""
-        return self._parse(self.request, response, self._logged_id(trailing))
+        return self._parse(self.request, response, _find_request_id(trailing) or self._request_id)
 
     def failure(self, error: grpc.RpcError) -> CallError:
         """What a call's error means to the caller; to be raised from it."""
-        return from_rpc_error(error, self._method, self._logged_id(error.trailing_metadata()))
+        logged = _find_request_id(error.trailing_metadata())
+        return from_rpc_error(error, self._method, logged or self._request_id, answered=logged is not None)
 
     def ended(self, code: grpc.StatusCode, message: str) -> CallError:
-        """What it means that this side ended the call."""
-        return CLASS_BY_STATUS[code](code, message, self._method, self._request_id)
+        """What it means that the call ended without a word from the server."""
+        return CLASS_BY_STATUS[code](code, message, self._method, self._request_id, answered=False)
 
-    def _logged_id(self, trailing: Iterable[Any] | None) -> str:
-        """The id in the trailing (key, value) pairs, which a call that this side ended may lack; else the one sent."""
-        for key, value in trailing or ():
-            if key == _REQUEST_ID_KEY and isinstance(value, str):
-                return value
-        return self._request_id
+
+def _find_request_id(trailing: Iterable[Any] | None) -> str | None:
+    """The id in the trailing (key, value) pairs, with which a server ends every call; gRPC itself sets none."""
+    for key, value in trailing or ():
+        if key == _REQUEST_ID_KEY and isinstance(value, str):
+            return value
+    return None
 
 
 def build_timeout(timeout: float) -> float:

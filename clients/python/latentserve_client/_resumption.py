@@ -160,7 +160,7 @@ class ResumedStream(Generic[ImagesT, EventT]):
             raise self._closed_under_way() from error
         if remaining <= 0:
             raise self._late() from error
-        failure = self._exchange.failure(error)
+        failure = self._link.failure(self._exchange, error, self._timeout)
         pause = self._backoff.pause(failure.code, error.trailing_metadata())
         if pause is None or pause >= remaining:
             raise failure from error
@@ -170,7 +170,7 @@ class ResumedStream(Generic[ImagesT, EventT]):
         return self._exchange.ended(grpc.StatusCode.CANCELLED, "the stream was closed while it was read")
 
     def _late(self) -> CallError:
-        return self._exchange.ended(grpc.StatusCode.DEADLINE_EXCEEDED, f"no chunk within {self._timeout:g} s")
+        return self._link.late(self._exchange, "chunk", self._timeout)
 
 
 class Backoff:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias, get_args
 
+from latentserve_client._address import check_address
 from latentserve_client._fields import MAX_INDEX, MAX_SEED, MAX_UINT32
 from latentserve_client.argument_types import axis, integer, labels, model_ref, number, seconds
+from latentserve_client.errors import RequestError
 from latentserve_client.options import Prior
 
 SERVER = "127.0.0.1:50051"
 ADMIN_SERVER = "127.0.0.1:50052"
+
+SERVER_VARIABLE = "LATENTSERVE_SERVER"
+ADMIN_SERVER_VARIABLE = "LATENTSERVE_ADMIN_SERVER"
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -27,7 +33,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(prog="latentserve", description="Call a latentserve server.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('latentserve-client')}")
-    parser.add_argument("--server", metavar="HOST:PORT", help=f"default {SERVER}; for admin {ADMIN_SERVER}")
+    parser.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        help=f"default ${SERVER_VARIABLE}, else {SERVER}; for admin ${ADMIN_SERVER_VARIABLE}, else {ADMIN_SERVER}",
+    )
     parser.add_argument("--timeout", type=seconds, default=30.0, help="seconds that one call may take; default 30")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("models", help="list every version of every model")
@@ -36,7 +46,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     for add in (_add_interpolate, _add_traverse, _add_score, _add_compare, _add_admin):
         add(commands)
     args = parser.parse_args(argv)
-    args.server = args.server or (ADMIN_SERVER if args.command == "admin" else SERVER)
+    try:
+        args.server = check_address(args.server or _default_server(args.command))
+    except RequestError as error:
+        parser.error(str(error))
     if args.command == "interpolate" and len(args.from_seed) != len(args.to_seed):
         parser.error("--from-seed and --to-seed make pairs: give as many of each")
     if args.command == "traverse" and len(args.axis) > 2:
@@ -44,6 +57,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.command == "admin" and (problem := _misnamed(args)):
         parser.error(problem)
     return args
+
+
+def _default_server(command: str) -> str:
+    """The server of a command line that names none."""
+    variable, address = (ADMIN_SERVER_VARIABLE, ADMIN_SERVER) if command == "admin" else (SERVER_VARIABLE, SERVER)
+    return os.environ.get(variable) or address
 
 
 def _add_model(commands: _Commands) -> None:

@@ -18,7 +18,12 @@ from latentserve_client.arguments import parse_arguments
 from latentserve_client.client import Client
 from latentserve_client.commands import admin, compare, describe, images, sample, score, walk
 from latentserve_client.commands.outcome import Outcome
-from latentserve_client.errors import LatentServeError, UnavailableError, UnimplementedError
+from latentserve_client.errors import (
+    DeadlineExceededError,
+    LatentServeError,
+    UnavailableError,
+    UnimplementedError,
+)
 from latentserve_client.files import FileError
 
 _COMMANDS: Mapping[str, Callable[[Client, argparse.Namespace], Outcome]] = MappingProxyType(
@@ -66,7 +71,9 @@ def _answer(args: argparse.Namespace) -> int:
     except KeyboardInterrupt as error:
         return _fail("interrupted", error, 130)
     except UnavailableError as error:
-        return _fail(f"no answer from {args.server}: {error}", error, 1)
+        return _fail(str(error) if error.answered else f"no answer from {args.server}: {error}", error, 1)
+    except DeadlineExceededError as error:
+        return _fail(f"{error}; --timeout gives a call other than {args.timeout:g} s", error, 1)
     except UnimplementedError as error:
         return _fail(f"{args.server} does not answer this call; {_LISTENERS}: {error}", error, 1)
     except (LatentServeError, FileError) as error:

@@ -74,15 +74,19 @@ class CallError(LatentServeError):
         message: what the server says was wrong; it names the field.
         method: the RPC's name, such as "Sample".
         request_id: the id under which the server's log has the call.
+        answered: whether the server itself ended the call; False where it could not be reached, or was not waited for.
     """
 
-    def __init__(self, code: grpc.StatusCode, message: str, method: str, request_id: str) -> None:
-        # All four go to Exception.args: the error survives pickling, as worker pools need.
-        super().__init__(code, message, method, request_id)
+    def __init__(
+        self, code: grpc.StatusCode, message: str, method: str, request_id: str, answered: bool = True
+    ) -> None:
+        # All go to Exception.args: the error survives pickling, as worker pools need.
+        super().__init__(code, message, method, request_id, answered)
         self.code = code
         self.message = message
         self.method = method
         self.request_id = request_id
+        self.answered = answered
 
     def __str__(self) -> str:
         return f"{self.message} [{self.method}: {self.code.name}, request {self.request_id}]"
@@ -157,7 +161,7 @@ CLASS_BY_STATUS: Mapping[grpc.StatusCode, type[CallError]] = MappingProxyType(
 )
 
 
-def from_rpc_error(error: grpc.RpcError, method: str, request_id: str) -> CallError:
+def from_rpc_error(error: grpc.RpcError, method: str, request_id: str, *, answered: bool) -> CallError:
     """The CallError that says what `error` says; to be raised `from error`."""
     code = error.code()
-    return CLASS_BY_STATUS[code](code, error.details() or "no message", method, request_id)
+    return CLASS_BY_STATUS[code](code, error.details() or "no message", method, request_id, answered)

@@ -1,0 +1,125 @@
+"""Addresses, what stands between, and what an error says of the way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from latentserve_client import AsyncClient, CallError, Client, DeadlineExceededError, RequestError, UnavailableError
+
+COMMAND = Path(sys.executable).with_name("latentserve")
+Invoke = Callable[..., Awaitable[Any]]
+Kind = type[Client] | type[AsyncClient]
+KINDS = pytest.mark.parametrize("kind", [Client, AsyncClient])
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of somebody who takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+async def ask(kind: Kind, address: str, **options: Any) -> Any:
+    if kind is Client:
+        with Client(address) as client:
+            return await asyncio.to_thread(client.models, **options)
+    async with AsyncClient(address) as awaited:
+        return await awaited.models(**options)
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "localhost", ":50051", "localhost:", "localhost:0", "localhost:65536", "localhost:http", "a b:50051"),
+        *("http://localhost:50051", "localhost:50051/", "::1:50051", "[::1]", "localhost:+1", "localhost:٣"),
+    ],
+)
+async def test_an_address_is_host_and_port(kind: Kind, address: str) -> None:
+    with pytest.raises(RequestError, match="write host:port, with a port of 1 to 65535"):
+        kind(address)
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "address", ["localhost:1", "10.0.0.7:65535", "[::1]:50051", "dns:///replicas.local:50051", "unix:/run/server"]
+)
+async def test_an_address_may_be_a_uri(kind: Kind, address: str) -> None:
+    client = kind(address)
+    await asyncio.to_thread(client.close) if isinstance(client, Client) else await client.close()
+
+
+@KINDS
+async def test_nothing_on_this_machine_is_called_through_a_proxy(
+    target: str, silent: str, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://{silent}")
+    assert len(await ask(kind, target, timeout=30)) == 3
+    assert len(await ask(kind, target.replace("127.0.0.1", "localhost"), timeout=30)) == 3
+
+
+@KINDS
+async def test_an_error_names_the_proxy(unused_tcp_port: int, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{unused_tcp_port}")
+    with pytest.raises(UnavailableError, match="http_proxy is set, and gRPC goes through that proxy") as raised:
+        await ask(kind, "server.invalid:50051")
+    assert "secret" not in str(raised.value)
+
+
+async def test_a_deadline_says_whether_the_server_was_reached(invoke: Invoke, faults: list[Any], silent: str) -> None:
+    faults.append("stall")
+    with pytest.raises(DeadlineExceededError) as raised:
+        await invoke("models", timeout=0.2)
+    assert raised.value.message == "no answer within the timeout of 0.2 s: the server was reached and is not done"
+    faults.append("stall")
+    with pytest.raises(DeadlineExceededError, match="no answer within the timeout"):
+        await invoke("sample", "linear", 1, timeout=0.2)
+
+
+@KINDS
+async def test_a_deadline_says_that_there_was_no_connection(kind: Kind, silent: str) -> None:
+    with pytest.raises(DeadlineExceededError) as raised:
+        await ask(kind, silent, timeout=0.2)
+    assert raised.value.message == f"no answer within the timeout of 0.2 s: there is no connection to {silent}"
+
+
+async def test_an_error_knows_whose_it_is(invoke: Invoke, faults: list[Any]) -> None:
+    faults.extend([grpc.StatusCode.UNAVAILABLE] * 4)
+    with pytest.raises(UnavailableError) as raised:
+        await invoke("models")
+    assert raised.value.answered
+    faults.append("stall")
+    with pytest.raises(CallError) as late:
+        await invoke("models", timeout=0.2)
+    assert not late.value.answered
+    assert not pickle.loads(pickle.dumps(late.value)).answered  # noqa: S301  (our own)
+
+
+def command(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LATENTSERVE_")}
+    return subprocess.run([COMMAND, *words], capture_output=True, text=True, env=environment | variables, timeout=60)
+
+
+def test_a_variable_names_the_server(target: str) -> None:
+    assert command("models", LATENTSERVE_SERVER=target).stdout.startswith("NAME")
+    assert command("--server", target, "models", LATENTSERVE_SERVER="localhost:1").returncode == 0
+    wrong = command("models", LATENTSERVE_SERVER="localhost")
+    assert (wrong.returncode, "server 'localhost': write host:port" in wrong.stderr) == (2, True)
+
+
+def test_the_admin_listener_has_a_variable_of_its_own(target: str, unused_tcp_port: int) -> None:
+    nobody = f"127.0.0.1:{unused_tcp_port}"
+    names = {"LATENTSERVE_SERVER": target, "LATENTSERVE_ADMIN_SERVER": nobody}
+    answer = command("admin", "rescan", **names)
+    assert (answer.returncode, f"no answer from {nobody}: " in answer.stderr) == (1, True)
