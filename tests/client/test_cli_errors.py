@@ -25,12 +25,11 @@ Misuse = Callable[[list[str]], str]
             "model: there is no 'linear' of that version or alias [GetModel: NOT",
         ),
         (["sample", "linear", "-o", "{}/none/a.png"], "there is no directory"),
-        (
-            ["sample", "linear", "--first-index", "281474976710656", "-o", "{}/a.png"],
-            "first_index 281474976710656 is not",
-        ),
         (["encode", "linear", "{}/missing.png", "-o", "{}/z.npy"], "missing.png: No such file or directory"),
-        (["encode", "linear", "{}", "-o", "{}/z.npy"], "Is a directory"),
+        (
+            ["encode", "linear", "{}/empty", "-o", "{}/z.npy"],
+            "empty: there is no file in this folder that ends in .png",
+        ),
         (
             ["encode", "linear", "{}/text.png", "-o", "{}/z.npy"],
             "text.png: not a readable PNG, JPEG, WebP, GIF or BMP file",
@@ -40,7 +39,6 @@ Misuse = Callable[[list[str]], str]
             "cut.png: not a readable PNG, JPEG, WebP, GIF or BMP file",
         ),
         (["encode", "linear", "{}/wide.png", "-o", "{}/z.npy"], "wide.png: 4 x 7 pixels; the model takes 4 x 6"),
-        (["encode", "linear", "{}/good.png", "--first-index", "1", "-o", "{}/z.npy"], "give draw_seed too"),
         (
             ["reconstruct", "linear", "{}/text.png", "-o", "{}/p.png"],
             "text.png: not a readable PNG, JPEG, WebP, GIF or BMP file",
@@ -57,6 +55,8 @@ Misuse = Callable[[list[str]], str]
 def test_an_error_is_one_line(
     target: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, argv: list[str], message: str
 ) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".hidden.png").touch()
     (tmp_path / "text.png").write_text("not pixels")
     Image.new("RGB", (7, 4)).save(tmp_path / "wide.png")
     Image.new("RGB", (6, 4)).save(tmp_path / "good.png")
@@ -71,6 +71,32 @@ def test_an_error_is_one_line(
     assert err.count("\n") == 1
     assert message in err
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["sample", "linear", "--count", "2", "--first-index", str(2**48), "-o", "{}/a.png"],
+            "first_index 28147497671",
+        ),
+        (["encode", "linear", "{}/good.png", "--first-index", "1", "-o", "{}/z.npy"], "give draw_seed too"),
+        (["sample", "linear", "--label", "cat", "-o", "{}/a.png"], "label 'cat': the model has no labels; give none"),
+    ],
+)
+def test_what_no_server_would_take_is_wrong_usage(
+    target: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, argv: list[str], message: str
+) -> None:
+    Image.new("RGB", (6, 4)).save(tmp_path / "good.png")
+    assert main(["--server", target, *(word.format(tmp_path) for word in argv)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), message in err) == ("", 1, True), err
+
+
+def test_a_misspelt_model_is_answered_with_those_there_are(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for model in ("linaer", "linear:9"):
+        assert main(["--server", target, "model", model]) == 1
+        assert capsys.readouterr().err.endswith("]; the server has linear (1 @stable, 2)\n")
 
 
 def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str], unused_tcp_port: int) -> None:
@@ -103,7 +129,10 @@ def test_a_server_that_answers_has_answered(target: str, capsys: pytest.CaptureF
         (["paint"], "invalid choice: 'paint'"),
         (["sample", "linear"], "required: -o/--output"),
         (["sample", "a b", "-o", "a.png"], "model name 'a b' is not letters"),
-        (["sample", "linear", "-o", "a.gif"], "'a.gif' does not end in .png or .npy"),
+        (
+            ["sample", "linear", "-o", "a.gif"],
+            "output 'a.gif' does not end in .png or .jpg or .jpeg or .webp or .npy or /",
+        ),
         (["encode", "linear", "a.png", "-o", "z.png"], "'z.png' does not end in .npy"),
         (["sample", "linear", "--count", "0", "-o", "a.png"], "'0' is not an integer from 1 to"),
         (["sample", "linear", "--seed", "-1", "-o", "a.png"], "'-1' is not an integer from 0 to 18446744073709551615"),

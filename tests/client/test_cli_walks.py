@@ -147,8 +147,8 @@ def test_other_weights_are_a_difference(run: Run, target: str) -> None:
         (["traverse", "linear", "--axis", "0:0:3:1", "-o", "a.png"], "'1' is not an integer from 2"),
         (["traverse", "linear", *["--axis", "0:0:3:2"] * 3, "-o", "a.png"], "give one --axis or two"),
         (["sample", "linear", "--temperature", "5", "-o", "a.png"], "'5' is not a number from 0 to 4"),
-        (["sample", "linear", "-o", "folder"], "'folder' does not end in .png or .npy or /"),
-        (["decode", "linear", "z.npy", "-o", "folder/"], "'folder/' does not end in .png or .npy"),
+        (["sample", "linear", "-o", "folder"], "'folder' does not end in .png or .jpg or .jpeg or .webp or .npy or /"),
+        (["reconstruct", "linear", "a.png", "-o", "folder/"], "'folder/' does not end in .png"),
         (["compare", "linear", "linear", "--threshold", "-1"], "'-1' is not a number of at least 0"),
     ],
 )

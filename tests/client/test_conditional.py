@@ -15,12 +15,7 @@ from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import bundle_pb2 as pb
-from latentserve_client import (
-    Axis,
-    FailedPreconditionError,
-    InvalidArgumentError,
-    Seeds,
-)
+from latentserve_client import Axis, FailedPreconditionError, InvalidArgumentError, RequestError, Seeds
 from latentserve_server.labels import Labels
 from latentserve_server.mixture import Mixture
 from latentserve_server.noise import NoiseSource, Stream
@@ -183,9 +178,9 @@ async def test_a_number_of_labels_that_fits_no_rows_is_refused_before_anything_i
     run_aside: Run, files: list[Path], served: RunningServer
 ) -> None:
     code, _, err = await run_aside("score", "full", *files, "--labels", "1,2,3")
-    assert (code, err) == (1, "latentserve: labels has 3 labels for 10 rows; give one, or one for each\n")
-    with pytest.raises(SystemExit):
-        await run_aside("score", "full", *files, "--labels", "1,x")
+    assert (code, err) == (2, "latentserve: labels has 3 labels for 10 rows; give one, or one for each\n")
+    code, _, err = await run_aside("score", "full", *files, "--labels", "1,x")
+    assert (code, "label 'x': the model has north" in err) == (2, True)
 
 
 async def test_versions_of_a_conditional_model_are_compared_label_by_label(run_aside: Run) -> None:
@@ -194,3 +189,30 @@ async def test_versions_of_a_conditional_model_are_compared_label_by_label(run_a
     assert "+0.0000 nats" in out
     code, _, err = await run_aside("compare", "full", "vae", "--count", 12)
     assert (code, err) == (1, "latentserve: full:1 and vae:1 cannot be compared: labels 4 and 0\n")
+
+
+async def test_the_command_takes_the_names_of_labels(run_aside: Run, tmp_path: Path, files: list[Path]) -> None:
+    by_name, by_number = tmp_path / "name.npy", tmp_path / "number.npy"
+    how = ("sample", "full", "--count", 6, "--seed", 9)
+    assert (await run_aside(*how, "--label", "west,0,south", "-o", by_name))[0] == 0
+    assert (await run_aside(*how, "--labels", "3,0,2", "-o", by_number))[0] == 0
+    np.testing.assert_array_equal(np.load(by_name), np.load(by_number))
+    scores = [await run_aside("score", "full", *files, "--label", label) for label in ("east", 1)]
+    assert scores[0] == scores[1]
+    code, _, err = await run_aside(*how, "--label", "up", "-o", by_name)
+    assert (code, err) == (2, "latentserve: label 'up': the model has north, east, south, west\n")
+
+
+async def test_a_label_has_a_number_and_a_name(invoke: Invoke) -> None:
+    full = await invoke("model", "full")
+    assert [full.label(name) for name in full.label_names] == [0, 1, 2, 3]
+    with pytest.raises(RequestError, match="label '1': the model has north, east, south, west"):
+        full.label("1")
+    with pytest.raises(RequestError, match="label 'north': the model has no labels; give none"):
+        (await invoke("model", "vae")).label("north")
+
+
+async def test_a_model_as_text_fits_a_screen(invoke: Invoke) -> None:
+    text = str(await invoke("model", "full"))
+    assert text.startswith("ModelInfo(name='full', version=1")
+    assert len(text) < 24 * 80

@@ -31,11 +31,6 @@ def integer(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
-def labels(value: str) -> list[int]:
-    """Labels, separated by commas."""
-    return [integer(0, MAX_UINT32)(word) for word in value.split(",")]
-
-
 def number(low: float, high: float) -> Callable[[str], float]:
     """Reads a finite number from low to high."""
     allowed = f"number from {low:g} to {high:g}" if math.isfinite(high) else f"number of at least {low:g}"

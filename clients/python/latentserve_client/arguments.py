@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -12,15 +13,18 @@ from typing import TypeAlias, get_args
 
 from latentserve_client._address import check_address
 from latentserve_client._fields import MAX_INDEX, MAX_SEED, MAX_UINT32
-from latentserve_client.argument_types import axis, integer, labels, model_ref, number, seconds
+from latentserve_client.argument_types import axis, integer, model_ref, number, seconds
 from latentserve_client.errors import RequestError
 from latentserve_client.options import Prior
+from latentserve_client.output import PICTURES, Form, Output
 
 SERVER = "127.0.0.1:50051"
 ADMIN_SERVER = "127.0.0.1:50052"
 
 SERVER_VARIABLE = "LATENTSERVE_SERVER"
 ADMIN_SERVER_VARIABLE = "LATENTSERVE_ADMIN_SERVER"
+
+_GRID = "a grid in .png, .jpg or .webp"
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -48,6 +52,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     try:
         args.server = check_address(args.server or _default_server(args.command))
+        if "output" in args:
+            args.output = _output(args)
     except RequestError as error:
         parser.error(str(error))
     if args.command == "interpolate" and len(args.from_seed) != len(args.to_seed):
@@ -84,10 +90,10 @@ def _add_sample(commands: _Commands) -> None:
     _take_labels(parser, "given to the images in turn; default all labels of the model")
     _take_output(
         parser,
-        "a .png grid, a .npy array float32 [n, channels, height, width], or a folder/ for a .png file an image",
-        ".png",
-        ".npy",
-        folder=True,
+        f"{_GRID}, a .npy array float32 [n, channels, height, width], or a folder/ for a file an image",
+        *PICTURES,
+        "npy",
+        folders=True,
     )
 
 
@@ -98,7 +104,7 @@ def _add_encode(commands: _Commands) -> None:
     _take_labels(parser, "one for all images, or one for each")
     parser.add_argument("--draw-seed", type=integer(0, MAX_SEED), help="draw latents; default the posterior means")
     _take_first_index(parser)
-    _take_output(parser, "a .npy array float32 [n, latent_dim]", ".npy")
+    _take_output(parser, "a .npy array float32 [n, latent_dim]", "npy")
 
 
 def _add_decode(commands: _Commands) -> None:
@@ -106,7 +112,13 @@ def _add_decode(commands: _Commands) -> None:
     _take_model(parser)
     parser.add_argument("latents", type=Path, metavar="Z.npy", help="a .npy array float32 [n, latent_dim]")
     _take_labels(parser, "one for all latents, or one for each")
-    _take_output(parser, "a .png grid, or a .npy array float32 [n, channels, height, width]", ".png", ".npy")
+    _take_output(
+        parser,
+        f"{_GRID}, a .npy array float32 [n, channels, height, width], or a folder/ for a file an image",
+        *PICTURES,
+        "npy",
+        folders=True,
+    )
 
 
 def _add_reconstruct(commands: _Commands) -> None:
@@ -114,7 +126,7 @@ def _add_reconstruct(commands: _Commands) -> None:
     _take_model(parser)
     _take_images(parser)
     _take_labels(parser, "one for all images, or one for each")
-    _take_output(parser, "a .png grid of originals above reconstructions, or a .npy array", ".png", ".npy")
+    _take_output(parser, f"{_GRID} of originals above reconstructions, or a .npy array", *PICTURES, "npy")
 
 
 def _add_interpolate(commands: _Commands) -> None:
@@ -127,7 +139,7 @@ def _add_interpolate(commands: _Commands) -> None:
     parser.add_argument("--steps", type=integer(2, MAX_UINT32), default=10, help="images on a way; default 10")
     _take_labels(parser, "one for all ways, or one for each")
     parser.add_argument("--spherical", action="store_true", help="turn at constant speed instead of going straight")
-    _take_output(parser, "a .png grid of one row a way, or a .npy array", ".png", ".npy")
+    _take_output(parser, f"{_GRID} of one row a way, or a .npy array", *PICTURES, "npy")
 
 
 def _add_traverse(commands: _Commands) -> None:
@@ -143,7 +155,7 @@ def _add_traverse(commands: _Commands) -> None:
     )
     _take_labels(parser, "one for all images")
     parser.add_argument("--origin-seed", type=integer(0, MAX_SEED), metavar="SEED", help="default the prior's mean, 0")
-    _take_output(parser, "a .png grid of one row a value of the first of two axes, or a .npy array", ".png", ".npy")
+    _take_output(parser, f"{_GRID} of one row a value of the first of two axes, or a .npy array", *PICTURES, "npy")
 
 
 def _add_score(commands: _Commands) -> None:
@@ -200,12 +212,15 @@ def _take_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _take_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, WebP, GIF or BMP files")
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, WebP, GIF or BMP files, or folders of them"
+    )
     parser.add_argument("--resize", action="store_true", help="bring images of other sizes to the model's")
 
 
 def _take_labels(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("--labels", type=labels, metavar="L,L,...", help=f"of a conditional model: {text}")
+    names = ("--labels", "--label")
+    parser.add_argument(*names, metavar="L,L,...", help=f"of a conditional model, by number or name: {text}")
 
 
 def _take_first_index(parser: argparse.ArgumentParser) -> None:
@@ -217,12 +232,19 @@ def _take_first_index(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _take_output(parser: argparse.ArgumentParser, text: str, *suffixes: str, folder: bool = False) -> None:
-    def output(value: str) -> Path:
-        path = Path(value)
-        if (folder and value.endswith("/")) != (path.suffix.lower() not in suffixes):
-            allowed = " or ".join([*suffixes, "/"] if folder else suffixes)
-            raise argparse.ArgumentTypeError(f"{value!r} does not end in {allowed}")
-        return path
+def _take_output(parser: argparse.ArgumentParser, text: str, *forms: Form, folders: bool = False) -> None:
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help=f"{text}; - for standard output")
+    if len(forms) > 1:
+        where = "of standard output and of the files in a folder/" if folders else "of standard output"
+        parser.add_argument("--format", choices=forms, help=f"{where}; default {forms[0]}")
+    parser.set_defaults(format=None, forms=forms, folders=folders)
 
-    parser.add_argument("-o", "--output", type=output, required=True, metavar="FILE", help=text)
+
+def _output(args: argparse.Namespace) -> Output:
+    """Where the command is to put what it makes."""
+    output = Output.parse(args.output, args.format, args.forms, folders=args.folders)
+    if output.is_folder and output.form == "npy":
+        raise RequestError("--format npy is one array; a folder/ has a picture an image")
+    if output.path is None and (sys.stdout is None or sys.stdout.isatty()):
+        raise RequestError("-o - is for a file or a pipe on standard output, not for a terminal")
+    return output

@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a comparison 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,10 +22,14 @@ from latentserve_client.commands.outcome import Outcome
 from latentserve_client.errors import (
     DeadlineExceededError,
     LatentServeError,
+    NotFoundError,
+    RequestError,
     UnavailableError,
     UnimplementedError,
 )
 from latentserve_client.files import FileError
+from latentserve_client.listing import list_names
+from latentserve_client.output import StandardOutputError
 
 _COMMANDS: Mapping[str, Callable[[Client, argparse.Namespace], Outcome]] = MappingProxyType(
     {
@@ -56,9 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _written_out():
             return _answer(parse_arguments(argv))
-    except BrokenPipeError:
-        return _UNREAD
     except OSError as error:
+        if error.errno == errno.EPIPE:
+            return _UNREAD
         return _fail(f"standard output: {error.strerror}", error, 1)
 
 
@@ -76,11 +81,15 @@ def _answer(args: argparse.Namespace) -> int:
         return _fail(f"{error}; --timeout gives a call other than {args.timeout:g} s", error, 1)
     except UnimplementedError as error:
         return _fail(f"{args.server} does not answer this call; {_LISTENERS}: {error}", error, 1)
+    except StandardOutputError:
+        raise
+    except RequestError as error:
+        return _fail(str(error), error, 2)
     except (LatentServeError, FileError) as error:
         return _fail(str(error), error, 1)
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), error, 1)
-    print(outcome.text)
+    print(outcome.text, file=sys.stderr if outcome.aside else sys.stdout)
     return outcome.code
 
 
@@ -89,7 +98,12 @@ def _run(args: argparse.Namespace) -> Outcome:
         with AdminClient(args.server, timeout=args.timeout) as admin_client:
             return admin.admin(admin_client, args)
     with Client(args.server, timeout=args.timeout) as client:
-        return _COMMANDS[args.command](client, args)
+        try:
+            return _COMMANDS[args.command](client, args)
+        except NotFoundError as error:
+            with suppress(LatentServeError):
+                error.add_note(f"the server has {list_names(client.models())}")
+            raise
 
 
 def _fail(message: str, error: BaseException, code: int) -> int:

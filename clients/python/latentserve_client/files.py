@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from latentserve.picture import FORMATS, PictureError, open_picture
 from latentserve.v1 import bundle_pb2
+
+_IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 
 class FileError(Exception):
@@ -54,6 +55,29 @@ def read_image(path: Path, spec: bundle_pb2.ImageSpec, *, resize: bool) -> Image
 def _wrong_size(path: Path, size: tuple[int, int], spec: bundle_pb2.ImageSpec) -> FileError:
     width, height = size
     return FileError(f"{path}: {height} x {width} pixels; the model takes {spec.height} x {spec.width}")
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The files, with the image files that lie in it in the place of a folder, by name; hidden ones are passed over.
+
+    Raises:
+        FileError: there is no image file in a folder.
+        OSError: a folder cannot be read.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(file for file in path.iterdir() if _is_image(file))
+        if not inside:
+            raise FileError(f"{path}: there is no file in this folder that ends in {', '.join(_IMAGE_ENDINGS)}")
+        found += inside
+    return found
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _IMAGE_ENDINGS and not path.name.startswith(".") and path.is_file()
 
 
 def read_latents(path: Path, dim: int) -> NDArray[np.float32]:
@@ -95,18 +119,6 @@ def check_folder(path: Path) -> None:
         raise FileError(f"{path}: there is no directory {path.parent}")
     if path.exists() and not path.is_dir():
         raise FileError(f"{path}: is not a directory")
-
-
-def write_picture(path: Path, picture: Image.Image) -> None:
-    """`picture` as a PNG file, whole or not at all. Raises FileError where it cannot be written."""
-    with replacing(path) as file:
-        picture.save(file, format="PNG")
-
-
-def write_array(path: Path, array: NDArray[Any]) -> None:
-    """`array` as a .npy file, whole or not at all. Raises FileError where it cannot be written."""
-    with replacing(path) as file:
-        np.save(file, array, allow_pickle=False)
 
 
 @contextmanager

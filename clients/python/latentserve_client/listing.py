@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from latentserve_client.model_info import ModelInfo, ModelStatus
+from latentserve_client.model_info import ModelInfo, ModelState, ModelStatus
 
 _SHOWN_NAMES = 10
 
@@ -29,6 +29,18 @@ def list_models(models: Sequence[ModelStatus]) -> str:
         for status in models
     ]
     return align([_HEADER, *rows])
+
+
+def list_names(models: Sequence[ModelStatus]) -> str:
+    """The models with their versions that are READY and their aliases, on a line: "digits (1 @stable, 2)"."""
+    versions: dict[str, list[str]] = {}
+    for status in models:
+        if status.state == ModelState.READY:
+            words = [str(status.version), *(f"@{alias}" for alias in status.aliases)]
+            versions.setdefault(status.name, []).append(" ".join(words))
+    shown = [f"{name} ({', '.join(of)})" for name, of in list(versions.items())[:_SHOWN_NAMES]]
+    more = [f"{len(versions) - _SHOWN_NAMES} more"] if len(versions) > _SHOWN_NAMES else []
+    return ", ".join([*shown, *more]) or "no model that is ready"
 
 
 def describe_model(info: ModelInfo) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from latentserve.v1 import bundle_pb2
+from latentserve_client.errors import RequestError
+
+_SHOWN_NAMES = 10
 
 
 class ModelState(StrEnum):
@@ -83,7 +86,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelInfo:
-    """A READY model version.
+    """A READY model version. As text it fits a screen: without the manifest and the names of the labels.
 
     Attributes:
         name: the model's name.
@@ -119,7 +122,7 @@ class ModelInfo:
     kind: str
     likelihood: str
     labels: int
-    label_names: tuple[str, ...]
+    label_names: tuple[str, ...] = field(repr=False)
     mixture_components: int
     calibration_images: int
     latent_dim: int
@@ -132,4 +135,22 @@ class ModelInfo:
     digest: str
     limits: Limits
     noise_scheme: str
-    manifest: bundle_pb2.Manifest
+    manifest: bundle_pb2.Manifest = field(repr=False)
+
+    def label(self, name: str) -> int:
+        """The label of that name, as calls take it.
+
+        Raises:
+            RequestError: the model has no label of that name; the message says which there are.
+        """
+        if name in self.label_names:
+            return self.label_names.index(name)
+        if not self.labels:
+            allowed = "the model has no labels; give none"
+        elif not self.label_names:
+            allowed = f"the model's labels have no names; give 0 to {self.labels - 1}"
+        else:
+            more = len(self.label_names) - _SHOWN_NAMES
+            shown = ", ".join(self.label_names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+            allowed = f"the model has {shown}"
+        raise RequestError(f"label {name!r}: {allowed}")

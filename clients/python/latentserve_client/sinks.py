@@ -9,10 +9,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_client.files import replacing, write_picture
-from latentserve_client.grid import draw_grid
 from latentserve_client.growing_array import GrowingArray
-from latentserve_client.options import Format
+from latentserve_client.options import FileFormat, Format
+from latentserve_client.output import Output, standard_output, write_header
 from latentserve_client.results import Samples
 
 
@@ -42,12 +41,12 @@ class Sink(Protocol):
 
 
 class GridSink:
-    """A PNG file of all images on a near-square grid, whole or not at all. Holds the pixels of all images."""
+    """A picture of all images on a near-square grid, whole or not at all. Holds the pixels of all images."""
 
     format: Format = "uint8"
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, output: Output) -> None:
+        self._output = output
         self._images: list[NDArray[np.uint8]] = []
         self.rows = 0
 
@@ -67,7 +66,7 @@ class GridSink:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None:
-            write_picture(self._path, draw_grid(np.concatenate(self._images)))
+            self._output.write_images(np.concatenate(self._images))
 
 
 class ArraySink:
@@ -112,20 +111,49 @@ class ArraySink:
             self._array.discard()
 
 
+class PipedArraySink:
+    """A .npy array float32 [n, *shape] on standard output, as it arrives: cut short where the job is broken off."""
+
+    format: Format = "float32"
+
+    def __init__(self, count: int, shape: tuple[int, ...]) -> None:
+        self._shape = (count, *shape)
+        self.rows = 0
+
+    def write(self, chunk: Samples[Any]) -> None:
+        """Take a chunk."""
+        with standard_output() as file:
+            file.write(np.ascontiguousarray(chunk.images, "<f4").data)
+        self.rows += len(chunk.images)
+
+    def keep(self) -> Path | None:
+        """Nothing: the reader has it."""
+        return None
+
+    def __enter__(self) -> Self:
+        with standard_output() as file:
+            write_header(file, np.dtype("<f4"), self._shape)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """The reader has it."""
+
+
 class FolderSink:
-    """A folder with one PNG file an image, as the server made it, named by its index. Each is whole or not there."""
+    """A folder with one file an image, as the server made it, named by its index. Each is whole or not there."""
 
-    format: Format = "png"
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, output: Output, format: FileFormat) -> None:
         self._folder = folder
+        self._output = output
+        self.format: Format = format
         self.rows = 0
 
     def write(self, chunk: Samples[Any]) -> None:
         """Take a chunk."""
         for index, picture in enumerate(chunk.images, chunk.first_index):
-            with replacing(self._folder / f"{index:09d}.png") as file:
-                file.write(picture)
+            self._output.write_file(index, picture)
             self.rows += 1
 
     def keep(self) -> Path | None:

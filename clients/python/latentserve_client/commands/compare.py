@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from latentserve_client.bulk import max_image_rows
 from latentserve_client.client import Client
 from latentserve_client.commands.outcome import Outcome
-from latentserve_client.errors import RequestError
+from latentserve_client.errors import LatentServeError
 from latentserve_client.listing import align
 from latentserve_client.model_info import Capability, ModelInfo
 from latentserve_client.model_ref import ModelRef
@@ -25,6 +25,10 @@ BEYOND_THRESHOLD = 3
 
 _CHUNK_ROWS = 256
 """Images compared at a time."""
+
+
+class ComparisonError(LatentServeError):
+    """Two versions of which nothing can be said side by side."""
 
 
 @dataclass
@@ -158,7 +162,7 @@ def _check_comparable(first: ModelInfo, second: ModelInfo) -> None:
     ):
         if one != other:
             names = f"{first.name}:{first.version} and {second.name}:{second.version}"
-            raise RequestError(f"{names} cannot be compared: {what} {one} and {other}")
+            raise ComparisonError(f"{names} cannot be compared: {what} {one} and {other}")
 
 
 def _range(info: ModelInfo) -> str:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from latentserve_client.model_info import ModelInfo
+from latentserve_client.output import Output
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What goes to stdout, and the exit code."""
+    """What is printed, and the exit code; `aside` where standard output is taken by what the command has made."""
 
     text: str
     code: int = 0
+    aside: bool = False
 
 
-def written(output: Path, what: str, how: str, info: ModelInfo, started: float) -> Outcome:
-    """The line for a file: what is in it, how it was made, by which model and in what time since `started`."""
+def written(output: Output, what: str, how: str, info: ModelInfo, started: float) -> Outcome:
+    """The line for an output: what is in it, how it was made, by which model and in what time since `started`."""
     seconds = time.perf_counter() - started
-    return Outcome(f"{output}: {what}, {how}, model {info.name}:{info.version}, {seconds:.2f} s")
+    line = f"{output}: {what}, {how}, model {info.name}:{info.version}, {seconds:.2f} s"
+    return Outcome(line, aside=output.path is None)
 
 
 def quantity(number: int, noun: str) -> str:

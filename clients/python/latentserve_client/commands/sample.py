@@ -12,20 +12,22 @@ from typing import Any
 from latentserve_client.bulk import max_image_rows
 from latentserve_client.client import Client
 from latentserve_client.commands.outcome import Outcome, quantity, written
-from latentserve_client.files import check_folder, check_output
+from latentserve_client.label_words import read_labels
 from latentserve_client.model_info import ModelInfo
 from latentserve_client.model_ref import ModelRef
 from latentserve_client.options import Format
+from latentserve_client.output import Output
 from latentserve_client.progress import Progress
 from latentserve_client.results import Samples
-from latentserve_client.sinks import ArraySink, FolderSink, GridSink, Sink
+from latentserve_client.sinks import ArraySink, FolderSink, GridSink, PipedArraySink, Sink
 
 
 def sample(client: Client, args: argparse.Namespace) -> Outcome:
     """A grid, an array or a folder of images. What has arrived when a long job is broken off is kept, and said."""
     started = time.perf_counter()
-    (check_output if args.output.suffix.lower() in (".png", ".npy") else check_folder)(args.output)
+    args.output.check()
     info = client.model(args.model)
+    args.labels = read_labels(args.labels, info)
     seed = secrets.randbits(64) if args.seed is None else args.seed
     with Progress(sys.stderr, args.count) as progress, _open_sink(args, info, seed) as sink:
         try:
@@ -41,13 +43,14 @@ def sample(client: Client, args: argparse.Namespace) -> Outcome:
 
 
 def _open_sink(args: argparse.Namespace, info: ModelInfo, seed: int) -> Sink:
-    match args.output.suffix.lower():
-        case ".png":
-            return GridSink(args.output)
-        case ".npy":
-            return ArraySink(args.output, info.image_shape, seed, args.first_index)
-        case _:
-            return FolderSink(args.output)
+    output: Output = args.output
+    if output.form == "npy":
+        if output.path is None:
+            return PipedArraySink(args.count, info.image_shape)
+        return ArraySink(output.path, info.image_shape, seed, args.first_index)
+    if output.path is not None and output.is_folder:
+        return FolderSink(output.path, output, output.form)
+    return GridSink(output)
 
 
 def _draw(

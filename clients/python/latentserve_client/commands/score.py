@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from latentserve_client.bulk import BulkClient
 from latentserve_client.client import Client
 from latentserve_client.commands.outcome import Outcome
-from latentserve_client.files import read_image
+from latentserve_client.files import find_images, read_image
+from latentserve_client.label_words import read_labels
 from latentserve_client.listing import align
 from latentserve_client.progress import Progress
 from latentserve_client.results import Scores
@@ -23,12 +24,13 @@ from latentserve_client.results import Scores
 def score(client: Client, args: argparse.Namespace) -> Outcome:
     """One line an image, in nats: aligned, with the means below, or as CSV in full precision and without."""
     info = client.model(args.model)
-    files = [read_image(path, info.manifest.image, resize=args.resize).data for path in args.images]
+    paths = find_images(args.images)
+    files = [read_image(path, info.manifest.image, resize=args.resize).data for path in paths]
     with Progress(sys.stderr, len(files)) as progress:
-        scores = BulkClient(client, info, progress.advance, args.labels).score(
+        scores = BulkClient(client, info, progress.advance, read_labels(args.labels, info)).score(
             files, draws=args.draws, seed=args.seed, resize=args.resize
         )
-    names = [str(path) for path in args.images]
+    names = [str(path) for path in paths]
     return Outcome(_as_csv(names, scores) if args.csv else _as_table(names, scores))
 
 

@@ -6,17 +6,16 @@ import argparse
 import time
 
 from latentserve_client.client import Client
-from latentserve_client.commands.images import format_of, write_images
 from latentserve_client.commands.outcome import Outcome, quantity, written
-from latentserve_client.files import check_output
 from latentserve_client.inputs import Seeds
+from latentserve_client.label_words import read_labels
 from latentserve_client.model_ref import ModelRef
 
 
 def interpolate(client: Client, args: argparse.Namespace) -> Outcome:
     """A row of images for each pair of seeds."""
     started = time.perf_counter()
-    check_output(args.output)
+    args.output.check()
     info = client.model(args.model)
     walk = client.interpolate(
         ModelRef(info.name, version=info.version),
@@ -24,10 +23,10 @@ def interpolate(client: Client, args: argparse.Namespace) -> Outcome:
         Seeds(args.to_seed),
         args.steps,
         spherical=args.spherical,
-        labels=args.labels,
-        format=format_of(args.output),
+        labels=read_labels(args.labels, info),
+        format=args.output.format,
     )
-    write_images(args.output, walk.images, columns=args.steps)
+    args.output.write_images(walk.images, columns=args.steps)
     pairs = ", ".join(f"{start} to {end}" for start, end in zip(args.from_seed, args.to_seed, strict=True))
     how = f"{'spherical' if args.spherical else 'linear'}, seeds {pairs}"
     return written(args.output, quantity(len(walk.images), "image"), how, info, started)
@@ -36,16 +35,16 @@ def interpolate(client: Client, args: argparse.Namespace) -> Outcome:
 def traverse(client: Client, args: argparse.Namespace) -> Outcome:
     """A row of images for one dimension; for two, a row for each value of the first."""
     started = time.perf_counter()
-    check_output(args.output)
+    args.output.check()
     info = client.model(args.model)
     origin = None if args.origin_seed is None else Seeds([args.origin_seed])
     walk = client.traverse(
         ModelRef(info.name, version=info.version),
         args.axis,
         origin=origin,
-        labels=args.labels,
-        format=format_of(args.output),
+        labels=read_labels(args.labels, info),
+        format=args.output.format,
     )
-    write_images(args.output, walk.images, columns=args.axis[-1].steps)
+    args.output.write_images(walk.images, columns=args.axis[-1].steps)
     axes = " by ".join(f"dimension {axis.dimension} from {axis.low:g} to {axis.high:g}" for axis in args.axis)
     return written(args.output, quantity(len(walk.images), "image"), axes, info, started)
