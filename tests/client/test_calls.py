@@ -93,6 +93,7 @@ async def test_first_index_moves_along_the_seed(invoke: Invoke) -> None:
 async def test_a_sample_says_the_seed_it_drew(invoke: Invoke) -> None:
     first, second = await invoke("sample", "linear", 2), await invoke("sample", "linear", 2)
     assert first.seed != second.seed
+    assert max(first.seed, second.seed) < 2**53  # which every language keeps
     again = await invoke("sample", "linear", 2, seed=first.seed)
     np.testing.assert_array_equal(again.images, first.images)
 

@@ -97,6 +97,7 @@ def test_a_sample_without_a_seed_can_be_drawn_again(run: Run, tmp_path: Path) ->
     _, out, _ = run("sample", "linear", "--count", 12, "-o", tmp_path / "a.npy")
     seed = re.search(r"seed (\d+)", out)
     assert seed is not None
+    assert int(seed[1]) < 2**53
     run("sample", "linear", "--count", 12, "--seed", seed[1], "-o", tmp_path / "b.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
 

@@ -48,7 +48,12 @@ def build_ref(model: ModelLike) -> generation_pb2.ModelRef:
 
 def build_seed(field: str, seed: int | None) -> int:
     """`seed`, or one drawn here, so that a retried call has the noise of the first attempt."""
-    return secrets.randbits(64) if seed is None else integer(field, seed, 0, MAX_SEED)
+    return draw_seed() if seed is None else integer(field, seed, 0, MAX_SEED)
+
+
+def draw_seed() -> int:
+    """A random seed below 2^53, which JavaScript, R and spreadsheets keep, whose numbers are all float64."""
+    return secrets.randbits(53)
 
 
 def build_priority(priority: Priority | None) -> generation_pb2.Priority:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import secrets
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
+from latentserve_client._fields import draw_seed
 from latentserve_client.bulk import max_image_rows
 from latentserve_client.client import Client
 from latentserve_client.commands.outcome import Outcome, quantity, written
@@ -28,7 +28,7 @@ def sample(client: Client, args: argparse.Namespace) -> Outcome:
     args.output.check()
     info = client.model(args.model)
     args.labels = read_labels(args.labels, info)
-    seed = secrets.randbits(64) if args.seed is None else args.seed
+    seed = draw_seed() if args.seed is None else args.seed
     with Progress(sys.stderr, args.count) as progress, _open_sink(args, info, seed) as sink:
         try:
             for chunk in _draw(client, info, args, seed, sink.format):
