@@ -16,7 +16,7 @@ REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup wheels demo test test-kernels test-oldest test-processors lint format proto proto-check serve gpu-check image clean
+.PHONY: help setup wheels demo test test-kernels test-oldest docs-test test-processors lint format proto proto-check serve gpu-check image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -59,6 +59,10 @@ test-kernels: setup .venv/tritonclient/installed  ## Run the tests of the client
 
 test-oldest: .venv/oldest/installed  ## Run the client's tests with the oldest versions that it takes.
 	.venv/oldest/bin/python $(PYTEST) tests/client --confcutdir tests/client --hypothesis-profile ci $(BESIDE_A_SERVER:%=--ignore tests/client/%)
+
+docs-test: setup  ## Run what README and the docs show, against a server of the demo's models.
+	test -d demo/models || $(MAKE) demo
+	$(BIN)/python -m pytest tests/docs
 
 test-processors: setup  ## Run the tests that want other processors, which QEMU emulates.
 	$(BIN)/python -m pytest tests/processors
