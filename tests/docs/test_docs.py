@@ -27,7 +27,7 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "demo"
-PAGES = ("README.md", "docs/client.md", "docs/protocol.md", "docs/bundle-format.md")
+PAGES = ("README.md", "docs/bring-your-own.md", "docs/bundle-format.md", "docs/client.md", "docs/protocol.md")
 RUN = ("python", "sh", "console")
 SHOWN = ("text", "json", "yaml", "c")
 SECONDS = 300
@@ -45,8 +45,9 @@ SERVED = {
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder that looks like the checkout after `make demo`, with the files of a reader in it."""
+def place(tmp_path: Path, repository: Path) -> Path:
+    """A folder that looks like the checkout after `make demo`, with the files of a reader and the server's models."""
+    (tmp_path / "models").symlink_to(repository)
     for entry in ROOT.iterdir():
         if entry.name not in (".git", "models", "runs", "data"):
             (tmp_path / entry.name).symlink_to(entry)
@@ -125,6 +126,7 @@ def run_page(page: Path, ports: Mapping[str, int]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter, of torch's own code
 async def test_what_is_shown_runs(page: str, place: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     async with server_process(repository, "--admin-listen=127.0.0.1:0") as server:
