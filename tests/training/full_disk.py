@@ -1,4 +1,4 @@
-"""A training run where the disk is as good as full: `full_disk.py BYTES COMMAND` can write no file beyond BYTES.
+"""A command where the disk is as good as full: `full_disk.py BYTES COMMAND` can write no file beyond BYTES.
 
 The limit is set by the program that becomes the command. `preexec_fn` would set it in a fork of the tests' process,
 where other tests' gRPC threads are left half-way and can abort it.
@@ -17,10 +17,17 @@ from pathlib import Path
 def train_within(
     size: int, argv: Sequence[str], environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The command in a process that can write no file beyond `size` bytes."""
-    train = [str(Path(sys.executable).parent / "latentserve-train"), "--untuned", *argv]
+    """`latentserve-train` in a process that can write no file beyond `size` bytes."""
+    return run_within(size, ["latentserve-train", "--untuned", *argv], environment)
+
+
+def run_within(
+    size: int, command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A command of the package in a process that can write no file beyond `size` bytes."""
+    name, *argv = command
     return subprocess.run(
-        [sys.executable, __file__, str(size), *train],
+        [sys.executable, __file__, str(size), str(Path(sys.executable).parent / name), *argv],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},

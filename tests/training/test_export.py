@@ -28,6 +28,8 @@ from latentserve_training.data import READING
 from latentserve_training.errors import ExportError
 from latentserve_training.trained import Trained
 
+from .full_disk import run_within
+
 BIN = Path(sys.executable).parent
 FAMILIES = ["conv_vae", "mlp_vae", "mlp_gan"]
 Bundles = Callable[[str], Path]
@@ -223,6 +225,51 @@ def test_a_repository_that_cannot_be_written_is_one_line(trained: Bundles, tmp_p
     assert line.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("run", "options", "message"),
+    [
+        ("nothing", [], "holds no checkpoint"),
+        ("mlp_gan", ["--name", "../escape"], "is not a model name"),
+        ("mlp_gan", ["--data-root", "elsewhere"], "data.root is elsewhere, but digits have no files"),
+    ],
+)
+def test_an_export_that_cannot_begin_leaves_no_folder(
+    trained: Bundles, tmp_path: Path, capsys: Capture, run: str, options: list[str], message: str
+) -> None:
+    place = tmp_path if run == "nothing" else trained(run)
+    assert export.main([str(place), "--repository", str(tmp_path / "new" / "models"), *options]) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_to_a_full_disk_leaves_no_folder(trained: Bundles, tmp_path: Path) -> None:
+    repository = tmp_path / "new" / "models"
+    failed = run_within(1000, ["latentserve-export", str(trained("mlp_gan")), "--repository", str(repository)])
+    assert failed.returncode == 1
+    place = repository / "mlp_gan" / "1"
+    assert failed.stderr == f"latentserve-export: error: {place}: cannot be published: File too large\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_was_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    with pytest.raises(ExportError, match="a check failed"):
+        stage_and_fail(tmp_path / "models" / "name" / "1")
+    assert [path.name for path in tmp_path.rglob("*")] == ["models"]
+
+
+def stage_beside_another(repository: Path) -> None:
+    with staging(repository / "name" / "1"):
+        (repository / "other").mkdir()
+        raise ExportError("a check failed")
+
+
+def test_a_folder_that_another_uses_meanwhile_stays(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="a check failed"):
+        stage_beside_another(tmp_path / "models")
+    assert [path.name for path in (tmp_path / "models").rglob("*")] == ["other"]
+
+
 def stage_and_fail(place: Path) -> None:
     with staging(place) as folder:
         (folder / "decoder.onnx").write_bytes(b"half")
@@ -234,7 +281,7 @@ def test_nothing_is_left_of_a_bundle_that_failed(tmp_path: Path) -> None:
     place = tmp_path / "model" / "1"
     with pytest.raises(ExportError, match="a check failed"):
         stage_and_fail(place)
-    assert list(place.parent.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bundle_is_seen_when_it_is_whole(tmp_path: Path) -> None:

@@ -6,16 +6,17 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
 
 from latentserve.v1 import bundle_pb2
 from latentserve_training.errors import ExportError
+from latentserve_training.interruption import uninterrupted
 
 MANIFEST = "manifest.json"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -60,26 +61,39 @@ def _require_free(place: Path) -> None:
 def staging(place: Path) -> Iterator[Path]:
     """A new folder to fill; when the block ends well it becomes `place` in one rename, else nothing is left of it.
 
+    That holds for the folders above it, too, where they were not there.
+
     Raises:
         ExportError: `place` has been taken meanwhile, or cannot be written.
     """
+    made = [folder for folder in place.parents if not folder.exists()]
+    # A leading dot keeps it out of a server's sight; the same folder means the same file system, as rename needs.
+    folder = place.with_name(f".staging-{place.name}-{secrets.token_hex(4)}")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # A leading dot keeps it out of a server's sight; the same folder means the same file system, as rename needs.
-        folder = Path(tempfile.mkdtemp(prefix=f".staging-{place.name}-", dir=place.parent))
-    except OSError as error:
-        raise ExportError(f"{place.parent}: cannot be written: {error.strerror}") from error
-    try:
+        _make(folder)
         yield folder
         _make_durable(folder)
         _require_free(place)
         folder.chmod(0o755)
-        folder.rename(place)
-        _sync(place.parent)
+        with uninterrupted():
+            folder.rename(place)
+            _sync(place.parent)
     except OSError as error:
         raise ExportError(f"{place}: cannot be published: {error.strerror}") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with uninterrupted():
+            shutil.rmtree(folder, ignore_errors=True)
+            for empty in made:
+                with suppress(OSError):  # it holds what was published, or what another process has put there
+                    empty.rmdir()
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise ExportError(f"{folder.parent}: cannot be written: {error.strerror}") from error
 
 
 def describe(path: Path) -> bundle_pb2.File:
