@@ -74,3 +74,54 @@ def test_an_export_that_is_stopped_leaves_nothing(
             process.wait(timeout=0.05)
     assert stop(process, number) == stopped("latentserve-export")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_command_that_has_hardly_begun_stops_in_a_line(number: signal.Signals) -> None:
+    argv = [sys.executable, "-X", "importtime", str(BIN / "latentserve-train")]
+    with subprocess.Popen(argv, text=True, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.endswith(" latentserve_training.standard_output\n"):
+                break
+        code, errors = stop(process, number)
+    told = "".join(line for line in errors.splitlines(keepends=True) if not line.startswith("import time:"))
+    assert (code, told) == stopped("latentserve-train")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_kept_for_the_program_that_the_process_becomes(number: signal.Signals) -> None:
+    second = (
+        "from latentserve_training.interruption import ending_at_once\n"
+        "print('started', flush=True)\n"
+        "with ending_at_once('command', last=True): print('not reached', flush=True)\n"
+    )
+    first = (
+        "import os, signal, sys\n"
+        "from latentserve_training.interruption import held_back\n"
+        "with held_back():\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        f"    os.execv(sys.executable, [sys.executable, '-c', {second!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", first], text=True, capture_output=True)
+    assert (done.returncode, done.stderr) == stopped("command")
+    assert done.stdout == "started\n"
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_while_the_process_ends_changes_nothing(number: signal.Signals) -> None:
+    """What a library does at the interpreter's end is played by a read."""
+    script = (
+        "import atexit, sys\n"
+        "from latentserve_training import train\n"
+        "atexit.register(lambda: (print('ending', flush=True), sys.stdin.read()))\n"
+        "sys.argv = ['latentserve-train', '--version']\n"
+        "sys.exit(train.main())\n"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", script], text=True, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == "ending\n":
+                break
+        assert stop(process, number) == (0, "")

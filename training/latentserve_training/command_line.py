@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -10,7 +9,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from latentserve_training.errors import InterruptedRun, TrainingError
-from latentserve_training.interruption import EXIT_INTERRUPTED, STOPPED, stopping_at_once
+from latentserve_training.interruption import EXIT_INTERRUPTED, STOPPED, stopping_at_once, uninterrupted
+from latentserve_training.standard_output import OutputError, complain, say, written_out
 from latentserve_training.version import package_version
 
 EXIT_FAILURE = 1
@@ -27,13 +27,25 @@ class Dataclass(Protocol):
 Request = TypeVar("Request", bound=Dataclass)
 
 
+class Parser(ArgumentParser):
+    """jsonargparse's, whose help ends in an error where it cannot be written."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Write the help to standard output, whatever `file` is.
+
+        Raises:
+            OutputError: standard output takes no more, which argparse would pass over.
+        """
+        say(self.format_help())
+
+
 def make_parser(prog: str, description: str | None = None, *, tells_version: bool = True) -> ArgumentParser:
     """A parser that takes whole option names alone, and raises ArgumentError where a value is wrong.
 
     With `tells_version` its option --version prints the package's, and is not free for another use.
     """
     version = package_version() if tells_version else None
-    return ArgumentParser(prog=prog, description=description, version=version, exit_on_error=False, allow_abbrev=False)
+    return Parser(prog=prog, description=description, version=version, exit_on_error=False, allow_abbrev=False)
 
 
 def fill(request: type[Request], values: Namespace) -> Request:
@@ -46,6 +58,11 @@ def run(command: Callable[[], object], prog: str) -> int:
 
     SIGINT and SIGTERM end it at once, as a KeyboardInterrupt, wherever it does not ask for them itself.
     """
+    with uninterrupted():  # from when it has ended until its exit code is known
+        return written_out(lambda: _outcome(command, prog), prog)
+
+
+def _outcome(command: Callable[[], object], prog: str) -> int:
     try:
         with stopping_at_once():
             command()
@@ -53,6 +70,10 @@ def run(command: Callable[[], object], prog: str) -> int:
         return _end(f"{prog}: error: {error}", EXIT_USAGE)
     except TrainingError as error:
         return _end(f"{prog}: error: {error}", EXIT_FAILURE)
+    except OutputError:
+        raise
+    except BrokenPipeError as error:  # where a library writes to standard output
+        raise OutputError(error) from error
     except OSError as error:
         return _end(f"{prog}: error: {_said(error)}", EXIT_FAILURE)
     except (MemoryError, RuntimeError) as error:
@@ -77,5 +98,5 @@ def _lacks_memory(error: Exception) -> bool:
 
 
 def _end(message: str, code: int) -> int:
-    sys.stderr.write(" ".join(message.split()) + "\n")
+    complain(message)
     return code

@@ -19,6 +19,7 @@ from latentserve_training.decoding import decode
 from latentserve_training.effort import Effort
 from latentserve_training.errors import ConfigError
 from latentserve_training.extractor import IMAGE_SHAPE, Extractor
+from latentserve_training.interruption import uninterrupted
 from latentserve_training.losses import reparameterize
 from latentserve_training.mixture import Mixture
 from latentserve_training.models import Vae
@@ -161,6 +162,7 @@ def _labelled_samples(trained: Trained, count: int, effort: Effort) -> Split:
 
 def _publish(staged: RunFolder, folder: RunFolder, report: Report) -> None:
     """Move the staged files into the run, with no report there meanwhile."""
-    folder.report.unlink(missing_ok=True)
-    for name in (*report.files, folder.report.with_suffix(".md").name, folder.report.name):
-        (staged.path / name).replace(folder.path / name)
+    with uninterrupted():
+        folder.report.unlink(missing_ok=True)
+        for name in (*report.files, folder.report.with_suffix(".md").name, folder.report.name):
+            (staged.path / name).replace(folder.path / name)

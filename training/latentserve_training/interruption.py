@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn, Self
 
@@ -44,19 +44,33 @@ def stopping_at_once() -> Iterator[None]:
 
 
 @contextmanager
-def ending_at_once(prog: str) -> Iterator[None]:
+def ending_at_once(prog: str, *, last: bool) -> Iterator[None]:
     """While entered, either signal ends the process, with a line and the exit code 130.
 
     For the time of imports: they leave nothing to clean up, and packages that are left half imported fail in ways of
-    their own before an exception gets through.
+    their own before an exception gets through. A signal that `held_back` kept is heard now.
+
+    With `last`, what follows the block is the process's end, which takes moments and which no signal is to break.
     """
 
     def end(_number: int, _frame: FrameType | None) -> NoReturn:
-        os.write(2, f"{prog}: {STOPPED}\n".encode())
+        with suppress(OSError):
+            os.write(2, f"{prog}: {STOPPED}\n".encode())
         os._exit(EXIT_INTERRUPTED)
 
-    with _handled_by(end):
+    with _handled_by(end, afterwards=signal.SIG_IGN if last else None):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         yield
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """While entered, signals wait; also for a program that the process becomes meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -67,10 +81,13 @@ def uninterrupted() -> Iterator[None]:
 
 
 @contextmanager
-def _handled_by(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> Iterator[None]:
+def _handled_by(
+    handler: Callable[[int, FrameType | None], object] | signal.Handlers, *, afterwards: signal.Handlers | None = None
+) -> Iterator[None]:
+    """While entered, either signal is handled so; then as before, or as is said."""
     previous = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
         yield
     finally:
         for number, before in previous.items():
-            signal.signal(number, before)
+            signal.signal(number, before if afterwards is None else afterwards)

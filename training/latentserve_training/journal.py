@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from latentserve_training.pictures import grid, write_png
 from latentserve_training.records import add_record, keep_records
 from latentserve_training.run_folder import RunFolder
+from latentserve_training.standard_output import say
 
 _GRID_COLUMNS = 8
 
@@ -57,8 +57,8 @@ class Journal:
 
     def say(self, line: str) -> None:
         """Print one line, above the bar if there is one."""
-        tqdm.write(line, file=sys.stdout)
-        sys.stdout.flush()
+        with tqdm.external_write_mode():
+            say(f"{line}\n")
 
     def bar(self, epoch: int, epochs: int, batches: int, done: int) -> tqdm[Any]:
         """A bar over the batches of an epoch; silent where standard error is not a terminal."""

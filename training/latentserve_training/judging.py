@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from latentserve_training.command_line import make_parser
 from latentserve_training.effort import QUICK, Effort
 from latentserve_training.evaluation import evaluate
+from latentserve_training.standard_output import complain, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,9 @@ def judge(argv: Sequence[str] | None, prog: str) -> None:
     """
     request = parse(argv, prog)
     report = evaluate(request.run, request.data_root, request.effort)
-    sys.stdout.write(report.markdown())
+    say(report.markdown())
     if report.collapse:
-        sys.stderr.write(f"{prog}: warning: {request.run} has collapsed: {report.collapse}\n")
+        complain(f"{prog}: warning: {request.run} has collapsed: {report.collapse}")
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:

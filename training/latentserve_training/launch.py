@@ -15,6 +15,8 @@ import platform
 import sys
 from collections.abc import Mapping
 
+from latentserve_training.interruption import held_back
+
 VARIABLES: Mapping[str, str] = {
     "MALLOC_TRIM_THRESHOLD_": "2000000000",
     "MALLOC_MMAP_THRESHOLD_": "2000000000",
@@ -30,4 +32,5 @@ def restart_tuned() -> None:
     """
     if platform.libc_ver()[0] != "glibc" or VARIABLES.keys() <= os.environ.keys():
         return
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**VARIABLES, **os.environ})  # noqa: S606
+    with held_back():  # until the new process can tell of them
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**VARIABLES, **os.environ})  # noqa: S606

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +22,7 @@ from latentserve_training.models import GenerativeModel, build
 from latentserve_training.provenance import git_commit
 from latentserve_training.replacement import replace_text
 from latentserve_training.run_folder import RunFolder
+from latentserve_training.standard_output import say
 from latentserve_training.trainer import Trainer
 
 
@@ -59,7 +59,7 @@ def _train(request: RunRequest, fabric: Fabric) -> None:
         dataset = load(config.data, fabric.world_size)
         costs = estimate(start(config, dataset, fabric))
         if fabric.is_global_zero:
-            sys.stdout.write("\n".join((config.to_yaml(), *dataset.remarks, f"{costs}\n")))
+            say("\n".join((config.to_yaml(), *dataset.remarks, f"{costs}\n")))
         return
     assert request.output is not None, "only a dry run may be without"
     folder = RunFolder(request.output)

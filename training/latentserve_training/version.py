@@ -1,23 +1,22 @@
-"""The version of this package, told before the packages are imported that the commands need."""
+"""The version of this package."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from importlib.metadata import version
+from latentserve_training.standard_output import say
 
 
 def package_version() -> str:
     """The version of latentserve-training, as it was installed."""
+    from importlib.metadata import version  # which takes as long to import as all that a command begins with
+
     return version("latentserve-training")
 
 
-def tell_version(argv: Sequence[str] | None, prog: str) -> bool:
-    """Print it and return True where `argv`, the process's own arguments when absent, is --version alone.
+def tell_version(prog: str) -> int:
+    """Print it; returns the exit code.
 
-    Before other words, --version may be the version of a bundle.
+    Raises:
+        OutputError: standard output takes no more.
     """
-    if list(sys.argv[1:] if argv is None else argv) != ["--version"]:
-        return False
-    sys.stdout.write(f"{prog} {package_version()}\n")
-    return True
+    say(f"{prog} {package_version()}\n")
+    return 0

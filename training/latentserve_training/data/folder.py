@@ -131,12 +131,16 @@ def _threaded(function: Callable[[Item], Result], items: Sequence[Item], what: s
     """`function` of every item, in order, computed by threads (Pillow lets go of the interpreter as it decodes)."""
     ahead: deque[Future[Result]] = deque()
     with ThreadPoolExecutor() as threads, tqdm(total=len(items), desc=what, leave=False, disable=None) as bar:
-        for number in range(len(items) + _FILES_AHEAD):
-            if number < len(items):
-                ahead.append(threads.submit(function, items[number]))
-            if number >= _FILES_AHEAD:
-                yield ahead.popleft().result()
-                bar.update()
+        try:
+            for number in range(len(items) + _FILES_AHEAD):
+                if number < len(items):
+                    ahead.append(threads.submit(function, items[number]))
+                if number >= _FILES_AHEAD:
+                    yield ahead.popleft().result()
+                    bar.update()
+        finally:
+            for waiting in ahead:
+                waiting.cancel()
 
 
 def _look(path: Path) -> Look:

@@ -91,8 +91,12 @@ def _download(path: Path, publication: Publication) -> bytes:
         content = _checked(packed, url, publication.digests[path.stem])
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(packed)
-        Path(file.name).replace(path)
+            try:
+                file.write(packed)
+                file.flush()
+                Path(file.name).replace(path)
+            finally:
+                Path(file.name).unlink(missing_ok=True)
     except (OSError, http.client.HTTPException) as error:
         raise DataError(
             f"data.root {path.parent} lacks {path.stem} (plain or .gz; needed are {', '.join(publication.digests)}), "

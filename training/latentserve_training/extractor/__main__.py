@@ -18,6 +18,7 @@ from latentserve_training.classifier import Classifier
 from latentserve_training.data import DataConfig, Dataset, load
 from latentserve_training.extractor.lenet import LeNet, seeded_lenet, train_lenet
 from latentserve_training.extractor.pinned import WEIGHTS, write_weights
+from latentserve_training.standard_output import say
 
 PROG = "python -m latentserve_training.extractor"
 _BATCH = 64
@@ -52,7 +53,7 @@ def _main(argv: Sequence[str] | None) -> None:
     sha256 = write_weights(network, values.output)
     page = _card(recipe, chosen, validation, Classifier(network).accuracy(dataset.test), sha256, dataset)
     values.output.with_name("README.md").write_text(page, encoding="utf-8")
-    sys.stdout.write(page)
+    say(page)
 
 
 def _train(recipe: Recipe, dataset: Dataset) -> tuple[LeNet, int, float]:
@@ -61,7 +62,7 @@ def _train(recipe: Recipe, dataset: Dataset) -> tuple[LeNet, int, float]:
     best, chosen, accuracy = network, 0, -1.0
     for epoch in train_lenet(network, dataset.train, epochs=recipe.epochs, batch_size=_BATCH, seed=recipe.seed):
         found = Classifier(network).accuracy(dataset.validation)
-        sys.stdout.write(f"epoch {epoch}/{recipe.epochs} | validation accuracy {found:.4f}\n")
+        say(f"epoch {epoch}/{recipe.epochs} | validation accuracy {found:.4f}\n")
         if found > accuracy:
             best, chosen, accuracy = copy.deepcopy(network), epoch, found
     return best, chosen, accuracy
