@@ -180,6 +180,52 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
     assert found.label_names == ("cat", "dog")
 
 
+def test_files_that_are_no_pictures_are_counted(tmp_path: Path) -> None:
+    save(tmp_path / "1.png", noise(4, 4))
+    for name in ("a.heic", "b.HEIC", "README", "notes.txt", "more.txt", "c.heic"):
+        (tmp_path / name).write_text("no picture")
+    remarks = Folder.under(tmp_path, size=None).remarks
+    assert "passed over: files of other kinds, 6: .heic (3), .txt (2), no suffix (1)" in remarks
+
+
+def test_a_folder_of_other_files_alone_says_which(tmp_path: Path) -> None:
+    (tmp_path / "data.zip").write_bytes(b"packed")
+    with pytest.raises(DataError, match=r"holds no image files; .*; passed over: files of other kinds, 1: \.zip \(1\)"):
+        read_folder(tmp_path, size=None)
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "1.png", noise(4, 4))
+    (tmp_path / "2.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DataError, match=r"2\.png: cannot be read: No such file or directory"):
+        read_folder(tmp_path, size=None)
+
+
+def test_the_classes_are_named_or_what_stands_in_their_way(tmp_path: Path) -> None:
+    for place in ("black cat", "dog", "dog/deep"):
+        save(tmp_path / place / "1.png", noise(4, 4))
+    assert "classes are the subfolders, 2: black cat, dog" in Folder.under(tmp_path, size=None).remarks
+    save(tmp_path / "loose.png", noise(4, 4))
+    line = f"there are no classes: 1 of 4 files lie in no subfolder, such as {tmp_path / 'loose.png'}"
+    assert line in Folder.under(tmp_path, size=None).remarks
+    for number in range(9):
+        save(tmp_path / "many" / f"{number}" / "1.png", noise(4, 4))
+    (line,) = (line for line in Folder.under(tmp_path / "many", size=None).remarks if "classes" in line)
+    assert line == "classes are the subfolders, 9: 0, 1, 2, 3, 4, 5, 6, 7, …"
+
+
+def test_classes_without_a_training_image_are_counted(tmp_path: Path) -> None:
+    for number in range(20):
+        save(tmp_path / f"class {number:02}" / "1.png", noise(4, 4))
+    for number in range(20):
+        save(tmp_path / "often" / f"{number}.png", noise(4, 4))
+    dataset = load(DataConfig(name="folder", root=tmp_path))
+    taught = set() if dataset.train.labels is None else set(dataset.train.labels.tolist())
+    missing = [name for number, name in enumerate(dataset.label_names) if number not in taught]
+    line = f"{len(missing)} of 21 classes have no image among those for training, such as {missing[0]}"
+    assert line in dataset.remarks
+
+
 def test_hidden_names_are_passed_over(tmp_path: Path) -> None:
     for place in ("cat/1.png", "dog/1.png"):
         save(tmp_path / place, noise(4, 4))
@@ -204,6 +250,15 @@ def test_a_folder_of_hidden_files_alone_says_so(tmp_path: Path) -> None:
     save(tmp_path / ".hidden.png", noise(4, 4))
     with pytest.raises(DataError, match=r"holds no image files; known are .*; passed over: hidden .*\.hidden\.png"):
         read_folder(tmp_path, size=None)
+
+
+def test_a_name_that_is_no_text_is_told_escaped(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for number in range(40):
+        save(tmp_path / f"caf\udce9-{number:02}.png", noise(4, 4, 3))
+    argv = ["--model.family", "mlp_vae", "--model.wide", "8", "--model.narrow", "8", "--dry_run"]
+    assert train.main([*argv, "--trainer.batch_size", "8", "--data.name", "folder", "--data.root", str(tmp_path)]) == 0
+    assert r"in colour or have a palette, such as" in (told := capfd.readouterr().out)
+    assert r"caf\udce9-00.png" in told
 
 
 @pytest.mark.parametrize("more", [["--dry_run"], []])
@@ -231,7 +286,7 @@ def test_a_class_whose_name_cannot_be_told_is_refused(tmp_path: Path) -> None:
 def test_sizes_must_agree_unless_all_are_resized(tmp_path: Path) -> None:
     save(tmp_path / "a.png", noise(4, 4))
     save(tmp_path / "b.png", noise(4, 8))
-    with pytest.raises(DataError, match=r"b\.png is 8x4, but .*a\.png is 4x4; data\.size"):
+    with pytest.raises(DataError, match=r"b\.png is 8x4, but .*a\.png is 4x4; set data\.size"):
         read_folder(tmp_path, size=None)
     assert read_folder(tmp_path, size=12).images.shape == (2, 1, 12, 12)
 
@@ -266,9 +321,18 @@ def test_a_folder_without_images_or_no_folder_at_all_is_named(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("count", "fractions", "message"),
     [
-        (3, (0.1, 0.1), "of 3 images leaves 3 for training, but at least 4 are needed; lower data.validation_fraction"),
-        (30, (0.1, 0.2), "of 30 images leaves 3 for validation, but at least 4 are needed; raise data.validation_frac"),
-        (30, (0.2, 0.1), "of 30 images leaves 3 for test, but at least 4 are needed; raise data.test_fraction, or add"),
+        (3, (0.1, 0.1), "has 3 of the 12 images that are needed at least, 4 each for training, validation and test"),
+        (11, (0.3, 0.3), "'folder' has 11 of the 12 images that are needed at least"),
+        (
+            30,
+            (0.1, 0.2),
+            "of 30 images leaves 3 for validation, but at least 4 are needed; raise data.validation_fraction to ",
+        ),
+        (
+            30,
+            (0.2, 0.1),
+            "leaves 3 for test, but at least 4 are needed; raise data.test_fraction to 0.14, or",
+        ),
         (12, (0.4, 0.4), "of 12 images leaves 2 for training, but at least 4 are needed; lower data.validation_fract"),
     ],
 )

@@ -21,15 +21,16 @@ class OutputError(OSError):
 
 
 def say(text: str) -> None:
-    """Write to standard output, at once.
+    """Write to standard output, at once; what its encoding does not have, as in names of files, is escaped.
 
     Raises:
         OutputError: it takes no more.
     """
     if sys.stdout is None:  # where the process was started without one
         return
+    encoding = sys.stdout.encoding or "utf-8"
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except OSError as error:
         raise OutputError(error) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -52,10 +53,16 @@ class Dataset:
     def __post_init__(self) -> None:
         splits = {"training": self.train, "validation": self.validation, "test": self.test}
         total = sum(map(len, splits.values()))
+        if total < len(splits) * LEAST_IMAGES:
+            raise DataError(
+                f"data {self.name!r} has {total} of the {len(splits) * LEAST_IMAGES} images that are needed at least, "
+                f"{LEAST_IMAGES} each for training, validation and test"
+            )
         for role, split in splits.items():
             if len(split) < LEAST_IMAGES:
                 fractions = "data.validation_fraction and data.test_fraction"
-                remedy = f"lower {fractions}" if split is self.train else f"raise data.{role}_fraction"
+                enough = f"{math.ceil(100 * LEAST_IMAGES / total) / 100:g}"
+                remedy = f"lower {fractions}" if split is self.train else f"raise data.{role}_fraction to {enough}"
                 raise DataError(
                     f"data {self.name!r} of {total} images leaves {len(split)} for {role}, but at least {LEAST_IMAGES} "
                     f"are needed; {remedy}, or add images"

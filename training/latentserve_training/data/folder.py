@@ -20,7 +20,7 @@ from latentserve.picture import OWN_FORMATS, Picture, PictureError, open_picture
 from latentserve_training.data.dataset import Split
 from latentserve_training.data.placement import gather
 from latentserve_training.data.reading import READING
-from latentserve_training.data.remarks import Look, channels, left_out, passed_over
+from latentserve_training.data.remarks import Look, channels, classes, left_out, passed_over
 from latentserve_training.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
@@ -60,13 +60,16 @@ class Folder:
             raise DataError(f"data.root {root} is not a folder")
         found = sorted(_files(root))
         hidden = [path for path in found if _is_hidden(path.name)]
-        paths = [path for path in found if not _is_hidden(path.name) and path.suffix.lower() in SUFFIXES]
+        shown = [path for path in found if not _is_hidden(path.name)]
+        paths = [path for path in shown if path.suffix.lower() in SUFFIXES]
+        passed = list(passed_over(hidden, [path for path in shown if path.suffix.lower() not in SUFFIXES]))
         if not paths:
             known = f"known are {', '.join(sorted(SUFFIXES))}"
-            raise DataError("; ".join((f"data.root {root} holds no image files", known, *passed_over(hidden))))
+            raise DataError("; ".join((f"data.root {root} holds no image files", known, *passed)))
         looks = list(_threaded(_look, paths, "looking at images"))
-        remarks = (*passed_over(hidden), channels(paths, looks), *left_out(paths, looks))
-        return cls(paths, all(look.grey for look in looks), size, *_labels(root, paths), remarks)
+        labels, names = _labels(root, paths)
+        remarks = (*passed, classes(paths, root, names), channels(paths, looks), *left_out(paths, looks))
+        return cls(paths, all(look.grey for look in looks), size, labels, names, remarks)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -97,7 +100,7 @@ class Folder:
         if image.shape != self.image_shape:
             raise DataError(
                 f"{path} is {_sides(image.shape)}, but {self.paths[0]} is {_sides(self.image_shape)}; "
-                "data.size resizes all"
+                "set data.size to resize all"
             )
         return image
 
@@ -118,7 +121,7 @@ def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]
                 yield folder / entry.name
             elif entry.is_dir():
                 yield from _files(folder / entry.name, above | {place})
-            elif entry.is_file():
+            elif entry.is_file() or entry.is_symlink():  # a link that leads nowhere is a file that cannot be read
                 yield folder / entry.name
 
 
@@ -154,8 +157,10 @@ def _opened(path: Path) -> Iterator[Picture]:
     try:
         with open_picture(path, READING, OWN_FORMATS) as picture:
             yield picture
-    except (PictureError, OSError) as error:
+    except PictureError as error:
         raise DataError(f"{path}: cannot be decoded: {error.__cause__ or error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _sides(image_shape: tuple[int, ...]) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NAMED = 8
+"""How many classes or kinds of files are named before it is enough."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +26,32 @@ class Look:
     """It has further bands."""
 
 
-def passed_over(hidden: Sequence[Path]) -> Iterator[str]:
-    """The line about hidden names, where there are any."""
+def passed_over(hidden: Sequence[Path], others: Sequence[Path]) -> Iterator[str]:
+    """The lines about hidden names and about files that are called no pictures, where there are any."""
     if hidden:
         yield f"passed over: hidden names (a leading dot, or __MACOSX), {len(hidden):,}, {_example(hidden)}"
+    if others:
+        counted = Counter(path.suffix.lower() or "no suffix" for path in others).most_common()
+        kinds = [f"{suffix} ({count:,})" for suffix, count in counted[:_NAMED]]
+        more = ["…"] if len(counted) > _NAMED else []
+        yield f"passed over: files of other kinds, {len(others):,}: {', '.join(kinds + more)}"
+
+
+def classes(paths: Sequence[Path], root: Path, names: Sequence[str]) -> str:
+    """The line about the classes, or why there are none."""
+    if names:
+        more = [] if len(names) <= _NAMED else ["…"]
+        return f"classes are the subfolders, {len(names):,}: {', '.join([*names[:_NAMED], *more])}"
+    loose = [path for path in paths if path.parent == root]
+    return f"there are no classes: {_share(loose, paths)} lie in no subfolder, {_example(loose)}"
+
+
+def untaught(names: Sequence[str], labels: NDArray[np.int64]) -> Iterator[str]:
+    """The line about classes that are not among the labels of the training images, where there are any."""
+    taught = set(labels.tolist())
+    missing = [name for number, name in enumerate(names) if number not in taught]
+    if missing:
+        yield f"{len(missing):,} of {len(names):,} classes have no image among those for training, such as {missing[0]}"
 
 
 def channels(paths: Sequence[Path], looks: Sequence[Look]) -> str:

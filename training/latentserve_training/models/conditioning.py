@@ -48,5 +48,5 @@ def require_labels(family: str, label_count: int) -> None:
     if label_count < 2:
         raise ConfigError(
             f"model.family is {family}, which needs images of at least 2 labels, but the data has {label_count}; mnist "
-            "and digits have 10, and in a folder every subfolder is one"
+            "and digits have 10, and in a folder every subfolder is one, unless an image lies outside of them"
         )
