@@ -27,7 +27,8 @@ BOUNDARIES = {
         "prometheus_client": {"metrics.py"},
         "PIL": {"image_files.py"},
         "pythonjsonlogger": {"logs.py"},
-        "jsonargparse": {"config.py"},
+        "argparse": {"command_line.py"},
+        "yaml": {"config_file.py"},
         "fsspec": {"remote_files.py"},
     },
 }
@@ -80,4 +81,4 @@ def test_only_the_configuration_reads_the_environment() -> None:
         for path in sources("latentserve_server")
         if any(name in path.read_text() for name in ("os.environ", "os.getenv"))
     }
-    assert readers == {"cli.py"}, "which sets a variable for onnxruntime and reads none"
+    assert readers == {"cli.py"}, "which hands them to the configuration"

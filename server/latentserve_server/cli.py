@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from latentserve_server.errors import StartupError
     from latentserve_server.log_writer import LogWriter
 
+_EXIT_FAILURE = 1
+_EXIT_USAGE = 2
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the process's exit status."""
@@ -39,28 +42,31 @@ def _leave(status: int) -> None:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    from latentserve_server.config import parse_config
+    from latentserve_server.command_line import parse_config
     from latentserve_server.descriptors import raise_limit
-    from latentserve_server.errors import StartupError
+    from latentserve_server.errors import ConfigError, StartupError
     from latentserve_server.logs import log_to_standard_error
 
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime writes files into the home directory
     try:
-        config = parse_config(arguments)
+        config = parse_config(arguments, os.environ)
+    except ConfigError as error:
+        return _give_up(error, _EXIT_USAGE)
+    try:
         with log_to_standard_error(config.log_level, config.log_format) as log:
             raise_limit()
             try:
                 asyncio.run(_serve(config, log))
             except StartupError as error:
-                return _give_up(error)  # in order with the log's lines
+                return _give_up(error, _EXIT_FAILURE)  # in order with the log's lines
     except StartupError as error:
-        return _give_up(error)
+        return _give_up(error, _EXIT_FAILURE)
     return 0
 
 
-def _give_up(error: StartupError) -> int:
-    print(f"latentserve-server: {error}", file=sys.stderr)
-    return 1
+def _give_up(error: StartupError, status: int) -> int:
+    print("latentserve-server:", *str(error).split(), file=sys.stderr)
+    return status
 
 
 async def _serve(config: ServerConfig, log: LogWriter) -> None:

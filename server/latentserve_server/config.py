@@ -1,19 +1,14 @@
-"""The server's configuration: one frozen object, parsed once from flags, LATENTSERVE_* variables and a YAML file."""
+"""The server's configuration: one frozen object, which allows no value that a server cannot have."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import Any, Literal, get_type_hints
+from typing import Literal
 
-import docstring_parser
-from jsonargparse import ArgumentError, ArgumentParser
-
-from latentserve_server.errors import ConfigError
+from latentserve_server.errors import OptionError
 from latentserve_server.precision import PrecisionName
+from latentserve_server.remote_files import SCHEMES, scheme_of
 from latentserve_server.version_policy import VersionPolicy
 
 _MAX_CPU_THREADS = 1024
@@ -99,9 +94,11 @@ class ServerConfig:
         """Check the values against each other.
 
         Raises:
-            ConfigError: a value is not allowed.
+            OptionError: a value is not allowed.
         """
         self._demand("repository", self.repository.strip() != "", "names no directory and no URL")
+        known = scheme_of(self.repository) in (None, *SCHEMES)
+        self._demand("repository", known, f"write a directory, or a URL of {', '.join(SCHEMES)}")
         for name in ("max_rows_per_request", "max_batch_rows", "max_queue_rows", "max_connections", "max_calls"):
             self._demand(name, getattr(self, name) >= 1, "must be at least 1")
         parse_device(self.device)
@@ -118,11 +115,13 @@ class ServerConfig:
         self._demand("drain_delay", self.drain_delay >= 0, "must not be negative")
         self._demand("drain_timeout", self.drain_timeout >= 0, "must not be negative")
         self._demand("max_message_bytes", 1 << 20 <= self.max_message_bytes < 1 << 31, "must be 1 MiB to 2 GiB - 1")
-        self._demand("max_queue_bytes", self.max_queue_bytes >= self.max_message_bytes, "is below --max-message-bytes")
-        inflight = self.max_inflight_bytes >= self.max_message_bytes
-        self._demand("max_inflight_bytes", inflight, "is below --max-message-bytes")
-        enough = self.max_queue_rows >= self.max_rows_per_request
-        self._demand("max_queue_rows", enough, "must not be below --max-rows-per-request")
+        for name, floor in (
+            ("max_queue_bytes", "max_message_bytes"),
+            ("max_inflight_bytes", "max_message_bytes"),
+            ("max_queue_rows", "max_rows_per_request"),
+        ):
+            problem = f"must not be below {_flag(floor)}, which is {getattr(self, floor)}"
+            self._demand(name, getattr(self, name) >= getattr(self, floor), problem)
         self._demand("poll_interval", self.poll_interval == 0 or self.poll_interval >= 0.1, "must be 0 or at least 0.1")
         for name in ("look_timeout", "load_timeout"):
             self._demand(name, getattr(self, name) > 0, "must be above 0")
@@ -136,18 +135,22 @@ class ServerConfig:
 
     def _demand(self, name: str, holds: bool, problem: str) -> None:
         if not holds:
-            raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: {problem}")
+            raise OptionError(_flag(name), getattr(self, name), problem)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def parse_address(option: str, address: str) -> tuple[str, int]:
     """Host and port of "host:port" or "[v6]:port".
 
     Raises:
-        ConfigError: the address is neither.
+        OptionError: the address is neither.
     """
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
-        raise ConfigError(f"{option} {address}: write host:port, with a port of 0 to 65535")
+        raise OptionError(option, address, "write host:port, with a port of 0 to 65535")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
@@ -155,43 +158,9 @@ def parse_device(device: str) -> tuple[str, int]:
     """The kind and the index of "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:
-        ConfigError: it is none of these.
+        OptionError: it is none of these.
     """
     kind, colon, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (colon and (kind != "cuda" or not re.fullmatch("[0-9]{1,3}", index))):
-        raise ConfigError(f"--device {device}: write auto, cpu, cuda or cuda:N")
+        raise OptionError("--device", device, "write auto, cpu, cuda or cuda:N")
     return kind, int(index or 0)
-
-
-def parse_config(arguments: Sequence[str] | None = None) -> ServerConfig:
-    """The configuration from the command line, which wins over the environment.
-
-    A YAML file ranks where it is named: one that LATENTSERVE_CONFIG names is below every other variable, and one that
-    --config names counts as written there, among the flags. What comes later wins.
-
-    Raises:
-        ConfigError: the arguments are not understood, or a value is not allowed.
-        SystemExit: help or the version was asked for.
-    """
-    parser = ArgumentParser(
-        prog="latentserve-server",
-        description="Serve model bundles over gRPC.",
-        version=version("latentserve-server"),
-        default_env=True,
-        env_prefix="LATENTSERVE",
-        allow_abbrev=False,
-        exit_on_error=False,
-    )
-    parser.add_argument("--config", action="config", help="YAML file of these options.")
-    types = get_type_hints(ServerConfig)
-    texts = {entry.arg_name: entry.description for entry in docstring_parser.parse_from_object(ServerConfig).params}
-    for option in dataclasses.fields(ServerConfig):
-        flag = f"--{option.name.replace('_', '-')}"
-        required = option.default is dataclasses.MISSING
-        default: dict[str, Any] = {} if required else {"default": option.default}
-        parser.add_argument(flag, type=types[option.name], required=required, help=texts[option.name], **default)
-    try:
-        values = vars(parser.parse_args(arguments))
-    except ArgumentError as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    return ServerConfig(**{option.name: values[option.name] for option in dataclasses.fields(ServerConfig)})

@@ -14,6 +14,7 @@ LatentServeError
 ├── EngineFailure           a graph did not run
 └── StartupError            the server cannot start
     ├── ConfigError         an option has a value that is not allowed
+    │   └── OptionError     the value itself, or beside the other options
     ├── BundleError         a bundle is incomplete, damaged or not what it says
     │   └── PrecisionShortfall  a graph in lower precision is further from float32 here than it says
     └── DeviceError         the device asked for is not there, or not really in use
@@ -90,6 +91,15 @@ class StartupError(LatentServeError):
 
 class ConfigError(StartupError):
     """An option has a value that is not allowed."""
+
+
+class OptionError(ConfigError):
+    """The value of one option is not allowed, whatever else there is in the world."""
+
+    def __init__(self, flag: str, value: object, problem: str) -> None:
+        super().__init__(f"{flag} {value}: {problem}")
+        self.flag = flag
+        self.problem = problem
 
 
 class BundleError(StartupError):

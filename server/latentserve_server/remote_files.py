@@ -61,11 +61,10 @@ class RemoteFiles:
         """Nothing is reached for yet; only the libraries are loaded.
 
         Raises:
-            ConfigError: the scheme is unknown, or its library is missing or refuses the URL.
+            ConfigError: the library of the scheme, one of SCHEMES, is missing or refuses the URL.
         """
         scheme = scheme_of(url)
-        if scheme not in SCHEMES:
-            raise ConfigError(f"--repository {url}: write a directory, or a URL of {', '.join(SCHEMES)}")
+        assert scheme in SCHEMES, "which the configuration has checked"
         try:
             self._files, root = _connect(url)
         except ImportError as error:

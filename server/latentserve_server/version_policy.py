@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from latentserve_server.errors import ConfigError
+from latentserve_server.errors import OptionError
 
 _LATEST = re.compile(r"latest:([1-9][0-9]{0,5})")
 
@@ -23,7 +23,7 @@ class VersionPolicy:
         """The policy that "all", "latest:N" or "explicit" stands for.
 
         Raises:
-            ConfigError: the text is none of the three.
+            OptionError: the text is none of the three.
         """
         if text == "all":
             return cls(None)
@@ -31,7 +31,7 @@ class VersionPolicy:
             return cls(0)
         if match := _LATEST.fullmatch(text):
             return cls(int(match[1]))
-        raise ConfigError(f"--version-policy {text}: write all, latest:N with N of at least 1, or explicit")
+        raise OptionError("--version-policy", text, "write all, latest:N with N of at least 1, or explicit")
 
     def choose(self, versions: Sequence[int]) -> set[int]:
         """Those of the versions, given in any order, that are to be served."""

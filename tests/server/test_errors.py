@@ -18,7 +18,8 @@ def tree(kind: type[LatentServeError]) -> list[type[LatentServeError]]:
 
 
 def instance(kind: type[LatentServeError]) -> LatentServeError:
-    return kind("field", "problem") if kind is errors.InvalidArgument else kind("problem")
+    arguments = {errors.InvalidArgument: ("field", "problem"), errors.OptionError: ("--flag", "value", "problem")}
+    return kind(*arguments.get(kind, ("problem",)))
 
 
 @pytest.mark.parametrize("kind", tree(LatentServeError), ids=lambda kind: kind.__name__)
