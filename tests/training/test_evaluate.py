@@ -182,7 +182,7 @@ def test_what_is_not_binary_is_explained_as_it_is(tmp_path: Path) -> None:
 def test_effort_out_of_range_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, message: str
 ) -> None:
-    assert evaluate.main([str(tmp_path), option, value]) == 1
+    assert evaluate.main([str(tmp_path), option, value]) == 2
     assert capsys.readouterr().err == f"latentserve-evaluate: error: {message}\n"
 
 

@@ -212,7 +212,7 @@ def test_versions_count_up_and_a_published_one_never_changes(trained: Bundles, t
 def test_names_and_versions_that_no_server_would_load_are_refused(
     trained: Bundles, tmp_path: Path, capsys: Capture, options: list[str], message: str
 ) -> None:
-    assert export.main([str(trained("mlp_gan")), "--repository", str(tmp_path / "models"), *options]) == 1
+    assert export.main([str(trained("mlp_gan")), "--repository", str(tmp_path / "models"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
 

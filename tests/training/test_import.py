@@ -293,13 +293,33 @@ def test_a_graph_that_cannot_be_served_is_refused(tmp_path: Path, capsys: Captur
     assert not list(tmp_path.glob("models/m/*"))
 
 
+def test_what_is_refused_in_a_description_is_named_with_its_line(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "model.yaml").write_text("kind: gan\ndecoder:\n  file: g.onnx\n  latent: off\nlatent_dim: 3\n")
+    argv = [str(tmp_path / "model.yaml"), "--repository", str(tmp_path / "models"), "--name", "a"]
+    assert importer.main(argv) == 1
+    place = f"{tmp_path / 'model.yaml'}:4"
+    said = f"latentserve-import: error: {place}: decoder.latent is false; it must be text: put it in quotes\n"
+    assert capsys.readouterr().err == said
+
+
+def test_an_empty_section_of_a_description_says_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "g.onnx", TANH)
+    assert bring(tmp_path, {**GAN, "image_range": [-1, 1], "reading": None, "encoder": None}) == 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "flow"}, "kind"),
+        ({"kind": "flow"}, "is flow; it must be one of vae, gan"),
+        ({"dataset": False}, "dataset is false; it must be text: put it in quotes"),
+        ({"labels": [True, False]}, "labels is [True, False]; it must be a whole number or a list of text or whole"),
+        ({"image_shape": "small"}, "image_shape is small; it must be a list of whole numbers (Channels, height and"),
+        ({"decoder": {"latent": "z"}}, "model.yaml: decoder.file is missing"),
+        ({"decoder": {"file": 3}}, "decoder.file must be a path: put it in quotes"),
+        ({"encoder": {"file": "e.onnx"}}, "model.yaml: encoder.mean is missing"),
         ({"latent_dim": 0}, "latent_dim is 0; it must be at least 1"),
         ({"latent_dim": 4}, "'z' is [batch, 3], but latent_dim has 4 values"),
-        ({"latent_dmi": 4}, "latent_dmi"),
+        ({"latent_dmi": 4}, "latent_dmi: there is no such option; did you mean latent_dim?"),
         ({"decoder": {"file": "absent.onnx"}}, "absent.onnx: No such file"),
         ({"decoder": {"file": "model.yaml"}}, "not ONNX that can be used"),
         ({"decoder": {"file": "g.onnx", "image": "pixels"}}, "no output 'pixels'; there are ['x']"),

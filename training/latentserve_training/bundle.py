@@ -32,6 +32,12 @@ def check_name(name: str) -> None:
         )
 
 
+def check_version(version: int) -> None:
+    """Raise ExportError unless `version` can be a version's directory."""
+    if not 1 <= version <= _LARGEST_VERSION:
+        raise ExportError(f"--version is {version}; it must be from 1 to {_LARGEST_VERSION}")
+
+
 def choose_version(model_folder: Path, version: int | None) -> int:
     """`version`, or one above the highest in the folder.
 
@@ -40,8 +46,7 @@ def choose_version(model_folder: Path, version: int | None) -> int:
     """
     if version is None:
         version = max(_versions(model_folder), default=0) + 1
-    if not 1 <= version <= _LARGEST_VERSION:
-        raise ExportError(f"--version is {version}; it must be from 1 to {_LARGEST_VERSION}")
+    check_version(version)
     _require_free(model_folder / str(version))
     return version
 

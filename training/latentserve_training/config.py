@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser
 
-from latentserve_training.command_line import make_parser
+from latentserve_training.command_line import make_file_parser
 from latentserve_training.data import DataConfig
 from latentserve_training.errors import ConfigError
 from latentserve_training.models import FAMILIES, ModelConfig
 from latentserve_training.trainer import TrainerConfig
-from latentserve_training.yaml_file import read_options
+from latentserve_training.yaml_file import place_of, read_options
 
 DEFAULT_FAMILY = "conv_vae"
 _LARGEST_SEED = 2**64 - 1
 _SECTIONS = ("data", "model", "trainer")
+_INNER_SECTIONS = ("model.objective", "model.game")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +75,26 @@ def parse_command_line(argv: Sequence[str] | None, prog: str, description: str) 
     """The run that a command line (and the YAML files it names) asks for.
 
     Raises:
-        ArgumentError: an option is unknown, missing or of the wrong type.
-        ConfigError: a value is out of range or does not fit the others.
+        ArgumentError: an option is unknown, missing or of the wrong type, out of range or does not fit the others.
     """
+    try:
+        return _parse(argv, prog, description)
+    except (ArgumentError, ConfigError) as error:
+        place = _place_in_files(str(error), argv)
+        raise ArgumentError(None, f"{place}: {error}" if place else str(error)) from error
+
+
+def _place_in_files(problem: str, argv: Sequence[str] | None) -> str | None:
+    """Where the option that the problem begins with stands, unless that is on the command line."""
+    named = re.match(r"[\w.]*\w", problem)
+    words = sys.argv[1:] if argv is None else argv
+    if named is None or any(word.partition("=")[0] == f"--{named[0]}" for word in words):
+        return None
+    places = (place_of(named[0], path) for path in reversed(_scout(argv).config))
+    return next(filter(None, places), None)
+
+
+def _parse(argv: Sequence[str] | None, prog: str, description: str) -> RunRequest:
     parser = _parser(_family_asked_for(argv), prog=prog, description=description)
     parser.add_argument(
         "--output", type=Path | None, metavar="RUN", help="Folder of the run; continued if it exists. Required."
@@ -101,8 +121,7 @@ def parse_command_line(argv: Sequence[str] | None, prog: str, description: str) 
 
 
 def _parser(family: str, prog: str, description: str | None = None) -> ArgumentParser:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = make_parser(prog, description)
+    parser = make_file_parser(prog, description)
     parser.add_argument("--config", action="config", help="YAML file of options; later options override earlier ones.")
     parser.add_argument("--seed", type=int, default=1, help="Seed of weights, data order and noise.")
     parser.add_argument("--data", type=DataConfig, default=DataConfig())
@@ -121,10 +140,7 @@ def _instantiate(parser: ArgumentParser, namespace: Any) -> RunConfig:
 
 def _family_asked_for(argv: Sequence[str] | None) -> str:
     """The model family that decides which `model.*` options exist, read before all else."""
-    scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    scout.add_argument("--config", action="append", default=[], type=Path)
-    scout.add_argument("--model.family", dest="family")
-    asked, _ = scout.parse_known_args(argv)
+    asked = _scout(argv)
     files = [_options(path) for path in asked.config]
     if asked.family is not None:
         return _known(asked.family)
@@ -132,9 +148,22 @@ def _family_asked_for(argv: Sequence[str] | None) -> str:
     return families[-1] if families else DEFAULT_FAMILY
 
 
+class _Scout(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ArgumentError(None, message.removeprefix("argument "))
+
+
+def _scout(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The files and the family that a command line names, whatever else it says."""
+    scout = _Scout(add_help=False, allow_abbrev=False)
+    scout.add_argument("--config", action="append", default=[], type=Path)
+    scout.add_argument("--model.family", dest="family")
+    return scout.parse_known_args(argv)[0]
+
+
 def _options(path: Path) -> Mapping[str, Any]:
     try:
-        return read_options(path, sections=_SECTIONS)
+        return read_options(path, sections=(*_SECTIONS, *_INNER_SECTIONS))
     except ConfigError as error:
         raise ConfigError(f"--config {error}") from error
 

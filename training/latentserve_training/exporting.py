@@ -43,7 +43,6 @@ class ExportRequest(PublicationRequest):
     """What to export, and where to."""
 
     run: Path
-    name: str | None = None
     data_root: Path | None = None
     precisions: list[PrecisionName] = field(default_factory=list)
     strict: bool = False
@@ -54,7 +53,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> ExportRequest:
     """The request that a command line makes.
 
     Raises:
-        ArgumentError: an option is unknown, missing or of the wrong type.
+        ArgumentError: an option is unknown, missing or not allowed.
     """
     parser = command_line.make_parser(prog, "Export a run's model as a bundle.", tells_version=False)
     parser.add_argument("run", type=Path, metavar="RUN", help="Folder that latentserve-train made.")

@@ -42,7 +42,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest:
     """The request that a command line makes.
 
     Raises:
-        ArgumentError: an option is unknown, missing or of the wrong type.
+        ArgumentError: an option is unknown, missing or not allowed.
     """
     parser = command_line.make_parser(prog, "Import ONNX files as a bundle.", tells_version=False)
     parser.add_argument("description", type=Path, metavar="YAML", help="File that says what the ONNX files are.")

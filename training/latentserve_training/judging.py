@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from latentserve_training.command_line import make_parser
+from latentserve_training.command_line import fill, make_parser
 from latentserve_training.effort import QUICK, Effort
 from latentserve_training.evaluation import evaluate
 from latentserve_training.standard_output import complain, say
@@ -39,8 +39,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:
     """The request that a command line makes.
 
     Raises:
-        ArgumentError: an option is unknown, missing or of the wrong type.
-        ConfigError: a number is out of range.
+        ArgumentError: an option is unknown, missing, of the wrong type or out of range.
     """
     parser = make_parser(
         prog, "Judge a run's model on its test images; writes report.json, report.md and pictures into the run."
@@ -62,7 +61,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:
     parser.add_argument("--quick", action="store_true", help="1,000 samples, 50 draws and 100 images, unless given.")
     parser.add_argument("--untuned", action="store_true", help="Leave malloc and OpenMP as they are.")
     values = parser.parse_args(argv)
-    preset = QUICK if values.quick else Effort()
-    given = {name: getattr(values, name) for name in Effort.__dataclass_fields__}
-    effort = Effort(**{name: getattr(preset, name) if value is None else value for name, value in given.items()})
+    preset = asdict(QUICK if values.quick else Effort())
+    given = {name: values[name] for name in preset if values[name] is not None}
+    effort = fill(Effort, preset | given)
     return EvaluationRequest(run=values.run, data_root=values.data_root, effort=effort)

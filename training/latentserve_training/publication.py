@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser
 from PIL.Image import Image
 
 from latentserve.v1 import bundle_pb2, tensor_pb2
-from latentserve_training.bundle import check_name, choose_version, describe, staging, write_manifest
+from latentserve_training.bundle import check_name, check_version, choose_version, describe, staging, write_manifest
 from latentserve_training.card import card
 from latentserve_training.errors import ExportError
 from latentserve_training.graph_plan import Arrays, GraphPlan
@@ -47,11 +47,19 @@ Plan = TypeVar("Plan", bound=GraphPlan)
 
 @dataclass(frozen=True, kw_only=True)
 class PublicationRequest:
-    """What `add_publication_options` asks for, but for the name."""
+    """What `add_publication_options` asks for."""
 
     repository: Path
+    name: str | None = None
     version: int | None = None
     license: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise ExportError where the name or the version cannot be served."""
+        if self.name is not None:
+            check_name(self.name)
+        if self.version is not None:
+            check_version(self.version)
 
 
 def add_publication_options(parser: ArgumentParser, *, default_name: str | None = None) -> None:

@@ -14,6 +14,8 @@ from latentserve_training.errors import ConfigError
 def read_options(path: Path, sections: Collection[str], *, may_be_empty: bool = False) -> dict[str, Any]:
     """The mapping in the file, in which `sections`, where they are there, are mappings, too, or empty if they may be.
 
+    A section within another one has a dotted name, and comes after it.
+
     Raises:
         ConfigError: the file cannot be read, is not YAML, or holds something else.
     """
@@ -25,9 +27,25 @@ def read_options(path: Path, sections: Collection[str], *, may_be_empty: bool = 
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds no mapping of options")
-    for section in filter(content.__contains__, sections):
-        value = content[section]
+    for section in sections:
+        parent, _, name = section.rpartition(".")
+        outer = content.get(parent) or {} if parent else content
+        if name not in outer:
+            continue
+        value = outer[name]
         if not isinstance(value, dict) and not (value is None and may_be_empty):
             held = "empty" if value is None else repr(value)
             raise ConfigError(f"{path}: {section} is {held}; it must hold options of its own")
     return content
+
+
+def place_of(name: str, path: Path) -> str | None:
+    """The file and the line where the option of the dotted name stands; None where the file does not have it."""
+    node, line = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader), 0
+    for part in name.split("."):
+        entries = node.value if isinstance(node, yaml.MappingNode) else []
+        found = next(((key, value) for key, value in entries if key.value == part), None)
+        if found is None:
+            return None
+        line, node = found[0].start_mark.line + 1, found[1]
+    return f"{path}:{line}"

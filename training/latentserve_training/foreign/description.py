@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError
 
+from latentserve_training.command_line import make_file_parser
 from latentserve_training.errors import ConfigError
 from latentserve_training.foreign.reading import ForeignReading
-from latentserve_training.yaml_file import read_options
+from latentserve_training.yaml_file import place_of, read_options
 
+_SECTIONS = ("decoder", "encoder", "reading")
 _LARGEST_LOG_SCALE = 30.0
 _LABELS = range(2, 65_537)
 """As many as a bundle may have."""
@@ -165,11 +168,14 @@ def read_description(path: Path) -> ForeignModel:
     Raises:
         ConfigError: the file cannot be read, or a value is unknown, missing or not allowed.
     """
-    parser = ArgumentParser(exit_on_error=False)
+    parser = make_file_parser()
     parser.add_class_arguments(ForeignModel)
-    content = read_options(path, sections=("decoder", "encoder", "reading"), may_be_empty=True)
+    content = read_options(path, sections=_SECTIONS, may_be_empty=True)
+    content = {key: value for key, value in content.items() if value is not None or key not in _SECTIONS}
     try:
         values = parser.instantiate(parser.parse_object(content))
         return ForeignModel(**{name: getattr(values, name) for name in ForeignModel.__dataclass_fields__})
     except (ConfigError, ArgumentError, TypeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        named = re.match(r"[\w.]*\w", str(error))
+        place = named and place_of(named[0], path)
+        raise ConfigError(f"{place or path}: {error}") from error
