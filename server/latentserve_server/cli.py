@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    import asyncio
+
     from latentserve_server.config import ServerConfig
     from latentserve_server.errors import StartupError
     from latentserve_server.log_writer import LogWriter
 
 _EXIT_FAILURE = 1
 _EXIT_USAGE = 2
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; returns the process's exit status."""
+    """Serve until SIGTERM or SIGINT; returns the process's exit status.
+
+    Until the event loop answers signals, these two end the process at once: libraries that are half imported fail in
+    ways of their own before an exception gets through them, and their threads crash under one that does.
+    """
+    before = {number: signal.signal(number, _end_while_starting) for number in _STOPPING}
     # It asks for a look at the repository, which is still to come, and would end the process while libraries load.
-    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         status = _main(arguments)
     finally:
-        signal.signal(signal.SIGHUP, hangup)
+        if arguments is not None:  # else the process ends, and is to do so in peace
+            for number, handler in before.items():
+                signal.signal(number, handler)
     if arguments is None:
         _leave(status)
     return status
@@ -42,6 +53,8 @@ def _leave(status: int) -> None:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
+    import asyncio
+
     from latentserve_server.command_line import parse_config
     from latentserve_server.descriptors import raise_limit
     from latentserve_server.errors import ConfigError, StartupError
@@ -59,6 +72,10 @@ def _main(arguments: Sequence[str] | None) -> int:
                 asyncio.run(_serve(config, log))
             except StartupError as error:
                 return _give_up(error, _EXIT_FAILURE)  # in order with the log's lines
+            finally:
+                for number in _STOPPING:  # which the loop has given back to Python
+                    signal.signal(number, _end)
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
     except StartupError as error:
         return _give_up(error, _EXIT_FAILURE)
     return 0
@@ -69,11 +86,23 @@ def _give_up(error: StartupError, status: int) -> int:
     return status
 
 
+def _end_while_starting(number: int, _frame: FrameType | None) -> NoReturn:
+    with contextlib.suppress(OSError):
+        os.write(2, f"latentserve-server: stopped by {signal.Signals(number).name} while it started\n".encode())
+    _end(number, _frame)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    os._exit(128 + number)
+
+
 async def _serve(config: ServerConfig, log: LogWriter) -> None:
+    import asyncio
+
     from latentserve_server.server import Server  # onnxruntime loads once logging stands, and never for --help
 
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPPING:
         asyncio.get_running_loop().add_signal_handler(number, _on_signal, stopping, number)
     server = Server(config, log=log)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.request_rescan)
