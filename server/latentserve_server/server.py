@@ -274,9 +274,10 @@ class Server:
 def _placement(config: ServerConfig) -> Placement:
     kind, index = parse_device(config.device)
     portable = config.numerics == "portable"
+    processors = available_cpus()
     placement, reason = choose_placement(
         Device.CPU if portable else kind,
-        Cpu(threads=config.cpu_threads or available_cpus(), portable=portable),
+        Cpu(threads=config.cpu_threads or processors, portable=portable),
         Cuda(
             index=index,
             memory_limit_bytes=config.gpu_memory_limit,
@@ -286,6 +287,10 @@ def _placement(config: ServerConfig) -> Placement:
     )
     reason = "portable numerics are the CPU's" if portable and kind == "auto" else reason
     _logger.info("device %s: %s", placement.device, reason)
+    if placement.device is Device.CPU and config.cpu_threads > processors:
+        whose = "all graphs share" if portable else "every graph has"
+        message = "cpu_threads is %d, and this process may use %d processors; %s %d threads"
+        _logger.warning(message, config.cpu_threads, processors, whose, config.cpu_threads - 1)
     return placement
 
 

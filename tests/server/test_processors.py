@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from running_server import running_server
 
 from latentserve_server.processors import available_cpus
 
@@ -51,3 +52,20 @@ def test_a_quota_of_two_is_two(tmp_path: Path) -> None:
         place = tmp_path / str(number)
         place.mkdir()
         assert available_cpus(group(place, **files)) == 2
+
+
+@pytest.mark.parametrize(("numerics", "whose"), [("fast", "every graph has"), ("portable", "all graphs share")])
+async def test_more_threads_than_processors_are_told_of(
+    repository: Path, caplog: pytest.LogCaptureFixture, numerics: str, whose: str
+) -> None:
+    allowed = available_cpus()
+    async with running_server(repository, cpu_threads=allowed + 1, numerics=numerics):
+        pass
+    message = f"cpu_threads is {allowed + 1}, and this process may use {allowed} processors; {whose} {allowed} threads"
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [message]
+
+
+async def test_as_many_threads_as_processors_are_not(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with running_server(repository, cpu_threads=available_cpus()):
+        pass
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tiny_graph import FRAGILE_LIMIT
 
 from latentserve_server.cancellation import Cancellation
 from latentserve_server.engine import Cpu, Engine
+from latentserve_server.engine.row_shares import RowShares
 from latentserve_server.errors import EngineFailure
 
 MOST_ROWS = 9
@@ -95,3 +97,36 @@ async def test_cancelling_ends_every_share(tmp_path: Path) -> None:
         with pytest.raises(EngineFailure):
             async with asyncio.timeout(BACKSTOP_SECONDS):
                 await running
+
+
+def test_all_graphs_share_the_threads(tmp_path: Path) -> None:
+    decoder = (TinyModel().write(tmp_path / "vae") / "decoder.onnx").read_bytes()
+    placement = Cpu(threads=4, portable=True)
+    engines = [Engine(decoder, placement) for _ in range(5)]
+    latents = np.zeros((8, 3), np.float32)
+    before = set(threading.enumerate())
+    with ThreadPoolExecutor(len(engines), "caller") as callers:
+        list(callers.map(lambda engine: [engine.run({"latent": latents}, ["image"]) for _ in range(20)], engines))
+        started = {thread for thread in set(threading.enumerate()) - before if not thread.name.startswith("caller")}
+    assert 1 <= len(started) <= 3
+
+
+def test_a_graph_that_hangs_holds_up_no_other() -> None:
+    shares, released, hanging = RowShares(threads=3), threading.Event(), threading.Semaphore(0)
+
+    def hang(rows: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        hanging.release()
+        released.wait()
+        return [rows["x"]]
+
+    rows = np.arange(7, dtype=np.float32)
+    with ThreadPoolExecutor(2) as executor:
+        held = executor.submit(shares.run, hang, {"x": rows})
+        for _ in range(3):  # both threads, and their caller
+            assert hanging.acquire(timeout=BACKSTOP_SECONDS)
+        try:
+            other = executor.submit(shares.run, lambda given: [given["x"] + 1], {"x": rows})
+            np.testing.assert_array_equal(other.result(BACKSTOP_SECONDS)[0], rows + 1)
+        finally:
+            released.set()
+        np.testing.assert_array_equal(held.result(BACKSTOP_SECONDS)[0], rows)

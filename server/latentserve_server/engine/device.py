@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
 
 import numpy as np
 import onnxruntime
 
+from latentserve_server.engine.row_shares import RowShares
 from latentserve_server.errors import DeviceError
 
 
@@ -28,9 +29,14 @@ class Cpu:
     portable: bool = False
     """Whether to leave out what sums in another order on another processor or with more threads: the layout of channels
     in blocks, kernels for SME, and threads within operators, in whose place `Engine` shares out the rows of a batch."""
+    shares: RowShares = field(init=False, compare=False, repr=False)
+    """The threads among which rows are shared out, of all graphs that run here."""
     device: ClassVar[Device] = Device.CPU
     provider: ClassVar[str] = "CPUExecutionProvider"
     index: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shares", RowShares(self.threads))  # a frozen dataclass has no other way
 
     def session_options(self) -> onnxruntime.SessionOptions:
         """How sessions are opened."""

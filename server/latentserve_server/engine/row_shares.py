@@ -19,28 +19,32 @@ Run = Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
 
 
 class RowShares:
-    """Threads that run the shares of a batch; they end when it is forgotten."""
+    """Threads that run the shares of batches, of any number of graphs; they end when it is forgotten."""
 
     def __init__(self, threads: int) -> None:
-        """`threads` run one batch, the caller's among them."""
+        """`threads` run one batch at most, the caller's among them. None starts before it has work."""
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, "row-shares") if threads > 1 else None
 
     def run(self, run: Run, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """What `run` makes of all rows of the inputs, in their order.
 
+        The caller runs itself what no thread has begun, so that it never waits for the batch of another graph.
+
         Raises:
-            Exception: what `run` raises for one of the shares, once all of them have ended.
+            Exception: what `run` raises for one of the shares, once all that had begun have ended.
         """
         rows = len(next(iter(inputs.values())))
-        shares = min(self._threads, rows)
-        if self._pool is None or shares < 2:
+        count = min(self._threads, rows)
+        if self._pool is None or count < 2:
             return run(inputs)
-        edges = [rows * share // shares for share in range(shares + 1)]
-        first, *others = ({name: array[start:end] for name, array in inputs.items()} for start, end in pairwise(edges))
-        under_way = [self._pool.submit(run, share) for share in others]
+        edges = [rows * share // count for share in range(count + 1)]
+        shares = [{name: array[start:end] for name, array in inputs.items()} for start, end in pairwise(edges)]
+        under_way = [self._pool.submit(run, share) for share in shares[1:]]
         try:
-            made = [run(first), *(future.result() for future in under_way)]
+            made = [run(shares[0])]
+            for share, future in zip(reversed(shares[1:]), reversed(under_way), strict=True):  # threads begin in front
+                made.insert(1, run(share) if future.cancel() else future.result())
         finally:
-            wait(under_way)
+            wait([future for future in under_way if not future.cancel()])
         return [np.concatenate(parts) for parts in zip(*made, strict=True)]

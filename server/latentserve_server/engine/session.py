@@ -20,7 +20,6 @@ from latentserve_server.cancellation import Cancellation
 from latentserve_server.engine.binding import Binding, Buffer
 from latentserve_server.engine.device import Cpu, Cuda, Placement, first_line
 from latentserve_server.engine.port import Port
-from latentserve_server.engine.row_shares import RowShares
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -53,7 +52,7 @@ class Engine:
         self.inputs = tuple(_port(value) for value in self._session.get_inputs())
         self.outputs = tuple(_port(value) for value in self._session.get_outputs())
         self._bindings: dict[int, Binding] = {}
-        self._shares = RowShares(placement.threads) if isinstance(placement, Cpu) and placement.portable else None
+        self._shares = placement.shares if isinstance(placement, Cpu) and placement.portable else None
 
     def bind(self, rows: int, shared: Mapping[str, Buffer] | None = None) -> None:
         """Keep buffers on the device for runs of exactly `rows` rows, which then copy instead of allocating.
