@@ -1,4 +1,4 @@
-"""The processors that a container's quota leaves, read from control groups of both versions."""
+"""The processors that this process may use, and what is said where it is told to use more."""
 
 from __future__ import annotations
 
@@ -13,45 +13,25 @@ from latentserve_server.processors import available_cpus
 ALL = len(os.sched_getaffinity(0))
 
 
-def group(root: Path, **files: str) -> Path:
-    """A control group of these files; "v1_quota" and "v1_period" are version 1's."""
-    places = {"v2": "cpu.max", "v1_quota": "cpu/cpu.cfs_quota_us", "v1_period": "cpu/cpu.cfs_period_us"}
-    for name, text in files.items():
-        (root / places[name]).parent.mkdir(exist_ok=True)
-        (root / places[name]).write_text(text + "\n")
-    return root
-
-
 @pytest.mark.parametrize(
-    ("files", "processors"),
+    ("quota", "processors"),
     [
-        ({}, ALL),
-        ({"v2": "max 100000"}, ALL),
-        ({"v2": "100000 100000"}, 1),
-        ({"v2": "199999 100000"}, 1),
-        ({"v2": "50000 100000"}, 1),
-        ({"v2": "100000000 100000"}, ALL),
-        ({"v1_quota": "-1", "v1_period": "100000"}, ALL),
-        ({"v1_quota": "150000", "v1_period": "100000"}, 1),
-        ({"v1_quota": "5000", "v1_period": "50000"}, 1),
-        ({"v1_quota": "100000"}, ALL),
-        ({"v1_quota": "100000", "v1_period": "0"}, ALL),
-        ({"v2": "what", "v1_quota": "100000", "v1_period": "100000"}, 1),
+        ("max 100000", ALL),
+        ("100000 100000", 1),
+        ("199999 100000", 1),
+        ("50000 100000", 1),
+        ("200000 100000", min(2, ALL)),
+        ("100000000 100000", ALL),
     ],
-    ids=str,
 )
-def test_a_quota_leaves_whole_processors_and_at_least_one(
-    tmp_path: Path, files: dict[str, str], processors: int
-) -> None:
-    assert available_cpus(group(tmp_path, **files)) == processors
-
-
-@pytest.mark.skipif(ALL < 2, reason="one processor leaves no room for a quota of two")
-def test_a_quota_of_two_is_two(tmp_path: Path) -> None:
-    for number, files in enumerate(({"v2": "200000 100000"}, {"v1_quota": "200000", "v1_period": "100000"})):
-        place = tmp_path / str(number)
-        place.mkdir()
-        assert available_cpus(group(place, **files)) == 2
+def test_a_quota_leaves_whole_processors_and_at_least_one(tmp_path: Path, quota: str, processors: int) -> None:
+    proc = tmp_path / "proc" / "self"
+    proc.mkdir(parents=True)
+    (proc / "cgroup").write_text("0::/\n")
+    (proc / "mountinfo").write_text("33 24 0:28 / /groups rw - cgroup2 cgroup2 rw\n")
+    (tmp_path / "groups").mkdir()
+    (tmp_path / "groups" / "cpu.max").write_text(f"{quota}\n")
+    assert available_cpus(tmp_path) == processors
 
 
 @pytest.mark.parametrize(("numerics", "whose"), [("fast", "every graph has"), ("portable", "all graphs share")])

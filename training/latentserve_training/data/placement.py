@@ -6,19 +6,18 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve.control_group import memory_limit
 from latentserve_training.errors import DataError
 
 Placement = Literal["auto", "device", "memory", "disk"]
 
 _ROOMY = 2
 """What fills no more than one part in so many of a memory may lie there."""
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def has_room(size: int, memory: int) -> bool:
@@ -32,10 +31,10 @@ def on_disk(placement: Placement, size: int, memory: int) -> bool:
 
 
 def machine_memory() -> int:
-    """The memory of the machine, or of the container where that is less; in bytes, used or not."""
+    """The memory of the machine, or of a control group around this process if that is less; in bytes, used or not."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _CONTAINER_LIMIT.read_text().strip() if _CONTAINER_LIMIT.is_file() else "max"
-    return min(memory, int(limit)) if limit.isdigit() else memory
+    limit = memory_limit()
+    return memory if limit is None else min(memory, limit)
 
 
 def gather(rows: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], *, in_file: bool) -> NDArray[np.uint8]:
