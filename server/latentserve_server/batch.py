@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from latentserve_server.call import Arrays, Call, Run
 from latentserve_server.cancellation import Cancellation
-from latentserve_server.errors import EngineFailure
+from latentserve_server.errors import EngineFailure, NotFinite
+from latentserve_server.finite_rows import Spoiled, with_witnesses
 from latentserve_server.row_queue import Slice
 
 
@@ -61,20 +62,26 @@ class Batch:
         if not self.wanted:
             raise EngineFailure("every caller of the batch has gone")
         started_ns = time.monotonic_ns()
-        names = sorted({name for part in self.slices for name in part.ticket.outputs})
-        outputs = graph.run(self._inputs, names, self._cancellation)
-        for name in names:
+        wanted = {name for part in self.slices for name in part.ticket.outputs}
+        computed = sorted(with_witnesses(wanted))
+        outputs = graph.run(self._inputs, computed, self._cancellation)
+        for name in computed:
             if len(outputs[name]) != self.rows + self.padding:
                 went_in = self.rows + self.padding
                 raise EngineFailure(f"output {name} has {len(outputs[name])} rows where {went_in} went in")
-        return Run(outputs, started_ns, time.monotonic_ns(), self.rows)
+        ended_ns = time.monotonic_ns()
+        spoiled = Spoiled({name: outputs[name] for name in computed})
+        return Run({name: outputs[name] for name in wanted}, spoiled, started_ns, ended_ns, self.rows)
 
     def deliver(self, run: Run) -> None:
-        """Give every call its own rows."""
+        """Give every call its own rows, or the error of the first one that is not finite."""
         row = 0
         for part in self.slices:
-            rows = {name: array[row : row + part.rows] for name, array in run.outputs.items()}
-            row += part.rows
+            begin, row = row, row + part.rows
+            if (spoiled := run.spoiled.first(part.ticket.outputs, begin, row)) is not None:
+                part.ticket.fail(NotFinite(part.start + spoiled[0], spoiled[1]))
+                continue
+            rows = {name: array[begin:row] for name, array in run.outputs.items()}
             try:
                 part.ticket.deliver(part, rows, run)
             except ValueError as error:

@@ -107,6 +107,7 @@ class Batcher:
             Overloaded: the queue is full, or the wait is expected to go beyond the deadline.
             DeadlineExpired: the deadline passed before all rows had entered the engine.
             ShuttingDown: the batcher was closed. EngineFailure: a batch with rows of this call did not run.
+            NotFinite: an output holds NaN or infinity.
         """
         if self._closing:
             raise ShuttingDown("the model takes no more calls")

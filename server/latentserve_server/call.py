@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve_server.finite_rows import Spoiled
 from latentserve_server.row_queue import Slice, Ticket
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -22,6 +23,7 @@ class Run:
     """A run's outputs, when it was on the monotonic clock, and its rows, padding left out."""
 
     outputs: Arrays
+    spoiled: Spoiled
     started_ns: int
     ended_ns: int
     rows: int

@@ -12,6 +12,7 @@ LatentServeError
 ├── DeadlineExpired         the caller's deadline passed while its rows waited
 ├── ShuttingDown            the server takes no more calls
 ├── EngineFailure           a graph did not run
+│   └── NotFinite           a graph ran, and made NaN or infinity of a row
 └── StartupError            the server cannot start
     ├── ConfigError         an option has a value that is not allowed
     │   └── OptionError     the value itself, or beside the other options
@@ -83,6 +84,16 @@ class ShuttingDown(LatentServeError):
 
 class EngineFailure(LatentServeError):
     """A graph did not run, or returned something other than its manifest promises."""
+
+
+class NotFinite(EngineFailure):
+    """A graph made NaN or infinity of a row. Where the caller chose the row, that is the caller's to mend."""
+
+    def __init__(self, row: int, output: str) -> None:
+        """`row` counts the call's rows from 0."""
+        super().__init__(f"output {output} of row {row} is not finite")
+        self.row = row
+        self.output = output
 
 
 class StartupError(LatentServeError):

@@ -111,7 +111,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         with lease(self._repository, request.model) as model:
             labels, dim = labels_of(request, model), model.manifest.latent.dim
             latents = await read_latents("latents", request.latents, dim, self._workers)
-            decoded, images = await self._decode(latents, model, request.output, clock.terms(request.priority), labels)
+            terms = clock.terms(request.priority)
+            decoded, images = await self._decode("latents", latents, model, request.output, terms, labels)
             return pb.DecodeResponse(images=images, served=clock.served(model, decoded.spent))
 
     async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> pb.ReconstructResponse:
@@ -141,7 +142,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             labels = labels.spread(len(starts), request.steps)
             size = interpolation_bytes(starts, request.steps)
             latents = await self._workers.run(size, interpolate, starts, ends, request.steps, path)
-            decoded, images = await self._decode(latents, model, request.output, terms, labels)
+            decoded, images = await self._decode("from, to", latents, model, request.output, terms, labels)
             spent = spent_on_starts + spent_on_ends + decoded.spent
             return pb.InterpolateResponse(
                 images=images, latents=from_ndarray(latents), served=clock.served(model, spent)
@@ -159,7 +160,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
                 origin, spent = await self._locate("origin", request.origin, model, terms, labels, expected=1)
             size = origin.nbytes * math.prod(axis.steps for axis in axes)
             latents = await self._workers.run(size, traverse, origin[0], axes)
-            decoded, images = await self._decode(latents, model, request.output, terms, labels_of_points)
+            decoded, images = await self._decode("axes", latents, model, request.output, terms, labels_of_points)
             served = clock.served(model, spent + decoded.spent)
             return pb.TraverseResponse(images=images, latents=from_ndarray(latents), served=served)
 
@@ -193,10 +194,16 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         return await locate(field, points, model, terms, self._workers, labels, expected=expected)
 
     async def _decode(
-        self, latents: NDArray[np.float32], model: ServedModel, output: pb.Output, terms: Terms, labels: Labels
+        self,
+        field: str,
+        latents: NDArray[np.float32],
+        model: ServedModel,
+        output: pb.Output,
+        terms: Terms,
+        labels: Labels,
     ) -> tuple[Decoded, pb.Images]:
         check_output(output, len(latents), model.manifest.image)
-        decoded = await model.decode(latents, form_of(output), terms, labels)
+        decoded = await model.decode(latents, form_of(output), terms, labels, field=field)
         return decoded, await self._write(decoded.images, output)
 
     async def _read(self, images: pb.Images, model: ServedModel) -> NDArray[np.float32]:

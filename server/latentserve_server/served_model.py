@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve_server.answers import Decoded, Encoded, Reconstructed, Scored, Spent
 from latentserve_server.batcher import Batcher
 from latentserve_server.call import Arrays, Outcome
-from latentserve_server.errors import CapabilityMissing, InvalidArgument
+from latentserve_server.errors import CapabilityMissing, InvalidArgument, NotFinite
 from latentserve_server.footprint import Footprint
 from latentserve_server.identity import Identity
 from latentserve_server.labels import NO_LABELS, Int64, Labels
@@ -101,10 +102,18 @@ class ServedModel:
         outcome = await self._run(_DECODER, {"latent": latents}, (form.value,), terms, drawn)
         return Decoded(outcome.outputs[form.value], Spent.of(outcome), seed, drawn)
 
-    async def decode(self, latents: Float32, form: PixelForm, terms: Terms, labels: Labels = NO_LABELS) -> Decoded:
-        """The images of latents [n, latent_dim]."""
+    async def decode(
+        self, latents: Float32, form: PixelForm, terms: Terms, labels: Labels = NO_LABELS, *, field: str = "latents"
+    ) -> Decoded:
+        """The images of latents [n, latent_dim], which the caller chose in the named field of the request.
+
+        Raises:
+            InvalidArgument: there are too many, or the decoder overflows on one of them; names the first such row.
+        """
         self.check_rows("latents", len(latents))
-        outcome = await self._run(_DECODER, {"latent": latents}, (form.value,), terms, labels.of_rows(len(latents)))
+        of_rows = labels.of_rows(len(latents))
+        with _blaming(field):
+            outcome = await self._run(_DECODER, {"latent": latents}, (form.value,), terms, of_rows)
         return Decoded(outcome.outputs[form.value], Spent.of(outcome))
 
     async def encode(self, images: Float32, terms: Terms, labels: Labels = NO_LABELS) -> Encoded:
@@ -192,10 +201,15 @@ class ServedModel:
     async def infer(
         self, role: bundle_pb2.GraphRole, inputs: Arrays, outputs: tuple[str, ...], terms: Terms
     ) -> Outcome:
-        """One graph as it is: its named outputs for the rows of its inputs. The model must have the graph."""
+        """One graph as it is: its named outputs for the rows of its inputs. The model must have the graph.
+
+        Raises:
+            InvalidArgument: there are too many rows, or the decoder overflows on a latent.
+        """
         for name, rows in inputs.items():
             self.check_rows(name, len(rows))
-        return await self._run(role, inputs, outputs, terms)
+        with _blaming("inputs.latent") if role == _DECODER else nullcontext():
+            return await self._run(role, inputs, outputs, terms)
 
     async def close(self) -> None:
         """Let what runs end, refuse what waits, free the engines."""
@@ -234,6 +248,20 @@ class ServedModel:
         if capability not in self.capabilities:
             kind = bundle_pb2.ModelKind.Name(self.manifest.kind).removeprefix("MODEL_KIND_")
             raise CapabilityMissing(f"model {self.identity.name!r} is a {kind} and cannot {verb}")
+
+
+@contextmanager
+def _blaming(field: str) -> Iterator[None]:
+    """Blame the named field, from which latents are, for a row on which the decoder overflows.
+
+    Raises:
+        InvalidArgument: in the place of NotFinite.
+    """
+    try:
+        yield
+    except NotFinite as error:
+        problem = f"row {error.row} is beyond what the decoder computes: output {error.output} is not finite there"
+        raise InvalidArgument(field, problem) from None
 
 
 def _labelled(inputs: Arrays, labels: Int64 | None) -> Arrays:

@@ -18,7 +18,11 @@ def tree(kind: type[LatentServeError]) -> list[type[LatentServeError]]:
 
 
 def instance(kind: type[LatentServeError]) -> LatentServeError:
-    arguments = {errors.InvalidArgument: ("field", "problem"), errors.OptionError: ("--flag", "value", "problem")}
+    arguments: dict[type[LatentServeError], tuple[object, ...]] = {
+        errors.InvalidArgument: ("field", "problem"),
+        errors.OptionError: ("--flag", "value", "problem"),
+        errors.NotFinite: (3, "image"),
+    }
     return kind(*arguments.get(kind, ("problem",)))
 
 
