@@ -73,6 +73,8 @@ class ServerConfig:
     """Bytes of requests that are not answered yet, at most; beyond, calls are refused before they are parsed."""
     max_connections: int = 10_000
     """Connections to the gRPC services at a time, or fewer, so that files can be opened; those beyond are closed."""
+    max_header_bytes: int = 16 << 10
+    """Bytes of the headers (metadata) of one call, at most, as HTTP/2 counts them."""
     max_calls: int = 16384
     """Calls under way at a time, whatever they ask for; beyond, calls are refused at once."""
     pad_batches: Literal["auto", "always", "never"] = "auto"
@@ -115,6 +117,7 @@ class ServerConfig:
         self._demand("drain_delay", self.drain_delay >= 0, "must not be negative")
         self._demand("drain_timeout", self.drain_timeout >= 0, "must not be negative")
         self._demand("max_message_bytes", 1 << 20 <= self.max_message_bytes < 1 << 31, "must be 1 MiB to 2 GiB - 1")
+        self._demand("max_header_bytes", 1 << 10 <= self.max_header_bytes <= 1 << 20, "must be 1 KiB to 1 MiB")
         for name, floor in (
             ("max_queue_bytes", "max_message_bytes"),
             ("max_inflight_bytes", "max_message_bytes"),

@@ -19,6 +19,7 @@ from latentserve_server.admission import Admission
 from latentserve_server.bytes_under_way import BytesUnderWay
 from latentserve_server.errors import LatentServeError
 from latentserve_server.field_count import FieldLimits, check_fields, not_a_message
+from latentserve_server.headers import check_headers
 from latentserve_server.logs import request_id
 from latentserve_server.metrics import Metrics
 from latentserve_server.oip_names import split_name
@@ -56,6 +57,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         under_way: BytesUnderWay,
         limits: FieldLimits,
         *,
+        max_header_bytes: int,
         access_log: bool,
     ) -> None:
         """`is_model` keeps made-up names out of the metrics' labels."""
@@ -65,6 +67,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._watches = Admission(_MAX_WATCHES)
         self._under_way = under_way
         self._limits = limits
+        self._max_header_bytes = max_header_bytes
         self._access_level = logging.INFO if access_log else logging.DEBUG
 
     async def intercept_service(
@@ -76,14 +79,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
+        metadata = tuple(handler_call_details.invocation_metadata or ())
+        refusal: LatentServeError | None = check_headers(metadata, self._max_header_bytes)
         if not handler_call_details.method.startswith(_GUARDED):
-            if not handler.response_streaming or self._watches.take():
-                return handler
-            return grpc.stream_stream_rpc_method_handler(self._turn_away)
-        if not self._admission.take():
+            if refusal is None and handler.response_streaming and not self._watches.take():
+                refusal = self._watches.refusal()
+            return handler if refusal is None else grpc.stream_stream_rpc_method_handler(_turning_away(refusal))
+        if refusal is None and not self._admission.take():
+            refusal = self._admission.refusal()
+        if refusal is not None:
             # For gRPC a stream, whatever the call is, because no message of a stream is read before its handler asks.
-            handler = grpc.stream_stream_rpc_method_handler(self._refuse)
-        caller_id = dict(handler_call_details.invocation_metadata or ()).get(REQUEST_ID, "")
+            handler = grpc.stream_stream_rpc_method_handler(_refusing(refusal))
+        caller_id = dict(metadata).get(REQUEST_ID, "")
         call = _Ending(handler_call_details.method.rpartition("/")[2], str(caller_id))
         serialize: Any = handler.response_serializer
 
@@ -156,16 +163,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await context.write(response)
         return None
 
-    async def _refuse(self, requests: AsyncIterator[Any], context: Context) -> None:
-        raise self._admission.refusal()
-
-    async def _turn_away(self, requests: AsyncIterator[bytes], context: Context) -> None:
-        error = self._watches.refusal()
-        try:
-            await context.abort(status_of(error), str(error), _advice(error, str(error)))
-        finally:
-            del requests, context  # as in `answer`
-
     def _leave_at_the_end(self, call: _Ending, context: Context) -> None:
         """Count the call's bytes until its reply has left, which is when gRPC says that it is done."""
 
@@ -208,6 +205,27 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         fields = {"method": call.method, "model": call.model, "code": call.code.name, "seconds": round(seconds, 6)}
         level = logging.ERROR if call.code is grpc.StatusCode.INTERNAL else self._access_level
         _logger.log(level, "%s %s", call.method, call.message or call.code.name, extra=fields)
+
+
+def _refusing(error: LatentServeError) -> Callable[..., Awaitable[None]]:
+    """A handler that raises the error."""
+
+    async def refuse(requests: AsyncIterator[Any], context: Context) -> None:
+        raise error.with_traceback(None)
+
+    return refuse
+
+
+def _turning_away(error: LatentServeError) -> Callable[..., Awaitable[None]]:
+    """A handler that ends a call with the error's status, for those that nothing is wrapped around."""
+
+    async def turn_away(requests: AsyncIterator[bytes], context: Context) -> None:
+        try:
+            await context.abort(status_of(error), str(error), _advice(error, str(error)))
+        finally:
+            del requests, context  # as in `answer`
+
+    return turn_away
 
 
 def is_late(allowed: float | None, remaining: float | None) -> bool:

@@ -8,6 +8,7 @@ import grpc
 
 from latentserve_server.config import parse_address
 from latentserve_server.errors import ConfigError
+from latentserve_server.headers import ROOM
 
 _MAX_STREAMS = 1000
 """Calls under way on one connection; a client keeps what is beyond to itself until there is room."""
@@ -38,14 +39,23 @@ _OPTIONS = (
 )
 
 
-def listener_options(address: str, max_connections: int) -> list[tuple[str, int]]:
-    """The options of a listener, with so many connections over all that its address, host:port, stands for."""
+def listener_options(address: str, max_connections: int, max_header_bytes: int) -> list[tuple[str, int]]:
+    """The options of a listener, with so many connections over all that its address, host:port, stands for.
+
+    Headers of up to `max_header_bytes` are let in for sure; that longer ones are refused is the interceptor's.
+    """
     host, port = parse_address("--listen", address)
     try:
         places = len({found[4] for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
     except OSError:  # who binds it says what is wrong
         places = 1
-    return [*_OPTIONS, ("grpc.max_allowed_incoming_connections", max(1, max_connections // places))]
+    return [
+        *_OPTIONS,
+        ("grpc.max_allowed_incoming_connections", max(1, max_connections // places)),
+        # Between the two, gRPC refuses by chance.
+        ("grpc.max_metadata_size", ROOM * max_header_bytes),
+        ("grpc.absolute_max_metadata_size", ROOM * max_header_bytes),
+    ]
 
 
 def add_port(server: grpc.aio.Server, option: str, address: str) -> int:

@@ -225,6 +225,7 @@ class Server:
             admission,
             self._under_way,
             FieldLimits(self._config.max_rows_per_request),
+            max_header_bytes=self._config.max_header_bytes,
             access_log=self._config.access_log,
         )
 
@@ -238,7 +239,7 @@ class Server:
         server = grpc.aio.server(
             interceptors=[self._interceptor(self._admission), SmallRequests()],
             options=[
-                *listener_options(self._config.listen, self._connections()),
+                *listener_options(self._config.listen, self._connections(), self._config.max_header_bytes),
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", self._config.max_message_bytes),
             ],
@@ -264,7 +265,8 @@ class Server:
 
     def _build_admin(self) -> grpc.aio.Server:
         interceptors = [self._interceptor(self._admin_admission), SmallRequests()]
-        options = listener_options(self._config.admin_listen, MAX_ADMIN_CONNECTIONS)
+        config = self._config
+        options = listener_options(config.admin_listen, MAX_ADMIN_CONNECTIONS, config.max_header_bytes)
         server = grpc.aio.server(interceptors=interceptors, options=options)
         models_pb2_grpc.add_ModelAdminServiceServicer_to_server(ModelAdminServicer(self._repository), server)
         reflection.enable_server_reflection((ADMIN_SERVICE, reflection.SERVICE_NAME), server)
