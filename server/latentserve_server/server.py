@@ -12,7 +12,6 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from latentserve.oip import inference_pb2, inference_pb2_grpc
 from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
@@ -41,6 +40,7 @@ from latentserve_server.noise import NoiseSource
 from latentserve_server.oip import InferenceServicer
 from latentserve_server.precision import precision_of
 from latentserve_server.processors import available_cpus
+from latentserve_server.reflection import add_reflection
 from latentserve_server.remote_files import scheme_of
 from latentserve_server.remote_store import RemoteStore
 from latentserve_server.repository import Repository
@@ -260,7 +260,7 @@ class Server:
             server,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        add_reflection((*SERVICES, health.SERVICE_NAME), server)
         return server
 
     def _build_admin(self) -> grpc.aio.Server:
@@ -269,7 +269,7 @@ class Server:
         options = listener_options(config.admin_listen, MAX_ADMIN_CONNECTIONS, config.max_header_bytes)
         server = grpc.aio.server(interceptors=interceptors, options=options)
         models_pb2_grpc.add_ModelAdminServiceServicer_to_server(ModelAdminServicer(self._repository), server)
-        reflection.enable_server_reflection((ADMIN_SERVICE, reflection.SERVICE_NAME), server)
+        add_reflection((ADMIN_SERVICE,), server)
         return server
 
 

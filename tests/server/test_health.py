@@ -1,4 +1,4 @@
-"""Health tells the truth from the first moment to the last, and reflection tells what can be called."""
+"""Health tells the truth from the first moment to the last."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 from admin_server import AdminServer, admin_server
 from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from held_store import HeldStore
 from model_shelf import Shelf
 from running_server import RunningServer, channel_to, config_for, running_server
@@ -123,11 +121,3 @@ async def test_a_watcher_does_not_hold_up_the_stop(repository: Path) -> None:
         assert (await watch.read()).status == SERVING
         async with asyncio.timeout(1):
             await served.server.stop()
-
-
-async def test_reflection_lists_the_services(served: RunningServer) -> None:
-    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(served.channel)  # type: ignore[arg-type]
-    request = reflection_pb2.ServerReflectionRequest(list_services="")
-    replies = [reply async for reply in reflection.ServerReflectionInfo(iter([request]))]
-    names = {service.name for reply in replies for service in reply.list_services_response.service}
-    assert names == {*SERVICES[1:], "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}

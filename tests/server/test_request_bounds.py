@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
+import pytest
 from admin_server import AdminServer
 from google.protobuf.descriptor_pb2 import FileOptions
 from grpc_health.v1 import health_pb2
@@ -101,8 +103,26 @@ async def test_health_and_reflection_take_no_long_requests(served: RunningServer
     assert (await stream.read()).list_services_response.service
     await stream.write(reflection_pb2.ServerReflectionRequest(file_by_filename=LONG))
     assert allowed in await invalid(stream.read())
-    check: Any = served.channel.unary_unary("/grpc.health.v1.Health/Check")
-    assert await invalid(check(b"\xff")) == "request: the bytes are not a message of this call's type"
+
+
+@pytest.mark.parametrize("raw", [b"\xff", b"\x0a\x02\xff\xfe", b"\x0a\x05x"], ids=["no tag", "no text", "cut off"])
+async def test_bytes_that_are_no_request_are_refused_by_every_service_without_a_traceback(
+    server: AdminServer, raw: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    for channel, method in (
+        (server.served.channel, "grpc.health.v1.Health/Check"),
+        (server.served.channel, "grpc.health.v1.Health/Watch"),
+        (server.served.channel, "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+        (server.served.channel, "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
+        (server.served.channel, "latentserve.v1.GenerationService/StreamSamples"),
+        (server.served.channel, "inference.GRPCInferenceService/ModelStreamInfer"),
+        (server.served.channel, "latentserve.v1.ModelService/GetModel"),
+        (server.channel, "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+        (server.channel, "latentserve.v1.ModelAdminService/Load"),
+    ):
+        call: Any = channel.stream_stream(f"/{method}")(iter([raw]))
+        assert await invalid(call.read()) == "request: the bytes are not a message of this call's type"
+    assert [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR] == []
 
 
 async def test_bytes_beyond_what_may_be_under_way_are_refused_and_let_in_later(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""gRPC's reflection under both of its names, v1 and v1alpha, which are one protocol.
+
+grpcio-reflection 1.85 has v1alpha alone, while newer tools ask for v1 first. The two differ in their package's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import grpc
+from google.protobuf import text_format
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import Default, DescriptorPool
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+_V1ALPHA = reflection.SERVICE_NAME
+_V1 = _V1ALPHA.replace("v1alpha", "v1")
+SERVICES = (_V1, _V1ALPHA)
+
+
+def add_reflection(services: Iterable[str], server: grpc.aio.Server) -> None:
+    """Have the server describe these services and reflection itself."""
+    names = (*services, *SERVICES)
+    servicer = reflection.aio.ReflectionServicer(names, pool=_pool(names))
+    for name in SERVICES:
+        method = grpc.stream_stream_rpc_method_handler(
+            servicer.ServerReflectionInfo,
+            reflection_pb2.ServerReflectionRequest.FromString,
+            reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method}),))
+
+
+def _pool(services: Iterable[str]) -> DescriptorPool:
+    """The files of the services, and those that they import."""
+    files: dict[str, FileDescriptorProto] = {}
+    for name in services:
+        _collect(Default().FindFileContainingSymbol(_V1ALPHA if name == _V1 else name), files)
+    alpha = files[reflection_pb2.DESCRIPTOR.name]
+    v1 = text_format.Parse(text_format.MessageToString(alpha).replace("v1alpha", "v1"), FileDescriptorProto())
+    pool = DescriptorPool()
+    for file in (*files.values(), v1):
+        pool.AddSerializedFile(file.SerializeToString())
+    return pool
+
+
+def _collect(descriptor: FileDescriptor, files: dict[str, FileDescriptorProto]) -> None:
+    """Put the file into `files`, after those that it imports."""
+    for imported in descriptor.dependencies:
+        _collect(imported, files)
+    if descriptor.name not in files:
+        files[descriptor.name] = FileDescriptorProto()
+        descriptor.CopyToProto(files[descriptor.name])
