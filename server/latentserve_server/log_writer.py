@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import select
-import stat
 import threading
 from collections.abc import Callable
 
@@ -125,21 +124,3 @@ class LineStream(io.TextIOBase):
         for line in lines:
             self._writer.put(line)
         return len(text)
-
-
-def unblock(descriptor: int) -> None:
-    """Let writes to the descriptor fail where they would wait for a reader.
-
-    For those who write to standard error past Python: a thread of onnxruntime or gRPC that waits there is as good as
-    lost. A pipe or a terminal is opened anew for that; the flag would hold for all others who have it, too.
-    """
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return
-    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY
-    try:
-        anew = os.open(f"/proc/self/fd/{descriptor}", flags)
-    except OSError:  # a socket, another user's pipe, or no Linux
-        os.set_blocking(descriptor, False)
-        return
-    os.dup2(anew, descriptor)
-    os.close(anew)

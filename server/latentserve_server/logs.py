@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from typing import Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
-from latentserve_server.log_writer import LineStream, LogWriter, unblock
+from latentserve_server.log_writer import LineStream, LogWriter
+from latentserve_server.native_lines import native_lines_logged
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The request that the running task answers; empty outside one."""
@@ -26,6 +28,20 @@ class _RequestId(logging.Filter):
         if current := request_id.get():
             record.request_id = current
         return True
+
+
+class _CallersWhoLeft(logging.Filter):
+    """Tells of an answer whose caller has gone in a line at level INFO, where grpc.aio has a traceback at ERROR."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        # Its other errors of this class, from calls of grpc's core that were not understood, begin otherwise.
+        if record.name != "grpc._cython.cygrpc" or not str(error).startswith('Failed "execute_batch"'):
+            return True
+        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+        method = record.getMessage().partition("[")[2].rstrip("]")
+        record.msg, record.args = "a caller had gone before its answer had: %s", (method,)
+        return logging.getLogger().isEnabledFor(logging.INFO)
 
 
 class _WriterHandler(logging.Handler):
@@ -52,21 +68,35 @@ class _WriterHandler(logging.Handler):
 def log_to_standard_error(level: str, style: Literal["json", "text"]) -> Iterator[LogWriter]:
     """Send this process's log lines, and what is printed to standard error, there from a thread, within the block.
 
-    Nobody waits for who reads standard error, neither Python nor the libraries below it, which write there themselves.
+    Nobody waits for who reads standard error, neither Python nor the libraries below it. What these write there comes
+    as log lines; only where the process crashes do Python's stacks stand there as they are.
     """
     descriptor = os.dup(_STANDARD_ERROR)
-    unblock(_STANDARD_ERROR)
     handler = _WriterHandler(descriptor)
     handler.addFilter(_RequestId())
+    handler.addFilter(_CallersWhoLeft())
     handler.setFormatter(_formatter(style))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     writer = handler.writer
     writer.start()
     try:
-        with redirect_stderr(LineStream(writer)):
+        with _stacks_of_a_crash(descriptor), redirect_stderr(LineStream(writer)), native_lines_logged():
             yield writer
     finally:
         writer.close(_LAST_LINES_SECONDS)
+
+
+@contextmanager
+def _stacks_of_a_crash(descriptor: int) -> Iterator[None]:
+    """Have Python write its stacks where a library ends the process, unless that is arranged already."""
+    if faulthandler.is_enabled():
+        yield
+        return
+    faulthandler.enable(descriptor)
+    try:
+        yield
+    finally:
+        faulthandler.disable()
 
 
 def _formatter(style: Literal["json", "text"]) -> logging.Formatter:

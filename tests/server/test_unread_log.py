@@ -24,7 +24,7 @@ from server_process import ServerProcess, server_process
 
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc
-from latentserve_server.log_writer import LineStream, LogWriter, unblock
+from latentserve_server.log_writer import LineStream, LogWriter
 
 CALLS = 2_000
 SMALL = 4096
@@ -226,22 +226,3 @@ def test_what_is_printed_comes_out_in_whole_lines(pipe: tuple[BufferedReader, in
     print("ur", end="\n\n", file=stream, flush=True)
     writer.close(BACKSTOP_SECONDS)
     assert log.read1() == b"one two\nthree\nfour\n\n"
-
-
-def test_a_pipe_is_opened_anew_so_that_others_who_have_it_go_on_waiting(pipe: tuple[BufferedReader, int]) -> None:
-    _, descriptor = pipe
-    ours = os.dup(descriptor)
-    unblock(ours)
-    assert os.write(ours, b"x" * SMALL) == SMALL
-    with pytest.raises(BlockingIOError):
-        os.write(ours, b"x")
-    assert os.get_blocking(descriptor)
-    os.close(ours)
-
-
-def test_a_file_is_left_as_it_is(tmp_path: Path) -> None:
-    with (tmp_path / "log").open("wb") as file:
-        os.write(file.fileno(), b"before")
-        unblock(file.fileno())
-        os.write(file.fileno(), b" and after")
-    assert (tmp_path / "log").read_bytes() == b"before and after"
