@@ -14,6 +14,9 @@ from latentserve_server.version_policy import VersionPolicy
 _MAX_CPU_THREADS = 1024
 """More are a mistake: onnxruntime starts all of them for every graph, and cannot be stopped while it does."""
 
+_MAX_SECONDS = 1_000_000
+"""gRPC counts milliseconds in 31 bits."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerConfig:
@@ -73,6 +76,10 @@ class ServerConfig:
     """Bytes of requests that are not answered yet, at most; beyond, calls are refused before they are parsed."""
     max_connections: int = 10_000
     """Connections to the gRPC services at a time, or fewer, so that files can be opened; those beyond are closed."""
+    max_connection_age: float = 0.0
+    """Seconds that a connection to the gRPC services lasts, give or take a tenth; 0: as long as its client wishes."""
+    max_connection_grace: float = 600.0
+    """Seconds that calls under way then have to end."""
     max_header_bytes: int = 16 << 10
     """Bytes of the headers (metadata) of one call, at most, as HTTP/2 counts them."""
     max_calls: int = 16384
@@ -117,6 +124,9 @@ class ServerConfig:
         self._demand("drain_delay", self.drain_delay >= 0, "must not be negative")
         self._demand("drain_timeout", self.drain_timeout >= 0, "must not be negative")
         self._demand("max_message_bytes", 1 << 20 <= self.max_message_bytes < 1 << 31, "must be 1 MiB to 2 GiB - 1")
+        self._demand("max_connection_age", 0 <= self.max_connection_age <= _MAX_SECONDS, f"must be 0 to {_MAX_SECONDS}")
+        grace = 0 < self.max_connection_grace <= _MAX_SECONDS
+        self._demand("max_connection_grace", grace, f"must be above 0, at most {_MAX_SECONDS}")
         self._demand("max_header_bytes", 1 << 10 <= self.max_header_bytes <= 1 << 20, "must be 1 KiB to 1 MiB")
         for name, floor in (
             ("max_queue_bytes", "max_message_bytes"),

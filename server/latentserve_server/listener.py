@@ -58,6 +58,17 @@ def listener_options(address: str, max_connections: int, max_header_bytes: int) 
     ]
 
 
+def renewal_options(age: float, grace: float) -> list[tuple[str, int]]:
+    """Connections end after `age` seconds, each up to a tenth sooner or later, and their calls `grace` seconds later.
+
+    0 is no age. A client opens another one, and looks its name up anew for that; new calls are lost by none.
+    """
+    if not age:
+        return []
+    milliseconds = max(1, round(1000 * age)), max(1, round(1000 * grace))
+    return list(zip(("grpc.max_connection_age_ms", "grpc.max_connection_age_grace_ms"), milliseconds, strict=True))
+
+
 def add_port(server: grpc.aio.Server, option: str, address: str) -> int:
     """Bind the address that an option names; returns the port.
 

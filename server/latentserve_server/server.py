@@ -29,7 +29,7 @@ from latentserve_server.generation import GenerationServicer
 from latentserve_server.interceptors import CallInterceptor
 from latentserve_server.lifecycle import Lifecycle
 from latentserve_server.limits import Limits
-from latentserve_server.listener import add_port, listener_options
+from latentserve_server.listener import add_port, listener_options, renewal_options
 from latentserve_server.loading import Loader
 from latentserve_server.local_store import LocalStore
 from latentserve_server.log_writer import LogWriter
@@ -240,6 +240,7 @@ class Server:
             interceptors=[self._interceptor(self._admission), SmallRequests()],
             options=[
                 *listener_options(self._config.listen, self._connections(), self._config.max_header_bytes),
+                *renewal_options(self._config.max_connection_age, self._config.max_connection_grace),
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", self._config.max_message_bytes),
             ],
