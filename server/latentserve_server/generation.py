@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve.ndarray import from_ndarray
+from latentserve.seed import draw_seed
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc
 from latentserve_server.answers import Decoded, Spent
@@ -66,7 +66,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             what = drawing_of(request), labels_of(request, model)
             check_output(request.output, rows, model.manifest.image)
             check_indices("first_index", request.first_index, request.count)
-            seed = secrets.randbits(64) if (given := seed_of(request)) is None else given
+            seed = draw_seed() if (given := seed_of(request)) is None else given
 
             async def make(start: int, rows: int) -> pb.StreamSamplesResponse:
                 clock = CallClock(context)

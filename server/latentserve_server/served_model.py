@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve.seed import draw_seed
 from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve_server.answers import Decoded, Encoded, Reconstructed, Scored, Spent
 from latentserve_server.batcher import Batcher
@@ -95,7 +95,7 @@ class ServedModel:
         self.check_rows("count", count)
         check_indices("first_index", first_index, count)
         self._prior.demand(drawing.prior)
-        seed = secrets.randbits(64) if seed is None else seed
+        seed = draw_seed() if seed is None else seed
         size = self._prior.work_bytes(count, drawing)
         latents = await self._workers.run(size, self._prior.draw, seed, first_index, count, drawing)
         drawn = labels.of_indices(first_index, count)
@@ -130,7 +130,7 @@ class ServedModel:
         """The posteriors of images, and one latent from each: mean + exp(log_variance / 2) * noise."""
         check_indices("draw.first_index", first_index, len(images))
         encoded = await self.encode(images, terms, labels)
-        seed = secrets.randbits(64) if seed is None else seed
+        seed = draw_seed() if seed is None else seed
         _, z = await self._draw_posterior(encoded, seed, first_index, 1)
         return Encoded(encoded.mean, encoded.log_variance, encoded.spent, z, seed)
 

@@ -171,6 +171,10 @@ async def test_numpy_integers_are_integers(invoke: Invoke) -> None:
     assert (result.seed, result.first_index, len(result.images)) == (2**64 - 1, 3, 2)
 
 
+async def test_seeds_that_the_client_draws_are_numbers_that_a_double_holds(invoke: Invoke) -> None:
+    assert all([(await invoke("sample", "linear", 1)).seed < 2**53 for _ in range(20)])
+
+
 def shorten_images(response: Any) -> None:
     shape = list(response.images.tensor.shape)
     del response.images.tensor.shape[:]

@@ -6,10 +6,12 @@ import re
 
 import grpc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from latentserve_server import errors
-from latentserve_server.errors import LatentServeError
-from latentserve_server.status import STATUS, status_of
+from latentserve_server.errors import LatentServeError, Overloaded
+from latentserve_server.status import STATUS, retry_after_ms, status_of
 
 
 def tree(kind: type[LatentServeError]) -> list[type[LatentServeError]]:
@@ -42,6 +44,15 @@ def test_the_table_has_no_error_that_is_not_in_the_tree() -> None:
 @pytest.mark.parametrize("error", [ValueError("secret"), LatentServeError("bare"), OSError(5, "secret")])
 def test_any_other_error_is_internal(error: Exception) -> None:
     assert status_of(error) is grpc.StatusCode.INTERNAL
+
+
+@given(seconds=st.floats(0, 1e9))
+def test_the_time_to_come_back_is_never_nothing_nor_a_fraction(seconds: float) -> None:
+    """gRPC takes a pushback that is no integer for one that says never."""
+    milliseconds = retry_after_ms(Overloaded("full", retry_after=seconds))
+    assert re.fullmatch("[1-9][0-9]*", str(milliseconds))
+    assert milliseconds is not None
+    assert milliseconds == pytest.approx(1000 * seconds, abs=50)
 
 
 def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:

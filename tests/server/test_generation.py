@@ -185,3 +185,13 @@ async def test_files_of_another_colour_are_converted_to_the_models(served: Runni
             for images in (wanted, sent)
         ]
         assert replies[0].mean == replies[1].mean
+
+
+async def test_seeds_that_the_server_draws_differ_and_are_numbers_that_a_double_holds(served: RunningServer) -> None:
+    sampled = [await served.generation.Sample(pb.SampleRequest(model=VAE, count=1)) for _ in range(20)]
+    stream = served.generation.StreamSamples(pb.StreamSamplesRequest(model=VAE, count=1))
+    drawn = pb.EncodeRequest(model=VAE, images=tensor_images(np.zeros((1, 1, 4, 5), np.uint8)), draw=pb.Draw())
+    encoded = [await served.generation.Encode(drawn) for _ in range(20)]
+    seeds = [reply.seed for reply in (*sampled, *encoded)] + [chunk.seed async for chunk in stream]
+    assert len(set(seeds)) == len(seeds)
+    assert max(seeds) < 2**53

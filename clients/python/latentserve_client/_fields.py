@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
-import secrets
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
 
+from latentserve.seed import draw_seed
 from latentserve.v1 import bundle_pb2, generation_pb2
 from latentserve_client.errors import RequestError
 from latentserve_client.model_ref import ModelLike, ModelRef
@@ -49,11 +49,6 @@ def build_ref(model: ModelLike) -> generation_pb2.ModelRef:
 def build_seed(field: str, seed: int | None) -> int:
     """`seed`, or one drawn here, so that a retried call has the noise of the first attempt."""
     return draw_seed() if seed is None else integer(field, seed, 0, MAX_SEED)
-
-
-def draw_seed() -> int:
-    """A random seed below 2^53, which JavaScript, R and spreadsheets keep, whose numbers are all float64."""
-    return secrets.randbits(53)
 
 
 def build_priority(priority: Priority | None) -> generation_pb2.Priority:

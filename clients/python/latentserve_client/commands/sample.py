@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from latentserve_client._fields import draw_seed
+from latentserve.seed import draw_seed
 from latentserve_client.bulk import max_image_rows
 from latentserve_client.client import Client
 from latentserve_client.commands.outcome import Outcome, quantity, written
