@@ -1,6 +1,7 @@
 """Prometheus metrics of one server. The only importer of prometheus_client.
 
-Base units, one prefix, and labels from closed sets alone: methods of the contract, models of the repository.
+Base units, one prefix but for those of the process, and labels from closed sets alone: methods of the contract, models
+of the repository.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, make_wsgi_app
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -54,6 +55,7 @@ class Metrics:
         """`log` is where this process's log lines go."""
         self.registry = CollectorRegistry()
         self.registry.register(_DroppedLines(log))
+        ProcessCollector(registry=self.registry)
         calls, graphs = ("method", "model"), ("model", "version", "graph")
         self._requests = self._counter("requests", "Calls answered, by status code.", (*calls, "code"))
         self._duration = self._histogram("request_duration_seconds", "Time from request to reply.", calls, _SECONDS)

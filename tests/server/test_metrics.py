@@ -104,9 +104,17 @@ async def test_health_checks_and_reflection_are_not_counted(served: RunningServe
     assert await served.metric("requests_total") == 0
 
 
+async def test_the_process_is_told_of(served: RunningServer) -> None:
+    text = await asyncio.to_thread(scrape, served.server.metrics_port)
+    shown = {name: float(value) for name, value in re.findall(r"^(process_\w+) (\S+)$", text, re.MULTILINE)}
+    assert shown["process_resident_memory_bytes"] > 1 << 20
+    assert 3 < shown["process_open_fds"] < shown["process_max_fds"]
+    assert shown["process_cpu_seconds_total"] > 0
+
+
 async def test_the_documentation_lists_what_a_scrape_shows(served: RunningServer) -> None:
     await served.generation.Sample(pb.SampleRequest(model=VAE, count=1))
     text = await asyncio.to_thread(scrape, served.server.metrics_port)
-    shown = re.findall(r"^# TYPE (latentserve_\w+) (\w+)", text, re.MULTILINE)
-    listed = re.findall(r"^\| `(latentserve_\w+)` \| (\w+)", OPERATIONS.read_text(), re.MULTILINE)
+    shown = re.findall(r"^# TYPE (\w+) (\w+)", text, re.MULTILINE)
+    listed = re.findall(r"^\| `((?:latentserve|process)_\w+)` \| (\w+)", OPERATIONS.read_text(), re.MULTILINE)
     assert sorted((name, kind) for name, kind in shown if not name.endswith("_created")) == sorted(listed)
