@@ -50,7 +50,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("path", "make", "line"), CASES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("path", "make", "line"), CASES, ids=lambda value: getattr(value, "__name__", str(value)[:30]))
 async def test_what_is_passed_over_is_named(
     shelf: Shelf, server: AdminServer, path: str, make: Callable[[Path], object], line: str
 ) -> None:
@@ -62,7 +62,9 @@ async def test_what_is_passed_over_is_named(
 URL_CASES = [case for case in CASES if case[1] not in (to_itself, to_nothing)]
 
 
-@pytest.mark.parametrize(("path", "make", "line"), URL_CASES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("path", "make", "line"), URL_CASES, ids=lambda value: getattr(value, "__name__", str(value)[:30])
+)
 async def test_what_is_passed_over_at_a_url_is_named(
     shelf: Shelf, path: str, make: Callable[[Path], object], line: str
 ) -> None:

@@ -166,7 +166,11 @@ def test_of_two_files_the_last_that_has_the_option_is_named(capsys: Capture, tmp
     [
         (evaluate.main, ["--samples", "many"], "--samples is many; it must be a whole number (Images to draw"),
         (evaluate.main, ["--sample", "1"], "--sample: there is no such option; did you mean --samples?"),
-        (export.main, ["--repository", "m", "--version", "x"], "--version is x; it must be a whole number (The bundle's,"),
+        (
+            export.main,
+            ["--repository", "m", "--version", "x"],
+            "--version is x; it must be a whole number (The bundle's",
+        ),
         (
             export.main,
             ["--repository", "m", "--precisions", "int9"],

@@ -205,7 +205,7 @@ class Graph(_message.Message):
     precision: Precision
     conversion: Conversion
     batch_dependent: bool
-    def __init__(self, role: _Optional[_Union[GraphRole, str]] = ..., file: _Optional[_Union[File, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., opset: _Optional[int] = ..., parity_max_abs_error: _Optional[float] = ..., precision: _Optional[_Union[Precision, str]] = ..., conversion: _Optional[_Union[Conversion, _Mapping]] = ..., batch_dependent: _Optional[bool] = ...) -> None: ...
+    def __init__(self, role: _Optional[_Union[GraphRole, str]] = ..., file: _Optional[_Union[File, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., opset: _Optional[int] = ..., parity_max_abs_error: _Optional[float] = ..., precision: _Optional[_Union[Precision, str]] = ..., conversion: _Optional[_Union[Conversion, _Mapping]] = ..., batch_dependent: bool = ...) -> None: ...
 
 class Conversion(_message.Message):
     __slots__ = ("psnr_db", "fid_shift", "speedup", "nll_shift_nats", "golden_psnr_db", "weight_bits")
