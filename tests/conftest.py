@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     running_server.DEFAULTS["device"] = config.getoption("--device")
+    # A shell starts what runs in the background with SIGINT ignored; processes that tests interrupt would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # No example fails for being slow: a machine that other work uses too is no finding.
     settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("untimed")

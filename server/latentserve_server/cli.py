@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _EXIT_FAILURE = 1
 _EXIT_USAGE = 2
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
+_logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Until the event loop answers signals, these two end the process at once: libraries that are half imported fail in
     ways of their own before an exception gets through them, and their threads crash under one that does.
     """
-    before = {number: signal.signal(number, _end_while_starting) for number in _STOPPING}
+    standard_error = os.dup(2)  # which stays itself when what libraries write there becomes log lines
+    end = partial(_end_while_starting, standard_error)
+    before = {number: signal.signal(number, end) for number in _STOPPING}
     # It asks for a look at the repository, which is still to come, and would end the process while libraries load.
     before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -37,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is not None:  # else the process ends, and is to do so in peace
             for number, handler in before.items():
                 signal.signal(number, handler)
+            os.close(standard_error)
     if arguments is None:
         _leave(status)
     return status
@@ -86,9 +92,11 @@ def _give_up(error: StartupError, status: int) -> int:
     return status
 
 
-def _end_while_starting(number: int, _frame: FrameType | None) -> NoReturn:
+def _end_while_starting(standard_error: int, number: int, _frame: FrameType | None) -> NoReturn:
     with contextlib.suppress(OSError):
-        os.write(2, f"latentserve-server: stopped by {signal.Signals(number).name} while it started\n".encode())
+        os.write(
+            standard_error, f"latentserve-server: stopped by {signal.Signals(number).name} while it started\n".encode()
+        )
     _end(number, _frame)
 
 
@@ -99,6 +107,7 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
 async def _serve(config: ServerConfig, log: LogWriter) -> None:
     import asyncio
 
+    from latentserve_server.blocking_calls import threads_left
     from latentserve_server.server import Server  # onnxruntime loads once logging stands, and never for --help
 
     stopping = asyncio.Event()
@@ -117,6 +126,8 @@ async def _serve(config: ServerConfig, log: LogWriter) -> None:
         start.cancel()
         stop.cancel()
         await server.stop()
+        if left := threads_left():
+            _logger.warning("threads that have not ended are left behind: %s", ", ".join(left))
 
 
 def _on_signal(stopping: asyncio.Event, number: int) -> None:

@@ -17,7 +17,7 @@ from latentserve.oip import inference_pb2, inference_pb2_grpc
 from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
 from latentserve_server.admin import ModelAdminServicer
 from latentserve_server.admission import Admission
-from latentserve_server.blocking_calls import BlockingCalls, on_thread, threads_left
+from latentserve_server.blocking_calls import BlockingCalls, on_thread
 from latentserve_server.bundle_cache import BundleCache
 from latentserve_server.bytes_under_way import BytesUnderWay
 from latentserve_server.config import ServerConfig, parse_address, parse_device
@@ -87,7 +87,7 @@ class Server:
                 or the folder of links is not there.
         """
         self._config = config
-        placement = _placement(config)
+        self._placement = placement = _placement(config)
         self._metrics = Metrics(log)
         self._metrics.set_build(version("latentserve-server"), runtime_version(), placement.device)
         self._workers = Workers(threads=max(2, available_cpus()))
@@ -169,14 +169,13 @@ class Server:
         closes: tuple[Callable[[], Awaitable[None]], ...] = (
             self._repository.close,
             lambda: on_thread("end of workers", self._workers.close),
+            lambda: on_thread("end of the device's threads", self._placement.close),
             lambda: on_thread("end of metrics", self._metrics.close),
         )
         for close in closes:
             with suppress(OSError):  # it takes too long, or there is no further thread
                 async with asyncio.timeout_at(deadline):
                     await close()
-        if left := threads_left():
-            _logger.warning("threads that have not ended are left behind: %s", ", ".join(left))
 
     def _bind(self) -> None:
         if self._config.metrics_listen != "off":

@@ -93,10 +93,7 @@ async def test_without_a_threshold_a_difference_is_no_failure(compare: Compare) 
     assert "threshold" not in facts
 
 
-async def test_a_version_that_draws_what_is_no_number_is_beyond_every_threshold(compare: Compare) -> None:
-    code, facts, err = await compare(1, 1, "--threshold", 1, edit_canary=break_far_out)
-    assert (code, err) == (3, "")
-    (broken,) = np.nonzero(NoiseSource().draw(SEED, 0, COUNT, 3, Stream.PRIOR)[:, 0] > EDGE)
-    assert facts["not finite"] == f"{len(broken)} images, left out above; the first at {broken[0]}"
-    assert facts["mean difference"] == "0.000000, of pixel values 0 to 1"
-    assert facts["threshold"] == "1: beyond it"
+async def test_a_version_that_draws_what_is_no_number_fails_by_the_first_row_of_it(compare: Compare) -> None:
+    code, _, err = await compare(1, 1, "--threshold", 1, edit_canary=break_far_out)
+    first = int(np.argmax(NoiseSource().draw(SEED, 0, COUNT, 3, Stream.PRIOR)[:, 0] > EDGE))
+    assert (code, f"output image of row {first} is not finite" in err) == (1, True)

@@ -36,6 +36,7 @@ async def served(directory: Path, latents: NDArray[np.float32]) -> tuple[NDArray
         placement=Cpu(threads=1),
         turns=DeviceTurns(1),
         precision=bundle_pb2.PRECISION_INT8,
+        links_within=None,
         limits=LIMITS,
         pad_batches=False,
         bind_batches=False,

@@ -36,6 +36,7 @@ async def loaded(directory: Path, *, bound: bool) -> AsyncIterator[ServedModel]:
         placement=Cpu(threads=1),
         turns=DeviceTurns(1),
         precision=bundle_pb2.PRECISION_FLOAT32,
+        links_within=None,
         limits=LIMITS,
         pad_batches=True,
         bind_batches=bound,

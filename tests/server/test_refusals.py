@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from admin_server import AdminServer
 from model_shelf import Shelf
 from refusal import refusal
 from running_server import RunningServer, running_server
@@ -152,19 +151,18 @@ async def test_of_many_versions_that_do_not_answer_the_highest_are_told(shelf: S
     assert error.details() == "; ".join([*told, "and 147 lower versions do not answer either"])
 
 
-async def test_a_long_message_is_cut_to_what_a_reply_carries(shelf: Shelf, server: AdminServer) -> None:
-    def write_unknown_field(place: Path) -> None:
-        place.mkdir()
+async def test_a_long_message_is_cut_to_what_a_reply_carries(tmp_path: Path) -> None:
+    name = "n" * 128
+    TinyModel().write(tmp_path / "vae" / "1")
+    for version in ("1", "2", "3"):
+        place = tmp_path / name / version
+        place.mkdir(parents=True)
         (place / "manifest.json").write_text(json.dumps({"\U0001f3a8" * 600: 1}, ensure_ascii=False))
-
-    for version in (2, 3, 4):
-        shelf.publish_written(version, write_unknown_field)
-    await server.rescan()
-    await server.unload(1)
-    error = await refusal(server.served.generation.Sample(pb.SampleRequest(model=ref("vae"), count=1)))
+    async with running_server(tmp_path, version_policy="all") as served:
+        error = await refusal(served.generation.Sample(pb.SampleRequest(model=ref(name), count=1)))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     details = error.details() or ""
-    assert details.startswith("model 'vae' version 2 is unavailable: manifest.json: ")
+    assert details.startswith(f"model '{name}' version 1 is unavailable: manifest.json: ")
     assert details.endswith("...")
     assert 1000 < len(details.encode()) <= 1027
 

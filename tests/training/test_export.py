@@ -226,18 +226,18 @@ def test_a_repository_that_cannot_be_written_is_one_line(trained: Bundles, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("run", "options", "message"),
+    ("run", "options", "code", "message"),
     [
-        ("nothing", [], "holds no checkpoint"),
-        ("mlp_gan", ["--name", "../escape"], "is not a model name"),
-        ("mlp_gan", ["--data-root", "elsewhere"], "data.root is elsewhere, but digits have no files"),
+        ("nothing", [], 1, "holds no checkpoint"),
+        ("mlp_gan", ["--name", "../escape"], 2, "is not a model name"),
+        ("mlp_gan", ["--data-root", "elsewhere"], 1, "data.root is elsewhere, but digits have no files"),
     ],
 )
 def test_an_export_that_cannot_begin_leaves_no_folder(
-    trained: Bundles, tmp_path: Path, capsys: Capture, run: str, options: list[str], message: str
+    trained: Bundles, tmp_path: Path, capsys: Capture, run: str, options: list[str], code: int, message: str
 ) -> None:
     place = tmp_path if run == "nothing" else trained(run)
-    assert export.main([str(place), "--repository", str(tmp_path / "new" / "models"), *options]) == 1
+    assert export.main([str(place), "--repository", str(tmp_path / "new" / "models"), *options]) == code
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

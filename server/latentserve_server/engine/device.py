@@ -38,6 +38,10 @@ class Cpu:
     def __post_init__(self) -> None:
         object.__setattr__(self, "shares", RowShares(self.threads))  # a frozen dataclass has no other way
 
+    def close(self) -> None:
+        """Wait for rows under way and end the threads that graphs share."""
+        self.shares.close()
+
     def session_options(self) -> onnxruntime.SessionOptions:
         """How sessions are opened."""
         options = onnxruntime.SessionOptions()
@@ -85,6 +89,9 @@ class Cuda:
             "enable_cuda_graph": "1" if self.graphs else "0",
         }
         return options | ({"gpu_mem_limit": str(self.memory_limit_bytes)} if self.memory_limit_bytes else {})
+
+    def close(self) -> None:
+        """Nothing is left to do: what runs on the device ends with its sessions."""
 
 
 Placement = Cpu | Cuda

@@ -19,12 +19,17 @@ Run = Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
 
 
 class RowShares:
-    """Threads that run the shares of batches, of any number of graphs; they end when it is forgotten."""
+    """Threads that run the shares of batches, of any number of graphs; they end with `close`."""
 
     def __init__(self, threads: int) -> None:
         """`threads` run one batch at most, the caller's among them. None starts before it has work."""
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, "row-shares") if threads > 1 else None
+
+    def close(self) -> None:
+        """Wait for shares under way and end the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
 
     def run(self, run: Run, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """What `run` makes of all rows of the inputs, in their order.
