@@ -24,7 +24,7 @@ class BlockingCalls:
     def __init__(self, seconds: float | None = None) -> None:
         """`seconds` is the limit; without, whoever waits may leave at any time."""
         self._seconds = seconds
-        self._ended: dict[str, threading.Event] = {}
+        self._under_way = set[str]()
 
     async def make(self, name: str, work: Callable[[], T]) -> T:
         """The result of `work`, on a thread of its own. A thread that outlasts the limit goes on.
@@ -33,15 +33,15 @@ class BlockingCalls:
             StoreFailure: it took too long, or an earlier one of the name has not ended yet. OSError: there can be no
                 further thread.
         """
-        if name in self._ended and not self._ended[name].is_set():
+        if name in self._under_way:
             raise StoreFailure("an earlier call has not ended yet")
-        self._ended[name] = ended = threading.Event()
+        self._under_way.add(name)
 
         def run() -> T:
             try:
                 return work()
             finally:
-                ended.set()
+                self._under_way.discard(name)
 
         try:
             async with asyncio.timeout(self._seconds) as limit:
@@ -50,8 +50,8 @@ class BlockingCalls:
             if not limit.expired():
                 raise
             raise StoreFailure(f"it did not answer within {self._seconds:g} s") from error
-        except OSError:
-            ended.set()
+        except OSError:  # of the work, which has ended, or of a thread that did not begin
+            self._under_way.discard(name)
             raise
 
 
