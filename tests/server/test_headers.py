@@ -24,7 +24,7 @@ def authorization(size: int) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("size", [9_000, 16_000])
 async def test_headers_up_to_the_limit_are_let_in_every_time(served: RunningServer, size: int) -> None:
     for _ in range(TRIES):
-        await served.models.ListModels(REQUEST, metadata=authorization(size))
+        assert (await served.models.ListModels(REQUEST, metadata=authorization(size))).models
 
 
 async def test_longer_headers_are_refused_every_time_and_counted(repository: Path) -> None:

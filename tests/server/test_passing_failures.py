@@ -94,7 +94,8 @@ async def test_a_directory_that_comes_back_is_read_again_as_was_asked(shelf: She
         decoder = away / "vae" / "2" / "decoder.onnx"
         shutil.copy(write(away / ".whole", 2) / "decoder.onnx", decoder)
         away.rename(shelf.root)
-        await process.log("vae version 2 is ready")  # whose manifest is the one that failed
+        ready = await process.log("vae version 2 is ready")  # whose manifest is the one that failed
+        assert (ready["model"], ready["version"]) == ("vae", 2)
 
 
 async def test_a_file_that_a_store_does_not_have_yet_is_tried_again_without_a_look(shelf: Shelf) -> None:

@@ -50,7 +50,7 @@ async def test_a_sighup_before_the_server_stands_does_not_end_it(shelf: Shelf, t
         process.signal(signal.SIGHUP)
         config.write("log_level: info")
         config.close()
-        await process.log("serving on port")
+        assert await sampled((await process.log("serving on port"))["port"]) == (1, 1)
 
 
 async def test_polling_follows_the_repository_and_tells_of_a_broken_manifest_once(shelf: Shelf) -> None:

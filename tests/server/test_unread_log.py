@@ -107,7 +107,8 @@ async def test_what_grpc_prints_by_itself_holds_nothing_up_either(repository: Pa
         with socket.create_connection(("127.0.0.1", one.port)):  # which cannot be accepted, as gRPC says
             async with asyncio.timeout(BACKSTOP_SECONDS):
                 for _ in range(CALLS):
-                    await health.Check(health_pb2.HealthCheckRequest())
+                    reply = await health.Check(health_pb2.HealthCheckRequest())
+                    assert reply.status == health_pb2.HealthCheckResponse.SERVING
             resource.prlimit(one.process.pid, resource.RLIMIT_NOFILE, limits)
             await one.answers(100)
 
