@@ -38,6 +38,16 @@ async def ask(kind: Kind, address: str, **options: Any) -> Any:
         return await awaited.models(**options)
 
 
+async def refusal_of(kind: Kind, address: str) -> str:
+    """Why a client takes no such address; empty where it does."""
+    try:
+        client = kind(address)
+    except RequestError as error:
+        return str(error)
+    await asyncio.to_thread(client.close) if isinstance(client, Client) else await client.close()
+    return ""
+
+
 @KINDS
 @pytest.mark.parametrize(
     "address",
@@ -47,8 +57,7 @@ async def ask(kind: Kind, address: str, **options: Any) -> Any:
     ],
 )
 async def test_an_address_is_host_and_port(kind: Kind, address: str) -> None:
-    with pytest.raises(RequestError, match="write host:port, with a port of 1 to 65535"):
-        kind(address)
+    assert "write host:port, with a port of 1 to 65535" in await refusal_of(kind, address)
 
 
 @KINDS
@@ -56,8 +65,7 @@ async def test_an_address_is_host_and_port(kind: Kind, address: str) -> None:
     "address", ["localhost:1", "10.0.0.7:65535", "[::1]:50051", "dns:///replicas.local:50051", "unix:/run/server"]
 )
 async def test_an_address_may_be_a_uri(kind: Kind, address: str) -> None:
-    client = kind(address)
-    await asyncio.to_thread(client.close) if isinstance(client, Client) else await client.close()
+    assert await refusal_of(kind, address) == ""
 
 
 @KINDS

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -28,6 +29,14 @@ def stop(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, s
     process.send_signal(number)
     _, errors = process.communicate()
     return process.returncode, errors
+
+
+def wait_for(ending: str, stream: IO[str] | None) -> None:
+    """Read up to the first line that ends so, and no further."""
+    assert stream is not None
+    for line in stream:
+        if line.endswith(ending):
+            return
 
 
 def stopped(command: str) -> tuple[int, str]:
@@ -80,10 +89,7 @@ def test_an_export_that_is_stopped_leaves_nothing(
 def test_a_command_that_has_hardly_begun_stops_in_a_line(number: signal.Signals) -> None:
     argv = [sys.executable, "-X", "importtime", str(BIN / "latentserve-train")]
     with subprocess.Popen(argv, text=True, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.endswith(" latentserve_training.standard_output\n"):
-                break
+        wait_for(" latentserve_training.standard_output\n", process.stderr)
         code, errors = stop(process, number)
     told = "".join(line for line in errors.splitlines(keepends=True) if not line.startswith("import time:"))
     assert (code, told) == stopped("latentserve-train")
@@ -120,8 +126,5 @@ def test_a_signal_while_the_process_ends_changes_nothing(number: signal.Signals)
     )
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", script], text=True, stdin=pipe, stdout=pipe, stderr=pipe) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line == "ending\n":
-                break
+        wait_for("ending\n", process.stdout)
         assert stop(process, number) == (0, "")
