@@ -26,6 +26,10 @@ _HANDSHAKE_MS = 20_000
 _PING_MS = 60_000
 """Of silence, until a connection is asked whether there is anyone left."""
 
+_WINDOW_BYTES = 1 << 20
+"""Of requests of one stream that a client sends ahead. By default gRPC widens that window to 4 to 8 MiB on a quick
+line, and holds as much of every stream whose requests the server does not take yet."""
+
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
     ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
@@ -33,6 +37,8 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),  # clients may ping every 30 s
     ("grpc.max_concurrent_streams", _MAX_STREAMS),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
     ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
     ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
     ("grpc.server_max_unrequested_time_in_server", _MAX_PENDING_SECONDS),
