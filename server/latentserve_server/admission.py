@@ -21,12 +21,13 @@ class Admission:
     def __init__(self, max_calls: int) -> None:
         """`max_calls` is how many may be under way at a time."""
         self._max_calls = max_calls
-        self._under_way = 0
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._answering: set[asyncio.Task[Any]] = set()
-        self._unsent = 0
+        self._unsent: set[grpc.aio.ServicerContext[Any, Any]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._draining = False
+        self.draining = asyncio.Event()
+        """Set from the moment on from which no call is taken."""
         self._ended = False
 
     @property
@@ -36,20 +37,20 @@ class Admission:
 
     def take(self) -> bool:
         """Count the call that the running task is, to the end of the task, message or no message; False: do not."""
-        if self._draining or self._under_way >= self._max_calls:
+        if self.draining.is_set() or len(self._under_way) >= self._max_calls:
             return False
         task = asyncio.current_task()
         assert task is not None
-        self._under_way += 1
-        task.add_done_callback(self._leave)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
         return True
 
     def refusal(self) -> LatentServeError:
         """Why a call is not taken."""
-        if self._draining:
+        if self.draining.is_set():
             return ShuttingDown("the server is stopping; ask another one")
         wait = random.uniform(*_COME_BACK_SECONDS)
-        return Overloaded(f"{self._under_way} of at most {self._max_calls} calls are under way", retry_after=wait)
+        return Overloaded(f"{len(self._under_way)} of at most {self._max_calls} calls are under way", retry_after=wait)
 
     def begin(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """The running task answers a call from now on, until `end`.
@@ -59,15 +60,22 @@ class Admission:
         Raises:
             ShuttingDown: the listener drains.
         """
-        if self._draining:
+        if self.draining.is_set():
             raise self.refusal()
-        self._unsent += 1
+        self._unsent.add(context)
         self._idle.clear()
         done: Any = self._sent  # the stubs take no function
         context.add_done_callback(done)
         task = asyncio.current_task()
         assert task is not None
         self._answering.add(task)
+
+    def give_up(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Count the call that the running task is no longer: nobody reads its reply."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.discard(task)
+        self._sent(context)
 
     def end(self) -> None:
         """The running task has an answer, or has none to give; it is not cancelled any more."""
@@ -81,17 +89,14 @@ class Admission:
         gRPC itself would give CANCELLED to calls that it has not handed over when it stops. Calls that are not answered
         after `seconds` are cancelled, for `has_ended`.
         """
-        self._draining = True
+        self.draining.set()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)
         self._ended = True
         for task in self._answering:
             task.cancel()
 
-    def _leave(self, _: asyncio.Task[Any]) -> None:
-        self._under_way -= 1
-
-    def _sent(self, _: grpc.aio.ServicerContext[Any, Any]) -> None:
-        self._unsent -= 1
+    def _sent(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._unsent.discard(context)
         if not self._unsent:
             self._idle.set()

@@ -88,6 +88,8 @@ class ServerConfig:
     """Fill batches up to a power of two rows, so that the device meets few shapes; 'auto' does so on CUDA."""
     max_message_bytes: int = 64 << 20
     """Bytes of one request or reply, at most."""
+    unread_timeout: float = 300.0
+    """Seconds that a message of a stream may wait for its reader, until the stream ends."""
     drain_delay: float = 0.0
     """Seconds between NOT_SERVING and the refusal of new calls on SIGTERM."""
     drain_timeout: float = 30.0
@@ -121,6 +123,7 @@ class ServerConfig:
         self._demand("concurrent_runs", serial, "does not go with --cuda-graphs, whose capture must be alone")
         self._demand("cpu_threads", 0 <= self.cpu_threads <= _MAX_CPU_THREADS, f"must be 0 to {_MAX_CPU_THREADS}")
         self._demand("cache_bytes", self.cache_bytes >= 1 << 20, "must be at least 1 MiB")
+        self._demand("unread_timeout", self.unread_timeout > 0, "must be above 0")
         self._demand("drain_delay", self.drain_delay >= 0, "must not be negative")
         self._demand("drain_timeout", self.drain_timeout >= 0, "must not be negative")
         self._demand("max_message_bytes", 1 << 20 <= self.max_message_bytes < 1 << 31, "must be 1 MiB to 2 GiB - 1")

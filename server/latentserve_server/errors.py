@@ -11,6 +11,7 @@ LatentServeError
 ├── Overloaded              the queue is full
 ├── DeadlineExpired         the caller's deadline passed while its rows waited
 ├── ShuttingDown            the server takes no more calls
+├── Unread                  a caller does not read the stream that it asked for
 ├── EngineFailure           a graph did not run
 │   └── NotFinite           a graph ran, and made NaN or infinity of a row
 └── StartupError            the server cannot start
@@ -80,6 +81,10 @@ class DeadlineExpired(LatentServeError):
 
 class ShuttingDown(LatentServeError):
     """The server is stopping and takes no more calls."""
+
+
+class Unread(LatentServeError):
+    """A caller did not read its stream for so long that the server gave it up."""
 
 
 class EngineFailure(LatentServeError):

@@ -17,12 +17,13 @@ from google.rpc import error_details_pb2, status_pb2
 
 from latentserve_server.admission import Admission
 from latentserve_server.bytes_under_way import BytesUnderWay
-from latentserve_server.errors import LatentServeError
+from latentserve_server.errors import LatentServeError, Unread
 from latentserve_server.field_count import FieldLimits, check_fields, not_a_message
 from latentserve_server.headers import check_headers
 from latentserve_server.logs import request_id
 from latentserve_server.metrics import Metrics
 from latentserve_server.oip_names import split_name
+from latentserve_server.sending import Sender
 from latentserve_server.status import retry_after_ms, status_of
 
 _logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         limits: FieldLimits,
         *,
         max_header_bytes: int,
+        unread_timeout: float,
         access_log: bool,
     ) -> None:
         """`is_model` keeps made-up names out of the metrics' labels."""
@@ -68,6 +70,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._under_way = under_way
         self._limits = limits
         self._max_header_bytes = max_header_bytes
+        self._unread_timeout = unread_timeout
         self._access_level = logging.INFO if access_log else logging.DEBUG
 
     async def intercept_service(
@@ -140,6 +143,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call.code, call.message = grpc.StatusCode.UNAVAILABLE, _CUT_OFF
         except LatentServeError as error:
             call.fail(error)
+            if isinstance(error, Unread):
+                self._admission.give_up(context)
         except Exception:
             _logger.exception("%s failed", call.method)
             call.code = grpc.StatusCode.INTERNAL
@@ -158,9 +163,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if not handler.response_streaming:
             return await behaviour(request, context)
         # Writes to the context: a generator would be left suspended, and to the collector, where the caller goes.
+        sender = Sender(context, seconds=self._unread_timeout)
         async with aclosing(behaviour(request, context)) as responses:
             async for response in responses:
-                await context.write(response)
+                await sender.send(response)
         return None
 
     def _leave_at_the_end(self, call: _Ending, context: Context) -> None:

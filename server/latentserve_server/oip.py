@@ -22,6 +22,7 @@ from latentserve_server.oip_statistics import Totals, statistics_of
 from latentserve_server.oip_stream import answer_in_order
 from latentserve_server.oip_tensors import check_reply_size, read_inputs, read_wanted, stated_bytes, write_outputs
 from latentserve_server.repository import Repository
+from latentserve_server.sending import Sender
 from latentserve_server.status import retry_after_ms, status_of
 from latentserve_server.terms import Terms
 from latentserve_server.workers import Workers
@@ -47,10 +48,15 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         health_servicer: health.aio.HealthServicer,
         version: str,
         *,
+        draining: asyncio.Event,
         stream_rows: int,
+        unread_timeout: float,
         totals: Callable[[], Totals],
     ) -> None:
         """`version` is the server's; `stream_rows` are under way at a time for one stream.
+
+        Streams end when they have nothing under way and `draining` is set, and when nobody reads one of their responses
+        for `unread_timeout` seconds.
 
         `totals` are what every graph has run until now.
         """
@@ -58,7 +64,9 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         self._workers = workers
         self._health = health_servicer
         self._version = version
+        self._draining = draining
         self._stream_rows = stream_rows
+        self._unread_timeout = unread_timeout
         self._totals = totals
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
@@ -101,7 +109,8 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> None:
         """A response to every request, in order."""
         answer = partial(self._answer_in_band, deadline=_deadline_of(context))
-        await answer_in_order(request_iterator, answer, context.write, weigh=_rows_of, room=self._stream_rows)
+        send = Sender(context, seconds=self._unread_timeout).send
+        await answer_in_order(request_iterator, answer, send, self._draining, weigh=_rows_of, room=self._stream_rows)
 
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
         """What a model has run, or every one that is READY."""

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
+from latentserve_server.errors import ShuttingDown
+
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
@@ -15,6 +17,7 @@ async def answer_in_order(
     requests: AsyncIterator[Request],
     answer: Callable[[Request], Coroutine[Any, Any, Answer]],
     send: Callable[[Answer], Coroutine[Any, Any, None]],
+    draining: asyncio.Event,
     *,
     weigh: Callable[[Request], int],
     room: int,
@@ -23,9 +26,10 @@ async def answer_in_order(
 
     What the requests weigh that are read and not yet answered is `room` at most, or else there is one of them: the
     requests of one stream do not crowd each other out, and a stream whose answers are not taken is read no further.
-    Cancellation cancels every answer under way.
+    Cancellation cancels every answer under way. Once `draining` is set, no request is read any more.
 
     Raises:
+        ShuttingDown: `draining` is set, and what was under way has been answered.
         Exception: what answering or sending raised first, in the order of the requests, or else reading; nothing is
             sent after it.
     """
@@ -33,28 +37,37 @@ async def answer_in_order(
     answers: asyncio.Queue[tuple[int, asyncio.Task[Answer]] | None] = asyncio.Queue()
     space, tasks = _Room(room), deque[asyncio.Task[Answer]]()
 
-    async def read() -> None:
+    async def read() -> bool:
+        """Whether that was the last request."""
         try:
             async for request in requests:
+                if draining.is_set():
+                    return False
                 weight = weigh(request)
                 await space.enter(weight)
                 tasks.append(asyncio.create_task(answer(request)))
                 answers.put_nowait((weight, tasks[-1]))
+            return True
         finally:
             answers.put_nowait(None)
 
-    reading = asyncio.create_task(read())
+    async def drain() -> None:
+        await draining.wait()
+        answers.put_nowait(None)  # behind those under way
+
+    reading, ending = asyncio.create_task(read()), asyncio.create_task(drain())
     try:
         while (following := await answers.get()) is not None:
             await send(await following[1])
             tasks.popleft()
             await space.leave(following[0])
-        await reading
+        if not reading.done() or not await reading:
+            raise ShuttingDown("the server is stopping; ask another one")
     finally:
-        await _end(reading, *tasks)
+        await _end(reading, ending, *tasks)
         following = None  # an error has this frame in its traceback: it must not hold the task that raised it
         tasks.clear()
-        del reading
+        del reading, ending
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> None:

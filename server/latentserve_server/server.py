@@ -225,6 +225,7 @@ class Server:
             self._under_way,
             FieldLimits(self._config.max_rows_per_request),
             max_header_bytes=self._config.max_header_bytes,
+            unread_timeout=self._config.unread_timeout,
             access_log=self._config.access_log,
         )
 
@@ -254,7 +255,9 @@ class Server:
                 self._workers,
                 self._health,
                 version("latentserve-server"),
+                draining=self._admission.draining,
                 stream_rows=min(2 * self._config.max_batch_rows, self._config.max_queue_rows),
+                unread_timeout=self._config.unread_timeout,
                 totals=self._metrics.graph_totals,
             ),
             server,

@@ -18,6 +18,7 @@ from latentserve_server.errors import (
     ShuttingDown,
     StartupError,
     StoreFailure,
+    Unread,
 )
 
 _LEAST_WAIT_MS = 50
@@ -33,6 +34,7 @@ STATUS: dict[type[LatentServeError], grpc.StatusCode] = {
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
     ShuttingDown: grpc.StatusCode.UNAVAILABLE,
+    Unread: grpc.StatusCode.UNAVAILABLE,
     EngineFailure: grpc.StatusCode.INTERNAL,
     StartupError: grpc.StatusCode.INTERNAL,
 }

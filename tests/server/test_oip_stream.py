@@ -15,13 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inference_requests import arrays_of, infer_request, stub_of
 from numpy.typing import NDArray
+from refusal import refusal
 from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
 from tiny_graph import FRAGILE_LIMIT
 
 from latentserve.oip import inference_pb2 as pb
+from latentserve_server.errors import ShuttingDown
 from latentserve_server.oip_stream import answer_in_order
 
+STOPPING = "the server is stopping; ask another one"
 LATENTS = np.random.default_rng(5).standard_normal((40, 3)).astype(np.float32)
 
 
@@ -167,6 +170,33 @@ async def test_a_caller_that_goes_takes_its_requests_out_of_the_queue(tmp_path: 
         assert await served.metric("batch_rows_sum", graph="decoder") <= 4
 
 
+async def test_an_idle_stream_ends_as_soon_as_the_server_stops(repository: Path) -> None:
+    async with running_server(repository, drain_timeout=2 * BACKSTOP_SECONDS) as served:
+        call: Any = stub_of(served).ModelStreamInfer()
+        await call.write(requests(1)[0])
+        assert not (await call.read()).error_message
+        async with asyncio.timeout(BACKSTOP_SECONDS):
+            await served.server.stop()
+        error = await refusal(call.read())
+        assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, STOPPING)
+
+
+async def test_what_is_under_way_as_the_server_stops_is_answered_and_the_stream_ends(tmp_path: Path) -> None:
+    TinyModel(slow=True).write(tmp_path / "vae" / "1")
+    options = {"drain_timeout": 2 * BACKSTOP_SECONDS, "metrics_listen": "127.0.0.1:0"}
+    async with running_server(tmp_path, **options) as served:
+        call: Any = stub_of(served).ModelStreamInfer()
+        await call.write(infer_request("vae", "latent", np.full((1, 3), 3e5, np.float32)))
+        async with asyncio.timeout(BACKSTOP_SECONDS):
+            while not await served.metric("requests_in_flight") or await served.metric("queue_rows"):
+                pass
+            stopping = asyncio.create_task(served.server.stop())
+            assert not (await call.read()).error_message
+            error = await refusal(call.read())
+            await stopping
+        assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, STOPPING)
+
+
 class Tally:
     """Answers weights with their squares, each after as many turns of the loop, and fails those over 30."""
 
@@ -174,14 +204,22 @@ class Tally:
         self.weights = weights
         self.most_under_way = 0
         self.sent: list[int] = []
+        self.draining = asyncio.Event()
+        self.end_after: int | None = None
         self._under_way: list[int] = []
 
     def run(self, room: int) -> None:
         """Answer them all."""
-        asyncio.run(answer_in_order(self._requests(), self._answer, self._send, weigh=lambda w: w, room=room))
+        asyncio.run(self._run(room))
+
+    async def _run(self, room: int) -> None:
+        weigh = {"weigh": int, "room": room}
+        await answer_in_order(self._requests(), self._answer, self._send, self.draining, **weigh)
 
     async def _requests(self) -> AsyncIterator[int]:
-        for weight in self.weights:
+        for position, weight in enumerate(self.weights):
+            if position == self.end_after:
+                self.draining.set()
             yield weight
 
     async def _answer(self, weight: int) -> int:
@@ -215,3 +253,15 @@ def test_the_first_failure_ends_the_stream_as_itself(weights: list[int]) -> None
     answered = next(position for position, weight in enumerate(tally.weights) if weight > 30)
     assert tally.sent == [weight * weight for weight in tally.weights[: len(tally.sent)]]
     assert len(tally.sent) <= answered
+
+
+@given(weights=st.lists(st.integers(1, 30), min_size=1, max_size=30), after=st.integers(0, 29))
+def test_a_stream_that_is_to_end_answers_what_it_has_begun(weights: list[int], after: int) -> None:
+    tally = Tally(weights)
+    tally.end_after = after
+    if after < len(weights):
+        with pytest.raises(ShuttingDown):
+            tally.run(room=60)
+    else:
+        tally.run(room=60)
+    assert tally.sent == [weight * weight for weight in weights[:after]]

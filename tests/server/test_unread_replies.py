@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,49 @@ async def test_a_stream_whose_deadline_passes_unread_is_counted_as_such(served: 
         assert await stream.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await shows(served, 1, "requests_total", method="StreamSamples")
     assert await served.metric("requests_total", method="StreamSamples", code="DEADLINE_EXCEEDED") == 1
+
+
+async def test_a_stream_that_nobody_reads_ends_after_a_while_and_holds_up_nothing(large_images: Path) -> None:
+    options = {"max_batch_rows": ROWS, "metrics_listen": "127.0.0.1:0", "drain_timeout": 4 * BACKSTOP_SECONDS}
+    async with running_server(large_images, max_calls=1, unread_timeout=0.2, **options) as served:
+        async with unread_stream(served.server.port) as stream:
+            await shows(served, 1, "requests_total", method="StreamSamples", code="UNAVAILABLE")
+            assert await served.metric("requests_in_flight") == 0
+            assert (await served.models.ListModels(models_pb2.ListModelsRequest())).models
+            async with asyncio.timeout(BACKSTOP_SECONDS):
+                await served.server.stop()
+            stream.cancel()
+
+
+async def test_a_stream_that_is_read_after_it_was_given_up_says_so_and_may_be_resumed(large_images: Path) -> None:
+    options = {"max_batch_rows": ROWS, "metrics_listen": "127.0.0.1:0", "unread_timeout": 0.2}
+    async with running_server(large_images, **options) as served:
+        request = pb.StreamSamplesRequest(model=LARGE, count=1 << 40, chunk_rows=ROWS)
+        stream: Any = served.generation.StreamSamples(request)
+        await shows(served, 1, "requests_total", method="StreamSamples", code="UNAVAILABLE")
+        arrived: list[int] = []
+        with suppress(grpc.aio.AioRpcError):
+            async for chunk in stream:
+                arrived.append(chunk.first_index)
+        assert arrived == [ROWS * i for i in range(len(arrived))]
+        assert (await stream.code(), await stream.details()) == (
+            grpc.StatusCode.UNAVAILABLE,
+            "nobody read the stream for 0.2 s",
+        )
+
+
+async def test_a_stream_that_is_cut_off_while_a_chunk_waits_says_so(large_images: Path) -> None:
+    options = {"max_batch_rows": ROWS, "metrics_listen": "127.0.0.1:0", "drain_timeout": 0}
+    async with running_server(large_images, **options) as served:
+        request = pb.StreamSamplesRequest(model=LARGE, count=1 << 40, chunk_rows=ROWS)
+        stream: Any = served.generation.StreamSamples(request)
+        await shows(served, 2, "batch_rows_count", graph="decoder")
+        stopping = asyncio.create_task(served.server.stop())
+        with suppress(grpc.aio.AioRpcError):
+            async for _ in stream:
+                pass
+        assert await stream.code() is grpc.StatusCode.UNAVAILABLE
+        await stopping
 
 
 async def test_a_stream_that_nobody_reads_does_not_hold_up_the_stop(large_images: Path) -> None:

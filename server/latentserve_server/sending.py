@@ -1,0 +1,39 @@
+"""Messages of a stream to a caller who may not read them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+
+from latentserve_server.errors import Unread
+
+
+class Sender:
+    """Sends the messages of one call's stream, and waits so long for their reader."""
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], *, seconds: float) -> None:
+        self._context = context
+        self._seconds = seconds
+        self._begun = False
+
+    async def send(self, message: Any) -> None:
+        """Send a message; it returns when gRPC has taken it, which holds one for a reader who is behind.
+
+        Raises:
+            Unread: nobody made room for it in time.
+        """
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._begin()
+                await self._context.write(message)
+        except TimeoutError:
+            raise Unread(f"nobody read the stream for {self._seconds:g} s") from None
+
+    async def _begin(self) -> None:
+        # gRPC takes headers that it sends along with the first message for unsent until that message is: a status to
+        # follow a message that waits would bring them once more, which ends in no status at all.
+        if not self._begun:
+            await self._context.send_initial_metadata(())
+            self._begun = True
