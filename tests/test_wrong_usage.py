@@ -48,6 +48,7 @@ WRONG = [
     ("latentserve-export", ["run", "--repository", "m", "--version", "0"]),
     ("latentserve-export", ["run", "--repository", "s3://bucket"]),
     ("latentserve-import", ["model.yaml"]),
+    ("latentserve-import", ["model.yaml", "--repository", "m", "--name", "m"]),
     ("latentserve-import", ["model.yaml", "--repository", "m", "--name", "../m"]),
     ("latentserve-import", ["model.yaml", "--repository", "m", "--name", "m", "--version", "one"]),
 ]

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jsonargparse import ArgumentError
 
 from latentserve.v1 import bundle_pb2
 from latentserve_training import command_line
+from latentserve_training.errors import ConfigError
 from latentserve_training.foreign import ForeignModel, ForeignPlan, plan_foreign, read_description, write_graph
 from latentserve_training.pictures import grid
 from latentserve_training.provenance import software
@@ -34,7 +36,9 @@ _SEED = 0
 class ImportRequest(PublicationRequest):
     """What to import, and where to."""
 
-    description: Path
+    description: ForeignModel
+    folder: Path
+    """What the files of the description are relative to."""
     name: str
 
 
@@ -42,29 +46,32 @@ def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest:
     """The request that a command line makes.
 
     Raises:
-        ArgumentError: an option is unknown, missing or not allowed.
+        ArgumentError: an option, or one of the description, is unknown, missing or not allowed.
     """
     parser = command_line.make_parser(prog, "Import ONNX files as a bundle.", tells_version=False)
     parser.add_argument("description", type=Path, metavar="YAML", help="File that says what the ONNX files are.")
     add_publication_options(parser)
-    return command_line.fill(ImportRequest, parser.parse_args(argv))
+    values = parser.parse_args(argv)
+    try:
+        description = read_description(values.description)
+    except ConfigError as error:
+        raise ArgumentError(None, str(error)) from error
+    folder = values.description.parent
+    return command_line.fill(ImportRequest, {**vars(values), "description": description, "folder": folder})
 
 
 def import_model(request: ImportRequest, warn: Callable[[str], None]) -> Path:
     """Adapt, check and publish the described graphs; returns the bundle's folder. `warn` hears of what is not promised.
 
     Raises:
-        ConfigError: the description cannot be used.
         ExportError: a graph does not fit it, a check failed, or the version is taken. Nothing is left behind.
     """
-    description = read_description(request.description)
     destination = Destination.choose(request.repository, request.name, request.version)
-    folder = request.description.parent
-    plans = plan_foreign(description, folder, CHECK_ROWS, _SEED)
+    plans = plan_foreign(request.description, request.folder, CHECK_ROWS, _SEED)
     decoder = plans[-1]
     drawn = decoder.compute(decoder.example)["image_uint8"].astype(np.uint8)
     content = Content(
-        manifest=_manifest(description, plans, request),
+        manifest=_manifest(plans, request),
         plans=plans,
         samples=grid(drawn, columns=8),
     )
@@ -76,8 +83,9 @@ def _write(plan: ForeignPlan, folder: Path) -> list[bundle_pb2.Graph]:
     return [describe_graph(plan.role, path, write_graph(plan, path))]
 
 
-def _manifest(description: ForeignModel, plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb2.Manifest:
+def _manifest(plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb2.Manifest:
     """The manifest without its files."""
+    description = request.description
     return describe_model(
         name=request.name,
         latent_dim=description.latent_dim,
