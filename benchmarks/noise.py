@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from latentserve_server.noise import NoiseSource, Stream
+from latentserve_server.latent.noise import NoiseSource, Stream
 
 ROWS, DIM = 256, 100
 ROUNDS, REPEATS = 500, 4

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from server_process import ServerProcess, serving
 
 from latentserve_client import AsyncClient, CallError, UnavailableError
-from latentserve_server.noise import NoiseSource, Stream
+from latentserve_server.latent.noise import NoiseSource, Stream
 
 SEEDS, ROWS = 8, 512
 

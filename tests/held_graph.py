@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_server.batcher import BatchLimits
-from latentserve_server.cancellation import Cancellation
+from latentserve_server.batching.batcher import BatchLimits
+from latentserve_server.engine.cancellation import Cancellation
 from latentserve_server.errors import EngineFailure
 
 BACKSTOP_SECONDS = 30.0

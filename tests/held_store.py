@@ -9,7 +9,7 @@ from pathlib import Path
 
 from held_graph import BACKSTOP_SECONDS
 
-from latentserve_server.local_store import LocalStore
+from latentserve_server.repository.store import LocalStore
 
 
 class HeldStore(LocalStore):

@@ -14,8 +14,8 @@ from grpc_health.v1 import health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
-from latentserve_server.config import ServerConfig
-from latentserve_server.model_store import ModelStore
+from latentserve_server.configuration.config import ServerConfig
+from latentserve_server.repository.store import ModelStore
 from latentserve_server.server import Server
 
 DEFAULTS: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics_listen": "off", "device": "cpu", "cpu_threads": 1}

@@ -24,12 +24,12 @@ BOUNDARIES = {
     "latentserve": {"PIL": {"picture.py"}},
     "latentserve_server": {
         "onnxruntime": {"engine/device.py", "engine/session.py", "engine/binding.py"},
-        "prometheus_client": {"metrics.py"},
-        "PIL": {"image_files.py"},
-        "pythonjsonlogger": {"logs.py"},
-        "argparse": {"command_line.py"},
-        "yaml": {"config_file.py"},
-        "fsspec": {"remote_files.py"},
+        "prometheus_client": {"telemetry/metrics.py"},
+        "PIL": {"api/image_files.py"},
+        "pythonjsonlogger": {"telemetry/logs.py"},
+        "argparse": {"configuration/command_line.py"},
+        "yaml": {"configuration/config_file.py"},
+        "fsspec": {"repository/remote_files.py"},
     },
 }
 

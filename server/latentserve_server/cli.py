@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     import asyncio
 
-    from latentserve_server.config import ServerConfig
+    from latentserve_server.configuration.config import ServerConfig
     from latentserve_server.errors import StartupError
-    from latentserve_server.log_writer import LogWriter
+    from latentserve_server.telemetry.log_writer import LogWriter
 
 _EXIT_FAILURE = 1
 _EXIT_USAGE = 2
@@ -61,10 +61,10 @@ def _leave(status: int) -> None:
 def _main(arguments: Sequence[str] | None) -> int:
     import asyncio
 
-    from latentserve_server.command_line import parse_config
-    from latentserve_server.descriptors import raise_limit
+    from latentserve_server.configuration.command_line import parse_config
     from latentserve_server.errors import ConfigError, StartupError
-    from latentserve_server.logs import log_to_standard_error
+    from latentserve_server.telemetry.descriptors import raise_limit
+    from latentserve_server.telemetry.logs import log_to_standard_error
 
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime writes files into the home directory
     try:

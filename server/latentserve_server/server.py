@@ -15,40 +15,39 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from latentserve.oip import inference_pb2, inference_pb2_grpc
 from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
-from latentserve_server.admin import ModelAdminServicer
-from latentserve_server.admission import Admission
+from latentserve_server.api.admin import ModelAdminServicer
+from latentserve_server.api.generation import GenerationServicer
+from latentserve_server.api.model_names import model_of
+from latentserve_server.api.models import ModelServicer
+from latentserve_server.api.oip.service import InferenceServicer
 from latentserve_server.blocking_calls import BlockingCalls, on_thread
-from latentserve_server.bundle_cache import BundleCache
-from latentserve_server.bytes_under_way import BytesUnderWay
-from latentserve_server.config import ServerConfig, parse_address, parse_device
-from latentserve_server.descriptors import MAX_ADMIN_CONNECTIONS, room_for_connections
+from latentserve_server.bundle.loader import Loader
+from latentserve_server.bundle.precision import precision_of
+from latentserve_server.configuration.config import ServerConfig, parse_address, parse_device
 from latentserve_server.engine import Cpu, Cuda, Device, Placement, choose_placement, runtime_version
+from latentserve_server.engine.device_queue import DeviceTurns
 from latentserve_server.errors import ConfigError
-from latentserve_server.field_count import FieldLimits
-from latentserve_server.generation import GenerationServicer
-from latentserve_server.interceptors import CallInterceptor
-from latentserve_server.lifecycle import Lifecycle
-from latentserve_server.limits import Limits
-from latentserve_server.listener import add_port, listener_options, renewal_options
-from latentserve_server.loading import Loader
-from latentserve_server.local_store import LocalStore
-from latentserve_server.log_writer import LogWriter
-from latentserve_server.metrics import Metrics
-from latentserve_server.model_store import ModelStore
-from latentserve_server.models import ModelServicer
-from latentserve_server.noise import NoiseSource
-from latentserve_server.oip import InferenceServicer
-from latentserve_server.precision import precision_of
-from latentserve_server.processors import available_cpus
-from latentserve_server.reflection import add_reflection
-from latentserve_server.remote_files import scheme_of
-from latentserve_server.remote_store import RemoteStore
-from latentserve_server.repository import Repository
-from latentserve_server.small_requests import SmallRequests
-from latentserve_server.turns import DeviceTurns
-from latentserve_server.version_policy import VersionPolicy
-from latentserve_server.watcher import watch
-from latentserve_server.workers import Workers
+from latentserve_server.latent.noise import NoiseSource
+from latentserve_server.model.description import Limits
+from latentserve_server.repository.lifecycle import Lifecycle
+from latentserve_server.repository.policy import VersionPolicy
+from latentserve_server.repository.remote_cache import BundleCache
+from latentserve_server.repository.remote_files import scheme_of
+from latentserve_server.repository.remote_store import RemoteStore
+from latentserve_server.repository.repository import Repository
+from latentserve_server.repository.store import LocalStore, ModelStore
+from latentserve_server.repository.watcher import watch
+from latentserve_server.telemetry.descriptors import MAX_ADMIN_CONNECTIONS, room_for_connections
+from latentserve_server.telemetry.log_writer import LogWriter
+from latentserve_server.telemetry.metrics import Metrics
+from latentserve_server.wire.admission import Admission
+from latentserve_server.wire.bytes_under_way import BytesUnderWay
+from latentserve_server.wire.field_count import FieldLimits
+from latentserve_server.wire.interceptor import CallInterceptor
+from latentserve_server.wire.listener import add_port, listener_options, renewal_options
+from latentserve_server.wire.reflection import add_reflection
+from latentserve_server.wire.small_requests import SmallRequests
+from latentserve_server.workers import Workers, available_cpus
 
 _logger = logging.getLogger(__name__)
 
@@ -220,7 +219,7 @@ class Server:
     def _interceptor(self, admission: Admission) -> CallInterceptor:
         return CallInterceptor(
             self._metrics,
-            self._repository.__contains__,
+            partial(model_of, is_model=self._repository.__contains__),
             admission,
             self._under_way,
             FieldLimits(self._config.max_rows_per_request),

@@ -14,7 +14,7 @@ from running_server import running_server
 from tiny_bundle import TinyModel
 
 from latentserve_client.cli import main
-from latentserve_server.noise import NoiseSource, Stream
+from latentserve_server.latent.noise import NoiseSource, Stream
 
 Edit = Callable[[onnx.ModelProto], None]
 Compare = Callable[..., Awaitable[tuple[int, dict[str, str], str]]]

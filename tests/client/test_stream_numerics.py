@@ -18,7 +18,7 @@ from tiny_bundle import TinyModel
 
 from latentserve.v1 import generation_pb2, models_pb2
 from latentserve_client import AsyncClient, Client, NumericsError, Samples
-from latentserve_server.noise import NoiseSource, Stream
+from latentserve_server.latent.noise import NoiseSource, Stream
 
 pytestmark = pytest.mark.cpu_alone
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from plain_noise import bits, component_of, mixture_row, noise_row
 from tiny_bundle import TinyModel
 
-from latentserve_server.mixture import Mixture
-from latentserve_server.noise import MAX_INDEX, NOISE_SCHEME, NoiseSource, Stream
-from latentserve_server.prior import Drawing, Prior, PriorSource
+from latentserve_server.latent.mixture import Mixture
+from latentserve_server.latent.noise import MAX_INDEX, NOISE_SCHEME, NoiseSource, Stream
+from latentserve_server.latent.prior import Drawing, Prior, PriorSource
 
 VECTORS = json.loads((Path(__file__).parent / "mixture_vectors.json").read_text())
 

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from server_process import server_process
 from tiny_bundle import TinyModel
 
-from latentserve_server.noise import NoiseSource, Stream
+from latentserve_server.latent.noise import NoiseSource, Stream
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from latentserve_client import Client, FailedPreconditionError
-from latentserve_server.noise import NoiseSource, Stream
+from latentserve_server.latent.noise import NoiseSource, Stream
 from latentserve_training.trained import Trained
 
 BIN = Path(sys.executable).parent

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from processors import emulator
 
-from latentserve_server.noise import NoiseSource, Stream
+from latentserve_server.latent.noise import NoiseSource, Stream
 
 vectors = json.loads(Path(sys.argv[1]).read_text())["vectors"]
 drawn = {}

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from processors import emulator
 
 from latentserve.v1 import bundle_pb2
+from latentserve_server.batching.entry import PixelForm, Terms
+from latentserve_server.bundle.loader import Loader
 from latentserve_server.engine import Cpu
-from latentserve_server.limits import Limits
-from latentserve_server.loading import Loader
-from latentserve_server.noise import NoiseSource
-from latentserve_server.terms import PixelForm, Terms
-from latentserve_server.turns import DeviceTurns
+from latentserve_server.engine.device_queue import DeviceTurns
+from latentserve_server.latent.noise import NoiseSource
+from latentserve_server.model.description import Limits
 from latentserve_server.workers import Workers
 
 LIMITS = Limits(

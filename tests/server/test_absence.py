@@ -15,11 +15,11 @@ from model_shelf import Shelf
 from server_process import server_process
 from tiny_bundle import TinyModel
 
-from latentserve_server.aliases import write_aliases
-from latentserve_server.catalog import read_catalog
 from latentserve_server.errors import ModelNotFound
-from latentserve_server.version_policy import VersionPolicy
-from latentserve_server.versions import Versions
+from latentserve_server.repository.aliases import write_aliases
+from latentserve_server.repository.catalog import read_catalog
+from latentserve_server.repository.model import Versions
+from latentserve_server.repository.policy import VersionPolicy
 
 MISSING = "its directory is not there; unloaded where that is still so after {} s"
 

@@ -15,8 +15,8 @@ from model_shelf import BROKEN, Shelf
 from running_server import config_for, running_server
 
 from latentserve.v1 import models_pb2, models_pb2_grpc
-from latentserve_server.aliases import MAX_ALIASES_BYTES, alias_bytes
 from latentserve_server.errors import ConfigError
+from latentserve_server.repository.aliases import MAX_ALIASES_BYTES, alias_bytes
 from latentserve_server.server import Server
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from held_graph import BACKSTOP_SECONDS, HeldGraph, Notes, batch_limits, turn_loop
 
-from latentserve_server.batcher import Batcher
-from latentserve_server.call import Outcome
+from latentserve_server.batching.batcher import Batcher
+from latentserve_server.batching.entry import Outcome
 from latentserve_server.errors import DeadlineExpired, EngineFailure, Overloaded, ShuttingDown
 from latentserve_server.workers import INLINE_BYTES, Workers
 

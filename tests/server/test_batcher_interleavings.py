@@ -17,8 +17,8 @@ from held_graph import BACKSTOP_SECONDS, HeldGraph, Notes, batch_limits, settle,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentserve_server.batcher import Batcher
-from latentserve_server.call import Outcome
+from latentserve_server.batching.batcher import Batcher
+from latentserve_server.batching.entry import Outcome
 from latentserve_server.errors import DeadlineExpired, EngineFailure, Overloaded, ShuttingDown
 from latentserve_server.workers import Workers
 

@@ -24,7 +24,7 @@ from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve.v1 import models_pb2
 from latentserve.v1.generation_pb2 import DecodeRequest, ModelRef
-from latentserve_server.bundle import read_bundle
+from latentserve_server.bundle.bundle import read_bundle
 from latentserve_server.errors import BundleError, StartupError
 
 Problem = Callable[[Path], Awaitable[str]]

@@ -15,7 +15,7 @@ from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.calibration import anomaly_percentile
+from latentserve_server.latent.scores import anomaly_percentile
 
 CALIBRATED = TinyModel(quantiles=tuple(np.linspace(20.0, 60.0, 101)))
 LEVELS = st.lists(st.floats(-500, 500, width=32), min_size=101, max_size=101).map(sorted)

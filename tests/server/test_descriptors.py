@@ -21,7 +21,7 @@ from running_server import channel_to, running_server, scrape
 from server_process import server_process
 
 from latentserve.v1 import models_pb2, models_pb2_grpc
-from latentserve_server.exporter import Exporter
+from latentserve_server.telemetry.exporter import Exporter
 
 FILES = 256
 

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from tiny_bundle import TinyModel
 from tiny_graph import FRAGILE_LIMIT
 
-from latentserve_server.cancellation import Cancellation
 from latentserve_server.engine import Cpu, Cuda, Engine, choose_placement
+from latentserve_server.engine.cancellation import Cancellation
+from latentserve_server.engine.pipeline import ReconstructionPipeline
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
-from latentserve_server.pipeline import ReconstructionPipeline
 
 BUCKETS = (1, 2, 4, 8)
 DECODED = ["image", "image_uint8", "logits"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from latentserve_server import errors
 from latentserve_server.errors import LatentServeError, Overloaded
-from latentserve_server.status import STATUS, retry_after_ms, status_of
+from latentserve_server.wire.status import STATUS, retry_after_ms, status_of
 
 
 def tree(kind: type[LatentServeError]) -> list[type[LatentServeError]]:

@@ -16,13 +16,13 @@ from running_server import running_server
 
 from latentserve.v1 import bundle_pb2
 from latentserve.v1.bundle_pb2 import Conversion
+from latentserve_server.bundle.golden_rows import Fidelity
 from latentserve_server.errors import PrecisionShortfall
-from latentserve_server.fidelity import Fidelity
 
 from .test_precision import LATENTS, MODEL, add_int8_decoder, decoded, described
 
 ENCODER, DECODER = bundle_pb2.GRAPH_ROLE_ENCODER, bundle_pb2.GRAPH_ROLE_DECODER
-LOG = "latentserve_server.loading"
+LOG = "latentserve_server.bundle.loader"
 
 
 def noisy(images: NDArray[np.float64], decibels: float) -> NDArray[np.float64]:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from latentserve.oip import inference_pb2 as oip
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.field_count import (
+from latentserve_server.latent.labels import MAX_LABELS
+from latentserve_server.wire.field_count import (
     FREE_BYTES,
     MAX_ELEMENTS,
     MAX_REPEATS,
@@ -21,7 +22,6 @@ from latentserve_server.field_count import (
     FieldLimits,
     check_fields,
 )
-from latentserve_server.labels import MAX_LABELS
 
 TYPES: list[type[Message]] = [
     pb.SampleRequest,

@@ -14,7 +14,7 @@ from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.noise import NOISE_SCHEME, NoiseSource, Stream
+from latentserve_server.latent.noise import NOISE_SCHEME, NoiseSource, Stream
 
 VAE, COLOUR, GAN = (pb.ModelRef(name=name) for name in ("vae", "colour", "gan"))
 FLOAT32, UINT8, PNG = (

@@ -22,11 +22,11 @@ from server_process import server_process
 from tiny_bundle import TinyModel
 
 from latentserve_server.blocking_calls import BlockingCalls, on_thread
-from latentserve_server.bundle_files import is_passing
-from latentserve_server.catalog import Catalog
-from latentserve_server.engine_thread import EngineThread
+from latentserve_server.bundle.files import is_passing
+from latentserve_server.engine.device_queue import DeviceTurns
+from latentserve_server.engine.thread import EngineThread
+from latentserve_server.repository.catalog import Catalog
 from latentserve_server.server import Server
-from latentserve_server.turns import DeviceTurns
 
 PROMPT_SECONDS = 15.0
 """What an exit may take on a busy machine, where a wait for the store or the runtime would take longer or for good."""

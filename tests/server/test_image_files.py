@@ -17,8 +17,8 @@ from tiny_bundle import TinyModel
 
 from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve.v1 import generation_pb2 as pb
+from latentserve_server.api.images import read_images, write_images
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.images import read_images, write_images
 from latentserve_server.workers import Workers
 
 VAE = pb.ModelRef(name="vae")

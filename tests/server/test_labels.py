@@ -19,8 +19,8 @@ from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.labels import Labels
-from latentserve_server.noise import NoiseSource, Stream
+from latentserve_server.latent.labels import Labels
+from latentserve_server.latent.noise import NoiseSource, Stream
 
 LABELLED = TinyModel(labels=4, seed=8)
 NAMED = pb.ModelRef(name="labelled")

@@ -17,7 +17,7 @@ from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.noise import NoiseSource, Stream
+from latentserve_server.latent.noise import NoiseSource, Stream
 
 Float64 = NDArray[np.float64]
 

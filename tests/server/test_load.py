@@ -18,7 +18,7 @@ from tiny_bundle import TinyModel
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import models_pb2
-from latentserve_server.noise import NoiseSource, Stream
+from latentserve_server.latent.noise import NoiseSource, Stream
 
 SLOW, QUICK = pb.ModelRef(name="slow"), pb.ModelRef(name="quick")
 ENDLESS_TURNS, SOME_TURNS = 2e9, 20_000

@@ -14,14 +14,14 @@ from held_graph import Notes
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import bundle_pb2
+from latentserve_server.batching.entry import PixelForm, Terms
+from latentserve_server.bundle.loader import Loader
 from latentserve_server.engine import Cpu
-from latentserve_server.labels import NO_LABELS, Labels
-from latentserve_server.limits import Limits
-from latentserve_server.loading import Loader
-from latentserve_server.noise import NoiseSource
-from latentserve_server.served_model import ServedModel
-from latentserve_server.terms import PixelForm, Terms
-from latentserve_server.turns import DeviceTurns
+from latentserve_server.engine.device_queue import DeviceTurns
+from latentserve_server.latent.labels import NO_LABELS, Labels
+from latentserve_server.latent.noise import NoiseSource
+from latentserve_server.model.description import Limits
+from latentserve_server.model.served_model import ServedModel
 from latentserve_server.workers import Workers
 
 LIMITS = Limits(

@@ -13,8 +13,8 @@ import pytest
 from held_graph import Notes, batch_limits, settle
 from numpy.typing import NDArray
 
-from latentserve_server.batcher import Batcher
-from latentserve_server.cancellation import Cancellation
+from latentserve_server.batching.batcher import Batcher
+from latentserve_server.engine.cancellation import Cancellation
 from latentserve_server.errors import EngineFailure
 from latentserve_server.workers import Workers
 

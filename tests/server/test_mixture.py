@@ -18,9 +18,9 @@ from tiny_bundle import TinyModel
 from latentserve.ndarray import to_ndarray
 from latentserve.v1 import bundle_pb2
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.mixture import Mixture
-from latentserve_server.noise import NoiseSource, Stream
-from latentserve_server.prior import Drawing, Prior, PriorSource, Shaping
+from latentserve_server.latent.mixture import Mixture
+from latentserve_server.latent.noise import NoiseSource, Stream
+from latentserve_server.latent.prior import Drawing, Prior, PriorSource, Shaping
 
 MIXED = TinyModel(components=4, latent_dim=5, seed=3)
 MIXTURE = Drawing(Prior.MIXTURE)

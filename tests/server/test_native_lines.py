@@ -32,7 +32,7 @@ onnxruntime.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
 def logged(script: str, level: str = "info") -> list[dict[str, Any]]:
     """What the script logs to standard error, one object a line."""
     text = "\n".join(f"    {line}" for line in script.splitlines())
-    program = f"from latentserve_server.logs import *\nwith log_to_standard_error({level!r}, 'json'):\n{text}"
+    program = f"from latentserve_server.telemetry.logs import *\nwith log_to_standard_error({level!r}, 'json'):\n{text}"
     ended = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, timeout=60, check=True)
     return [json.loads(line) for line in ended.stderr.splitlines()]
 

@@ -12,7 +12,12 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from scipy.stats import logistic, norm
 
-from latentserve_server.nats import bernoulli_nats, discretized_logistic_nats, gaussian_kl_nats, gaussian_nats
+from latentserve_server.latent.likelihood import (
+    bernoulli_nats,
+    discretized_logistic_nats,
+    gaussian_kl_nats,
+    gaussian_nats,
+)
 
 Float32 = NDArray[np.float32]
 

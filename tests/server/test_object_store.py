@@ -18,7 +18,7 @@ from server_process import ServerProcess, server_process
 
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
-from latentserve_server.remote_files import RemoteFiles
+from latentserve_server.repository.remote_files import RemoteFiles
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tiny_bundle import TinyModel
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.oip import inference_pb2 as pb
 from latentserve.v1 import generation_pb2
-from latentserve_server.oip_parameters import RequestParameters, read_parameters
+from latentserve_server.api.oip.parameters import RequestParameters, read_parameters
 
 VAE = generation_pb2.ModelRef(name="vae")
 FLOAT32 = generation_pb2.Output(format=generation_pb2.IMAGE_FORMAT_FLOAT32)

@@ -21,8 +21,8 @@ from tiny_bundle import TinyModel
 from tiny_graph import FRAGILE_LIMIT
 
 from latentserve.oip import inference_pb2 as pb
+from latentserve_server.api.streams import answer_in_order
 from latentserve_server.errors import ShuttingDown
-from latentserve_server.oip_stream import answer_in_order
 
 STOPPING = "the server is stopping; ask another one"
 LATENTS = np.random.default_rng(5).standard_normal((40, 3)).astype(np.float32)

@@ -25,8 +25,8 @@ from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.batcher import Batcher
-from latentserve_server.cancellation import Cancellation
+from latentserve_server.batching.batcher import Batcher
+from latentserve_server.engine.cancellation import Cancellation
 from latentserve_server.errors import NotFinite
 from latentserve_server.workers import Workers
 

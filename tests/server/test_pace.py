@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from held_graph import HeldGraph, Notes, batch_limits, settle, turn_loop
 
-from latentserve_server.batcher import Batcher
-from latentserve_server.call import Outcome
+from latentserve_server.batching.batcher import Batcher
+from latentserve_server.batching.entry import Outcome
+from latentserve_server.batching.wait_estimate import Pace
 from latentserve_server.errors import EngineFailure, Overloaded
-from latentserve_server.pace import Pace
 from latentserve_server.workers import Workers
 
 

@@ -20,12 +20,12 @@ from server_process import BACKSTOP_SECONDS, ServerProcess, server_process
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import models_pb2, models_pb2_grpc
-from latentserve_server.aliases import write_aliases
-from latentserve_server.bundle import listed_files, read_bundle
-from latentserve_server.bundle_cache import BundleCache
-from latentserve_server.catalog import Catalog, read_catalog
-from latentserve_server.entry import Entry
+from latentserve_server.bundle.bundle import listed_files, read_bundle
 from latentserve_server.errors import StoreFailure
+from latentserve_server.repository.aliases import write_aliases
+from latentserve_server.repository.catalog import Catalog, read_catalog
+from latentserve_server.repository.remote_cache import BundleCache
+from latentserve_server.repository.version import Entry
 
 TOO_MANY = "Too many open files"
 

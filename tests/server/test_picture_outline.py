@@ -13,10 +13,10 @@ from PIL import Image
 
 from latentserve.v1 import bundle_pb2
 from latentserve.v1 import generation_pb2 as pb
+from latentserve_server.api.image_files import MAX_FILE_SIDE
+from latentserve_server.api.images import read_images
+from latentserve_server.api.picture_outline import MAX_COMPRESSED_CHUNKS, MAX_EXIF_TAGS, MAX_SCANS
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.image_files import MAX_FILE_SIDE
-from latentserve_server.images import read_images
-from latentserve_server.picture_outline import MAX_COMPRESSED_CHUNKS, MAX_EXIF_TAGS, MAX_SCANS
 from latentserve_server.workers import Workers
 
 SPEC = bundle_pb2.ImageSpec(channels=1, height=4, width=5, max_value=1)

@@ -15,7 +15,7 @@ from running_server import DEFAULTS, RunningServer, channel_to
 from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc, models_pb2
-from latentserve_server.noise import NOISE_SCHEME
+from latentserve_server.latent.noise import NOISE_SCHEME
 
 VAE = pb.ModelRef(name="vae")
 IMAGES = pb.Images(tensor=from_ndarray(np.zeros((20, 1, 4, 5), np.uint8)))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from latentserve_server.batching.queue import RowQueue, Slice, Ticket
 from latentserve_server.errors import Overloaded
-from latentserve_server.row_queue import RowQueue, Slice, Ticket
 
 
 def queue_of(*rows: int, max_batch_rows: int = 8) -> tuple[RowQueue[Ticket], list[Ticket]]:

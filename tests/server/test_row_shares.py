@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from tiny_bundle import TinyModel
 from tiny_graph import FRAGILE_LIMIT
 
-from latentserve_server.cancellation import Cancellation
 from latentserve_server.engine import Cpu, Engine
+from latentserve_server.engine.cancellation import Cancellation
 from latentserve_server.engine.row_shares import RowShares
 from latentserve_server.errors import EngineFailure
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest, truncnorm
 
-from latentserve_server.noise import ATTEMPT_STRIDE, NoiseSource, Stream
+from latentserve_server.latent.noise import ATTEMPT_STRIDE, NoiseSource, Stream
 
 
 @pytest.mark.parametrize("bound", [0.5, 1.0, 2.0])

@@ -24,7 +24,7 @@ from server_process import ServerProcess, server_process
 
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc
-from latentserve_server.log_writer import LineStream, LogWriter
+from latentserve_server.telemetry.log_writer import LineStream, LogWriter
 
 CALLS = 2_000
 SMALL = 4096

@@ -20,7 +20,7 @@ from tiny_bundle import TinyModel
 
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
-from latentserve_server.interceptors import is_late
+from latentserve_server.wire.interceptor import is_late
 
 LARGE = pb.ModelRef(name="large")
 ROWS = 16

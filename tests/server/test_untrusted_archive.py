@@ -19,7 +19,7 @@ from numpy.lib import format as npy
 from resigned import resign
 from tiny_bundle import TinyModel
 
-from latentserve_server.archive import read_archive
+from latentserve_server.bundle.files import read_archive
 from latentserve_server.errors import BundleError
 
 Problem = Callable[[Path], Awaitable[str]]

@@ -15,7 +15,7 @@ from running_server import running_server
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import bundle_pb2
-from latentserve_server.bundle import Bundle, read_bundle
+from latentserve_server.bundle.bundle import Bundle, read_bundle
 from latentserve_server.errors import BundleError, StartupError
 
 ONE_SHORT_LINE = re.compile(r"[^\n\ud800-\udfff]{1,503}")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from latentserve_server.walks import Axis, Path, interpolate, interpolation_bytes, traverse
+from latentserve_server.latent.walks import Axis, Path, interpolate, interpolation_bytes, traverse
 from latentserve_server.workers import Workers
 
 LATENTS = hnp.arrays(np.float32, (2, 5), elements=st.floats(-4, 4, width=32))

@@ -21,7 +21,7 @@ from google.protobuf.json_format import Parse
 from PIL import Image
 
 from latentserve.v1 import bundle_pb2, tensor_pb2
-from latentserve_server.bundle import read_bundle
+from latentserve_server.bundle.bundle import read_bundle
 from latentserve_training import evaluate, export
 from latentserve_training.bundle import staging
 from latentserve_training.data import READING

@@ -12,7 +12,7 @@ import torch
 from google.protobuf.json_format import Parse
 
 from latentserve.v1 import bundle_pb2, tensor_pb2
-from latentserve_server.bundle import read_bundle
+from latentserve_server.bundle.bundle import read_bundle
 from latentserve_training import export, train
 from latentserve_training.models import Vae
 from latentserve_training.trained import Trained

@@ -18,7 +18,7 @@ from google.protobuf.json_format import Parse
 from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2
-from latentserve_server.bundle import read_bundle
+from latentserve_server.bundle.bundle import read_bundle
 from latentserve_training import importer
 
 Capture = pytest.CaptureFixture[str]

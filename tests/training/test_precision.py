@@ -14,7 +14,7 @@ import torch
 from google.protobuf.json_format import Parse
 
 from latentserve.v1 import bundle_pb2
-from latentserve_server.bundle import read_bundle
+from latentserve_server.bundle.bundle import read_bundle
 from latentserve_training import export
 from latentserve_training.graph_comparison import psnr_db
 from latentserve_training.graph_plan import Arrays

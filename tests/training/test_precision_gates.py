@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latentserve_server.bundle import read_bundle
+from latentserve_server.bundle.bundle import read_bundle
 from latentserve_training import export
 from latentserve_training.conversion import export_graph
 from latentserve_training.extractor import Extractor

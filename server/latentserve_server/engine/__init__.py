@@ -13,10 +13,11 @@ from latentserve_server.engine.device import (
     choose_placement,
     runtime_version,
 )
-from latentserve_server.engine.port import Port
 from latentserve_server.engine.session import Engine
+from latentserve_server.engine.tensor_spec import Arrays, Port
 
 __all__ = [
+    "Arrays",
     "Buffer",
     "Cpu",
     "Cuda",

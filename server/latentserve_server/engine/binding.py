@@ -15,7 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from latentserve_server.engine.device import Device, Placement
-from latentserve_server.engine.port import Port
+from latentserve_server.engine.tensor_spec import Port
 from latentserve_server.errors import EngineFailure
 
 

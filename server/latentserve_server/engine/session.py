@@ -16,10 +16,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from latentserve_server.cancellation import Cancellation
 from latentserve_server.engine.binding import Binding, Buffer
+from latentserve_server.engine.cancellation import Cancellation
 from latentserve_server.engine.device import Cpu, Cuda, Placement, first_line
-from latentserve_server.engine.port import Port
+from latentserve_server.engine.tensor_spec import Port
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
 
 _DTYPES: dict[str, np.dtype[Any]] = {

@@ -1,0 +1,63 @@
+"""ModelAdminService on the wire: changes of what the repository serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from latentserve.v1 import models_pb2 as pb
+from latentserve.v1 import models_pb2_grpc
+from latentserve_server.api.models import list_models, model_status
+from latentserve_server.errors import InvalidArgument
+from latentserve_server.repository import aliases
+from latentserve_server.repository.repository import Repository
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ModelAdminServicer(models_pb2_grpc.ModelAdminServiceServicer):
+    """Answers ModelAdminService with the repository."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    async def Load(self, request: pb.LoadRequest, context: Context) -> pb.LoadResponse:
+        """A version made READY."""
+        entry = await self._repository.load(request.name, _version(request.version))
+        return pb.LoadResponse(model=model_status(self._repository, entry))
+
+    async def Unload(self, request: pb.UnloadRequest, context: Context) -> pb.UnloadResponse:
+        """A version taken out of service."""
+        await self._repository.unload(request.name, _version(request.version))
+        return pb.UnloadResponse()
+
+    async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.SetAliasResponse:
+        """An alias made or moved."""
+        alias, version = _alias(request.alias), _version(request.version)
+        return pb.SetAliasResponse(stored=await self._repository.set_alias(request.name, alias, version))
+
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Context) -> pb.DeleteAliasResponse:
+        """An alias deleted."""
+        alias = _alias(request.alias)
+        return pb.DeleteAliasResponse(stored=await self._repository.set_alias(request.name, alias, None))
+
+    async def Rescan(self, request: pb.RescanRequest, context: Context) -> pb.RescanResponse:
+        """The directory, followed."""
+        problems = await self._repository.rescan(by_order=True)
+        return pb.RescanResponse(models=list_models(self._repository), problems=problems)
+
+
+def _version(version: int) -> int:
+    if version < 1:
+        raise InvalidArgument("version", f"{version}; versions are at least 1")
+    return version
+
+
+def _alias(alias: str) -> str:
+    if not aliases.PATTERN.fullmatch(alias):
+        shown = alias if len(alias) <= 128 else f"{alias[:128]}..."
+        raise InvalidArgument(
+            "alias", f"{shown!r} is not 1 to 128 letters, digits, '_', '.' and '-', the first neither '.' nor '-'"
+        )
+    return alias

@@ -1,0 +1,223 @@
+"""Images and latents on the wire and as arrays, both ways: what is to be done on which thread, and how much of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve.ndarray import TensorError, from_ndarray, to_ndarray
+from latentserve.pixel_range import PixelRangeError, read_pixels
+from latentserve.v1 import bundle_pb2, generation_pb2, tensor_pb2
+from latentserve_server.api.image_files import (
+    FILE_FORMATS,
+    GAP,
+    LEVELS,
+    MAX_SIDE,
+    count_pixels,
+    read_file,
+    tile,
+    write_file,
+)
+from latentserve_server.errors import InvalidArgument
+from latentserve_server.workers import Workers
+
+_MAX_RESIZED_PIXELS = 1 << 28
+"""Pixels of the files of one Images that are to be resized, at most: some seconds of one thread."""
+
+_TURN_PIXELS = 1 << 20
+"""Pixels of the files that are done in one turn, about: some 10 ms of a thread; a larger file is a turn by itself."""
+_FILE_PIXELS = 1 << 12
+"""What a file takes beyond its pixels, as pixels that take as long."""
+
+Float32 = NDArray[np.float32]
+
+
+def read_array(field: str, tensor: tensor_pb2.Tensor) -> NDArray[Any]:
+    """The tensor's array.
+
+    Raises:
+        InvalidArgument: dtype, shape and data do not fit together.
+    """
+    try:
+        return to_ndarray(tensor)
+    except TensorError as error:
+        raise InvalidArgument(field, str(error)) from error
+
+
+async def read_latents(field: str, tensor: tensor_pb2.Tensor, dim: int, workers: Workers) -> Float32:
+    """Latents as float32 [n, dim], all finite.
+
+    Raises:
+        InvalidArgument: they are anything else.
+    """
+    return await workers.run(_size_bytes(tensor), _read_latents, field, tensor, dim)
+
+
+async def read_images(
+    field: str, images: generation_pb2.Images, spec: bundle_pb2.ImageSpec, max_rows: int, workers: Workers
+) -> Float32:
+    """Images as float32 [n, channels, height, width] from 0 to 1. Files are unpacked a few at a turn.
+
+    Raises:
+        InvalidArgument: they are missing, malformed, of another size than the model's, out of range, or too many.
+    """
+    match images.WhichOneof("payload"):
+        case "tensor":
+            tensor = images.tensor
+            return await workers.run(_size_bytes(tensor), _read_tensor, f"{field}.tensor", tensor, spec)
+        case "encoded":
+            return await _read_files(f"{field}.encoded.files", images.encoded, spec, max_rows, workers)
+        case _:
+            raise InvalidArgument(field, "neither tensor nor encoded is set")
+
+
+def check_output(output: generation_pb2.Output, rows: int, spec: bundle_pb2.ImageSpec) -> None:
+    """Hold the wanted form of `rows` images to what can be made. No rows have any form: to count them is the model's.
+
+    Raises:
+        InvalidArgument: the format is unknown, or a grid is too large or not of files.
+    """
+    if output.format not in generation_pb2.ImageFormat.values():
+        known = ", ".join(generation_pb2.ImageFormat.keys())
+        raise InvalidArgument("output.format", f"{output.format} is not one of {known}")
+    if not output.grid_columns or not rows:
+        return
+    if output.format not in FILE_FORMATS:
+        raise InvalidArgument("output.grid_columns", "a grid is a picture: the format must be PNG, JPEG or WebP")
+    columns = min(output.grid_columns, rows)
+    width, height = columns * (spec.width + GAP), -(-rows // columns) * (spec.height + GAP)
+    if max(width, height) > MAX_SIDE:
+        raise InvalidArgument("output.grid_columns", f"{width}x{height} pixels; {MAX_SIDE} a side are allowed")
+
+
+async def write_images(images: NDArray[Any], output: generation_pb2.Output, workers: Workers) -> generation_pb2.Images:
+    """Images [n, channels, height, width] for the wire: a tensor, or uint8 images as files, or as one of a grid.
+
+    Files are packed a few at a turn.
+    """
+    if output.format not in FILE_FORMATS:
+        half = output.format == generation_pb2.IMAGE_FORMAT_FLOAT16
+        tensor = await workers.run(images.nbytes, _write_tensor, images, np.float16 if half else images.dtype)
+        return generation_pb2.Images(tensor=tensor)
+    if output.grid_columns:
+        parts = [partial(_write_grid, images, output.grid_columns, output.format)]
+    else:
+        turns = _turns([images[0, 0].size] * len(images))
+        parts = [partial(_write_files, images[turn], output.format) for turn in turns]
+    files = chain.from_iterable(await workers.take_turns(parts))
+    return generation_pb2.Images(encoded=generation_pb2.EncodedImages(files=files))
+
+
+def _size_bytes(tensor: tensor_pb2.Tensor) -> int:
+    """How much there is to read. `ByteSize` would say so, too, but takes as long as to serialise the message."""
+    return len(tensor.data) + 8 * len(tensor.shape)
+
+
+def _read_latents(field: str, tensor: tensor_pb2.Tensor, dim: int) -> Float32:
+    latents = read_array(field, tensor)
+    if latents.dtype != np.float32 or latents.shape[1:] != (dim,):
+        raise InvalidArgument(field, f"{_describe(latents)} where float32 [n, {dim}] is wanted")
+    demand_finite(field, latents)
+    return latents
+
+
+def _read_tensor(field: str, tensor: tensor_pb2.Tensor, spec: bundle_pb2.ImageSpec) -> NDArray[np.float32]:
+    array = read_array(field, tensor)
+    shape = (spec.channels, spec.height, spec.width)
+    if array.shape[1:] != shape or array.ndim != 4:
+        raise InvalidArgument(field, f"{_describe(array)} where [n, {', '.join(map(str, shape))}] is wanted")
+    if array.dtype == np.uint8:
+        return array.astype(np.float32) / LEVELS
+    if array.dtype not in (np.float32, np.float16):
+        raise InvalidArgument(field, f"{_describe(array)}; float32, float16 and uint8 are allowed")
+    return read_range(field, array.astype(np.float32, copy=False))
+
+
+async def _read_files(
+    field: str, encoded: generation_pb2.EncodedImages, spec: bundle_pb2.ImageSpec, max_rows: int, workers: Workers
+) -> Float32:
+    files, resize = encoded.files, encoded.resize
+    if not 1 <= len(files) <= max_rows:  # before any is opened: each takes time and memory
+        raise InvalidArgument(field, f"{len(files)} files; 1 to {max_rows} are allowed")
+    pixels = [spec.width * spec.height] * len(files)
+    if resize:
+        counts = (partial(_count_pixels, field, files, turn, spec) for turn in _turns([0] * len(files)))
+        pixels = list(chain.from_iterable(await workers.take_turns(counts)))
+        if sum(pixels) > _MAX_RESIZED_PIXELS:
+            found = f"{sum(pixels)} pixels in {len(files)} files that are to be resized"
+            raise InvalidArgument(field, f"{found}; {_MAX_RESIZED_PIXELS} in all are allowed")
+    images = np.empty((len(files), spec.channels, spec.height, spec.width), np.float32)
+    await workers.take_turns(
+        partial(_unpack, field, files, turn, spec, images, resize=resize) for turn in _turns(pixels)
+    )
+    return images
+
+
+def _turns(pixels: Sequence[int]) -> Iterator[slice]:
+    """Files of so many pixels each, cut into turns: as many files as take about as long as a turn, at least one."""
+    start, work = 0, 0
+    for position, size in enumerate(pixels):
+        if work and work + size > _TURN_PIXELS:
+            yield slice(start, position)
+            start, work = position, 0
+        work += size + _FILE_PIXELS
+    yield slice(start, len(pixels))
+
+
+def _count_pixels(field: str, files: Sequence[bytes], turn: slice, spec: bundle_pb2.ImageSpec) -> list[int]:
+    return [
+        count_pixels(f"{field}[{i}]", data, spec, resize=True) for i, data in enumerate(files[turn], start=turn.start)
+    ]
+
+
+def _unpack(
+    field: str, files: Sequence[bytes], turn: slice, spec: bundle_pb2.ImageSpec, images: Float32, *, resize: bool
+) -> None:
+    """Read the files of a turn into their rows of the images."""
+    for i, data in enumerate(files[turn], start=turn.start):
+        images[i] = read_file(f"{field}[{i}]", data, spec, resize=resize)
+
+
+def _write_tensor(images: NDArray[Any], dtype: Any) -> tensor_pb2.Tensor:
+    return from_ndarray(images.astype(dtype, copy=False))
+
+
+def _write_files(images: NDArray[np.uint8], file_format: int) -> list[bytes]:
+    return [write_file(image, file_format) for image in images]
+
+
+def _write_grid(images: NDArray[np.uint8], columns: int, file_format: int) -> list[bytes]:
+    return [write_file(tile(images, columns), file_format)]
+
+
+def demand_finite(field: str, array: NDArray[np.float32]) -> None:
+    """Refuse rows with infinities and NaN.
+
+    Raises:
+        InvalidArgument: there is one; names the first row.
+    """
+    if not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise InvalidArgument(field, f"row {row} holds a value that is not finite")
+
+
+def read_range(field: str, pixels: Float32) -> Float32:
+    """Pixels from 0 to 1, the range of every bundle that is served; what rounding brought beyond a bound lies on it.
+
+    Raises:
+        InvalidArgument: one is not finite, or further outside.
+    """
+    demand_finite(field, pixels)
+    try:
+        return read_pixels(pixels)
+    except PixelRangeError as error:
+        raise InvalidArgument(field, str(error)) from error
+
+
+def _describe(array: NDArray[Any]) -> str:
+    return f"{array.dtype.name} {list(array.shape)}"

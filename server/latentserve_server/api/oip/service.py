@@ -1,0 +1,191 @@
+"""The Open Inference Protocol on the wire: named tensors in, named tensors out, through the batchers of the models."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2
+
+from latentserve.oip import inference_pb2 as pb
+from latentserve.oip import inference_pb2_grpc
+from latentserve_server.api.oip.metadata import Totals, config_of, index_of, metadata_of, statistics_of
+from latentserve_server.api.oip.models import InferenceModel, lease_model, parts_of
+from latentserve_server.api.oip.parameters import read_parameters
+from latentserve_server.api.oip.tensors import check_reply_size, read_inputs, read_wanted, stated_bytes, write_outputs
+from latentserve_server.api.streams import answer_in_order
+from latentserve_server.batching.entry import Terms
+from latentserve_server.errors import InvalidArgument, LatentServeError, ModelNotFound, ModelNotReady, NotPermitted
+from latentserve_server.repository.repository import Repository
+from latentserve_server.wire.sending import Sender
+from latentserve_server.wire.status import retry_after_ms, status_of
+from latentserve_server.workers import Workers
+
+_logger = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+NAME = "latentserve"
+EXTENSIONS = ("model_configuration", "schedule_policy")
+"""Extensions that are answered in full; of model_repository only the index is, of statistics what the metrics count."""
+
+_ADMIN = "latentserve.v1.ModelAdminService, on the server's admin listener"
+
+
+class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
+    """Answers the Open Inference Protocol from the repository's models."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        workers: Workers,
+        health_servicer: health.aio.HealthServicer,
+        version: str,
+        *,
+        draining: asyncio.Event,
+        stream_rows: int,
+        unread_timeout: float,
+        totals: Callable[[], Totals],
+    ) -> None:
+        """`version` is the server's; `stream_rows` are under way at a time for one stream.
+
+        Streams end when they have nothing under way and `draining` is set, and when nobody reads one of their responses
+        for `unread_timeout` seconds.
+
+        `totals` are what every graph has run until now.
+        """
+        self._repository = repository
+        self._workers = workers
+        self._health = health_servicer
+        self._version = version
+        self._draining = draining
+        self._stream_rows = stream_rows
+        self._unread_timeout = unread_timeout
+        self._totals = totals
+
+    async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
+        """The answer is the proof."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
+        """What the health service says of the whole server."""
+        health_now = await self._health.Check(health_pb2.HealthCheckRequest(), context)
+        return pb.ServerReadyResponse(ready=health_now.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
+        """Whether the model would be found."""
+        with suppress(ModelNotFound, ModelNotReady), lease_model(self._repository, request.name, request.version):
+            return pb.ModelReadyResponse(ready=True)
+        return pb.ModelReadyResponse(ready=False)
+
+    async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
+        """What the server is."""
+        return pb.ServerMetadataResponse(name=NAME, version=self._version, extensions=EXTENSIONS)
+
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
+        """A model's tensors."""
+        with lease_model(self._repository, request.name, request.version) as model:
+            return metadata_of(model, self._repository.entries())
+
+    async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
+        """A model's configuration."""
+        with lease_model(self._repository, request.name, request.version) as model:
+            return pb.ModelConfigResponse(config=config_of(model))
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+        """A model's outputs."""
+        response = pb.ModelInferResponse()
+        await self._infer(request, _deadline_of(context), response)
+        return response
+
+    async def ModelStreamInfer(  # type: ignore[override]  # writes to the context, so that its tasks end with the call
+        self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
+    ) -> None:
+        """A response to every request, in order."""
+        answer = partial(self._answer_in_band, deadline=_deadline_of(context))
+        send = Sender(context, seconds=self._unread_timeout).send
+        await answer_in_order(request_iterator, answer, send, self._draining, weigh=_rows_of, room=self._stream_rows)
+
+    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
+        """What a model has run, or every one that is READY."""
+        totals = self._totals()
+        if request.name:
+            with lease_model(self._repository, request.name, request.version) as model:
+                return pb.ModelStatisticsResponse(model_stats=[statistics_of(model, totals)])
+        ready = [entry.model for entry in self._repository.entries() if entry.model]
+        models = [InferenceModel(served, part) for served in ready for part in parts_of(served)]
+        return pb.ModelStatisticsResponse(model_stats=[statistics_of(model, totals) for model in models])
+
+    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
+        """Every model of the repository."""
+        if request.repository_name:
+            raise InvalidArgument("repository_name", "must be empty; there is one repository")
+        return index_of(self._repository.entries(), ready=request.ready)
+
+    async def RepositoryModelLoad(
+        self, request: pb.RepositoryModelLoadRequest, context: Context
+    ) -> pb.RepositoryModelLoadResponse:
+        """Not for the callers of this service."""
+        raise NotPermitted(f"models are loaded by {_ADMIN}")
+
+    async def RepositoryModelUnload(
+        self, request: pb.RepositoryModelUnloadRequest, context: Context
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Not for the callers of this service."""
+        raise NotPermitted(f"models are unloaded by {_ADMIN}")
+
+    async def _infer(self, request: pb.ModelInferRequest, deadline: float, response: pb.ModelInferResponse) -> None:
+        """Fill the empty response in, which stays empty where the request fails."""
+        parameters = read_parameters(request.parameters)
+        terms = Terms(min(deadline, _now() + parameters.timeout), parameters.bulk)
+        with lease_model(self._repository, request.model_name, request.model_version) as model:
+            limits = model.served.limits
+            wanted = read_wanted(request, model.outputs)
+            inputs = await self._workers.run(
+                stated_bytes(request), read_inputs, request, model.inputs, limits.max_rows_per_request, model.labels
+            )
+            rows = len(inputs[model.inputs[0].name])
+            check_reply_size(rows, wanted, limits.max_message_bytes, raw=parameters.raw)
+            arrays = await model.run(inputs, tuple(port.name for port in wanted), terms)
+        response.model_name, response.model_version = model.name, str(model.served.identity.version)
+        response.id = request.id
+        if numerics := model.served.identity.numerics:
+            response.parameters["numerics"].string_param = numerics
+        size = sum(arrays[port.name].nbytes for port in wanted)
+        await self._workers.run(size, write_outputs, response, wanted, arrays, raw=parameters.raw)
+
+    async def _answer_in_band(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelStreamInferResponse:
+        answer = pb.ModelStreamInferResponse()
+        response = answer.infer_response
+        try:
+            await self._infer(request, deadline, response)
+        except LatentServeError as error:
+            _logger.info("a request of a stream was refused: %s", error)
+            answer.error_message = str(error)
+            response.model_name, response.model_version = request.model_name, request.model_version
+            response.id = request.id
+            response.parameters["status_code"].string_param = status_of(error).name
+            if (milliseconds := retry_after_ms(error)) is not None:
+                response.parameters["retry_after_ms"].int64_param = milliseconds
+        response.parameters["triton_final_response"].bool_param = True
+        return answer
+
+
+def _rows_of(request: pb.ModelInferRequest) -> int:
+    """The rows that the request says it has; nothing is checked yet."""
+    return max([1, *(tensor.shape[0] for tensor in request.inputs if tensor.shape)])
+
+
+def _deadline_of(context: Context) -> float:
+    """Until when the caller waits, in seconds of the event loop's clock."""
+    remaining = context.time_remaining()
+    return float("inf") if remaining is None else _now() + remaining
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

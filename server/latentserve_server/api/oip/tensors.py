@@ -1,0 +1,200 @@
+"""Tensors of the Open Inference Protocol as arrays, both ways: raw bytes, and elements in typed fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve.ndarray import MAX_AXES
+from latentserve.oip import inference_pb2 as pb
+from latentserve_server.api.images import demand_finite, read_range
+from latentserve_server.api.oip.parameters import check_input_parameters, check_output_parameters
+from latentserve_server.engine import Port
+from latentserve_server.errors import InvalidArgument
+from latentserve_server.latent.labels import demand_known
+from latentserve_server.model.description import REPLY_OVERHEAD_BYTES
+
+InputTensor = pb.ModelInferRequest.InferInputTensor
+OutputTensor = pb.ModelInferResponse.InferOutputTensor
+
+_DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1"), "INT64": np.dtype("<i8")}
+_DATATYPES = {dtype.newbyteorder("="): name for name, dtype in _DTYPES.items()}
+_TYPED_FIELDS = {"FP32": "fp32_contents", "UINT8": "uint_contents", "INT64": "int64_contents"}
+
+_LEVELS = np.float32(255)
+_MAX_TEXT = 128
+_TYPED_UINT8_BYTES = 2  # a varint of 7 bits a byte
+
+
+def datatype_of(port: Port) -> str:
+    """The protocol's name of the element type."""
+    return _DATATYPES[port.dtype]
+
+
+def stated_bytes(request: pb.ModelInferRequest) -> int:
+    """What the inputs take by their shapes; nothing is checked yet. To ask for the raw bytes would copy them."""
+    tensors = [tensor for tensor in request.inputs if tensor.datatype in _DTYPES]
+    return sum(_DTYPES[tensor.datatype].itemsize * math.prod(tensor.shape[:MAX_AXES]) for tensor in tensors)
+
+
+def read_inputs(
+    request: pb.ModelInferRequest, ports: Sequence[Port], max_rows: int, labels: int
+) -> dict[str, NDArray[Any]]:
+    """The rows of every input of the model, by name, the same number n of each.
+
+    Latents and images are float32 [n, *port.shape], all finite, images from 0 to 1; a label is int64 [n], from 0 to
+    `labels` - 1.
+
+    Raises:
+        InvalidArgument: an input is missing, in shared memory, of another shape or datatype than the model's, or over
+            `max_rows`; its elements are not as many as its shape says, in none or both of the places for them, or out
+            of range; another input is beside them; or they differ in their number of rows.
+    """
+    found = _find_inputs(request, ports)
+    arrays = {port.name: _read_rows(request, *found[port.name], port, max_rows, labels) for port in ports}
+    first, *others = ports
+    for port in others:
+        if len(arrays[port.name]) != len(arrays[first.name]):
+            counts = f"{len(arrays[port.name])} rows where {first.name} has {len(arrays[first.name])}"
+            raise InvalidArgument(f"inputs.{port.name}", counts)
+    return arrays
+
+
+def read_wanted(request: pb.ModelInferRequest, ports: Sequence[Port]) -> tuple[Port, ...]:
+    """The outputs that the request names, in its order; all where it names none.
+
+    Raises:
+        InvalidArgument: a name is not one of the model's outputs, or is there twice, or is wanted in another form.
+    """
+    known = {port.name: port for port in ports}
+    wanted: dict[str, Port] = {}
+    for output in request.outputs:
+        if output.name not in known:
+            raise InvalidArgument("outputs", f"{_quote(output.name)} is not one of {', '.join(known)}")
+        if output.name in wanted:
+            raise InvalidArgument("outputs", f"{output.name!r} is named twice")
+        check_output_parameters(f"outputs.{output.name}", output.parameters)
+        wanted[output.name] = known[output.name]
+    return tuple(wanted.values()) or tuple(ports)
+
+
+def check_reply_size(rows: int, wanted: Sequence[Port], max_bytes: int, *, raw: bool) -> None:
+    """Hold a reply to the size of a message, before anything is computed.
+
+    Raises:
+        InvalidArgument: the outputs of so many rows are too large.
+    """
+    uint8_bytes = 1 if raw else _TYPED_UINT8_BYTES
+    row_bytes = sum(math.prod(port.shape) * (uint8_bytes if port.dtype == np.uint8 else 4) for port in wanted)
+    room = max_bytes - REPLY_OVERHEAD_BYTES
+    if rows * row_bytes > room:
+        names = ", ".join(port.name for port in wanted)
+        fitting = f"; {room // row_bytes} rows fit" if room >= row_bytes else ""
+        raise InvalidArgument("outputs", f"{rows} rows of {names} are over a message's {max_bytes} bytes{fitting}")
+
+
+def write_outputs(
+    response: pb.ModelInferResponse, wanted: Sequence[Port], arrays: Mapping[str, NDArray[Any]], *, raw: bool
+) -> None:
+    """Put the wanted arrays into the response, as raw bytes or in typed fields."""
+    for port in wanted:
+        array, datatype = arrays[port.name], datatype_of(port)
+        tensor = response.outputs.add(name=port.name, datatype=datatype, shape=array.shape)
+        if raw:
+            response.raw_output_contents.append(array.astype(_DTYPES[datatype], copy=False).tobytes())
+        else:
+            getattr(tensor.contents, _TYPED_FIELDS[datatype]).extend(array.ravel().tolist())
+
+
+def _find_inputs(request: pb.ModelInferRequest, ports: Sequence[Port]) -> dict[str, tuple[int, InputTensor]]:
+    """Each port's tensor and its place among the request's inputs."""
+    names = [port.name for port in ports]
+    found: dict[str, tuple[int, InputTensor]] = {}
+    for place, tensor in enumerate(request.inputs):
+        if tensor.name not in names:
+            known = f"{' and '.join(map(repr, names))} {'is' if len(names) == 1 else 'are'}"
+            raise InvalidArgument("inputs", f"{_quote(tensor.name)} is not an input of the model; {known}")
+        if tensor.name in found:
+            raise InvalidArgument("inputs", f"{tensor.name!r} is there twice")
+        found[tensor.name] = place, tensor
+    for name in names:
+        if name not in found:
+            raise InvalidArgument("inputs", f"{name!r} is missing")
+    return found
+
+
+def _read_rows(
+    request: pb.ModelInferRequest, place: int, tensor: InputTensor, port: Port, max_rows: int, labels: int
+) -> NDArray[Any]:
+    field = f"inputs.{port.name}"
+    check_input_parameters(field, tensor.parameters)
+    is_image = len(port.shape) > 1
+    allowed = (datatype_of(port), "UINT8") if is_image else (datatype_of(port),)
+    if tensor.datatype not in allowed:
+        raise InvalidArgument(field, f"datatype {_quote(tensor.datatype)} where {allowed[0]} is wanted")
+    shape = _read_shape(field, tensor, port, max_rows)
+    array = _read_elements(field, request, place, tensor, math.prod(shape)).reshape(shape)
+    if array.dtype == np.uint8:
+        return array.astype(np.float32) / _LEVELS
+    rows = array.astype(port.dtype, copy=False)
+    if port.dtype == np.int64:
+        return demand_known(field, rows, labels)
+    if is_image:
+        return read_range(field, rows)
+    demand_finite(field, rows)
+    return rows
+
+
+def _read_shape(field: str, tensor: InputTensor, port: Port, max_rows: int) -> tuple[int, ...]:
+    shape = tuple(tensor.shape[: MAX_AXES + 1])
+    if shape[1:] != port.shape or not shape:
+        found = list(shape) if len(shape) <= MAX_AXES else f"of {len(tensor.shape)} axes"
+        raise InvalidArgument(field, f"shape {found} where [{', '.join(['n', *map(str, port.shape)])}] is wanted")
+    if not 1 <= shape[0] <= max_rows:
+        raise InvalidArgument(field, f"{shape[0]} rows; 1 to {max_rows} are allowed")
+    return shape
+
+
+def _read_elements(
+    field: str, request: pb.ModelInferRequest, place: int, tensor: InputTensor, count: int
+) -> NDArray[Any]:
+    """So many elements of the tensor's datatype, from where they lie: raw, at the tensor's place among the inputs."""
+    typed = [descriptor.name for descriptor, _ in tensor.contents.ListFields()]
+    raw = request.raw_input_contents
+    if raw and typed:
+        raise InvalidArgument(field, "has contents beside raw_input_contents; only one of them is allowed")
+    if not raw and not typed:
+        raise InvalidArgument(field, "has no elements, neither in contents nor in raw_input_contents")
+    if not raw:
+        return _read_typed(field, tensor, typed, count)
+    if len(raw) != len(request.inputs):
+        inputs = f"{len(request.inputs)} input{'s' if len(request.inputs) > 1 else ''}"
+        raise InvalidArgument("raw_input_contents", f"{len(raw)} entries where the request has {inputs}")
+    dtype = _DTYPES[tensor.datatype]
+    if len(raw[place]) != count * dtype.itemsize:
+        expected = f"{tensor.datatype} of shape {list(tensor.shape)} takes {count * dtype.itemsize}"
+        raise InvalidArgument(field, f"raw_input_contents has {len(raw[place])} bytes; {expected}")
+    return np.frombuffer(raw[place], dtype)
+
+
+def _read_typed(field: str, tensor: InputTensor, typed: Sequence[str], count: int) -> NDArray[Any]:
+    wanted = _TYPED_FIELDS[tensor.datatype]
+    if typed != [wanted]:
+        raise InvalidArgument(field, f"elements in {', '.join(typed)} where {tensor.datatype} takes {wanted}")
+    elements = getattr(tensor.contents, wanted)
+    if len(elements) != count:
+        raise InvalidArgument(field, f"{len(elements)} elements; shape {list(tensor.shape)} takes {count}")
+    if tensor.datatype != "UINT8":
+        return np.fromiter(elements, _DTYPES[tensor.datatype], count)
+    values = np.fromiter(elements, np.uint32, count)
+    if values.max() > np.iinfo(np.uint8).max:
+        raise InvalidArgument(field, f"value {values.max()}; 0 to 255 are UINT8")
+    return values.astype(np.uint8)
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…")

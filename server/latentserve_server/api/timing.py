@@ -1,0 +1,44 @@
+"""When a call began, until when its caller waits, and what its reply says of the time."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import grpc
+
+from latentserve.v1 import generation_pb2 as pb
+from latentserve_server.batching.entry import Terms
+from latentserve_server.errors import InvalidArgument
+from latentserve_server.model.answers import Spent
+from latentserve_server.model.served_model import ServedModel
+
+
+class CallClock:
+    """One call's times, on the monotonic clock, which the event loop keeps too."""
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        remaining = context.time_remaining()
+        self._began_ns = time.monotonic_ns()
+        self._deadline = float("inf") if remaining is None else self._began_ns / 1e9 + remaining
+
+    def terms(self, priority: pb.Priority) -> Terms:
+        """How long the caller waits, and whether for others.
+
+        Raises:
+            InvalidArgument: there is no such priority.
+        """
+        if priority not in pb.Priority.values():
+            raise InvalidArgument("priority", f"{priority} is not one of {', '.join(pb.Priority.keys())}")
+        return Terms(self._deadline, bulk=priority == pb.PRIORITY_BULK)
+
+    def served(self, model: ServedModel, spent: Spent) -> pb.Served:
+        """Who answered, and where the time went."""
+        timing = pb.Timing(
+            queue_ns=spent.queue_ns,
+            compute_ns=spent.compute_ns,
+            total_ns=time.monotonic_ns() - self._began_ns,
+            batch_rows=spent.batch_rows,
+        )
+        identity = model.identity
+        return pb.Served(model=identity.name, version=identity.version, timing=timing, numerics=identity.numerics)

@@ -1,0 +1,1 @@
+"""Rows of many calls in one run of a graph."""

@@ -1,0 +1,103 @@
+"""One call's rows on their way through the batcher: what it wants, and what has come back so far."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve_server.batching.finite_rows import Spoiled
+from latentserve_server.batching.queue import Slice, Ticket
+from latentserve_server.engine import Arrays
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run's outputs, when it was on the monotonic clock, and its rows, padding left out."""
+
+    outputs: Arrays
+    spoiled: Spoiled
+    started_ns: int
+    ended_ns: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A call's output rows and what they cost."""
+
+    outputs: Arrays
+    queue_ns: int
+    """Time from admission to the last row's entry into the engine, less this call's own computing, in nanoseconds."""
+    compute_ns: int
+    """Time that batches with rows of this call ran, in nanoseconds."""
+    batch_rows: int
+    """Rows of the largest of these batches."""
+
+
+class Call(Ticket):
+    """A ticket with its arrays and the future that its caller awaits."""
+
+    def __init__(
+        self, inputs: Arrays, outputs: Sequence[str], deadline: float, future: asyncio.Future[Outcome], *, bulk: bool
+    ) -> None:
+        rows = len(next(iter(inputs.values())))
+        super().__init__(rows, size_bytes=sum(array.nbytes for array in inputs.values()), bulk=bulk)
+        self.inputs = inputs
+        self.outputs = outputs
+        self.deadline = deadline
+        self.future = future
+        self._arrived_ns = time.monotonic_ns()
+        self._compute_ns = 0
+        self._batch_rows = 0
+        self._done_rows = 0
+        self._collected: dict[str, NDArray[Any]] = {}
+
+    def deliver(self, part: Slice[Call], outputs: Arrays, run: Run) -> None:
+        """Take one slice's output rows; the last one resolves the future.
+
+        Raises:
+            ValueError: the rows do not have the shape of those that came before.
+        """
+        queue_ns = run.started_ns - self._arrived_ns - self._compute_ns
+        self._compute_ns += run.ended_ns - run.started_ns
+        self._batch_rows = max(self._batch_rows, run.rows)
+        self._done_rows += part.rows
+        if part.rows == self.rows:
+            self._collected = {name: outputs[name] for name in self.outputs}
+        else:
+            self._collect(part, outputs)
+        if self._done_rows == self.rows and not self.future.done():
+            self.future.set_result(Outcome(self._collected, queue_ns, self._compute_ns, self._batch_rows))
+
+    def fail(self, error: Exception) -> None:
+        """Resolve the future with an error, unless it is resolved."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def _collect(self, part: Slice[Call], outputs: Arrays) -> None:
+        for name in self.outputs:
+            if name not in self._collected:
+                self._collected[name] = np.empty((self.rows, *outputs[name].shape[1:]), outputs[name].dtype)
+            self._collected[name][part.start : part.stop] = outputs[name]
+
+
+class PixelForm(Enum):
+    """The form in which a decoder gives images; the value is the output's name in the graph."""
+
+    FLOAT32 = "image"
+    UINT8 = "image_uint8"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long a caller waits, and whether for others: `deadline` is a time of the event loop's clock, in seconds."""
+
+    deadline: float = float("inf")
+    bulk: bool = False

@@ -1,0 +1,1 @@
+"""A model version on disk: verified, opened, tried on its golden rows."""

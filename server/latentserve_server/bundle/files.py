@@ -1,0 +1,185 @@
+"""The files that a manifest lists: which they are, how they may be named and how large they may be, and opening one."""
+
+from __future__ import annotations
+
+import errno
+import io
+import math
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from google.protobuf.message import Message
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from latentserve.v1 import bundle_pb2 as pb
+from latentserve_server.errors import BundleError
+
+MAX_GRAPH_BYTES = 1 << 30
+MAX_FILE_BYTES = 512 << 20
+"""Of every other file; of the golden rows, also once they are decompressed."""
+MAX_BUNDLE_BYTES = 4 << 30
+MAX_FILES = 64
+_MAX_NAME_BYTES = 255
+_NOT_REGULAR = "not a regular file"
+_LINK = "a link; put the file in its place, or name the folder where links end by --links-within"
+_OPENED = Path("/proc/self/fd")
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_PASSING = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EAGAIN", "EBUSY", "EINTR", "EIO", "ESTALE", "EREMOTEIO"),
+        *("ETIMEDOUT", "ECONNABORTED", "ECONNREFUSED", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN"),
+        *("ENETRESET", "ENETUNREACH", "ENOTCONN", "ENOLINK", "ESHUTDOWN"),
+    )
+    if hasattr(errno, name)
+)
+"""What the kernel says where it has no room, or does not get at a disk or a server."""
+
+
+def is_passing(error: OSError) -> bool:
+    """Whether the same may succeed later, though nobody changes the files."""
+    return error.errno in _PASSING
+
+
+def bundle_files(manifest: pb.Manifest) -> list[pb.File]:
+    """The files of a bundle beside its manifest, each once.
+
+    Raises:
+        BundleError: there are too many, they are too large or two of them have one name; or a name is no plain one.
+    """
+    listed = list(_files_in(manifest))
+    if len(listed) > MAX_FILES:
+        raise BundleError(f"the manifest lists {len(listed)} files where {MAX_FILES} are allowed")
+    graphs = {graph.file.path for graph in manifest.graphs}
+    files: dict[str, pb.File] = {}
+    for file in listed:
+        check_name(file.path)
+        limit = MAX_GRAPH_BYTES if file.path in graphs else MAX_FILE_BYTES
+        if not 0 <= file.size_bytes <= limit:
+            raise BundleError(f"{file.path}: the manifest says {file.size_bytes} bytes where {limit} are allowed")
+        if files.setdefault(file.path, file) != file:
+            raise BundleError(f"{file.path}: the manifest lists two different files of this name")
+    total = sum(file.size_bytes for file in files.values())
+    if total > MAX_BUNDLE_BYTES:
+        raise BundleError(f"the files have {total} bytes where {MAX_BUNDLE_BYTES} are allowed")
+    return list(files.values())
+
+
+def check_name(name: str) -> None:
+    """Hold a name to what cannot lead out of the bundle.
+
+    Raises:
+        BundleError: it does, or may not be a file's name.
+    """
+    is_plain = name not in ("", ".", "..") and Path(name).name == name and "\0" not in name
+    if not is_plain or len(name.encode()) > _MAX_NAME_BYTES:
+        raise BundleError(f"{name!r}: a bundle's file is a plain name inside it; the manifest names another")
+
+
+def open_file(path: Path, links_within: Path | None = None) -> BufferedReader:
+    """A bundle's file, to be read. Nobody is waited for at the other end of a pipe.
+
+    A link is followed only where it ends inside `links_within`: who can write a repository could name any file of this
+    machine by one, and learn from the answer whether it has the bytes of a digest.
+
+    Raises:
+        OSError: it cannot be opened, is not a regular file, or is a link that is not to be followed.
+    """
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            descriptor = _open_link(path, links_within)
+        elif error.errno == errno.ENXIO:  # a socket
+            raise OSError(errno.EINVAL, _NOT_REGULAR, str(path)) from error
+        else:
+            raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, _NOT_REGULAR, str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def _open_link(path: Path, links_within: Path | None) -> int:
+    if links_within is None:
+        raise OSError(errno.EINVAL, _LINK, str(path))
+    end = Path(os.path.realpath(path, strict=True))
+    if not end.is_relative_to(os.path.realpath(links_within)):
+        raise OSError(errno.EINVAL, f"a link that ends outside of --links-within {links_within}", str(path))
+    descriptor = os.open(end, _FLAGS)
+    opened = _OPENED / str(descriptor)
+    if _OPENED.is_dir() and opened.readlink() != end:  # a folder on the way became a link since
+        os.close(descriptor)
+        raise OSError(errno.EAGAIN, "a link that changed while it was opened", str(path))
+    return descriptor
+
+
+def _files_in(message: Message) -> Iterator[pb.File]:
+    """Every File in a message, wherever the schema has one."""
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        for part in value if field.is_repeated else [value]:
+            if isinstance(part, pb.File):
+                yield part
+            else:
+                yield from _files_in(part)
+
+
+_MAX_ARRAYS = 64
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_KINDS = "biuf"
+
+
+def read_archive(data: bytes, what: str, max_bytes: int) -> dict[str, NDArray[Any]]:
+    """The arrays of a NumPy archive, by name; together they have at most `max_bytes` once inflated.
+
+    `what` the archive holds is said where it cannot be read.
+
+    Raises:
+        BundleError: it is no such archive, is too large, or holds something other than arrays of numbers.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            _check_members(archive.infolist(), what, max_bytes)
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    _check_header(file, member)
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except BundleError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds on damaged archives
+        raise BundleError(f"{what}: not a NumPy archive of arrays: {error}") from error
+
+
+def _check_members(members: list[zipfile.ZipInfo], what: str, max_bytes: int) -> None:
+    if len(members) > _MAX_ARRAYS:
+        raise BundleError(f"{what}: {len(members)} arrays where {_MAX_ARRAYS} are allowed")
+    total = sum(member.file_size for member in members)  # reading a member ends there, whatever it holds
+    if total > max_bytes:
+        raise BundleError(f"{what}: {total} bytes once inflated where {max_bytes} are allowed")
+    if len({member.filename for member in members}) != len(members):
+        raise BundleError(f"{what}: not a NumPy archive of arrays: a name is there twice")
+    if any(member.compress_type not in _COMPRESSIONS for member in members):
+        raise BundleError(f"{what}: not a NumPy archive of arrays: a compression other than deflate")
+
+
+def _check_header(file: IO[bytes], member: zipfile.ZipInfo) -> None:
+    """Hold the size that an array's header speaks of to the bytes that there are; numpy would allocate it first."""
+    version = npy.read_magic(file)
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"{member.filename} has format {version}")
+    shape, _, dtype = read(file)
+    if dtype.kind not in _KINDS:
+        raise ValueError(f"{member.filename} holds {dtype}, no numbers")
+    if math.prod(shape) * dtype.itemsize != member.file_size - file.tell() or min(shape, default=0) < 0:
+        raise ValueError(f"{member.filename} has another size than its header says")

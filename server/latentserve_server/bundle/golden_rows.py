@@ -1,0 +1,171 @@
+"""The golden rows of a graph: what it must make of their inputs before it serves, and what its outputs must be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve.pixel_range import PixelRangeError, read_pixels
+from latentserve.v1 import bundle_pb2 as pb
+from latentserve_server.bundle.bundle import Bundle, role_name
+from latentserve_server.engine import Arrays, Cuda, Device, Engine, Placement
+from latentserve_server.engine.cancellation import Cancellation
+from latentserve_server.errors import BundleError, PrecisionShortfall
+
+_TOLERANCE = {Device.CPU: 1e-4, Device.CUDA: 1e-3}
+"""Largest difference from a golden float, absolute and relative; kernels differ between processors."""
+
+_TF32_TOLERANCE = 1e-2
+"""The same where float32 products are rounded to 10 bits of mantissa."""
+
+
+@dataclass(frozen=True)
+class GoldenRows:
+    """Inputs [rows, ...] of one graph and the float32 model's outputs for them."""
+
+    inputs: Arrays
+    outputs: Arrays
+    tolerance: float
+    fidelity: Fidelity | None
+    """What is demanded of a graph in lower precision; None in float32, where every single value must agree."""
+
+    @classmethod
+    def of(cls, bundle: Bundle, role: pb.GraphRole, placement: Placement) -> GoldenRows:
+        """The golden rows of the bundle's graph of a role, to be reproduced where it is placed."""
+        tf32 = isinstance(placement, Cuda) and placement.tf32
+        is_exact = bundle.precisions[role] == pb.PRECISION_FLOAT32
+        return cls(
+            {name: bundle.golden[f"{role_name(role)}.{name}"] for name in bundle.inputs(role)},
+            {name: bundle.golden[f"{role_name(role)}.{name}"] for name in bundle.outputs(role)},
+            _TF32_TOLERANCE if tf32 else _TOLERANCE[placement.device],
+            None if is_exact else Fidelity.of(role, bundle.entry(role).conversion),
+        )
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(next(iter(self.inputs.values())))
+
+    def check(self, engine: Engine, cancellation: Cancellation, rows: int | None = None, first: int = 0) -> Arrays:
+        """Run the rows as they are, or so many of them, from `first` on and over again; returns the outputs.
+
+        Raises:
+            PrecisionShortfall: a graph in lower precision is too far from the golden rows.
+            BundleError: an output is not what the golden rows say, or not what it means. EngineFailure: it did not run,
+                or was cancelled.
+        """
+        inputs, outputs = (_take(arrays, rows, first) for arrays in (self.inputs, self.outputs))
+        computed = engine.run(inputs, list(outputs), cancellation)
+        for name, golden in outputs.items():
+            if computed[name].shape != golden.shape:  # onnxruntime lets a graph give another shape than it declares
+                shapes = f"{list(computed[name].shape)} where the golden rows are {list(golden.shape)}"
+                raise BundleError(f"output {name!r} is {shapes}")
+        if self.fidelity is not None:
+            self.fidelity.check(computed, outputs, self.outputs)
+        else:
+            for name, golden in outputs.items():
+                if not _agrees(computed[name], golden, self.tolerance):
+                    raise BundleError(f"output {name!r} does not reproduce the golden rows within {self.tolerance}")
+        check_outputs(computed)
+        return computed
+
+
+def _take(arrays: Arrays, rows: int | None, first: int) -> Arrays:
+    if rows is None:
+        return arrays
+    return {name: array[np.arange(first, first + rows) % len(array)] for name, array in arrays.items()}
+
+
+def _agrees(computed: NDArray[Any], golden: NDArray[Any], tolerance: float) -> bool:
+    if golden.dtype == np.uint8:  # a float on the edge between two levels may fall to either side
+        return bool(np.abs(computed.astype(int) - golden.astype(int)).max() <= 1)
+    return bool(np.allclose(computed, golden, rtol=tolerance, atol=tolerance))
+
+
+def check_outputs(outputs: Mapping[str, NDArray[Any]]) -> None:
+    """Hold the outputs of one run, by name, to their meaning.
+
+    Raises:
+        BundleError: a value is not finite, an `image` leaves [0, 1] by more than rounding, or an `image_uint8` is over
+            one level beside it.
+    """
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise BundleError(f"output {name!r} has values that are not finite, on the golden rows")
+    image = outputs.get("image")
+    if image is None:
+        return
+    try:
+        read_pixels(image)
+    except PixelRangeError as error:
+        raise BundleError(f"output 'image' has {error}") from error
+    if np.abs(outputs["image_uint8"] - 255 * image).max() > 1:
+        raise BundleError("output 'image_uint8' is not 255 times 'image', rounded")
+
+
+LEAST_PSNR_DB = 34.0
+"""What is demanded of any such graph, whatever its manifest says: noise of 2 % of the peak."""
+
+MOST_PSNR_DB = 50.0
+"""What a graph is held to of which its manifest says more. Such noise is below one level of 256, and arithmetic in
+float16 or TF32, which the CPU that wrote the manifest does not have, may well add as much."""
+
+MARGIN_DB = 1.0
+"""Off what was reached over the golden rows. An activation on the edge between two levels falls to either side by the
+last bits of float32, which differ between processors."""
+
+OTHER_ROWS_MARGIN_DB = 6.0
+"""Off what was reached over other rows, where a manifest says nothing of the golden ones: of a trained VAE, 8 rows were
+seen to be up to 4.2 dB below the whole."""
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What the outputs of one graph must have, in decibels of peak signal to noise, over the golden rows."""
+
+    outputs: tuple[str, ...]
+    """Each of them. The peak of an image is 1, that of another tensor its largest absolute value."""
+    told_db: float
+    """What the manifest says; 0 where it says nothing."""
+    demanded_db: float
+
+    @classmethod
+    def of(cls, role: pb.GraphRole, conversion: pb.Conversion) -> Fidelity:
+        """What is demanded of a graph of the role whose manifest says this of it."""
+        main = "mean" if role == pb.GRAPH_ROLE_ENCODER else "image"
+        if not conversion.HasField("golden_psnr_db"):
+            return cls((main,), conversion.psnr_db, _demanded(conversion.psnr_db, OTHER_ROWS_MARGIN_DB))
+        judged = (main, "log_variance") if role == pb.GRAPH_ROLE_ENCODER else (main,)
+        return cls(judged, conversion.golden_psnr_db, _demanded(conversion.golden_psnr_db, MARGIN_DB))
+
+    def check(self, computed: Arrays, expected: Arrays, golden: Arrays) -> None:
+        """Hold computed outputs to those expected: the golden ones, or some of their rows, over and over again.
+
+        Not each value and not each row, but all together. So where there are few rows, they may have all of the noise
+        that the golden ones may have together.
+
+        Raises:
+            PrecisionShortfall: an output has less than is demanded.
+        """
+        for name in self.outputs:
+            rows, all_rows = len(expected[name]), len(golden[name])
+            peak = 1.0 if name == "image" else float(np.abs(golden[name]).max())
+            error = float(np.square(computed[name].astype(np.float64) - expected[name]).mean())
+            share = math.ceil(rows / all_rows) * all_rows / rows
+            if not error / share <= peak**2 * 10 ** (-self.demanded_db / 10):  # a comparison with NaN fails, too
+                raise PrecisionShortfall(
+                    f"output {name!r} has {_psnr_db(error / share, peak):.2f} dB over the golden rows, where "
+                    f"{self.demanded_db:.2f} are demanded and its manifest says {self.told_db:.2f}"
+                )
+
+
+def _demanded(told_db: float, margin_db: float) -> float:
+    return max(LEAST_PSNR_DB, min(MOST_PSNR_DB, told_db) - margin_db)
+
+
+def _psnr_db(error: float, peak: float) -> float:
+    return 10 * math.log10(peak**2 / error) if error and peak and math.isfinite(error) else -math.inf

@@ -1,0 +1,310 @@
+"""From a bundle on disk to a model that is ready: verify, open, compare with the golden rows, warm up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from latentserve.row_bits import TRIAL_BATCHES, batch_dependence, more_rows
+from latentserve.v1 import bundle_pb2 as pb
+from latentserve_server.batching.batch import Graph
+from latentserve_server.batching.batcher import Batcher, BatchLimits, BatchObserver
+from latentserve_server.batching.pixel_clip import PixelClip
+from latentserve_server.blocking_calls import on_thread
+from latentserve_server.bundle.bundle import Bundle, TensorShapes, read_bundle, role_name
+from latentserve_server.bundle.golden_rows import GoldenRows
+from latentserve_server.bundle.numerics import Invariance, fingerprint
+from latentserve_server.bundle.onnx_check import check_graph
+from latentserve_server.bundle.precision import precision_name
+from latentserve_server.engine import Cuda, Engine, Placement, Port
+from latentserve_server.engine.cancellation import Cancellation
+from latentserve_server.engine.device_queue import DeviceTurns
+from latentserve_server.engine.pipeline import ReconstructionPipeline
+from latentserve_server.engine.thread import EngineThread
+from latentserve_server.errors import BundleError, EngineFailure, PrecisionShortfall, StoreFailure
+from latentserve_server.latent.noise import NoiseSource
+from latentserve_server.latent.prior import PriorSource
+from latentserve_server.model.description import REPLY_OVERHEAD_BYTES, Footprint, Identity, Limits
+from latentserve_server.model.served_model import ServedModel
+from latentserve_server.workers import Workers
+
+_logger = logging.getLogger(__name__)
+
+_MAX_TENSOR_BYTES = 1 << 30
+"""What one tensor of the largest batch may take."""
+
+_FILE_OVERHEAD_BYTES = 1024
+"""What an image file takes beyond its pixels, generously: up to 729 were seen, of a JPEG in colour of 2x2 pixels."""
+
+_ROWS_ALONE = 8
+"""Golden rows, at most, that run alone."""
+
+_FAST_BITS = range(1, 8)
+_MAY_BE_SLOW = (
+    "%s: the %s in %s does not say that its weights take 7 bits. Where they take 8 it is slower than it need be, since "
+    "sums of its products must be kept from saturating, and wrong in runtimes that do not; export the model again"
+)
+
+_LABEL_BYTES = 3
+"""What a label below 2^16 takes in a message, at most."""
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A bundle and its graphs, which reproduce their golden rows."""
+
+    bundle: Bundle
+    engines: Mapping[pb.GraphRole, Engine]
+    numerics: str
+    """The fingerprint of what they compute; empty where a row's bits depend on its batch."""
+    fell_back: frozenset[str]
+    """The names of the graphs that compute in float32 because those in lower precision fell short of their manifest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loader:
+    """Makes ready models of bundle directories."""
+
+    placement: Placement
+    turns: DeviceTurns
+    """Turns on the device that `placement` names."""
+    precision: pb.Precision
+    """What graphs are to compute in, where the bundle has such graphs."""
+    links_within: Path | None
+    """Where the files of bundles may be links to."""
+    limits: Limits
+    pad_batches: bool
+    """Whether batches are filled up to a power of two rows, so that the device meets few shapes."""
+    bind_batches: bool
+    """Whether the buffers of padded batches stay on the device."""
+    noise: NoiseSource
+    workers: Workers
+    observer: Callable[[str, int, str], BatchObserver]
+    """The observer of a model's graph, from the model's name, its version and the graph's role."""
+    _openings: set[tuple[str, int]] = field(default_factory=set)
+    """The versions that are being opened, which may be on a thread for which nobody waits any more."""
+
+    async def load(self, name: str, version: int, directory: Path) -> ServedModel:
+        """A ready model. Everything slow happens on the model's own engine thread.
+
+        Raises:
+            BundleError: the bundle is damaged, or its graphs are not what the manifest says.
+            DeviceError: the graphs do not run on the device. StoreFailure: an earlier try has not ended yet.
+            OSError: there can be no further thread.
+        """
+        if (name, version) in self._openings:
+            raise StoreFailure("an earlier try to load it has not ended yet")
+        thread, cancellation = EngineThread(f"engine-{name}-{version}", self.turns), Cancellation()
+        opening = thread.submit_alone(self._open, directory, thread, cancellation)
+        self._openings.add((name, version))
+        opening.add_done_callback(lambda _: self._openings.discard((name, version)))
+        try:
+            opened = await asyncio.wrap_future(opening)
+        except BaseException:
+            cancellation.cancel()  # the process ends once its threads have: not after a run that nobody waits for
+            thread.shutdown(wait=False)
+            raise
+
+        def start_batcher(graph: Graph, label: str) -> Batcher:
+            return self._start_batcher(graph, thread, self.observer(name, version, label))
+
+        async def release() -> None:
+            try:
+                await on_thread(f"end of {name} {version}", thread.shutdown)
+            except OSError:  # there is no further thread to wait on
+                thread.shutdown(wait=False)
+
+        bundle, engines = opened.bundle, opened.engines
+        encoder, decoder = engines.get(pb.GRAPH_ROLE_ENCODER), engines[pb.GRAPH_ROLE_DECODER]
+        return ServedModel(
+            Identity(
+                name=name,
+                version=version,
+                digest=bundle.digest,
+                device=self.placement.device,
+                precision=bundle.precisions[pb.GRAPH_ROLE_DECODER],
+                numerics=opened.numerics,
+                fell_back=opened.fell_back,
+            ),
+            bundle.manifest,
+            self._limits_of(bundle),
+            {role: start_batcher(engine, role_name(role)) for role, engine in engines.items()},
+            reconstruction=start_batcher(ReconstructionPipeline(encoder, decoder), "reconstruct") if encoder else None,
+            footprints={role_name(role): self._footprint(bundle, role, engine) for role, engine in engines.items()},
+            prior=PriorSource(self.noise, bundle.manifest.latent.dim, bundle.mixture),
+            noise=self.noise,
+            workers=self.workers,
+            release=release,
+        )
+
+    def _start_batcher(self, graph: Graph, thread: EngineThread, observer: BatchObserver) -> Batcher:
+        batcher = Batcher(PixelClip(graph), thread, self.workers, observer, self._batch_limits())
+        batcher.start()
+        return batcher
+
+    def _open(self, directory: Path, thread: EngineThread, cancellation: Cancellation) -> _Opened:
+        bundle = read_bundle(directory, self.precision, self.links_within)
+        self._tell_precisions(directory, bundle)
+        _check_batch_bytes(bundle, self.limits.max_batch_rows)
+        engines: dict[pb.GraphRole, Engine] = {}
+        trials: dict[str, Invariance] = {}
+        fell_back = set[str]()
+        for role in sorted(bundle.graphs):  # the encoder first: the decoder reads what it writes
+            label, encoder = role_name(role), engines.get(pb.GRAPH_ROLE_ENCODER)
+            try:
+                try:
+                    engines[role], trials[label] = self._open_and_try(bundle, role, encoder, thread, cancellation)
+                except PrecisionShortfall as shortfall:
+                    lower = precision_name(bundle.precisions[role])
+                    _logger.warning("%s: %s in %s: %s; float32 runs", directory, label, lower, shortfall)
+                    bundle = bundle.in_float32(role)
+                    fell_back.add(label)
+                    engines[role], trials[label] = self._open_and_try(bundle, role, encoder, thread, cancellation)
+            except (BundleError, EngineFailure) as error:
+                raise BundleError(f"{label}: {error}") from error
+        return _Opened(bundle, engines, _numerics(directory, trials), frozenset(fell_back))
+
+    def _tell_precisions(self, directory: Path, bundle: Bundle) -> None:
+        wanted = precision_name(self.precision)
+        for role, precision in bundle.precisions.items():
+            if precision != self.precision:
+                _logger.info("%s: there is no %s in %s; float32 runs", directory, role_name(role), wanted)
+            elif precision == pb.PRECISION_INT8 and bundle.entry(role).conversion.weight_bits not in _FAST_BITS:
+                _logger.warning(_MAY_BE_SLOW, directory, role_name(role), wanted)
+
+    def _open_and_try(
+        self,
+        bundle: Bundle,
+        role: pb.GraphRole,
+        encoder: Engine | None,
+        thread: EngineThread,
+        cancellation: Cancellation,
+    ) -> tuple[Engine, Invariance]:
+        engine = self._open_graph(bundle, role, thread)
+        golden = GoldenRows.of(bundle, role, self.placement)
+        return engine, self._try(engine, golden, encoder, thread, cancellation)
+
+    def _open_graph(self, bundle: Bundle, role: pb.GraphRole, thread: EngineThread) -> Engine:
+        check_graph(bundle.graphs[role])
+        capturing = isinstance(self.placement, Cuda) and self.placement.graphs
+        with thread.turn() if capturing else nullcontext():  # no allocation may fall into another model's capture
+            engine = Engine(bundle.graphs[role], self.placement)
+        if engine.cpu_operators:
+            left = ", ".join(f"{operator} ({nodes})" for operator, nodes in engine.cpu_operators.items())
+            _logger.warning("%s: %s leaves operators to the CPU: %s", role_name(role), self.placement.device, left)
+        _check_ports(engine.inputs, bundle.inputs(role), exact=True)
+        _check_ports(engine.outputs, bundle.outputs(role), exact=False)
+        return engine
+
+    def _try(
+        self,
+        engine: Engine,
+        golden: GoldenRows,
+        encoder: Engine | None,
+        thread: EngineThread,
+        cancellation: Cancellation,
+    ) -> Invariance:
+        """Run the golden rows together, in batches of every size that the device is to know, and alone; then others."""
+        with thread.turn():
+            invariance = Invariance(golden.check(engine, cancellation))
+        for rows in _buckets(self.limits.max_batch_rows):
+            with thread.turn():
+                if self.bind_batches:
+                    means = encoder.resident("mean", rows) if encoder else None
+                    engine.bind(rows, {"latent": means} if means else {})
+                invariance.compare(golden.check(engine, cancellation, rows))
+        for row in range(1, min(len(golden), _ROWS_ALONE)):
+            with thread.turn():
+                invariance.compare(golden.check(engine, cancellation, 1, row), row)
+        if not invariance.exception:
+            invariance.exception = self._try_more_rows(engine, golden, thread, cancellation)
+        return invariance
+
+    def _try_more_rows(
+        self, engine: Engine, golden: GoldenRows, thread: EngineThread, cancellation: Cancellation
+    ) -> str:
+        """Run many more rows than the golden ones; the first batch and output in which one has other bits, or ""."""
+
+        def run(rows: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+            with thread.turn():
+                return engine.run(rows, list(golden.outputs), cancellation)
+
+        sizes = {min(size, self.limits.max_batch_rows) for size in TRIAL_BATCHES}
+        if self.pad_batches:  # the device meets no others
+            sizes &= set(_buckets(self.limits.max_batch_rows))
+        return batch_dependence(run, more_rows(golden.inputs), sizes)
+
+    def _footprint(self, bundle: Bundle, role: pb.GraphRole, engine: Engine) -> Footprint:
+        return Footprint(
+            weight_bytes=len(bundle.graphs[role]),
+            buffer_bytes=engine.buffer_bytes(self.limits.max_batch_rows),
+            cpu_operators=engine.cpu_operators,
+        )
+
+    def _batch_limits(self) -> BatchLimits:
+        return BatchLimits(
+            max_batch_rows=self.limits.max_batch_rows,
+            max_queue_rows=self.limits.max_queue_rows,
+            max_queue_bytes=self.limits.max_queue_bytes,
+            buckets=_buckets(self.limits.max_batch_rows) if self.pad_batches else (),
+        )
+
+    def _limits_of(self, bundle: Bundle) -> Limits:
+        """The limits of this model.
+
+        A call's rows must fit a message as images, float32 or files, beside their latents, and as posteriors.
+        """
+        image, latent_bytes = bundle.manifest.image, 4 * bundle.manifest.latent.dim
+        pixels = image.channels * image.height * image.width
+        row_bytes = max(max(4 * pixels, pixels + _FILE_OVERHEAD_BYTES) + latent_bytes, 3 * latent_bytes)
+        row_bytes += _LABEL_BYTES if bundle.manifest.labels.count else 0
+        fitting = max(1, (self.limits.max_message_bytes - REPLY_OVERHEAD_BYTES) // row_bytes)
+        return Limits(
+            max_rows_per_request=min(self.limits.max_rows_per_request, fitting),
+            max_batch_rows=self.limits.max_batch_rows,
+            max_queue_rows=self.limits.max_queue_rows,
+            max_queue_bytes=self.limits.max_queue_bytes,
+            max_message_bytes=self.limits.max_message_bytes,
+        )
+
+
+def _check_batch_bytes(bundle: Bundle, rows: int) -> None:
+    """Refuse a model whose largest batch would take more memory than one tensor may, before the batch is made."""
+    for role in bundle.graphs:
+        for name, (dtype, shape) in {**bundle.inputs(role), **bundle.outputs(role)}.items():
+            size = rows * math.prod(shape) * dtype.itemsize
+            if size > _MAX_TENSOR_BYTES:
+                raise BundleError(
+                    f"{role_name(role)}: a batch of {rows} rows of {name!r} takes {size} bytes where "
+                    f"{_MAX_TENSOR_BYTES} are allowed; lower --max-batch-rows"
+                )
+
+
+def _numerics(directory: Path, trials: Mapping[str, Invariance]) -> str:
+    """The fingerprint of the graphs that were tried, by their roles; none, and a warning, where a row's bits varied."""
+    dependent = {role: trial.exception for role, trial in trials.items() if trial.exception}
+    for role, exception in dependent.items():
+        _logger.warning("%s: %s: the last bits of a row depend on its batch: %s", directory, role, exception)
+    return "" if dependent else fingerprint({role: trial.together for role, trial in trials.items()})
+
+
+def _check_ports(ports: tuple[Port, ...], demanded: TensorShapes, *, exact: bool) -> None:
+    found = {port.name: (port.dtype, port.shape) for port in ports}
+    for name, (dtype, shape) in demanded.items():
+        if found.get(name) != (dtype, shape):
+            raise BundleError(f"the graph's tensor {name!r} is not {dtype.name} [batch, *{list(shape)}]")
+    if exact and len(found) != len(demanded):
+        raise BundleError(f"the graph's inputs are {sorted(found)} where {sorted(demanded)} are fed")
+
+
+def _buckets(max_rows: int) -> tuple[int, ...]:
+    """1, 2, 4, ... and `max_rows`."""
+    return (*(1 << power for power in range((max_rows - 1).bit_length())), max_rows)

@@ -1,0 +1,1 @@
+"""The server's settings, and where their values come from."""

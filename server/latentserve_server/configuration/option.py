@@ -1,0 +1,110 @@
+"""One option of the server: its three names, the values that it may have, and the text that a source gives for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Final, get_args, get_type_hints
+
+import docstring_parser
+
+from latentserve_server.configuration.config import ServerConfig
+
+PREFIX: Final = "LATENTSERVE_"
+"""What the names of the variables begin with."""
+
+_TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What one source says of an option."""
+
+    text: str
+    origin: str
+    """Where it stands: a flag, a variable, or a file and its line."""
+    quotation: str
+    """The text as it stands there, with its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A field of ServerConfig."""
+
+    name: str
+    """As a YAML key."""
+    kind: Any
+    """str, int, float, bool, or a Literal of texts."""
+    default: Any
+    """dataclasses.MISSING where a value must be given."""
+    description: str
+    """A sentence, which says of a number what it counts."""
+
+    @property
+    def flag(self) -> str:
+        """On the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        """In the environment."""
+        return f"{PREFIX}{self.name.upper()}"
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a value must be given."""
+        return self.default is dataclasses.MISSING
+
+    def read(self, text: str) -> Any:
+        """The value that a text stands for, whatever source it is from.
+
+        Raises:
+            ValueError: it stands for none; says what is allowed.
+        """
+        if self.kind is str:
+            return text
+        if choices := get_args(self.kind):
+            return self._read_choice(text, choices)
+        if self.kind is bool:
+            return self._read_truth(text)
+        return self._read_number(text)
+
+    def explain(self, problem: str) -> str:
+        """The problem with a value; of a number, with what it counts, such as seconds or bytes."""
+        if self.kind not in (int, float):
+            return problem
+        first, rest = self.description[:1], self.description[1:].rstrip(".")
+        return f"{problem} ({first.lower()}{rest})"
+
+    def _read_choice(self, text: str, choices: tuple[str, ...]) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    def _read_truth(self, text: str) -> bool:
+        if text.lower() not in _TRUTHS:
+            raise ValueError("must be true or false")
+        return _TRUTHS[text.lower()]
+
+    def _read_number(self, text: str) -> int | float:
+        whole = self.kind is int
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            value = math.nan
+        # Python's own readers take more: digits of other scripts, blanks around them, infinity.
+        if not re.fullmatch(r"[-+0-9._eE]+", text) or not math.isfinite(value):
+            raise ValueError(self.explain(f"must be a {'whole ' if whole else ''}number"))
+        return value
+
+
+def server_options() -> list[Option]:
+    """Every field of ServerConfig, in its order."""
+    kinds = get_type_hints(ServerConfig)
+    texts = {entry.arg_name: entry.description for entry in docstring_parser.parse_from_object(ServerConfig).params}
+    return [
+        Option(field.name, kinds[field.name], field.default, " ".join((texts[field.name] or "").split()))
+        for field in dataclasses.fields(ServerConfig)
+    ]

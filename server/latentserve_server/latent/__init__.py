@@ -1,0 +1,1 @@
+"""Seeds to latents, and images to nats, in NumPy alone."""

@@ -1,0 +1,251 @@
+"""The versions of one model: which are wanted, which answers, and where the aliases point. Opens and closes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from latentserve_server.errors import ModelNotFound, ModelNotReady
+from latentserve_server.repository.aliases import AliasFile
+from latentserve_server.repository.catalog import ModelDirectory
+from latentserve_server.repository.policy import VersionPolicy
+from latentserve_server.repository.version import Entry, State
+
+_TOLD = 3
+"""The versions of which it is told why they do not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class StuckAlias:
+    """An alias that cannot move to the version that it is to name."""
+
+    model: str
+    alias: str
+    answering: int | None
+    """The version that it names so far; None where it names none."""
+    wanted: int
+    why: str
+    """Why that version does not answer."""
+
+    def __str__(self) -> str:
+        stands = "names no version yet" if self.answering is None else f"stays at version {self.answering}"
+        return f"alias {self.alias!r} of {self.model} {stands}: it is to name version {self.wanted}: {self.why}"
+
+
+class Versions:
+    """The versions and aliases of one model."""
+
+    def __init__(self, name: str, policy: VersionPolicy) -> None:
+        self.name = name
+        self._policy = policy
+        self._entries: dict[int, Entry] = {}
+        self._aliases: dict[str, int] = {}
+        self._intended: dict[str, int] = {}  # an alias follows only once the version is READY
+        self._aliases_digest = ""
+        self._aliases_missing_since: float | None = None
+        self._pinned: set[int] = set()
+        self._withdrawn: set[int] = set()
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter([self._entries[version] for version in sorted(self._entries)])
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def entry(self, version: int) -> Entry:
+        """The entry of a version.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        if version not in self._entries:
+            raise ModelNotFound(f"model {self.name!r} has no version {version}")
+        return self._entries[version]
+
+    def answering(self, version: int | None, alias: str | None) -> Entry:
+        """The READY entry that answers: of the version or the alias, else of the highest READY version.
+
+        Raises:
+            ModelNotFound: there is no such version or alias. ModelNotReady: there is, but it cannot answer now.
+        """
+        if alias is not None:
+            version = self._follow(alias)
+        elif version is None:
+            version = self.default
+        if version is None:
+            raise ModelNotReady(self._why_none_answers())
+        entry = self.entry(version)
+        if entry.leased is None:
+            raise ModelNotReady(str(entry))
+        return entry
+
+    @property
+    def default(self) -> int | None:
+        """The highest READY version."""
+        return max((entry.version for entry in self if entry.state is State.READY), default=None)
+
+    def aliases_of(self, version: int) -> list[str]:
+        """The aliases that point to a version, in alphabetical order."""
+        return sorted(alias for alias, target in self._aliases.items() if target == version)
+
+    def aliases_in_the_way(self, version: int) -> list[str]:
+        """The aliases that point to a version, or are to."""
+        intended = (alias for alias, target in self._intended.items() if target == version)
+        return sorted({*self.aliases_of(version), *intended})
+
+    @property
+    def intended_aliases(self) -> AliasFile:
+        """The version that each alias is to name, and the digest of the file that says so, or said so first."""
+        return AliasFile(dict(self._intended), self._aliases_digest)
+
+    def see(self, found: ModelDirectory | None, *, now: float, patience: float, retry: bool) -> None:
+        """Note what a look found at `now`; None where the model's directory is missing.
+
+        What is missing is gone only when a look finds it missing again after `patience` seconds.
+        """
+        for version, digest in found.digests.items() if found else ():
+            if version not in self._entries:
+                self._entries[version] = Entry(self.name, version, digest, self._unwanted)
+            self._entries[version].see(digest, now=now, retry=retry)
+        if found and found.aliases is not None and found.aliases.digest not in ("", self._aliases_digest):
+            self.intend(found.aliases)
+        self.look_for_missing(found, now=now, patience=patience)
+
+    def look_for_missing(self, found: ModelDirectory | None, *, now: float, patience: float) -> None:
+        """As `see`, but for what is missing alone: nothing that is new or has changed is taken note of."""
+        digests = found.digests if found else {}
+        for entry in self:
+            if entry.version not in digests:
+                entry.miss(now, patience)
+            elif entry.is_missing:
+                entry.find()
+            if not entry.exists:
+                self._pinned.discard(entry.version)
+                self._withdrawn.discard(entry.version)
+        if not any(entry.exists for entry in self):
+            self.intend(AliasFile())
+        elif found is None or found.aliases is not None:
+            self._look_for_aliases(found.aliases if found else None, now=now, patience=patience)
+
+    @property
+    def is_missing_something(self) -> bool:
+        """Whether a version or the alias file is missing, and may come back."""
+        return self._aliases_missing_since is not None or any(entry.is_missing for entry in self)
+
+    def intend(self, aliases: AliasFile) -> None:
+        """Have these aliases and no others, until a look finds another file than that of the digest."""
+        self._intended, self._aliases_digest = dict(aliases.versions), aliases.digest
+        self._aliases_missing_since = None
+
+    def pin(self, version: int) -> bool:
+        """Want the version, whatever the policy; returns whether that is new.
+
+        Raises:
+            ModelNotFound: there is no such version.
+        """
+        if self.entry(version).missing_since is not None:
+            raise ModelNotFound(f"model {self.name!r} version {version} is not in its place any more")
+        self._withdrawn.discard(version)
+        is_new = version not in self._pinned
+        self._pinned.add(version)
+        return is_new
+
+    def unpin(self, version: int) -> None:
+        """Leave the version to the policy."""
+        self._pinned.discard(version)
+
+    def withdraw(self, version: int) -> None:
+        """Want the version no more, whatever the policy.
+
+        Raises:
+            ModelNotFound: there is no such version.
+        """
+        entry = self.entry(version)
+        self._pinned.discard(version)
+        if entry.exists:
+            self._withdrawn.add(version)
+        if entry.state is not State.READY:
+            entry.reason = self.why_unwanted(entry)
+
+    def wanted(self) -> set[int]:
+        """The versions to serve: those of the policy that are not broken, those that aliases name, and the pinned."""
+        able = {entry.version for entry in self if entry.may_answer} - self._withdrawn
+        named = {*self._aliases.values(), *self._intended.values(), *self._pinned}
+        return self._policy.choose(list(able)) | (named & able)
+
+    def to_load(self) -> list[Entry]:
+        """The wanted entries whose directories hold something that is not served yet, the highest first."""
+        wanted = self.wanted()
+        return [entry for entry in reversed(list(self)) if entry.version in wanted and entry.needs_loading]
+
+    def try_again(self) -> None:
+        """Have what failed for what may pass by itself be loaded once more, where it is wanted."""
+        for entry in self:
+            if entry.waits_for_retry:
+                entry.failed_digest = None
+
+    def ask(self) -> None:
+        """Have what cannot be loaded be told of anew."""
+        for entry in self:
+            entry.ask()
+
+    def to_unload(self) -> list[Entry]:
+        """The READY entries that are not wanted."""
+        wanted = self.wanted()
+        return [entry for entry in self if entry.state is State.READY and entry.version not in wanted]
+
+    def why_unwanted(self, entry: Entry) -> str:
+        """Why an entry is not wanted, in one line."""
+        if not entry.exists:
+            return "its directory is gone"
+        return "unloaded on request" if entry.version in self._withdrawn else self._unwanted
+
+    def move_aliases(self) -> list[tuple[str, int]]:
+        """Point every alias to the version it is to name, if that is READY and to stay; returns those that moved."""
+        ready = {entry.version for entry in self if entry.state is State.READY} & self.wanted()
+        kept = {alias: version for alias, version in self._aliases.items() if version in ready}
+        moved = {alias: version for alias, version in self._intended.items() if version in ready}
+        before = self._aliases
+        self._aliases = {alias: version for alias, version in (kept | moved).items() if alias in self._intended}
+        return [(alias, version) for alias, version in self._aliases.items() if before.get(alias) != version]
+
+    def stuck_aliases(self) -> list[StuckAlias]:
+        """The aliases that do not name the version that they are to name, in alphabetical order."""
+        return [
+            StuckAlias(self.name, alias, self._aliases.get(alias), version, self._why_not(version))
+            for alias, version in sorted(self._intended.items())
+            if self._aliases.get(alias) != version
+        ]
+
+    def forget(self, entry: Entry) -> None:
+        """Drop an entry whose directory is gone and that answers nothing any more."""
+        del self._entries[entry.version]
+
+    def _look_for_aliases(self, found: AliasFile | None, *, now: float, patience: float) -> None:
+        since = now if self._aliases_missing_since is None else self._aliases_missing_since
+        if (found and found.digest) or not self._aliases_digest:
+            self._aliases_missing_since = None
+        elif now - since >= patience:
+            self.intend(AliasFile())
+        else:
+            self._aliases_missing_since = since
+
+    def _why_none_answers(self) -> str:
+        highest = "; ".join(str(entry) for entry in list(self)[-_TOLD:])
+        others = len(self) - _TOLD
+        return f"{highest}; and {others} lower versions do not answer either" if others > 0 else highest
+
+    @property
+    def _unwanted(self) -> str:
+        return f"the version policy {self._policy} does not want it"
+
+    def _follow(self, alias: str) -> int:
+        if alias in self._aliases:
+            return self._aliases[alias]
+        if alias not in self._intended:
+            raise ModelNotFound(f"model {self.name!r} has no alias {alias!r}")
+        version = self._intended[alias]
+        raise ModelNotReady(f"alias {alias!r} of model {self.name!r} names version {version}: {self._why_not(version)}")
+
+    def _why_not(self, version: int) -> str:
+        return str(self._entries.get(version, "there is no such version"))

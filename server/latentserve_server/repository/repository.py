@@ -1,0 +1,326 @@
+"""The models of one store: which there are, which one a name means, and what changes that.
+
+All changes are commands of one queue, so nothing is locked. What is wanted follows from the store, the version
+policy, the aliases and the requests for single versions; the lifecycle brings what is served there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Protocol
+
+from latentserve_server.blocking_calls import BlockingCalls, on_thread
+from latentserve_server.errors import ChangeRefused, ConfigError, ModelNotFound, ShuttingDown, StartupError
+from latentserve_server.model.served_model import ServedModel
+from latentserve_server.repository.absences import AbsenceObserver, Absences
+from latentserve_server.repository.catalog import Catalog
+from latentserve_server.repository.changes import CommandQueue
+from latentserve_server.repository.lifecycle import Lifecycle
+from latentserve_server.repository.model import Versions
+from latentserve_server.repository.policy import VersionPolicy
+from latentserve_server.repository.scan import LookObserver, Looks
+from latentserve_server.repository.store import ModelStore, store_alias
+from latentserve_server.repository.stuck_aliases import AliasObserver, StuckAliases
+from latentserve_server.repository.version import Entry, LeasedModel, State
+
+_logger = logging.getLogger(__name__)
+
+
+class RepositoryObserver(LookObserver, AbsenceObserver, AliasObserver, Protocol):
+    """What is told of the store, and of what cannot follow it, on the event loop."""
+
+
+class Repository:
+    """Serves the versions of a store. Made and used on one event loop."""
+
+    def __init__(
+        self,
+        store: ModelStore,
+        policy: VersionPolicy,
+        lifecycle: Lifecycle,
+        observer: RepositoryObserver,
+        changed: Callable[[], Awaitable[None]],
+        *,
+        removal_delay: float,
+        require_models: bool,
+        look_timeout: float,
+    ) -> None:
+        """`changed` is awaited after whatever may have changed what is served, once `open` has returned.
+
+        What is missing from the store for `removal_delay` seconds is gone. A store without a model is waited for, or
+        an error with `require_models`. A look, or a change of an alias, may take `look_timeout` seconds.
+        """
+        self._store = store
+        self._policy = policy
+        self._lifecycle = lifecycle
+        self._changed = changed
+        self._models: dict[str, Versions] = {}
+        self._looks = Looks(store, observer, look_timeout)
+        self._alias_calls = BlockingCalls(look_timeout)
+        self._removal_delay = removal_delay
+        self._require_models = require_models
+        self._waits_for_first = False
+        self._absences = Absences(removal_delay, observer)
+        self._stuck_aliases = StuckAliases(observer)
+        self._rescan_waits = False
+        self.unsettled = asyncio.Event()
+        """Set while a look or a load is to be tried again, because what it failed of may pass by itself."""
+        self._commands = CommandQueue()
+
+    async def open(self) -> None:
+        """Find and load what is wanted; a broken version becomes UNAVAILABLE and the others are served.
+
+        Raises:
+            ConfigError: the store cannot be read, or holds no bundle and must. DeviceError: a graph does not run on the
+                device.
+            StartupError: versions are wanted, and not one could be loaded.
+        """
+        try:
+            await on_thread("open", self._store.open)
+        except OSError as error:  # there can be no thread
+            raise ConfigError(f"{self._store.place}: {error.strerror}") from error
+        self._see(await self._looks.first())
+        entries = self.entries()
+        if not entries and self._require_models:
+            raise ConfigError(f"{self._store.place}: no model found; bundles lie in <name>/<version>/manifest.json")
+        self._waits_for_first = not entries
+        await self._settle(starting=True)
+        if not entries:
+            where = "<name>/<version>/manifest.json"
+            _logger.warning("%s: no model is there yet; the server waits for the first, %s", self._store.place, where)
+        elif not self.is_ready:
+            reasons = "; ".join(f"{entry.name}/{entry.version}: {entry.reason}" for entry in entries)
+            if any(entry.failed_digest is not None for entry in entries):
+                raise StartupError(f"{self._store.place}: no model can be served: {reasons}")
+            _logger.warning("nothing is served until an alias or a Load names a version: %s", reasons)
+        self._commands.start()
+
+    async def close(self) -> None:
+        """Close every model, whether or not calls hold leases on it; give up what is being loaded."""
+        await self._commands.close()
+        for versions in self._models.values():
+            for entry in versions:
+                if entry.leased is not None:
+                    self._lifecycle.retire(versions, entry, "the server is stopping")
+        await asyncio.gather(self._lifecycle.close(), self._close_store())
+
+    async def _close_store(self) -> None:
+        with suppress(OSError):  # there is no further thread
+            await on_thread("end of store", self._store.close)
+
+    def entries(self) -> list[Entry]:
+        """Every version, ordered by name, then version."""
+        return [entry for name in sorted(self._models) for entry in self._models[name]]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether any version answers calls."""
+        return any(entry.leased is not None for entry in self.entries())
+
+    def is_default(self, entry: Entry) -> bool:
+        """Whether the entry answers calls that name no version."""
+        return entry.version == self._models[entry.name].default
+
+    def aliases_of(self, name: str, version: int) -> list[str]:
+        """The aliases that point to a version, in alphabetical order."""
+        return self._models[name].aliases_of(version) if name in self else []
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self._models.get(name))
+
+    def get(self, name: str, version: int | None = None, alias: str | None = None) -> ServedModel:
+        """The model that answers for a name, to be described; a call that it is to answer takes a `lease`.
+
+        Raises:
+            ModelNotFound: there is no such name, version or alias. ModelNotReady: there is, but it cannot answer now.
+        """
+        return self._answering(name, version, alias).model
+
+    @contextmanager
+    def lease(self, name: str, version: int | None = None, alias: str | None = None) -> Iterator[ServedModel]:
+        """The model of the version or alias, else of the highest READY version. It stays open within the block.
+
+        Raises:
+            ModelNotFound: there is no such name, version or alias. ModelNotReady: there is, but it cannot answer now.
+        """
+        with self._answering(name, version, alias).lease() as model:
+            yield model
+
+    async def rescan(self, *, by_order: bool) -> list[str]:
+        """Follow the store. Returns what made no sense, and which aliases cannot move, in lines.
+
+        Versions that failed are tried again after pauses that double. With `by_order` they are at once, and what is
+        missing is gone at once.
+
+        Raises:
+            ChangeRefused: the store cannot be read, or is empty; what is served stays.
+        """
+        if by_order:
+            return await self._commands.put(lambda: self._asked_rescan(patience=0))
+        return await self._commands.put(lambda: self._rescan(retry=False))
+
+    def request_rescan(self) -> None:
+        """Follow the store, with another try for versions that failed, once the changes under way are made."""
+        if not self._rescan_waits:
+            with suppress(ShuttingDown):
+                self._commands.put(self._requested_rescan)
+                self._rescan_waits = True
+
+    async def retry(self) -> None:
+        """Make what `unsettled` stands for once more: the look that failed, or else the loads.
+
+        Raises:
+            ChangeRefused: the store cannot be read, or is empty; what is served stays.
+        """
+        await self._commands.put(self._retry)
+
+    async def load(self, name: str, version: int) -> Entry:
+        """Make a version READY and keep it so, whatever the policy.
+
+        Raises:
+            ModelNotFound: there is no such version. ChangeRefused: it cannot be loaded; what is served stays.
+        """
+        return await self._commands.put(lambda: self._load(name, version))
+
+    async def unload(self, name: str, version: int) -> None:
+        """Take a version out of service, whatever the policy; returns once its model is closed.
+
+        Raises:
+            ModelNotFound: there is no such version. ChangeRefused: an alias points to it.
+        """
+        await self._commands.put(lambda: self._unload(name, version))
+        await self._lifecycle.closed(name, version)
+
+    async def set_alias(self, name: str, alias: str, version: int | None) -> bool:
+        """Point an alias to a READY version, or delete it with None; returns whether that was stored.
+
+        Raises:
+            ModelNotFound: there is no such version or alias. ChangeRefused: the version is not READY, or the alias
+                file is damaged. StoreFailure: the store does not answer in time.
+        """
+        return await self._commands.put(lambda: self._set_alias(name, alias, version))
+
+    async def _requested_rescan(self) -> None:
+        self._rescan_waits = False  # what changes from now on may need another one
+        await self._asked_rescan(patience=self._removal_delay)
+
+    async def _asked_rescan(self, *, patience: float) -> list[str]:
+        for versions in self._models.values():
+            versions.ask()
+        return await self._rescan(retry=True, patience=patience)
+
+    async def _retry(self) -> None:
+        if self._looks.owed is not None:
+            await self._rescan(retry=self._looks.owed)
+            return
+        for versions in self._models.values():
+            versions.try_again()
+        if any(versions.is_missing_something for versions in self._models.values()):
+            with suppress(ChangeRefused):  # it is in the log
+                await self._look_for_missing()
+        await self._settle()
+
+    async def _rescan(self, *, retry: bool, patience: float | None = None) -> list[str]:
+        catalog = await self._look(retry=retry, patience=patience)
+        await self._settle()
+        return [*catalog.problems, *self._stuck_aliases.problems]
+
+    async def _load(self, name: str, version: int) -> Entry:
+        await self._look(retry=False)
+        versions = self._versions(name)
+        entry = versions.entry(version)
+        is_new = versions.pin(version)
+        entry.failed_digest = None
+        entry.ask()
+        if entry.needs_loading:
+            await self._lifecycle.open(versions, entry)
+        if entry.failed_digest is not None and is_new:
+            versions.unpin(version)
+        await self._settle()
+        if entry.failed_digest is not None:
+            raise ChangeRefused(f"model {name!r} version {version} cannot be loaded: {entry.reason}")
+        return entry
+
+    async def _unload(self, name: str, version: int) -> None:
+        versions = self._versions(name)
+        if aliases := versions.aliases_in_the_way(version):
+            raise ChangeRefused(f"model {name!r} version {version} has the alias {', '.join(aliases)}; move it first")
+        versions.withdraw(version)
+        await self._settle()
+
+    async def _set_alias(self, name: str, alias: str, version: int | None) -> bool:
+        versions = self._versions(name)
+        if version is None and alias not in versions.intended_aliases.versions:
+            raise ModelNotFound(f"model {name!r} has no alias {alias!r}")
+        if version is not None and versions.entry(version).state is not State.READY:
+            raise ChangeRefused(f"alias {alias!r} cannot move: {versions.entry(version)}")
+        known = versions.intended_aliases
+        change = partial(store_alias, self._store, name, known, alias, version)
+        stored, aliases = await self._alias_calls.make(f"aliases of {name}", change)
+        versions.intend(aliases)
+        await self._settle()
+        return stored
+
+    async def _look(self, *, retry: bool, patience: float | None = None) -> Catalog:
+        retry = retry or bool(self._looks.owed)
+        try:
+            catalog = await self._looks.take(retry=retry, had_models=bool(self._models))
+        except ChangeRefused:
+            self._note_unsettled()
+            raise
+        self._see(catalog, retry=retry, patience=patience)
+        return catalog
+
+    def _see(self, catalog: Catalog, *, retry: bool = False, patience: float | None = None) -> None:
+        patience, now = self._removal_delay if patience is None else patience, asyncio.get_running_loop().time()
+        for name in catalog.models.keys() - self._models.keys():
+            self._models[name] = Versions(name, self._policy)
+        for name in self._models.keys() - catalog.unreadable:
+            self._models[name].see(catalog.models.get(name), now=now, patience=patience, retry=retry)
+
+    async def _look_for_missing(self) -> None:
+        """Look, for what was missing alone: who does not poll would not have a half-copied version met."""
+        catalog = await self._looks.take(retry=None, had_models=True)
+        now = asyncio.get_running_loop().time()
+        for name in self._models.keys() - catalog.unreadable:
+            self._models[name].look_for_missing(catalog.models.get(name), now=now, patience=self._removal_delay)
+
+    async def _settle(self, *, starting: bool = False) -> None:
+        models = [self._models[name] for name in sorted(self._models)]
+        for versions in models:
+            self._lifecycle.announce(versions)
+        for versions in models:
+            await self._lifecycle.settle(versions, starting=starting)
+        self._models = {name: versions for name, versions in self._models.items() if len(versions)}
+        self._absences.tell(self.entries())
+        self._stuck_aliases.tell(stuck for versions in models for stuck in versions.stuck_aliases())
+        self._note_unsettled()
+        if not starting:
+            await self._changed()
+
+    def _note_unsettled(self) -> None:
+        entries = self.entries()
+        if self._waits_for_first:
+            may_come = not entries or any(entry.failed_digest is not None for entry in entries)
+            self._waits_for_first = may_come and not self.is_ready
+        if self._waits_for_first:
+            self._looks.owed = True
+        waits = any(entry.waits_for_retry for entry in entries)
+        if waits or self._looks.owed is not None or any(each.is_missing_something for each in self._models.values()):
+            self.unsettled.set()
+        else:
+            self.unsettled.clear()
+
+    def _answering(self, name: str, version: int | None, alias: str | None) -> LeasedModel:
+        leased = self._versions(name).answering(version, alias).leased
+        assert leased is not None
+        return leased
+
+    def _versions(self, name: str) -> Versions:
+        if name not in self:
+            raise ModelNotFound(f"model {name!r} is not in the repository")
+        return self._models[name]

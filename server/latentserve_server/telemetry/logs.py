@@ -1,0 +1,107 @@
+"""Log lines as JSON objects, each with the request it belongs to. The only importer of pythonjsonlogger."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from contextvars import ContextVar
+from typing import Literal
+
+from pythonjsonlogger.json import JsonFormatter
+
+from latentserve_server.telemetry.log_writer import LineStream, LogWriter
+from latentserve_server.telemetry.native_lines import native_lines_logged
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The request that the running task answers; empty outside one."""
+
+_STANDARD_ERROR = 2
+_LAST_LINES_SECONDS = 1.0
+"""For the last lines to be written, where nobody reads them."""
+
+
+class _RequestId(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        if current := request_id.get():
+            record.request_id = current
+        return True
+
+
+class _CallersWhoLeft(logging.Filter):
+    """Tells of an answer whose caller has gone in a line at level INFO, where grpc.aio has a traceback at ERROR."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        # Its other errors of this class, from calls of grpc's core that were not understood, begin otherwise.
+        if record.name != "grpc._cython.cygrpc" or not str(error).startswith('Failed "execute_batch"'):
+            return True
+        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+        method = record.getMessage().partition("[")[2].rstrip("]")
+        record.msg, record.args = "a caller had gone before its answer had: %s", (method,)
+        return logging.getLogger().isEnabledFor(logging.INFO)
+
+
+class _WriterHandler(logging.Handler):
+    """Formats a record where it is logged, and leaves the line to the writer."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.writer = LogWriter(descriptor, self._notice)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.writer.put(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+    def _notice(self, dropped: int) -> str:
+        message = "%d log lines were dropped, because they could not be written"
+        record = logging.LogRecord(__name__, logging.WARNING, "", 0, message, (dropped,), None)
+        record.dropped = dropped
+        return self.format(record)
+
+
+@contextmanager
+def log_to_standard_error(level: str, style: Literal["json", "text"]) -> Iterator[LogWriter]:
+    """Send this process's log lines, and what is printed to standard error, there from a thread, within the block.
+
+    Nobody waits for who reads standard error, neither Python nor the libraries below it. What these write there comes
+    as log lines; only where the process crashes do Python's stacks stand there as they are.
+    """
+    descriptor = os.dup(_STANDARD_ERROR)
+    handler = _WriterHandler(descriptor)
+    handler.addFilter(_RequestId())
+    handler.addFilter(_CallersWhoLeft())
+    handler.setFormatter(_formatter(style))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    writer = handler.writer
+    writer.start()
+    try:
+        with _stacks_of_a_crash(descriptor), redirect_stderr(LineStream(writer)), native_lines_logged():
+            yield writer
+    finally:
+        writer.close(_LAST_LINES_SECONDS)
+
+
+@contextmanager
+def _stacks_of_a_crash(descriptor: int) -> Iterator[None]:
+    """Have Python write its stacks where a library ends the process, unless that is arranged already."""
+    if faulthandler.is_enabled():
+        yield
+        return
+    faulthandler.enable(descriptor)
+    try:
+        yield
+    finally:
+        faulthandler.disable()
+
+
+def _formatter(style: Literal["json", "text"]) -> logging.Formatter:
+    if style == "text":
+        return logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+    fields = "{asctime}{levelname}{name}{message}"
+    rename = {"asctime": "time", "levelname": "level", "name": "logger"}
+    return JsonFormatter(fields, style="{", rename_fields=rename, datefmt="%Y-%m-%dT%H:%M:%S%z")

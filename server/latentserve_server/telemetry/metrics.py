@@ -1,0 +1,292 @@
+"""Prometheus metrics of one server. The only importer of prometheus_client.
+
+Base units, one prefix but for those of the process, and labels from closed sets alone: methods of the contract, models
+of the repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, make_wsgi_app
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from latentserve_server.errors import ConfigError
+from latentserve_server.model.description import Footprint, Identity
+from latentserve_server.repository.version import State
+from latentserve_server.telemetry.descriptors import MAX_SCRAPES
+from latentserve_server.telemetry.exporter import Exporter
+from latentserve_server.telemetry.log_writer import LogWriter
+
+
+def _geometric(first: float, factor: float, count: int) -> Sequence[float]:
+    return tuple(first * factor**i for i in range(count))
+
+
+_SCRAPE_SECONDS = 10.0
+"""Prometheus's own patience."""
+
+_SECONDS = _geometric(1e-4, 2, 18)  # 0.1 ms to 13 s
+_ROWS = _geometric(1, 2, 13)  # 1 to 4096
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphTotals:
+    """What one graph of one model version has done since the version was opened."""
+
+    calls: int = 0
+    """Calls that were answered."""
+    queue_seconds: float = 0.0
+    """What these calls waited."""
+    runs: int = 0
+    compute_seconds: float = 0.0
+    """What the runs took."""
+    rows: int = 0
+    """Rows that ran, without those that filled batches up."""
+
+
+class Metrics:
+    """Every metric of one server, in a registry of its own."""
+
+    def __init__(self, log: LogWriter | None = None) -> None:
+        """`log` is where this process's log lines go."""
+        self.registry = CollectorRegistry()
+        self.registry.register(_DroppedLines(log))
+        ProcessCollector(registry=self.registry)
+        calls, graphs = ("method", "model"), ("model", "version", "graph")
+        self._requests = self._counter("requests", "Calls answered, by status code.", (*calls, "code"))
+        self._duration = self._histogram("request_duration_seconds", "Time from request to reply.", calls, _SECONDS)
+        self._in_flight = self._gauge("requests_in_flight", "Calls being answered.", ("method",))
+        self._bytes = self._gauge("request_bytes_in_flight", "Bytes of requests being answered.", ())
+        self._queue_rows = self._gauge("queue_rows", "Rows that wait for a graph.", graphs)
+        self._queue = self._histogram("queue_duration_seconds", "Time a call waited for a graph.", graphs, _SECONDS)
+        self._compute = self._histogram("compute_duration_seconds", "Time of one run of a graph.", graphs, _SECONDS)
+        self._batch_rows = self._histogram("batch_rows", "Rows in one run of a graph.", graphs, _ROWS)
+        self._padding = self._counter("padding_rows", "Rows of batches that were filled up with zeros.", graphs)
+        self._refused = self._counter("refused_calls", "Calls that a queue did not admit.", (*graphs, "reason"))
+        self._dropped = self._counter("dropped_calls", "Calls that left before they ran.", (*graphs, "reason"))
+        self._memory = self._gauge("graph_memory_bytes", "Weights, and buffers of the largest batch.", graphs)
+        self._cpu_nodes = self._gauge("graph_cpu_nodes", "Nodes that the device leaves to the CPU.", graphs)
+        text = "1 where float32 runs because a lower precision fell short of its manifest."
+        self._fell_back = self._gauge("graph_fell_back", text, graphs)
+        self._of_graphs = (
+            self._memory,
+            self._cpu_nodes,
+            self._fell_back,
+            self._queue_rows,
+            self._queue,
+            self._compute,
+            self._batch_rows,
+            self._padding,
+            self._refused,
+            self._dropped,
+        )
+        self._model = self._gauge(
+            "model_info", "Models that are ready.", ("model", "version", "digest", "device", "numerics")
+        )
+        self._invariant = self._gauge(
+            "model_batch_invariant", "1 if a row has the same bits in any batch.", ("model", "version")
+        )
+        self._state = self._gauge("model_state", "1 for the state of a version.", ("model", "version", "state"))
+        self._loads = self._counter("model_loads", "Attempts to load a version.", ("model", "result"))
+        text = "1 for a version that answers calls and is not in the repository any more."
+        self._missing = self._gauge("model_missing", text, ("model", "version"))
+        text = "1 for an alias that cannot move to the version that it is to name."
+        self._stuck = self._gauge("alias_stuck", text, ("model", "alias"))
+        self._unreadable = self._gauge("repository_unreadable", "1 if the last look at the repository failed.", ())
+        self._build = self._gauge("build_info", "What this server is made of.", ("version", "onnxruntime", "device"))
+        self._exporter: Exporter | None = None
+
+    def serve(self, host: str, port: int) -> int:
+        """Answer scrapes at http://host:port/metrics from threads; returns the port.
+
+        Raises:
+            ConfigError: the address cannot be bound.
+        """
+        try:
+            application = make_wsgi_app(self.registry)
+            self._exporter = Exporter(host, port, application, max_requests=MAX_SCRAPES, seconds=_SCRAPE_SECONDS)
+        except OSError as error:
+            raise ConfigError(f"--metrics-listen {host}:{port}: {error.strerror}") from error
+        return self._exporter.port
+
+    def close(self) -> None:
+        """Stop answering scrapes."""
+        if self._exporter is not None:
+            self._exporter.close()
+
+    def call_started(self, method: str) -> None:
+        """A call of the method came in."""
+        self._in_flight.labels(method).inc()
+
+    def call_ended(self, method: str, model: str, code: str, seconds: float) -> None:
+        """The call was answered with the status code after so many seconds."""
+        self._in_flight.labels(method).dec()
+        self._requests.labels(method, model, code).inc()
+        self._duration.labels(method, model).observe(seconds)
+
+    def bytes_under_way(self, size: int) -> None:
+        """So many bytes of requests are being answered now."""
+        self._bytes.set(size)
+
+    def set_build(self, version: str, onnxruntime: str, device: str) -> None:
+        """Say what this server is made of."""
+        self._build.labels(version, onnxruntime, device).set(1)
+
+    def state_changed(self, model: str, version: int, state: State | None) -> None:
+        """The version is in the state; None where it is gone."""
+        for one in State:
+            if state is None:
+                self._state.remove(model, str(version), one.value)
+            else:
+                self._state.labels(model, str(version), one.value).set(one is state)
+
+    def load_ended(self, model: str, *, succeeded: bool) -> None:
+        """An attempt to load a version came to an end."""
+        self._loads.labels(model, "success" if succeeded else "failure").inc()
+
+    def look_ended(self, *, succeeded: bool) -> None:
+        """The repository could be read, or could not."""
+        self._unreadable.set(not succeeded)
+
+    def version_missing(self, model: str, version: int, *, is_missing: bool) -> None:
+        """The version answers calls, and is not in the repository; or that is over."""
+        if is_missing:
+            self._missing.labels(model, str(version)).set(1)
+        else:
+            self._missing.remove(model, str(version))
+
+    def alias_stuck(self, model: str, alias: str, *, is_stuck: bool) -> None:
+        """The alias cannot move to the version that it is to name; or that is over."""
+        if is_stuck:
+            self._stuck.labels(model, alias).set(1)
+        else:
+            self._stuck.remove(model, alias)
+
+    def model_opened(self, identity: Identity, footprints: Mapping[str, Footprint]) -> None:
+        """A model answers calls now; `footprints` are those of its graphs, by the names of their roles."""
+        for graph, footprint in footprints.items():
+            labels = identity.name, str(identity.version), graph
+            self._memory.labels(*labels).set(footprint.memory_bytes)
+            self._cpu_nodes.labels(*labels).set(sum(footprint.cpu_operators.values()))
+            self._fell_back.labels(*labels).set(graph in identity.fell_back)
+        self._model.labels(*_info(identity)).set(1)
+        self._invariant.labels(identity.name, str(identity.version)).set(bool(identity.numerics))
+
+    def model_retired(self, identity: Identity) -> None:
+        """A model takes no more calls."""
+        self._model.remove(*_info(identity))
+        self._invariant.remove(identity.name, str(identity.version))
+
+    def version_closed(self, model: str, version: int) -> None:
+        """Nothing of the version is open any more."""
+        for metric in self._of_graphs:
+            metric.remove_by_labels({"model": model, "version": str(version)})
+
+    def observer(self, model: str, version: int, graph: str) -> GraphMetrics:
+        """The metrics of one graph."""
+        labels = (model, str(version), graph)
+        return GraphMetrics(
+            self._queue_rows.labels(*labels),
+            self._queue.labels(*labels),
+            self._compute.labels(*labels),
+            self._batch_rows.labels(*labels),
+            self._padding.labels(*labels),
+            {reason: self._refused.labels(*labels, reason) for reason in ("full", "deadline")},
+            {reason: self._dropped.labels(*labels, reason) for reason in ("cancelled", "deadline")},
+        )
+
+    def graph_totals(self) -> Mapping[tuple[str, str, str], GraphTotals]:
+        """The totals of every graph that is open, by model, version and graph."""
+        calls, runs, rows = (_sums(histogram) for histogram in (self._queue, self._compute, self._batch_rows))
+        return {
+            graph: GraphTotals(
+                calls=int(calls[graph]["count"]),
+                queue_seconds=calls[graph]["sum"],
+                runs=int(runs[graph]["count"]),
+                compute_seconds=runs[graph]["sum"],
+                rows=int(rows[graph]["sum"]),
+            )
+            for graph in calls.keys() & runs.keys() & rows.keys()
+        }
+
+    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
+        return Counter(f"latentserve_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str]) -> Gauge:
+        return Gauge(f"latentserve_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
+        return Histogram(f"latentserve_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+
+def _info(identity: Identity) -> tuple[str, ...]:
+    return identity.name, str(identity.version), identity.digest, identity.device.value, identity.numerics
+
+
+class _DroppedLines(Collector):
+    """Reads the counter of a log, which counts before there are metrics."""
+
+    def __init__(self, log: LogWriter | None) -> None:
+        self._log = log
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        name, text = "latentserve_log_lines_dropped", "Log lines that could not be written."
+        yield CounterMetricFamily(name, text, value=self._log.dropped if self._log else 0)
+
+
+def _sums(histogram: Histogram) -> dict[tuple[str, str, str], dict[str, float]]:
+    """The "count" and the "sum" of a histogram, by model, version and graph."""
+    sums: dict[tuple[str, str, str], dict[str, float]] = {}
+    for family in histogram.collect():
+        for sample in family.samples:
+            labels, kind = sample.labels, sample.name.rpartition("_")[2]
+            if kind in ("count", "sum"):
+                sums.setdefault((labels["model"], labels["version"], labels["graph"]), {})[kind] = sample.value
+    return sums
+
+
+class GraphMetrics:
+    """The batcher's observer: the metrics of one graph of one model version."""
+
+    def __init__(
+        self,
+        queue_rows: Gauge,
+        queue: Histogram,
+        compute: Histogram,
+        batch_rows: Histogram,
+        padding: Counter,
+        refused: Mapping[str, Counter],
+        dropped: Mapping[str, Counter],
+    ) -> None:
+        self._queue_rows = queue_rows
+        self._queue = queue
+        self._compute = compute
+        self._batch_rows = batch_rows
+        self._padding = padding
+        self._refused = refused
+        self._dropped = dropped
+
+    def queue_changed(self, rows: int) -> None:
+        """`rows` rows wait now."""
+        self._queue_rows.set(rows)
+
+    def batch_ran(self, rows: int, padding: int, seconds: float) -> None:
+        """A batch of `rows` rows, and `padding` rows for nothing, took `seconds` to run."""
+        self._batch_rows.observe(rows)
+        self._padding.inc(padding)
+        self._compute.observe(seconds)
+
+    def call_waited(self, seconds: float) -> None:
+        """A call was answered after waiting `seconds` for the engine."""
+        self._queue.observe(seconds)
+
+    def call_refused(self, reason: str) -> None:
+        """A call was not admitted."""
+        self._refused[reason].inc()
+
+    def call_dropped(self, reason: str) -> None:
+        """A call was dropped before all of its rows ran."""
+        self._dropped[reason].inc()

@@ -1,0 +1,1 @@
+"""Calls as gRPC brings them: listeners, limits, status codes, streams."""

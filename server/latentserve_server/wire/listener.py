@@ -1,0 +1,87 @@
+"""What every gRPC listener of the server has: its options, and a port of its own."""
+
+from __future__ import annotations
+
+import socket
+
+import grpc
+
+from latentserve_server.configuration.config import parse_address
+from latentserve_server.errors import ConfigError
+from latentserve_server.wire.headers import ROOM
+
+_MAX_STREAMS = 1000
+"""Calls under way on one connection; a client keeps what is beyond to itself until there is room."""
+
+_MAX_PENDING_CALLS = 1 << 16
+"""Calls that gRPC holds, in about 12 KiB each, until the event loop has taken them. It gives CANCELLED to all beyond,
+and by default to some beyond 1,000."""
+
+_MAX_PENDING_SECONDS = 300
+"""For which it holds them; by default 30."""
+
+_HANDSHAKE_MS = 20_000
+"""For a connection to say that it speaks HTTP/2."""
+
+_PING_MS = 60_000
+"""Of silence, until a connection is asked whether there is anyone left."""
+
+_WINDOW_BYTES = 1 << 20
+"""Of requests of one stream that a client sends ahead. By default gRPC widens that window to 4 to 8 MiB on a quick
+line, and holds as much of every stream whose requests the server does not take yet."""
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
+    ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+    ("grpc.keepalive_time_ms", _PING_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),  # clients may ping every 30 s
+    ("grpc.max_concurrent_streams", _MAX_STREAMS),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
+    ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
+    ("grpc.server_max_unrequested_time_in_server", _MAX_PENDING_SECONDS),
+)
+
+
+def listener_options(address: str, max_connections: int, max_header_bytes: int) -> list[tuple[str, int]]:
+    """The options of a listener, with so many connections over all that its address, host:port, stands for.
+
+    Headers of up to `max_header_bytes` are let in for sure; that longer ones are refused is the interceptor's.
+    """
+    host, port = parse_address("--listen", address)
+    try:
+        places = len({found[4] for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
+    except OSError:  # who binds it says what is wrong
+        places = 1
+    return [
+        *_OPTIONS,
+        ("grpc.max_allowed_incoming_connections", max(1, max_connections // places)),
+        # Between the two, gRPC refuses by chance.
+        ("grpc.max_metadata_size", ROOM * max_header_bytes),
+        ("grpc.absolute_max_metadata_size", ROOM * max_header_bytes),
+    ]
+
+
+def renewal_options(age: float, grace: float) -> list[tuple[str, int]]:
+    """Connections end after `age` seconds, each up to a tenth sooner or later, and their calls `grace` seconds later.
+
+    0 is no age. A client opens another one, and looks its name up anew for that; new calls are lost by none.
+    """
+    if not age:
+        return []
+    milliseconds = max(1, round(1000 * age)), max(1, round(1000 * grace))
+    return list(zip(("grpc.max_connection_age_ms", "grpc.max_connection_age_grace_ms"), milliseconds, strict=True))
+
+
+def add_port(server: grpc.aio.Server, option: str, address: str) -> int:
+    """Bind the address that an option names; returns the port.
+
+    Raises:
+        ConfigError: the address is taken, or none of this machine's.
+    """
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ConfigError(f"{option} {address}: the address cannot be bound; is it in use?") from error
