@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUNTIME := $(if $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null),gpu,cpu)
 PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client clients/python/latentserve_command.py training/latentserve_training server/build_backend.py scripts benchmarks
 # Tests that assert types, which only a type checker sees.
-TYPE_TESTS := $(shell grep -l assert_type tests/*/*.py)
+TYPE_TESTS := $(shell grep -rl --include=*.py assert_type tests)
 PYTEST := -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 # The plugin for typed gRPC stubs lies in .venv; the generator has an environment of its own.
 PROTOC := PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/.venv/protoc/bin/python -m grpc_tools.protoc -I.

@@ -19,7 +19,7 @@ from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import models_pb2
 
 VAE = pb.ModelRef(name="vae")
-OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
+OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
 @pytest.fixture
