@@ -25,7 +25,7 @@ from latentserve_server.bundle.loader import Loader
 from latentserve_server.bundle.precision import precision_of
 from latentserve_server.configuration.config import ServerConfig, parse_address, parse_device
 from latentserve_server.engine import Cpu, Cuda, Device, Placement, choose_placement, runtime_version
-from latentserve_server.engine.device_queue import DeviceTurns
+from latentserve_server.engine.device_queue import DeviceQueue
 from latentserve_server.errors import ConfigError
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.model.description import Limits
@@ -199,7 +199,7 @@ class Server:
         pad = config.pad_batches == "always" or (config.pad_batches == "auto" and on_cuda)
         return Loader(
             placement=placement,
-            turns=DeviceTurns(config.concurrent_runs or (1 if on_cuda else None)),
+            slots=DeviceQueue(config.concurrent_runs or (1 if on_cuda else None)),
             precision=precision_of(config.precision),
             links_within=_links_within(config),
             limits=Limits(

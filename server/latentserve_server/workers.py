@@ -33,7 +33,7 @@ class Workers:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: work(*args, **kwargs))
 
-    async def take_turns(self, parts: Iterable[Callable[[], T]]) -> list[T]:
+    async def run_each(self, parts: Iterable[Callable[[], T]]) -> list[T]:
         """The results of the parts of one long work, one after another, on threads that `run` does not use.
 
         Callers alternate, for each has one part on its way at a time. One that is cancelled begins no further part.

@@ -19,7 +19,7 @@ from tiny_bundle import TinyModel
 
 from latentserve_server.latent.mixture import Mixture
 from latentserve_server.latent.noise import MAX_INDEX, NOISE_SCHEME, NoiseSource, Stream
-from latentserve_server.latent.prior import Drawing, Prior, PriorSource
+from latentserve_server.latent.prior import Prior, PriorSource, SamplingSpec
 
 VECTORS = json.loads((Path(__file__).parent / "mixture_vectors.json").read_text())
 
@@ -48,7 +48,7 @@ def test_both_implementations_draw_the_vectors(vector: dict[str, Any]) -> None:
         noise = noise_row(seed, 0, index, dim)
         assert bits(mixture_row(mixture.means[component], mixture.factors[component], noise)) == row
     assert mixture.choose(NoiseSource().words(seed, first, len(rows), Stream.COMPONENT)).tolist() == components
-    drawn = PriorSource(NoiseSource(), dim, mixture).draw(seed, first, len(rows), Drawing(Prior.MIXTURE))
+    drawn = PriorSource(NoiseSource(), dim, mixture).draw(seed, first, len(rows), SamplingSpec(Prior.MIXTURE))
     assert [bits(row) for row in drawn] == rows
 
 
@@ -69,7 +69,7 @@ def test_the_vectors_cover_seeds_places_dimensions_and_components() -> None:
 def test_both_implementations_agree_to_the_bit(seed: int, first: int, dim: int, components: int) -> None:
     arrays = TinyModel(latent_dim=dim, components=components, seed=seed % 97).mixture()
     mixture = Mixture(arrays["weights"], arrays["means"], arrays["factors"])
-    drawn = PriorSource(NoiseSource(), dim, mixture).draw(seed, first, 5, Drawing(Prior.MIXTURE))
+    drawn = PriorSource(NoiseSource(), dim, mixture).draw(seed, first, 5, SamplingSpec(Prior.MIXTURE))
     for row, index in zip(drawn, range(first, first + 5), strict=True):
         component = component_of(seed, index, mixture.weights.tolist())
         noise = noise_row(seed, 0, index, dim)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -12,34 +13,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve.ndarray import from_ndarray
-from latentserve.seed import draw_seed
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc
-from latentserve_server.api.images import check_output, read_images, read_latents, write_images
+from latentserve_server.api.images import read_images, read_latents, write_images
 from latentserve_server.api.models import lease
 from latentserve_server.api.requests import (
-    axes_of,
-    chunk_rows_of,
-    drawing_of,
-    form_of,
-    labels_of,
-    locate,
-    path_of,
-    seed_of,
+    decode_request,
+    encode_request,
+    interpolate_request,
+    reconstruct_request,
+    sample_request,
+    score_request,
+    stream_request,
+    traverse_request,
 )
 from latentserve_server.api.streams import chunks
 from latentserve_server.api.timing import CallClock
-from latentserve_server.batching.entry import Terms
-from latentserve_server.latent.labels import Labels
+from latentserve_server.batching.entry import Timing
 from latentserve_server.latent.noise import NOISE_SCHEME
-from latentserve_server.latent.prior import check_indices
 from latentserve_server.latent.walks import interpolate, interpolation_bytes, traverse
-from latentserve_server.model.answers import Decoded, Spent
+from latentserve_server.model.answers import Decoded
+from latentserve_server.model.requests import DecodeRequest, EncodeRequest
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.repository import Repository
 from latentserve_server.workers import Workers
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+_SEED_BYTES = 1 << 14
+"""A draw of one row costs about as much as work on so many bytes."""
 
 
 class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
@@ -53,15 +55,12 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         """Images drawn from the prior."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
-            check_output(request.output, request.count, model.manifest.image)
-            what = drawing_of(request), labels_of(request, model)
-            where = request.count, seed_of(request), request.first_index
-            sampled = await model.sample(*where, form_of(request.output), clock.terms(request.priority), *what)
+            sampled = await model.sample(sample_request(request, model, clock))
             return pb.SampleResponse(
                 images=await self._write(sampled.images, request.output),
                 seed=sampled.seed,
                 noise_scheme=NOISE_SCHEME,
-                served=clock.served(model, sampled.spent),
+                served=clock.served(model, sampled.timing),
                 labels=sampled.labels,
             )
 
@@ -70,26 +69,23 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncIterator[pb.StreamSamplesResponse]:
         """Images drawn from the prior, chunk by chunk."""
         with lease(self._repository, request.model) as model:
-            rows, form = chunk_rows_of(request, model), form_of(request.output)
-            what = drawing_of(request), labels_of(request, model)
-            check_output(request.output, rows, model.manifest.image)
-            check_indices("first_index", request.first_index, request.count)
-            seed = draw_seed() if (given := seed_of(request)) is None else given
+            asked = stream_request(request, model, CallClock(context))
+            all_rows = asked.sample
 
             async def make(start: int, rows: int) -> pb.StreamSamplesResponse:
                 clock = CallClock(context)
-                terms = clock.terms(request.priority or pb.PRIORITY_BULK)
-                sampled = await model.sample(rows, seed, start, form, terms, *what)
+                sampled = await model.sample(replace(all_rows, first_index=start, count=rows))
                 return pb.StreamSamplesResponse(
                     images=await self._write(sampled.images, request.output),
                     first_index=start,
-                    seed=seed,
+                    seed=sampled.seed,
                     noise_scheme=NOISE_SCHEME,
-                    served=clock.served(model, sampled.spent),
+                    served=clock.served(model, sampled.timing),
                     labels=sampled.labels,
                 )
 
-            async with aclosing(chunks(make, request.first_index, request.count, rows)) as stream:
+            made = chunks(make, all_rows.first_index, all_rows.count, asked.chunk_rows)
+            async with aclosing(made) as stream:
                 async for chunk in stream:
                     yield chunk
 
@@ -97,89 +93,72 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         """Posteriors of images."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
-            terms, labels = clock.terms(request.priority), labels_of(request, model)
-            images = await self._read(request.images, model)
-            if not request.HasField("draw"):
-                encoded = await model.encode(images, terms, labels)
-            else:
-                where = seed_of(request.draw), request.draw.first_index
-                encoded = await model.encode_and_draw(images, *where, terms, labels)
+            asked = encode_request(request, model, clock)
+            encoded = await model.encode(await self._read(request.images, model), asked)
             return pb.EncodeResponse(
                 mean=from_ndarray(encoded.mean),
                 log_variance=from_ndarray(encoded.log_variance),
                 z=None if encoded.z is None else from_ndarray(encoded.z),
                 seed=encoded.seed,
                 noise_scheme="" if encoded.z is None else NOISE_SCHEME,
-                served=clock.served(model, encoded.spent),
+                served=clock.served(model, encoded.timing),
             )
 
     async def Decode(self, request: pb.DecodeRequest, context: Context) -> pb.DecodeResponse:
         """Images of latents."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
-            labels, dim = labels_of(request, model), model.manifest.latent.dim
-            latents = await read_latents("latents", request.latents, dim, self._workers)
-            terms = clock.terms(request.priority)
-            decoded, images = await self._decode("latents", latents, model, request.output, terms, labels)
-            return pb.DecodeResponse(images=images, served=clock.served(model, decoded.spent))
+            asked = decode_request(request, model, clock)
+            latents = await read_latents("latents", request.latents, model.manifest.latent.dim, self._workers)
+            decoded, images = await self._decode(latents, model, asked, request.output)
+            return pb.DecodeResponse(images=images, served=clock.served(model, decoded.timing))
 
     async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> pb.ReconstructResponse:
         """Images encoded and decoded again, with what was lost."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
-            labels = labels_of(request, model)
-            images = await self._read(request.images, model)
-            check_output(request.output, len(images), model.manifest.image)
-            form = form_of(request.output)
-            reconstructed = await model.reconstruct(images, form, clock.terms(request.priority), labels)
+            asked = reconstruct_request(request, model, clock)
+            reconstructed = await model.reconstruct(await self._read(request.images, model), asked)
             return pb.ReconstructResponse(
                 images=await self._write(reconstructed.images, request.output),
                 reconstruction_error=reconstructed.reconstruction_error,
                 kl=reconstructed.kl,
-                served=clock.served(model, reconstructed.spent),
+                served=clock.served(model, reconstructed.timing),
             )
 
     async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> pb.InterpolateResponse:
         """Images along paths between pairs of latents."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
-            terms, path, labels = clock.terms(request.priority), path_of(request), labels_of(request, model)
-            starts, spent_on_starts = await self._locate("from", getattr(request, "from"), model, terms, labels)
-            ends, spent_on_ends = await self._locate("to", request.to, model, terms, labels, expected=len(starts))
-            model.check_rows("pairs * steps", len(starts) * request.steps)
-            labels = labels.spread(len(starts), request.steps)
-            size = interpolation_bytes(starts, request.steps)
-            latents = await self._workers.run(size, interpolate, starts, ends, request.steps, path)
-            decoded, images = await self._decode("from, to", latents, model, request.output, terms, labels)
-            spent = spent_on_starts + spent_on_ends + decoded.spent
-            return pb.InterpolateResponse(
-                images=images, latents=from_ndarray(latents), served=clock.served(model, spent)
-            )
+            asked = interpolate_request(request, model, clock)
+            starts, timing_of_starts = await self._locate("from", getattr(request, "from"), model, asked.encode)
+            ends, timing_of_ends = await self._locate("to", request.to, model, asked.encode)
+            size = interpolation_bytes(starts, asked.steps)
+            latents = await self._workers.run(size, interpolate, starts, ends, asked.steps, asked.path)
+            decoded, images = await self._decode(latents, model, asked.decode, request.output)
+            served = clock.served(model, timing_of_starts + timing_of_ends + decoded.timing)
+            return pb.InterpolateResponse(images=images, latents=from_ndarray(latents), served=served)
 
     async def Traverse(self, request: pb.TraverseRequest, context: Context) -> pb.TraverseResponse:
         """Images of what one or two latent dimensions do."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
-            terms, axes = clock.terms(request.priority), axes_of(request, model)
-            labels = labels_of(request, model)
-            origin, spent = np.zeros((1, model.manifest.latent.dim), np.float32), Spent()
-            labels_of_points = labels.spread(1, math.prod(axis.steps for axis in axes))
+            asked = traverse_request(request, model, clock)
+            origin, timing = np.zeros((1, model.manifest.latent.dim), np.float32), Timing()
             if request.HasField("origin"):
-                origin, spent = await self._locate("origin", request.origin, model, terms, labels, expected=1)
-            size = origin.nbytes * math.prod(axis.steps for axis in axes)
-            latents = await self._workers.run(size, traverse, origin[0], axes)
-            decoded, images = await self._decode("axes", latents, model, request.output, terms, labels_of_points)
-            served = clock.served(model, spent + decoded.spent)
+                origin, timing = await self._locate("origin", request.origin, model, asked.encode)
+            size = origin.nbytes * math.prod(axis.steps for axis in asked.axes)
+            latents = await self._workers.run(size, traverse, origin[0], asked.axes)
+            decoded, images = await self._decode(latents, model, asked.decode, request.output)
+            served = clock.served(model, timing + decoded.timing)
             return pb.TraverseResponse(images=images, latents=from_ndarray(latents), served=served)
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         """How well the model explains images."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
-            labels = labels_of(request, model)
-            images = await self._read(request.images, model)
-            how = request.draws, seed_of(request) or 0, request.first_index
-            scored = await model.score(images, *how, clock.terms(request.priority), labels)
+            asked = score_request(request, model, clock)
+            scored = await model.score(await self._read(request.images, model), asked)
             scores = scored.scores
             return pb.ScoreResponse(
                 reconstruction_error=scores.reconstruction_error,
@@ -187,36 +166,31 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
                 elbo=scores.elbo,
                 importance_bound=scores.importance_bound,
                 anomaly_percentile=scores.anomaly_percentile,
-                served=clock.served(model, scored.spent),
+                served=clock.served(model, scored.timing),
             )
 
     async def _locate(
-        self,
-        field: str,
-        points: pb.Points,
-        model: ServedModel,
-        terms: Terms,
-        labels: Labels,
-        expected: int | None = None,
-    ) -> tuple[NDArray[np.float32], Spent]:
-        return await locate(field, points, model, terms, self._workers, labels, expected=expected)
+        self, field: str, points: pb.Points, model: ServedModel, encode: EncodeRequest
+    ) -> tuple[NDArray[np.float32], Timing]:
+        """The latents [n, latent_dim] that points name, and what finding them took; images are encoded."""
+        if points.HasField("latents"):
+            dim = model.manifest.latent.dim
+            return await read_latents(f"{field}.latents", points.latents, dim, self._workers), Timing()
+        if points.HasField("seeds"):
+            seeds = list(points.seeds.seeds)
+            return await self._workers.run(_SEED_BYTES * len(seeds), model.prior_rows, seeds), Timing()
+        images = await read_images(f"{field}.images", points.images, model.manifest.image, self._workers)
+        encoded = await model.encode(images, encode)
+        return encoded.mean, encoded.timing
 
     async def _decode(
-        self,
-        field: str,
-        latents: NDArray[np.float32],
-        model: ServedModel,
-        output: pb.Output,
-        terms: Terms,
-        labels: Labels,
+        self, latents: NDArray[np.float32], model: ServedModel, asked: DecodeRequest, output: pb.Output
     ) -> tuple[Decoded, pb.Images]:
-        check_output(output, len(latents), model.manifest.image)
-        decoded = await model.decode(latents, form_of(output), terms, labels, field=field)
+        decoded = await model.decode(latents, asked)
         return decoded, await self._write(decoded.images, output)
 
     async def _read(self, images: pb.Images, model: ServedModel) -> NDArray[np.float32]:
-        limits = model.manifest.image, model.limits.max_rows_per_request
-        return await read_images("images", images, *limits, self._workers)
+        return await read_images("images", images, model.manifest.image, self._workers)
 
     async def _write(self, images: NDArray[Any], output: pb.Output) -> pb.Images:
         return await write_images(images, output, self._workers)

@@ -24,13 +24,14 @@ from latentserve_server.api.image_files import (
     write_file,
 )
 from latentserve_server.errors import InvalidArgument
+from latentserve_server.model.served_model import ServedModel
 from latentserve_server.workers import Workers
 
 _MAX_RESIZED_PIXELS = 1 << 28
 """Pixels of the files of one Images that are to be resized, at most: some seconds of one thread."""
 
-_TURN_PIXELS = 1 << 20
-"""Pixels of the files that are done in one turn, about: some 10 ms of a thread; a larger file is a turn by itself."""
+_CHUNK_PIXELS = 1 << 20
+"""Pixels of the files that are done in one chunk, about: some 10 ms of a thread; a larger file is a chunk by itself."""
 _FILE_PIXELS = 1 << 12
 """What a file takes beyond its pixels, as pixels that take as long."""
 
@@ -49,6 +50,40 @@ def read_array(field: str, tensor: tensor_pb2.Tensor) -> NDArray[Any]:
         raise InvalidArgument(field, str(error)) from error
 
 
+def check_latents(field: str, tensor: tensor_pb2.Tensor, model: ServedModel) -> int:
+    """How many latents a tensor has by its shape.
+
+    Raises:
+        InvalidArgument: there are none, or more than a call may have.
+    """
+    if not tensor.shape or tensor.shape[0] < 0:
+        _read_latents(field, tensor, model.manifest.latent.dim)  # which says what is wrong
+    model.check_rows(field, tensor.shape[0])
+    return tensor.shape[0]
+
+
+def check_images(field: str, images: generation_pb2.Images, model: ServedModel) -> int:
+    """How many images there are, of which none is unpacked.
+
+    Raises:
+        InvalidArgument: there are none, or more than a call may have.
+    """
+    match images.WhichOneof("payload"):
+        case "tensor":
+            tensor = images.tensor
+            if not tensor.shape or tensor.shape[0] < 0:
+                _read_tensor(f"{field}.tensor", tensor, model.manifest.image)  # which says what is wrong
+            model.check_rows(field, tensor.shape[0])
+            return tensor.shape[0]
+        case "encoded":
+            count, most = len(images.encoded.files), model.limits.max_rows_per_request
+            if not 1 <= count <= most:
+                raise InvalidArgument(f"{field}.encoded.files", f"{count} files; 1 to {most} are allowed")
+            return count
+        case _:
+            raise InvalidArgument(field, "neither tensor nor encoded is set")
+
+
 async def read_latents(field: str, tensor: tensor_pb2.Tensor, dim: int, workers: Workers) -> Float32:
     """Latents as float32 [n, dim], all finite.
 
@@ -59,21 +94,19 @@ async def read_latents(field: str, tensor: tensor_pb2.Tensor, dim: int, workers:
 
 
 async def read_images(
-    field: str, images: generation_pb2.Images, spec: bundle_pb2.ImageSpec, max_rows: int, workers: Workers
+    field: str, images: generation_pb2.Images, spec: bundle_pb2.ImageSpec, workers: Workers
 ) -> Float32:
-    """Images as float32 [n, channels, height, width] from 0 to 1. Files are unpacked a few at a turn.
+    """Images that `check_images` lets pass, as float32 [n, channels, height, width] from 0 to 1.
+
+    Files are unpacked some at a time.
 
     Raises:
-        InvalidArgument: they are missing, malformed, of another size than the model's, out of range, or too many.
+        InvalidArgument: they are malformed, of another size than the model's, or out of range.
     """
-    match images.WhichOneof("payload"):
-        case "tensor":
-            tensor = images.tensor
-            return await workers.run(_size_bytes(tensor), _read_tensor, f"{field}.tensor", tensor, spec)
-        case "encoded":
-            return await _read_files(f"{field}.encoded.files", images.encoded, spec, max_rows, workers)
-        case _:
-            raise InvalidArgument(field, "neither tensor nor encoded is set")
+    if images.WhichOneof("payload") == "encoded":
+        return await _read_files(f"{field}.encoded.files", images.encoded, spec, workers)
+    tensor = images.tensor
+    return await workers.run(_size_bytes(tensor), _read_tensor, f"{field}.tensor", tensor, spec)
 
 
 def check_output(output: generation_pb2.Output, rows: int, spec: bundle_pb2.ImageSpec) -> None:
@@ -98,7 +131,7 @@ def check_output(output: generation_pb2.Output, rows: int, spec: bundle_pb2.Imag
 async def write_images(images: NDArray[Any], output: generation_pb2.Output, workers: Workers) -> generation_pb2.Images:
     """Images [n, channels, height, width] for the wire: a tensor, or uint8 images as files, or as one of a grid.
 
-    Files are packed a few at a turn.
+    Files are packed a few at a chunk.
     """
     if output.format not in FILE_FORMATS:
         half = output.format == generation_pb2.IMAGE_FORMAT_FLOAT16
@@ -107,9 +140,9 @@ async def write_images(images: NDArray[Any], output: generation_pb2.Output, work
     if output.grid_columns:
         parts = [partial(_write_grid, images, output.grid_columns, output.format)]
     else:
-        turns = _turns([images[0, 0].size] * len(images))
-        parts = [partial(_write_files, images[turn], output.format) for turn in turns]
-    files = chain.from_iterable(await workers.take_turns(parts))
+        chunks = _chunks([images[0, 0].size] * len(images))
+        parts = [partial(_write_files, images[chunk], output.format) for chunk in chunks]
+    files = chain.from_iterable(await workers.run_each(parts))
     return generation_pb2.Images(encoded=generation_pb2.EncodedImages(files=files))
 
 
@@ -139,47 +172,45 @@ def _read_tensor(field: str, tensor: tensor_pb2.Tensor, spec: bundle_pb2.ImageSp
 
 
 async def _read_files(
-    field: str, encoded: generation_pb2.EncodedImages, spec: bundle_pb2.ImageSpec, max_rows: int, workers: Workers
+    field: str, encoded: generation_pb2.EncodedImages, spec: bundle_pb2.ImageSpec, workers: Workers
 ) -> Float32:
     files, resize = encoded.files, encoded.resize
-    if not 1 <= len(files) <= max_rows:  # before any is opened: each takes time and memory
-        raise InvalidArgument(field, f"{len(files)} files; 1 to {max_rows} are allowed")
     pixels = [spec.width * spec.height] * len(files)
     if resize:
-        counts = (partial(_count_pixels, field, files, turn, spec) for turn in _turns([0] * len(files)))
-        pixels = list(chain.from_iterable(await workers.take_turns(counts)))
+        counts = (partial(_count_pixels, field, files, chunk, spec) for chunk in _chunks([0] * len(files)))
+        pixels = list(chain.from_iterable(await workers.run_each(counts)))
         if sum(pixels) > _MAX_RESIZED_PIXELS:
             found = f"{sum(pixels)} pixels in {len(files)} files that are to be resized"
             raise InvalidArgument(field, f"{found}; {_MAX_RESIZED_PIXELS} in all are allowed")
     images = np.empty((len(files), spec.channels, spec.height, spec.width), np.float32)
-    await workers.take_turns(
-        partial(_unpack, field, files, turn, spec, images, resize=resize) for turn in _turns(pixels)
+    await workers.run_each(
+        partial(_unpack, field, files, chunk, spec, images, resize=resize) for chunk in _chunks(pixels)
     )
     return images
 
 
-def _turns(pixels: Sequence[int]) -> Iterator[slice]:
-    """Files of so many pixels each, cut into turns: as many files as take about as long as a turn, at least one."""
+def _chunks(pixels: Sequence[int]) -> Iterator[slice]:
+    """Files of so many pixels each, cut into chunks: as many files as take about as long as a chunk, at least one."""
     start, work = 0, 0
     for position, size in enumerate(pixels):
-        if work and work + size > _TURN_PIXELS:
+        if work and work + size > _CHUNK_PIXELS:
             yield slice(start, position)
             start, work = position, 0
         work += size + _FILE_PIXELS
     yield slice(start, len(pixels))
 
 
-def _count_pixels(field: str, files: Sequence[bytes], turn: slice, spec: bundle_pb2.ImageSpec) -> list[int]:
+def _count_pixels(field: str, files: Sequence[bytes], chunk: slice, spec: bundle_pb2.ImageSpec) -> list[int]:
     return [
-        count_pixels(f"{field}[{i}]", data, spec, resize=True) for i, data in enumerate(files[turn], start=turn.start)
+        count_pixels(f"{field}[{i}]", data, spec, resize=True) for i, data in enumerate(files[chunk], start=chunk.start)
     ]
 
 
 def _unpack(
-    field: str, files: Sequence[bytes], turn: slice, spec: bundle_pb2.ImageSpec, images: Float32, *, resize: bool
+    field: str, files: Sequence[bytes], chunk: slice, spec: bundle_pb2.ImageSpec, images: Float32, *, resize: bool
 ) -> None:
-    """Read the files of a turn into their rows of the images."""
-    for i, data in enumerate(files[turn], start=turn.start):
+    """Read the files of a chunk into their rows of the images."""
+    for i, data in enumerate(files[chunk], start=chunk.start):
         images[i] = read_file(f"{field}[{i}]", data, spec, resize=resize)
 
 

@@ -14,7 +14,7 @@ from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.noise import NOISE_SCHEME
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.repository import Repository
-from latentserve_server.repository.version import Entry, State
+from latentserve_server.repository.version import ModelVersion, State
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -53,7 +53,7 @@ def list_models(repository: Repository) -> list[pb.ModelStatus]:
     return [model_status(repository, entry) for entry in repository.entries()]
 
 
-def model_status(repository: Repository, entry: Entry) -> pb.ModelStatus:
+def model_status(repository: Repository, entry: ModelVersion) -> pb.ModelStatus:
     """One line of the list of models."""
     return pb.ModelStatus(
         name=entry.name,

@@ -1,24 +1,30 @@
-"""Fields of GenerationService's requests, checked and as the model takes them."""
+"""GenerationService's requests as a model takes them: all that they say is checked before an image is unpacked."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from latentserve.v1 import bundle_pb2
+from latentserve.seed import draw_seed
+from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.api.images import read_images, read_latents
-from latentserve_server.batching.entry import PixelForm, Terms
+from latentserve_server.api.images import check_images, check_latents, check_output
+from latentserve_server.api.timing import CallClock
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import MAX_LABELS, Labels
-from latentserve_server.latent.prior import Drawing, Prior, Shaping
+from latentserve_server.latent.prior import NoiseTransform, Prior, SamplingSpec, check_indices
 from latentserve_server.latent.walks import Axis, Path
-from latentserve_server.model.answers import Spent
+from latentserve_server.model.answers import PixelForm
+from latentserve_server.model.requests import (
+    DecodeRequest,
+    EncodeRequest,
+    PosteriorDraw,
+    ReconstructRequest,
+    SampleRequest,
+    ScoreRequest,
+)
 from latentserve_server.model.served_model import ServedModel
-from latentserve_server.workers import Workers
 
 LabelledRequest = (
     pb.SampleRequest
@@ -44,52 +50,242 @@ _PRIORS = {
 _PATHS = {pb.PATH_UNSPECIFIED: Path.LINEAR, pb.PATH_LINEAR: Path.LINEAR, pb.PATH_SPHERICAL: Path.SPHERICAL}
 
 
-def form_of(output: pb.Output) -> PixelForm:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamRequest:
+    """Rows of a seed's images, so many a chunk."""
+
+    chunk_rows: int
+    sample: SampleRequest
+    """All rows."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InterpolateRequest:
+    """Paths of `steps` points between pairs of points."""
+
+    pairs: int
+    steps: int
+    path: Path
+    encode: EncodeRequest
+    """For ends that are images."""
+    decode: DecodeRequest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TraverseRequest:
+    """A grid of points along one or two axes from an origin."""
+
+    axes: Sequence[Axis]
+    encode: EncodeRequest
+    """For an origin that is an image."""
+    decode: DecodeRequest
+
+
+def sample_request(request: pb.SampleRequest, model: ServedModel, clock: CallClock) -> SampleRequest:
+    """What a Sample asks for.
+
+    Raises:
+        InvalidArgument: a field is out of bounds. CapabilityMissing: the model has no such prior.
+    """
+    check_output(request.output, request.count, model.manifest.image)
+    model.check_rows("count", request.count)
+    return _sample_request(request, model, clock, request.priority)
+
+
+def stream_request(request: pb.StreamSamplesRequest, model: ServedModel, clock: CallClock) -> StreamRequest:
+    """What a StreamSamples asks for; unless it says otherwise, as bulk work.
+
+    Raises:
+        InvalidArgument: a field is out of bounds. CapabilityMissing: the model has no such prior.
+    """
+    rows = _chunk_rows(request, model)
+    check_output(request.output, rows, model.manifest.image)
+    sample = _sample_request(request, model, clock, request.priority or pb.PRIORITY_BULK)
+    return StreamRequest(chunk_rows=rows, sample=sample)
+
+
+def encode_request(request: pb.EncodeRequest, model: ServedModel, clock: CallClock) -> EncodeRequest:
+    """What an Encode asks for.
+
+    Raises:
+        CapabilityMissing: the model has no encoder. InvalidArgument: a field is out of bounds.
+    """
+    model.check_capability(models_pb2.CAPABILITY_ENCODE)
+    rows = check_images("images", request.images, model)
+    draw = None
+    if request.HasField("draw"):
+        check_indices("draw.first_index", request.draw.first_index, rows)
+        draw = PosteriorDraw(seed=_seed(request.draw), first_index=request.draw.first_index)
+    return EncodeRequest(
+        draw=draw, labels=_labels_of(request, model, rows), scheduling=clock.scheduling(request.priority)
+    )
+
+
+def decode_request(request: pb.DecodeRequest, model: ServedModel, clock: CallClock) -> DecodeRequest:
+    """What a Decode asks for.
+
+    Raises:
+        InvalidArgument: a field is out of bounds.
+    """
+    rows = check_latents("latents", request.latents, model)
+    check_output(request.output, rows, model.manifest.image)
+    labels = _labels_of(request, model, rows)
+    return DecodeRequest(form=_form(request.output), labels=labels, scheduling=clock.scheduling(request.priority))
+
+
+def reconstruct_request(request: pb.ReconstructRequest, model: ServedModel, clock: CallClock) -> ReconstructRequest:
+    """What a Reconstruct asks for.
+
+    Raises:
+        CapabilityMissing: the model has no encoder. InvalidArgument: a field is out of bounds.
+    """
+    model.check_capability(models_pb2.CAPABILITY_RECONSTRUCT)
+    rows = check_images("images", request.images, model)
+    check_output(request.output, rows, model.manifest.image)
+    labels = _labels_of(request, model, rows)
+    return ReconstructRequest(form=_form(request.output), labels=labels, scheduling=clock.scheduling(request.priority))
+
+
+def score_request(request: pb.ScoreRequest, model: ServedModel, clock: CallClock) -> ScoreRequest:
+    """What a Score asks for.
+
+    Raises:
+        CapabilityMissing: the model has no encoder. InvalidArgument: a field is out of bounds.
+    """
+    model.check_capability(models_pb2.CAPABILITY_SCORE)
+    images, draws = check_images("images", request.images, model), max(1, request.draws)
+    model.check_rows("images * draws", images * draws)
+    check_indices("first_index", request.first_index * draws, images * draws)
+    return ScoreRequest(
+        draws=request.draws,
+        seed=request.seed,
+        first_index=request.first_index,
+        labels=_labels_of(request, model, images),
+        scheduling=clock.scheduling(request.priority),
+    )
+
+
+def interpolate_request(request: pb.InterpolateRequest, model: ServedModel, clock: CallClock) -> InterpolateRequest:
+    """What an Interpolate asks for.
+
+    Raises:
+        InvalidArgument: a field is out of bounds. CapabilityMissing: images are named and the model has no encoder.
+    """
+    path, scheduling = _path(request), clock.scheduling(request.priority)
+    pairs = _check_points("from", getattr(request, "from"), model)
+    _check_points("to", request.to, model, expected=pairs)
+    model.check_rows("pairs * steps", pairs * request.steps)
+    check_output(request.output, pairs * request.steps, model.manifest.image)
+    labels, form = _labels_of(request, model, pairs), _form(request.output)
+    spread = labels.spread(pairs, request.steps)
+    return InterpolateRequest(
+        pairs=pairs,
+        steps=request.steps,
+        path=path,
+        encode=EncodeRequest(labels=labels, scheduling=scheduling),
+        decode=DecodeRequest(form=form, labels=spread, scheduling=scheduling, field="from, to"),
+    )
+
+
+def traverse_request(request: pb.TraverseRequest, model: ServedModel, clock: CallClock) -> TraverseRequest:
+    """What a Traverse asks for.
+
+    Raises:
+        InvalidArgument: a field is out of bounds. CapabilityMissing: an image is named and the model has no encoder.
+    """
+    scheduling, axes = clock.scheduling(request.priority), _axes(request, model)
+    if request.HasField("origin"):
+        _check_points("origin", request.origin, model, expected=1)
+    rows = math.prod(axis.steps for axis in axes)
+    check_output(request.output, rows, model.manifest.image)
+    labels, form = _labels_of(request, model, 1), _form(request.output)
+    return TraverseRequest(
+        axes=axes,
+        encode=EncodeRequest(labels=labels, scheduling=scheduling),
+        decode=DecodeRequest(form=form, labels=labels.spread(1, rows), scheduling=scheduling, field="axes"),
+    )
+
+
+def _sample_request(
+    request: pb.SampleRequest | pb.StreamSamplesRequest, model: ServedModel, clock: CallClock, priority: pb.Priority
+) -> SampleRequest:
+    sampling = _sampling(request)
+    model.check_prior(sampling.prior)
+    check_indices("first_index", request.first_index, request.count)
+    return SampleRequest(
+        count=request.count,
+        seed=_seed(request),
+        first_index=request.first_index,
+        form=_form(request.output),
+        sampling=sampling,
+        labels=_labels_of(request, model),
+        scheduling=clock.scheduling(priority),
+    )
+
+
+def _check_points(field: str, points: pb.Points, model: ServedModel, *, expected: int | None = None) -> int:
+    """How many points a request names.
+
+    Raises:
+        InvalidArgument: nothing is named, too much, or not as much as `expected`.
+        CapabilityMissing: images are named and the model has no encoder.
+    """
+    match points.WhichOneof("source"):
+        case "latents":
+            count = check_latents(f"{field}.latents", points.latents, model)
+        case "seeds":
+            count = len(points.seeds.seeds)
+            model.check_rows(f"{field}.seeds", count)
+        case "images":
+            model.check_capability(models_pb2.CAPABILITY_ENCODE)
+            count = check_images(f"{field}.images", points.images, model)
+        case _:
+            raise InvalidArgument(field, "none of latents, seeds and images is set")
+    if expected is not None and count != expected:
+        raise InvalidArgument(field, f"{count} points where {expected} are wanted")
+    return count
+
+
+def _form(output: pb.Output) -> PixelForm:
     """What the decoder has to give for the wanted form."""
     return PixelForm.FLOAT32 if output.format in _FLOAT_FORMATS else PixelForm.UINT8
 
 
-def seed_of(message: pb.SampleRequest | pb.StreamSamplesRequest | pb.Draw | pb.ScoreRequest) -> int | None:
-    """The seed, where the caller gave one."""
-    return message.seed if message.HasField("seed") else None
+def _seed(message: pb.SampleRequest | pb.StreamSamplesRequest | pb.Draw) -> int:
+    """The seed, drawn where the caller gave none."""
+    return message.seed if message.HasField("seed") else draw_seed()
 
 
-def drawing_of(request: pb.SampleRequest | pb.StreamSamplesRequest) -> Drawing:
-    """What is to be drawn from, and what is to be done to the noise.
-
-    Raises:
-        InvalidArgument: the prior is unknown, or a value is out of bounds.
-    """
+def _sampling(request: pb.SampleRequest | pb.StreamSamplesRequest) -> SamplingSpec:
+    """What is to be drawn from, and what is to be done to the noise."""
     if request.prior not in _PRIORS:
         raise InvalidArgument("prior", f"{request.prior} is not one of {', '.join(bundle_pb2.Prior.keys())}")
     shaping = request.shaping
-    return Drawing(
+    return SamplingSpec(
         _PRIORS[request.prior],
-        Shaping(
+        NoiseTransform(
             temperature=shaping.temperature if shaping.HasField("temperature") else 1.0,
             truncation=shaping.truncation if shaping.HasField("truncation") else None,
         ),
     )
 
 
-def labels_of(request: LabelledRequest, model: ServedModel) -> Labels:
-    """The labels of the request's rows.
+def _labels_of(request: LabelledRequest, model: ServedModel, rows: int | None = None) -> Labels:
+    """The labels of the request's rows: one, or one for each of so many.
 
     Raises:
-        InvalidArgument: there are too many, or the model has no labels, or not one of these.
+        InvalidArgument: there are too many or too few, or the model has no labels, or not one of these.
     """
     most = max(MAX_LABELS, model.limits.max_rows_per_request)
     if len(request.labels) > most:
         raise InvalidArgument("labels", f"{len(request.labels)} labels; at most {most} are allowed")
-    return Labels(tuple(request.labels), model.manifest.labels.count)
+    labels = Labels(tuple(request.labels), model.manifest.labels.count)
+    if rows is not None:
+        labels.of_rows(rows)
+    return labels
 
 
-def path_of(request: pb.InterpolateRequest) -> Path:
-    """The way taken.
-
-    Raises:
-        InvalidArgument: the path is unknown, or has no two ends.
-    """
+def _path(request: pb.InterpolateRequest) -> Path:
     if request.path not in _PATHS:
         raise InvalidArgument("path", f"{request.path} is not one of {', '.join(pb.Path.keys())}")
     if request.steps < 2:
@@ -97,12 +293,7 @@ def path_of(request: pb.InterpolateRequest) -> Path:
     return _PATHS[request.path]
 
 
-def axes_of(request: pb.TraverseRequest, model: ServedModel) -> Sequence[Axis]:
-    """The axes of a traversal.
-
-    Raises:
-        InvalidArgument: there are not one or two of them, they are the same, or one is out of bounds.
-    """
+def _axes(request: pb.TraverseRequest, model: ServedModel) -> Sequence[Axis]:
     if len(request.axes) not in (1, 2):
         raise InvalidArgument("axes", f"{len(request.axes)} axes; 1 or 2 are allowed")
     dim = model.manifest.latent.dim
@@ -120,12 +311,8 @@ def axes_of(request: pb.TraverseRequest, model: ServedModel) -> Sequence[Axis]:
     return [Axis(axis.dimension, axis.low, axis.high, axis.steps) for axis in request.axes]
 
 
-def chunk_rows_of(request: pb.StreamSamplesRequest, model: ServedModel) -> int:
-    """The rows of a chunk: what the caller says, else about a mebibyte of whole batches.
-
-    Raises:
-        InvalidArgument: there are no rows to stream, or more in a chunk than a call may have.
-    """
+def _chunk_rows(request: pb.StreamSamplesRequest, model: ServedModel) -> int:
+    """The rows of a chunk: what the caller says, else about a mebibyte of whole batches."""
     if not request.count:
         raise InvalidArgument("count", "0 rows; at least 1 is needed")
     if request.chunk_rows:
@@ -135,50 +322,3 @@ def chunk_rows_of(request: pb.StreamSamplesRequest, model: ServedModel) -> int:
     row_bytes = 4 * image.channels * image.height * image.width
     batches = max(1, _CHUNK_BYTES // row_bytes // batch)
     return min(batches * batch, model.limits.max_rows_per_request)
-
-
-_SEED_BYTES = 1 << 14
-"""A draw of one row costs about as much as work on so many bytes."""
-
-
-async def locate(
-    field: str,
-    points: pb.Points,
-    model: ServedModel,
-    terms: Terms,
-    workers: Workers,
-    labels: Labels,
-    *,
-    expected: int | None = None,
-) -> tuple[NDArray[np.float32], Spent]:
-    """The latents [n, latent_dim] that points name, and what finding them cost. Images are encoded with the labels.
-
-    Raises:
-        InvalidArgument: nothing is named, too much, not as much as `expected`, or what is named is malformed.
-        CapabilityMissing: images are named and the model has no encoder.
-    """
-    latents, spent = await _locate(field, points, model, terms, workers, labels)
-    model.check_rows(field, len(latents))
-    if expected is not None and len(latents) != expected:
-        raise InvalidArgument(field, f"{len(latents)} points where {expected} are wanted")
-    return latents, spent
-
-
-async def _locate(
-    field: str, points: pb.Points, model: ServedModel, terms: Terms, workers: Workers, labels: Labels
-) -> tuple[NDArray[np.float32], Spent]:
-    match points.WhichOneof("source"):
-        case "latents":
-            dim = model.manifest.latent.dim
-            return await read_latents(f"{field}.latents", points.latents, dim, workers), Spent()
-        case "seeds":
-            seeds = points.seeds.seeds
-            model.check_rows(f"{field}.seeds", len(seeds))
-            return await workers.run(_SEED_BYTES * len(seeds), model.prior_rows, list(seeds)), Spent()
-        case "images":
-            limits = model.manifest.image, model.limits.max_rows_per_request
-            images = await read_images(f"{field}.images", points.images, *limits, workers)
-            encoded = await model.encode(images, terms, labels)
-            return encoded.mean, encoded.spent
-        case _:
-            raise InvalidArgument(field, "none of latents, seeds and images is set")

@@ -8,9 +8,8 @@ from typing import Any
 import grpc
 
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.batching.entry import Terms
+from latentserve_server.batching.entry import Scheduling, Timing
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.model.answers import Spent
 from latentserve_server.model.served_model import ServedModel
 
 
@@ -22,7 +21,7 @@ class CallClock:
         self._began_ns = time.monotonic_ns()
         self._deadline = float("inf") if remaining is None else self._began_ns / 1e9 + remaining
 
-    def terms(self, priority: pb.Priority) -> Terms:
+    def scheduling(self, priority: pb.Priority) -> Scheduling:
         """How long the caller waits, and whether for others.
 
         Raises:
@@ -30,15 +29,15 @@ class CallClock:
         """
         if priority not in pb.Priority.values():
             raise InvalidArgument("priority", f"{priority} is not one of {', '.join(pb.Priority.keys())}")
-        return Terms(self._deadline, bulk=priority == pb.PRIORITY_BULK)
+        return Scheduling(self._deadline, bulk=priority == pb.PRIORITY_BULK)
 
-    def served(self, model: ServedModel, spent: Spent) -> pb.Served:
+    def served(self, model: ServedModel, timing: Timing) -> pb.Served:
         """Who answered, and where the time went."""
-        timing = pb.Timing(
-            queue_ns=spent.queue_ns,
-            compute_ns=spent.compute_ns,
+        stated = pb.Timing(
+            queue_ns=timing.queue_ns,
+            compute_ns=timing.compute_ns,
             total_ns=time.monotonic_ns() - self._began_ns,
-            batch_rows=spent.batch_rows,
+            batch_rows=timing.batch_rows,
         )
         identity = model.identity
-        return pb.Served(model=identity.name, version=identity.version, timing=timing, numerics=identity.numerics)
+        return pb.Served(model=identity.name, version=identity.version, timing=stated, numerics=identity.numerics)

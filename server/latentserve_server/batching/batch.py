@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_server.batching.entry import Call, Run
+from latentserve_server.batching.entry import Entry, Run
 from latentserve_server.batching.finite_rows import Spoiled, with_witnesses
 from latentserve_server.batching.queue import Slice
 from latentserve_server.engine import Arrays
@@ -28,7 +28,7 @@ class Graph(Protocol):
 class Batch:
     """Slices of calls that run together."""
 
-    def __init__(self, slices: Sequence[Slice[Call]]) -> None:
+    def __init__(self, slices: Sequence[Slice[Entry]]) -> None:
         self.slices = slices
         self.rows = sum(part.rows for part in slices)
         self.size_bytes = sum(part.ticket.size_bytes * part.rows // part.ticket.rows for part in slices)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from latentserve_server.batching.batch import Batch, Graph
-from latentserve_server.batching.entry import Call, Outcome, Run
+from latentserve_server.batching.entry import WHENEVER, Entry, Result, Run, Scheduling
 from latentserve_server.batching.queue import RowQueue, Slice
-from latentserve_server.batching.wait_estimate import Pace
+from latentserve_server.batching.wait_estimate import WaitEstimate
 from latentserve_server.engine import Arrays
 from latentserve_server.errors import DeadlineExpired, EngineFailure, LatentServeError, Overloaded, ShuttingDown
 from latentserve_server.workers import Workers
@@ -82,13 +82,13 @@ class Batcher:
         self._workers = workers
         self._observer = observer
         self._limits = limits
-        self._queue: RowQueue[Call] = RowQueue(
+        self._queue: RowQueue[Entry] = RowQueue(
             max_batch_rows=limits.max_batch_rows, max_rows=limits.max_queue_rows, max_bytes=limits.max_queue_bytes
         )
-        self._pace = Pace(limits.max_batch_rows)
+        self._wait_estimate = WaitEstimate(limits.max_batch_rows)
         self._arrival = asyncio.Event()
         self._full = asyncio.Event()
-        self._waiting: set[Call] = set()
+        self._waiting: set[Entry] = set()
         self._running: Batch | None = None
         self._runner: asyncio.Task[None] | None = None
         self._closing = False
@@ -97,12 +97,10 @@ class Batcher:
         """Begin to run batches."""
         self._runner = asyncio.get_running_loop().create_task(self._run_batches())
 
-    async def submit(
-        self, inputs: Arrays, outputs: Sequence[str], deadline: float = float("inf"), *, bulk: bool = False
-    ) -> Outcome:
+    async def submit(self, inputs: Arrays, outputs: Sequence[str], scheduling: Scheduling = WHENEVER) -> Result:
         """The named outputs for every row of inputs, in order. All inputs have the same, positive number of rows.
 
-        `deadline` is a time of the event loop's clock, in seconds. A caller that is cancelled leaves the queue.
+        A caller that is cancelled leaves the queue.
 
         Raises:
             Overloaded: the queue is full, or the wait is expected to go beyond the deadline.
@@ -112,22 +110,22 @@ class Batcher:
         """
         if self._closing:
             raise ShuttingDown("the model takes no more calls")
-        call = Call(inputs, outputs, deadline, asyncio.get_running_loop().create_future(), bulk=bulk)
-        self._admit(call)
+        entry = Entry(inputs, outputs, scheduling, asyncio.get_running_loop().create_future())
+        self._admit(entry)
         try:
-            outcome = await call.future
+            result = await entry.future
         except asyncio.CancelledError:
             self._observer.call_dropped("cancelled")
             if self._running is not None and not self._running.wanted:
                 self._running.cancel()
             raise
         finally:
-            self._waiting.discard(call)
-            self._queue.withdraw(call)
+            self._waiting.discard(entry)
+            self._queue.withdraw(entry)
             self._observer.queue_changed(self._queue.rows)
-            del call  # its future's error has this frame in its traceback
-        self._observer.call_waited(outcome.queue_ns / 1e9)
-        return outcome
+            del entry  # its future's error has this frame in its traceback
+        self._observer.call_waited(result.timing.queue_ns / 1e9)
+        return result
 
     async def close(self) -> None:
         """Let the running batch end, refuse what still waits, and stop."""
@@ -136,25 +134,25 @@ class Batcher:
         self._full.set()
         if self._runner is not None:
             await self._runner
-        for call in self._waiting:
-            call.fail(ShuttingDown("the model was closed while the call waited"))
+        for entry in self._waiting:
+            entry.fail(ShuttingDown("the model was closed while the call waited"))
 
-    def _admit(self, call: Call) -> None:
+    def _admit(self, entry: Entry) -> None:
         now = asyncio.get_running_loop().time()
-        if call.deadline <= now:
+        if entry.deadline <= now:
             self._observer.call_dropped("deadline")
             raise DeadlineExpired(_TOO_LATE)
         idle = self._running is None and not self._queue.rows
-        wait = 0.0 if idle else self._pace.wait(self._queue.batches_until(call), now)
-        if now + _MARGIN * wait > call.deadline:
+        wait = 0.0 if idle else self._wait_estimate.wait(self._queue.batches_until(entry), now)
+        if now + _MARGIN * wait > entry.deadline:
             self._observer.call_refused("deadline")
             raise Overloaded(f"the wait of about {wait:.3f} s would go beyond the deadline", retry_after=wait)
         try:
-            self._queue.admit(call)
+            self._queue.admit(entry)
         except Overloaded as error:
             self._observer.call_refused("full")
             raise Overloaded(str(error), retry_after=wait) from error
-        self._waiting.add(call)
+        self._waiting.add(entry)
         self._observer.queue_changed(self._queue.rows)
         self._arrival.set()
         if self._queue.fills_a_batch:
@@ -163,14 +161,14 @@ class Batcher:
     async def _run_batches(self) -> None:
         batch: Batch | None = None
         while not self._closing or batch is not None:
-            batch = await (self._refresh(batch) if batch else self._join(self._gather()))
+            batch = await (self._refresh(batch) if batch else self._join(self._take()))
             if batch is not None:
                 batch = await self._run(batch)
             elif not self._queue.rows and not self._closing:
                 self._arrival.clear()
                 await self._arrival.wait()
 
-    def _gather(self) -> Sequence[Slice[Call]]:
+    def _take(self) -> Sequence[Slice[Entry]]:
         slices = self._queue.gather(self._wanted)
         self._observer.queue_changed(self._queue.rows)
         return slices
@@ -180,7 +178,7 @@ class Batcher:
         slices = [part for part in batch.slices if self._wanted(part.ticket)]
         return batch if len(slices) == len(batch.slices) else await self._join(slices)
 
-    async def _join(self, slices: Sequence[Slice[Call]]) -> Batch | None:
+    async def _join(self, slices: Sequence[Slice[Entry]]) -> Batch | None:
         if not slices:
             return None
         batch = Batch(slices)
@@ -195,14 +193,14 @@ class Batcher:
         """Run the batch and answer its callers; meanwhile gather the next one, if it fills up."""
         loop = asyncio.get_running_loop()
         self._running = batch
-        self._pace.dispatch(loop.time())
+        self._wait_estimate.dispatch(loop.time())
         run = loop.run_in_executor(self._executor, batch.run, self._graph)
-        slices = await self._gather_when_full(run)
+        slices = await self._take_when_full(run)
         following = loop.create_task(self._join(slices)) if slices else None
         try:
             results = await run
-            self._pace.finish(batch.rows, loop.time())
-            self._answer(batch, results)
+            self._wait_estimate.finish(batch.rows, loop.time())
+            self._deliver(batch, results)
         except LatentServeError as error:
             batch.fail(error)
         except Exception as error:
@@ -210,27 +208,27 @@ class Batcher:
             batch.fail(EngineFailure(f"the engine failed: {error}"))
         finally:
             self._running = None
-            self._pace.give_up()
+            self._wait_estimate.discard()
             del run  # its error has this frame in its traceback
         return await following if following else None  # only now: answers do not wait for others' rows
 
-    async def _gather_when_full(self, run: asyncio.Future[Run]) -> Sequence[Slice[Call]]:
+    async def _take_when_full(self, run: asyncio.Future[Run]) -> Sequence[Slice[Entry]]:
         if not self._queue.fills_a_batch:
             self._full.clear()
             full = asyncio.ensure_future(self._full.wait())
             await asyncio.wait((run, full), return_when=asyncio.FIRST_COMPLETED)
             full.cancel()
-        return self._gather() if not run.done() and not self._closing else ()
+        return self._take() if not run.done() and not self._closing else ()
 
-    def _answer(self, batch: Batch, run: Run) -> None:
+    def _deliver(self, batch: Batch, run: Run) -> None:
         self._observer.batch_ran(batch.rows, batch.padding, (run.ended_ns - run.started_ns) / 1e9)
         batch.deliver(run)
 
-    def _wanted(self, call: Call) -> bool:
-        if call.future.done():
+    def _wanted(self, entry: Entry) -> bool:
+        if entry.future.done():
             return False
-        if call.deadline <= asyncio.get_running_loop().time():
+        if entry.deadline <= asyncio.get_running_loop().time():
             self._observer.call_dropped("deadline")
-            call.fail(DeadlineExpired(_TOO_LATE))
+            entry.fail(DeadlineExpired(_TOO_LATE))
             return False
         return True

@@ -1,4 +1,4 @@
-"""One call's rows on their way through the batcher: what it wants, and what has come back so far."""
+"""One call in the queue of a graph: its rows, its deadline and priority, and its results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -29,29 +28,58 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A call's output rows and what they cost."""
+class Timing:
+    """What a call's rows took of the engine."""
 
-    outputs: Arrays
-    queue_ns: int
+    queue_ns: int = 0
     """Time from admission to the last row's entry into the engine, less this call's own computing, in nanoseconds."""
-    compute_ns: int
+    compute_ns: int = 0
     """Time that batches with rows of this call ran, in nanoseconds."""
-    batch_rows: int
+    batch_rows: int = 0
     """Rows of the largest of these batches."""
 
+    def __add__(self, other: Timing) -> Timing:
+        """One after the other."""
+        return Timing(
+            self.queue_ns + other.queue_ns,
+            self.compute_ns + other.compute_ns,
+            max(self.batch_rows, other.batch_rows),
+        )
 
-class Call(Ticket):
-    """A ticket with its arrays and the future that its caller awaits."""
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A call's output rows and what they took."""
+
+    outputs: Arrays
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduling:
+    """A call's deadline and priority."""
+
+    deadline: float = float("inf")
+    """A time of the event loop's clock, in seconds."""
+    bulk: bool = False
+    """Whether it gives way to calls that are not."""
+
+
+WHENEVER = Scheduling()
+"""No deadline, and nobody comes first."""
+
+
+class Entry(Ticket):
+    """One waiting call: its rows in the queue, and the future that its caller awaits."""
 
     def __init__(
-        self, inputs: Arrays, outputs: Sequence[str], deadline: float, future: asyncio.Future[Outcome], *, bulk: bool
+        self, inputs: Arrays, outputs: Sequence[str], scheduling: Scheduling, future: asyncio.Future[Result]
     ) -> None:
         rows = len(next(iter(inputs.values())))
-        super().__init__(rows, size_bytes=sum(array.nbytes for array in inputs.values()), bulk=bulk)
+        super().__init__(rows, size_bytes=sum(array.nbytes for array in inputs.values()), bulk=scheduling.bulk)
         self.inputs = inputs
         self.outputs = outputs
-        self.deadline = deadline
+        self.deadline = scheduling.deadline
         self.future = future
         self._arrived_ns = time.monotonic_ns()
         self._compute_ns = 0
@@ -59,7 +87,7 @@ class Call(Ticket):
         self._done_rows = 0
         self._collected: dict[str, NDArray[Any]] = {}
 
-    def deliver(self, part: Slice[Call], outputs: Arrays, run: Run) -> None:
+    def deliver(self, part: Slice[Entry], outputs: Arrays, run: Run) -> None:
         """Take one slice's output rows; the last one resolves the future.
 
         Raises:
@@ -74,30 +102,16 @@ class Call(Ticket):
         else:
             self._collect(part, outputs)
         if self._done_rows == self.rows and not self.future.done():
-            self.future.set_result(Outcome(self._collected, queue_ns, self._compute_ns, self._batch_rows))
+            timing = Timing(queue_ns, self._compute_ns, self._batch_rows)
+            self.future.set_result(Result(self._collected, timing))
 
     def fail(self, error: Exception) -> None:
         """Resolve the future with an error, unless it is resolved."""
         if not self.future.done():
             self.future.set_exception(error)
 
-    def _collect(self, part: Slice[Call], outputs: Arrays) -> None:
+    def _collect(self, part: Slice[Entry], outputs: Arrays) -> None:
         for name in self.outputs:
             if name not in self._collected:
                 self._collected[name] = np.empty((self.rows, *outputs[name].shape[1:]), outputs[name].dtype)
             self._collected[name][part.start : part.stop] = outputs[name]
-
-
-class PixelForm(Enum):
-    """The form in which a decoder gives images; the value is the output's name in the graph."""
-
-    FLOAT32 = "image"
-    UINT8 = "image_uint8"
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How long a caller waits, and whether for others: `deadline` is a time of the event loop's clock, in seconds."""
-
-    deadline: float = float("inf")
-    bulk: bool = False

@@ -61,7 +61,7 @@ class RowQueue(Generic[TicketT]):
         self._divisible: deque[TicketT] = deque()
         self._whole_rows = 0
         self._divisible_rows = 0
-        self._owed = 0
+        self._reserve_debt = 0
         """Rows of the divisible lane's quarter that went to calls which needed the whole batch."""
         self._bytes = 0
 
@@ -128,14 +128,14 @@ class RowQueue(Generic[TicketT]):
     def _room_for_whole(self) -> int:
         """Rows of the next batch that the first lane may have."""
         if not self._divisible:
-            self._owed = 0
+            self._reserve_debt = 0
             return self._max_batch_rows
-        if self._owed >= self._max_batch_rows:
-            self._owed = 0
+        if self._reserve_debt >= self._max_batch_rows:
+            self._reserve_debt = 0
             return 0
         room = self._max_batch_rows - self._reserve
         if self._whole and self._whole[0].remaining > room:
-            self._owed += self._reserve
+            self._reserve_debt += self._reserve
             return self._max_batch_rows
         return room
 

@@ -6,7 +6,7 @@ _WEIGHT = 0.1
 """Share of the newest batch in the average: some thirty batches are remembered."""
 
 
-class Pace:
+class WaitEstimate:
     """The time from one full batch's dispatch to its answer, in seconds, averaged over the last ones."""
 
     def __init__(self, max_batch_rows: int) -> None:
@@ -33,7 +33,7 @@ class Pace:
         elif self._seconds is not None:
             self._seconds = min(self._seconds, seconds * self._max_batch_rows / rows)
 
-    def give_up(self) -> None:
+    def discard(self) -> None:
         """The batch that was dispatched, if it has not come back, will not: it failed, or all callers left.
 
         How long it took says nothing of others.

@@ -24,9 +24,9 @@ from latentserve_server.bundle.golden_rows import GoldenRows
 from latentserve_server.bundle.numerics import Invariance, fingerprint
 from latentserve_server.bundle.onnx_check import check_graph
 from latentserve_server.bundle.precision import precision_name
-from latentserve_server.engine import Cuda, Engine, Placement, Port
+from latentserve_server.engine import Cuda, Engine, Placement, TensorSpec
 from latentserve_server.engine.cancellation import Cancellation
-from latentserve_server.engine.device_queue import DeviceTurns
+from latentserve_server.engine.device_queue import DeviceQueue
 from latentserve_server.engine.pipeline import ReconstructionPipeline
 from latentserve_server.engine.thread import EngineThread
 from latentserve_server.errors import BundleError, EngineFailure, PrecisionShortfall, StoreFailure
@@ -74,8 +74,8 @@ class Loader:
     """Makes ready models of bundle directories."""
 
     placement: Placement
-    turns: DeviceTurns
-    """Turns on the device that `placement` names."""
+    slots: DeviceQueue
+    """Slots on the device that `placement` names."""
     precision: pb.Precision
     """What graphs are to compute in, where the bundle has such graphs."""
     links_within: Path | None
@@ -102,7 +102,7 @@ class Loader:
         """
         if (name, version) in self._openings:
             raise StoreFailure("an earlier try to load it has not ended yet")
-        thread, cancellation = EngineThread(f"engine-{name}-{version}", self.turns), Cancellation()
+        thread, cancellation = EngineThread(f"engine-{name}-{version}", self.slots), Cancellation()
         opening = thread.submit_alone(self._open, directory, thread, cancellation)
         self._openings.add((name, version))
         opening.add_done_callback(lambda _: self._openings.discard((name, version)))
@@ -195,13 +195,13 @@ class Loader:
     def _open_graph(self, bundle: Bundle, role: pb.GraphRole, thread: EngineThread) -> Engine:
         check_graph(bundle.graphs[role])
         capturing = isinstance(self.placement, Cuda) and self.placement.graphs
-        with thread.turn() if capturing else nullcontext():  # no allocation may fall into another model's capture
+        with thread.slot() if capturing else nullcontext():  # no allocation may fall into another model's capture
             engine = Engine(bundle.graphs[role], self.placement)
         if engine.cpu_operators:
             left = ", ".join(f"{operator} ({nodes})" for operator, nodes in engine.cpu_operators.items())
             _logger.warning("%s: %s leaves operators to the CPU: %s", role_name(role), self.placement.device, left)
-        _check_ports(engine.inputs, bundle.inputs(role), exact=True)
-        _check_ports(engine.outputs, bundle.outputs(role), exact=False)
+        _check_specs(engine.inputs, bundle.inputs(role), exact=True)
+        _check_specs(engine.outputs, bundle.outputs(role), exact=False)
         return engine
 
     def _try(
@@ -213,16 +213,16 @@ class Loader:
         cancellation: Cancellation,
     ) -> Invariance:
         """Run the golden rows together, in batches of every size that the device is to know, and alone; then others."""
-        with thread.turn():
+        with thread.slot():
             invariance = Invariance(golden.check(engine, cancellation))
         for rows in _buckets(self.limits.max_batch_rows):
-            with thread.turn():
+            with thread.slot():
                 if self.bind_batches:
                     means = encoder.resident("mean", rows) if encoder else None
                     engine.bind(rows, {"latent": means} if means else {})
                 invariance.compare(golden.check(engine, cancellation, rows))
         for row in range(1, min(len(golden), _ROWS_ALONE)):
-            with thread.turn():
+            with thread.slot():
                 invariance.compare(golden.check(engine, cancellation, 1, row), row)
         if not invariance.exception:
             invariance.exception = self._try_more_rows(engine, golden, thread, cancellation)
@@ -234,7 +234,7 @@ class Loader:
         """Run many more rows than the golden ones; the first batch and output in which one has other bits, or ""."""
 
         def run(rows: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-            with thread.turn():
+            with thread.slot():
                 return engine.run(rows, list(golden.outputs), cancellation)
 
         sizes = {min(size, self.limits.max_batch_rows) for size in TRIAL_BATCHES}
@@ -296,8 +296,8 @@ def _numerics(directory: Path, trials: Mapping[str, Invariance]) -> str:
     return "" if dependent else fingerprint({role: trial.together for role, trial in trials.items()})
 
 
-def _check_ports(ports: tuple[Port, ...], demanded: TensorShapes, *, exact: bool) -> None:
-    found = {port.name: (port.dtype, port.shape) for port in ports}
+def _check_specs(specs: tuple[TensorSpec, ...], demanded: TensorShapes, *, exact: bool) -> None:
+    found = {spec.name: (spec.dtype, spec.shape) for spec in specs}
     for name, (dtype, shape) in demanded.items():
         if found.get(name) != (dtype, shape):
             raise BundleError(f"the graph's tensor {name!r} is not {dtype.name} [batch, *{list(shape)}]")

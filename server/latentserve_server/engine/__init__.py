@@ -14,7 +14,7 @@ from latentserve_server.engine.device import (
     runtime_version,
 )
 from latentserve_server.engine.session import Engine
-from latentserve_server.engine.tensor_spec import Arrays, Port
+from latentserve_server.engine.tensor_spec import Arrays, TensorSpec
 
 __all__ = [
     "Arrays",
@@ -24,7 +24,7 @@ __all__ = [
     "Device",
     "Engine",
     "Placement",
-    "Port",
+    "TensorSpec",
     "choose_placement",
     "runtime_version",
 ]

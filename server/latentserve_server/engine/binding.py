@@ -15,7 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from latentserve_server.engine.device import Device, Placement
-from latentserve_server.engine.tensor_spec import Port
+from latentserve_server.engine.tensor_spec import TensorSpec
 from latentserve_server.errors import EngineFailure
 
 
@@ -37,8 +37,8 @@ class Binding:
     def __init__(
         self,
         session: onnxruntime.InferenceSession,
-        inputs: Sequence[Port],
-        outputs: Sequence[Port],
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
         rows: int,
         placement: Placement,
         shared: Mapping[str, Buffer],
@@ -51,15 +51,15 @@ class Binding:
         self._session = session
         self._fresh = placement.device is not Device.CPU
         """Whether `OrtValue.numpy` copies; on the CPU it shows the buffer itself."""
-        self._ports = {port.name: port for port in inputs}
+        self._ports = {spec.name: spec for spec in inputs}
         self._rows = rows
-        own = [port for port in inputs if port.name not in shared]
-        self.size_bytes = rows * sum(port.row_bytes for port in (*own, *outputs))
+        own = [spec for spec in inputs if spec.name not in shared]
+        self.size_bytes = rows * sum(spec.row_bytes for spec in (*own, *outputs))
         """Bytes of the buffers that it allocated."""
         self._binding = session.io_binding()
-        self._inputs = {port.name: _allocate(port, rows, placement) for port in own}
+        self._inputs = {spec.name: _allocate(spec, rows, placement) for spec in own}
         self._inputs |= {name: buffer.value for name, buffer in shared.items()}
-        self._outputs = {port.name: _allocate(port, rows, placement) for port in outputs}
+        self._outputs = {spec.name: _allocate(spec, rows, placement) for spec in outputs}
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
         for name, value in self._outputs.items():
@@ -93,13 +93,13 @@ class Binding:
             if value.value is not self._inputs[name]:
                 raise EngineFailure(f"input {name!r} is a buffer that is not bound")
             return  # it holds the rows already
-        port = self._ports[name]
-        shape = (self._rows, *port.shape)
-        if value.dtype != port.dtype or value.shape != shape:  # onnxruntime would compare the bytes' number alone
-            raise EngineFailure(f"input {name!r} is {value.dtype} {value.shape} where {port.dtype} {shape} is bound")
+        spec = self._ports[name]
+        shape = (self._rows, *spec.shape)
+        if value.dtype != spec.dtype or value.shape != shape:  # onnxruntime would compare the bytes' number alone
+            raise EngineFailure(f"input {name!r} is {value.dtype} {value.shape} where {spec.dtype} {shape} is bound")
         self._inputs[name].update_inplace(value)
 
 
-def _allocate(port: Port, rows: int, placement: Placement) -> onnxruntime.OrtValue:
-    shape = [rows, *port.shape]
-    return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, port.dtype.type, placement.device, placement.index)
+def _allocate(spec: TensorSpec, rows: int, placement: Placement) -> onnxruntime.OrtValue:
+    shape = [rows, *spec.shape]
+    return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, spec.dtype.type, placement.device, placement.index)

@@ -1,4 +1,4 @@
-"""Turns on one device, shared fairly by the models that run on it."""
+"""Slots on one device, shared fairly by the models that run on it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from contextlib import contextmanager
 
 
 class Account:
-    """What one model has had of a device; it has or wants one turn at a time."""
+    """What one model has had of a device; it has or wants one slot at a time."""
 
     def __init__(self) -> None:
         self.end = 0.0
-        """The tag at which its last turn ended."""
+        """The tag at which its last slot ended."""
 
 
 class Claim:
-    """A turn that is wanted or had."""
+    """A slot that is wanted or had."""
 
     def __init__(self, account: Account, start: float, number: int) -> None:
         self.account = account
@@ -32,12 +32,12 @@ class Claim:
 
 
 class FairOrder:
-    """Whose turn is next. Knows no time but the seconds that it is told, and no threads.
+    """Whose slot is next. Knows no time but the seconds that it is told, and no threads.
 
     Start-time fair queuing (Goyal, Vin and Cheng 1996, "Start-time fair queuing: a scheduling algorithm for integrated
-    services packet switching networks"), counted in seconds of the device: each turn gets a start tag, the end of its
-    account's last turn or the tag of the turn that was granted last, whichever is later, and the least tag is next. So
-    two accounts that both want the device all the time differ by no more than one turn of each, and one that did not
+    services packet switching networks"), counted in seconds of the device: each slot gets a start tag, the end of its
+    account's last slot or the tag of the slot that was granted last, whichever is later, and the least tag is next. So
+    two accounts that both want the device all the time differ by no more than one slot of each, and one that did not
     want it saves nothing up.
     """
 
@@ -45,7 +45,7 @@ class FairOrder:
         self._numbers = itertools.count()
         self._waiting: list[Claim] = []
         self.granted = 0
-        """Turns that were granted and have not ended."""
+        """Slots that were granted and have not ended."""
         self._tag = 0.0
         self._last_end = 0.0
 
@@ -54,20 +54,20 @@ class FairOrder:
         return len(self._waiting)
 
     def claim(self, account: Account) -> Claim:
-        """Let an account wait for a turn."""
+        """Let an account wait for a slot."""
         claim = Claim(account, max(self._tag, account.end), next(self._numbers))
         heapq.heappush(self._waiting, claim)
         return claim
 
     def grant(self) -> Claim:
-        """Give the next turn to one that waits."""
+        """Give the next slot to one that waits."""
         claim = heapq.heappop(self._waiting)
         self._tag = max(self._tag, claim.start)
         self.granted += 1
         return claim
 
     def end(self, claim: Claim, seconds: float) -> None:
-        """A turn that was granted took so long."""
+        """A slot that was granted took so long."""
         claim.account.end = claim.start + seconds
         self._last_end = max(self._last_end, claim.account.end)
         self.granted -= 1
@@ -75,11 +75,11 @@ class FairOrder:
             self._tag = self._last_end  # a device that falls idle owes nothing to anybody
 
 
-class DeviceTurns:
-    """Grants turns on one device to threads that wait for them."""
+class DeviceQueue:
+    """Grants slots on one device to threads that wait for them."""
 
     def __init__(self, at_once: int | None, clock: Callable[[], float] = time.monotonic) -> None:
-        """`at_once` turns are had at a time, or any number; `clock` gives seconds, and measures them."""
+        """`at_once` slots are had at a time, or any number; `clock` gives seconds, and measures them."""
         self._at_once = at_once
         self._clock = clock
         self._lock = threading.Lock()
@@ -87,12 +87,12 @@ class DeviceTurns:
 
     @property
     def waiting(self) -> int:
-        """Threads that wait for a turn now."""
+        """Threads that wait for a slot now."""
         with self._lock:
             return len(self._order)
 
     @contextmanager
-    def turn(self, account: Account) -> Iterator[None]:
+    def slot(self, account: Account) -> Iterator[None]:
         """The device, for the block. Waits for it."""
         with self._lock:
             claim = self._order.claim(account)

@@ -20,8 +20,8 @@ class ReconstructionPipeline:
         """Both belong to one thread; where a size is bound, the decoder's latents share the buffer of the means."""
         self._encoder = encoder
         self._decoder = decoder
-        self._encodes = {port.name for port in encoder.outputs}
-        self._shared = {port.name for port in encoder.inputs} & {port.name for port in decoder.inputs}
+        self._encodes = {spec.name for spec in encoder.outputs}
+        self._shared = {spec.name for spec in encoder.inputs} & {spec.name for spec in decoder.inputs}
 
     def run(self, inputs: Arrays, outputs: Sequence[str], cancellation: Cancellation) -> Arrays:
         """The named outputs for the rows of inputs.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from latentserve_server.engine.binding import Binding, Buffer
 from latentserve_server.engine.cancellation import Cancellation
 from latentserve_server.engine.device import Cpu, Cuda, Placement, first_line
-from latentserve_server.engine.tensor_spec import Port
+from latentserve_server.engine.tensor_spec import TensorSpec
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -49,8 +49,8 @@ class Engine:
         self.cpu_operators = self._check_placement()
         """Operators that the device leaves to the CPU, with the number of their nodes; onnxruntime prefers the CPU for
         those that compute shapes. Empty where the CPU is the device."""
-        self.inputs = tuple(_port(value) for value in self._session.get_inputs())
-        self.outputs = tuple(_port(value) for value in self._session.get_outputs())
+        self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
+        self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
         self._bindings: dict[int, Binding] = {}
         self._shares = placement.shares if isinstance(placement, Cpu) and placement.portable else None
 
@@ -106,7 +106,7 @@ class Engine:
     def buffer_bytes(self, rows: int) -> int:
         """Bytes of the inputs and outputs of a run of `rows` rows, or of all that is bound, whichever is more."""
         bound = sum(binding.size_bytes for binding in self._bindings.values())
-        return max(bound, rows * sum(port.row_bytes for port in (*self.inputs, *self.outputs)))
+        return max(bound, rows * sum(spec.row_bytes for spec in (*self.inputs, *self.outputs)))
 
     def _run_unbound(
         self, inputs: Mapping[str, Any], outputs: Sequence[str], options: onnxruntime.RunOptions
@@ -169,11 +169,11 @@ def _readable(model: bytes) -> Iterator[str | bytes]:
         os.close(descriptor)
 
 
-def _port(value: Any) -> Port:
+def _spec(value: Any) -> TensorSpec:
     if not value.shape or isinstance(value.shape[0], int):
         raise BundleError(f"tensor {value.name}: axis 0 is not a free batch axis (shape {value.shape})")
     if not all(isinstance(extent, int) for extent in value.shape[1:]):
         raise BundleError(f"tensor {value.name}: only axis 0 may be free (shape {value.shape})")
     if value.type not in _DTYPES:
         raise BundleError(f"tensor {value.name}: {value.type} is not one of {', '.join(_DTYPES)}")
-    return Port(value.name, _DTYPES[value.type], tuple(value.shape[1:]))
+    return TensorSpec(value.name, _DTYPES[value.type], tuple(value.shape[1:]))

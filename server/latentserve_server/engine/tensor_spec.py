@@ -15,7 +15,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class TensorSpec:
     """An input or output of a graph, without its batch axis."""
 
     name: str

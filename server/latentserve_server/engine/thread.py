@@ -1,4 +1,4 @@
-"""The one thread on which a model's graphs run, a turn of the device at a time."""
+"""The one thread on which a model's graphs run, a slot of the device at a time."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from contextlib import AbstractContextManager
 from typing import ParamSpec, TypeVar
 
 from latentserve_server.blocking_calls import start_thread
-from latentserve_server.engine.device_queue import Account, DeviceTurns
+from latentserve_server.engine.device_queue import Account, DeviceQueue
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class EngineThread(Executor):
-    """Runs what is submitted in order, each piece in a turn of its own."""
+    """Runs what is submitted in order, each piece in a slot of its own."""
 
-    def __init__(self, name: str, turns: DeviceTurns) -> None:
-        """`turns` are those of the device that the thread's graphs run on."""
+    def __init__(self, name: str, slots: DeviceQueue) -> None:
+        """`slots` are those of the device that the thread's graphs run on."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._turns = turns
+        self._slots = slots
         self._account = Account()
 
     def submit(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run `work` in a turn."""
-        return self._thread.submit(self._in_turn, lambda: work(*args, **kwargs))
+        """Run `work` in a slot."""
+        return self._thread.submit(self._in_slot, lambda: work(*args, **kwargs))
 
     def submit_alone(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run `work` without a turn: it takes turns itself where it needs the device.
+        """Run `work` without a slot: it takes slots itself where it needs the device.
 
         Raises:
             OSError: the thread cannot be started.
         """
         return start_thread(lambda: self._thread.submit(work, *args, **kwargs))
 
-    def turn(self) -> AbstractContextManager[None]:
-        """A turn, for work on this thread that was submitted without one."""
-        return self._turns.turn(self._account)
+    def slot(self) -> AbstractContextManager[None]:
+        """A slot, for work on this thread that was submitted without one."""
+        return self._slots.slot(self._account)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work, and wait for what was submitted if `wait` says so."""
         self._thread.shutdown(wait, cancel_futures=cancel_futures)
 
-    def _in_turn(self, work: Callable[[], T]) -> T:
-        with self.turn():
+    def _in_slot(self, work: Callable[[], T]) -> T:
+        with self.slot():
             return work()

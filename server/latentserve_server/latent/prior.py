@@ -26,7 +26,7 @@ class Prior(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Shaping:
+class NoiseTransform:
     """What is done to noise before it is decoded: cut off at +-`truncation`, then multiplied by `temperature`."""
 
     temperature: float = 1.0
@@ -45,14 +45,14 @@ class Shaping:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class SamplingSpec:
     """What latents are drawn from, and how."""
 
     prior: Prior = Prior.STANDARD_NORMAL
-    shaping: Shaping = Shaping()
+    shaping: NoiseTransform = NoiseTransform()
 
 
-AS_DRAWN = Drawing()
+STANDARD_NORMAL = SamplingSpec()
 """The standard normal prior, as it is."""
 
 
@@ -74,7 +74,7 @@ class PriorSource:
         self._dim = dim
         self._mixture = mixture
 
-    def demand(self, prior: Prior) -> None:
+    def check(self, prior: Prior) -> None:
         """Make sure that the model has the prior.
 
         Raises:
@@ -83,23 +83,23 @@ class PriorSource:
         if prior is Prior.MIXTURE and self._mixture is None:
             raise CapabilityMissing("prior: the model's bundle carries no mixture")
 
-    def work_bytes(self, count: int, drawing: Drawing) -> int:
-        """How much data drawing so many rows goes over, in bytes, about."""
-        factors = self._dim if drawing.prior is Prior.MIXTURE else 1
-        attempts = _ATTEMPTS if drawing.shaping.truncation is not None else 1
+    def work_bytes(self, count: int, sampling: SamplingSpec) -> int:
+        """How much data sampling so many rows goes over, in bytes, about."""
+        factors = self._dim if sampling.prior is Prior.MIXTURE else 1
+        attempts = _ATTEMPTS if sampling.shaping.truncation is not None else 1
         return 4 * count * self._dim * max(factors, attempts)
 
-    def draw(self, seed: int, first_index: int, count: int, drawing: Drawing = AS_DRAWN) -> Float32:
+    def draw(self, seed: int, first_index: int, count: int, sampling: SamplingSpec = STANDARD_NORMAL) -> Float32:
         """Latents `first_index` to `first_index + count - 1` of the seed, float32 [count, dim].
 
-        The prior is one that `demand` lets pass.
+        The prior is one that `check` lets pass.
         """
         where = seed, first_index, count, self._dim, Stream.PRIOR
-        bound, temperature = drawing.shaping.truncation, drawing.shaping.temperature
+        bound, temperature = sampling.shaping.truncation, sampling.shaping.temperature
         noise = self._noise.draw(*where) if bound is None else self._noise.draw_truncated(*where, bound)
         if temperature != 1:
             noise = noise * np.float32(temperature)
-        if drawing.prior is Prior.STANDARD_NORMAL:
+        if sampling.prior is Prior.STANDARD_NORMAL:
             return noise
         assert self._mixture is not None
         words = self._noise.words(seed, first_index, count, Stream.COMPONENT)

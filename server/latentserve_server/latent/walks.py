@@ -43,7 +43,7 @@ def interpolate(start: Float32, end: Float32, steps: int, path: Path) -> Float32
     """`steps` points from each row of start to the same row of end, [n, d] each, both included: [n * steps, d]."""
     t = np.linspace(0.0, 1.0, steps)[:, np.newaxis]
     a, b = start.astype(np.float64), end.astype(np.float64)
-    way = _turn if path is Path.SPHERICAL else _line
+    way = _slerp if path is Path.SPHERICAL else _lerp
     return np.concatenate([way(a[i], b[i], t) for i in range(len(a))]).astype(np.float32)
 
 
@@ -56,18 +56,18 @@ def traverse(origin: Float32, axes: Sequence[Axis]) -> Float32:
     return points
 
 
-def _line(a: NDArray[np.float64], b: NDArray[np.float64], t: NDArray[np.float64]) -> NDArray[np.float64]:
+def _lerp(a: NDArray[np.float64], b: NDArray[np.float64], t: NDArray[np.float64]) -> NDArray[np.float64]:
     return (1 - t) * a + t * b
 
 
-def _turn(a: NDArray[np.float64], b: NDArray[np.float64], t: NDArray[np.float64]) -> NDArray[np.float64]:
+def _slerp(a: NDArray[np.float64], b: NDArray[np.float64], t: NDArray[np.float64]) -> NDArray[np.float64]:
     """Directions by the formula of Shoemake 1985 ("Animating rotation with quaternion curves"), lengths evenly."""
     length_a, length_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     if not length_a or not length_b:
-        return _line(a, b, t)
+        return _lerp(a, b, t)
     unit_a, unit_b = a / length_a, b / length_b
     angle = float(np.arctan2(np.linalg.norm(unit_a - unit_b), np.linalg.norm(unit_a + unit_b)) * 2)
     if angle < _NEARLY_PARALLEL or np.pi - angle < _NEARLY_PARALLEL:
-        return _line(a, b, t)
+        return _lerp(a, b, t)
     direction: NDArray[np.float64] = (np.sin((1 - t) * angle) * unit_a + np.sin(t * angle) * unit_b) / np.sin(angle)
     return direction * ((1 - t) * length_a + t * length_b)

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_server.batching.entry import Outcome
+from latentserve_server.batching.entry import Timing
 from latentserve_server.latent.scores import Scores
 
 Float32 = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """Time a call waited for the engine and had it, in nanoseconds, and the rows of its largest batch."""
+class PixelForm(Enum):
+    """The form in which a decoder gives images; the value is the output's name in the graph."""
 
-    queue_ns: int = 0
-    compute_ns: int = 0
-    batch_rows: int = 0
-
-    def __add__(self, other: Spent) -> Spent:
-        """One after the other."""
-        return Spent(
-            self.queue_ns + other.queue_ns,
-            self.compute_ns + other.compute_ns,
-            max(self.batch_rows, other.batch_rows),
-        )
-
-    @classmethod
-    def of(cls, outcome: Outcome) -> Spent:
-        """What the batcher says."""
-        return cls(outcome.queue_ns, outcome.compute_ns, outcome.batch_rows)
+    FLOAT32 = "image"
+    UINT8 = "image_uint8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +30,7 @@ class Decoded:
     """
 
     images: NDArray[Any]
-    spent: Spent
+    timing: Timing
     seed: int | None = None
     labels: NDArray[np.int64] | None = None
 
@@ -55,7 +41,7 @@ class Encoded:
 
     mean: Float32
     log_variance: Float32
-    spent: Spent
+    timing: Timing
     z: Float32 | None = None
     seed: int | None = None
 
@@ -67,7 +53,7 @@ class Reconstructed:
     images: NDArray[Any]
     reconstruction_error: Float32
     kl: Float32
-    spent: Spent
+    timing: Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +61,4 @@ class Scored:
     """How well images are explained."""
 
     scores: Scores
-    spent: Spent
+    timing: Timing

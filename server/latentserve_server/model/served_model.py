@@ -5,23 +5,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve.seed import draw_seed
 from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve_server.batching.batcher import Batcher
-from latentserve_server.batching.entry import Outcome, PixelForm, Terms
+from latentserve_server.batching.entry import Result, Scheduling
 from latentserve_server.engine import Arrays
 from latentserve_server.errors import CapabilityMissing, InvalidArgument, NotFinite
-from latentserve_server.latent.labels import NO_LABELS, Int64, Labels
-from latentserve_server.latent.likelihood import LIKELIHOODS, Likelihood
+from latentserve_server.latent.labels import Int64
+from latentserve_server.latent.likelihood import LIKELIHOODS
 from latentserve_server.latent.noise import NoiseSource, Stream
-from latentserve_server.latent.prior import AS_DRAWN, Drawing, PriorSource, check_indices
+from latentserve_server.latent.prior import Prior, PriorSource
 from latentserve_server.latent.scores import Scores, draw_latents, score_at_mean, score_draws
-from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored, Spent
+from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored
 from latentserve_server.model.description import Footprint, Identity, Limits
+from latentserve_server.model.requests import (
+    DecodeRequest,
+    EncodeRequest,
+    ReconstructRequest,
+    SampleRequest,
+    ScoreRequest,
+)
 from latentserve_server.workers import Workers
 
 Float32 = NDArray[np.float32]
@@ -79,72 +86,47 @@ class ServedModel:
         """Bytes of its graphs, as counted."""
         return sum(footprint.memory_bytes for footprint in self.footprints.values())
 
-    async def sample(
-        self,
-        count: int,
-        seed: int | None,
-        first_index: int,
-        form: PixelForm,
-        terms: Terms,
-        drawing: Drawing = AS_DRAWN,
-        labels: Labels = NO_LABELS,
-    ) -> Decoded:
-        """Rows `first_index` to `first_index + count - 1` of the seed's images."""
-        self.check_rows("count", count)
-        check_indices("first_index", first_index, count)
-        self._prior.demand(drawing.prior)
-        seed = draw_seed() if seed is None else seed
-        size = self._prior.work_bytes(count, drawing)
-        latents = await self._workers.run(size, self._prior.draw, seed, first_index, count, drawing)
-        drawn = labels.of_indices(first_index, count)
-        outcome = await self._run(_DECODER, {"latent": latents}, (form.value,), terms, drawn)
-        return Decoded(outcome.outputs[form.value], Spent.of(outcome), seed, drawn)
+    async def sample(self, request: SampleRequest) -> Decoded:
+        """The images of a seed's rows."""
+        seed, first_index, count, sampling = request.seed, request.first_index, request.count, request.sampling
+        size = self._prior.work_bytes(count, sampling)
+        latents = await self._workers.run(size, self._prior.draw, seed, first_index, count, sampling)
+        labels, output = request.labels.of_indices(first_index, count), request.form.value
+        result = await self._run(_DECODER, {"latent": latents}, (output,), request.scheduling, labels)
+        return Decoded(result.outputs[output], result.timing, seed, labels)
 
-    async def decode(
-        self, latents: Float32, form: PixelForm, terms: Terms, labels: Labels = NO_LABELS, *, field: str = "latents"
-    ) -> Decoded:
-        """The images of latents [n, latent_dim], which the caller chose in the named field of the request.
+    async def decode(self, latents: Float32, request: DecodeRequest) -> Decoded:
+        """The images of latents [n, latent_dim].
 
         Raises:
-            InvalidArgument: there are too many, or the decoder overflows on one of them; names the first such row.
+            InvalidArgument: the decoder overflows on one of them; names the first such row.
         """
-        self.check_rows("latents", len(latents))
-        of_rows = labels.of_rows(len(latents))
-        with _blaming(field):
-            outcome = await self._run(_DECODER, {"latent": latents}, (form.value,), terms, of_rows)
-        return Decoded(outcome.outputs[form.value], Spent.of(outcome))
+        labels, output = request.labels.of_rows(len(latents)), request.form.value
+        with _blaming(request.field):
+            result = await self._run(_DECODER, {"latent": latents}, (output,), request.scheduling, labels)
+        return Decoded(result.outputs[output], result.timing)
 
-    async def encode(self, images: Float32, terms: Terms, labels: Labels = NO_LABELS) -> Encoded:
-        """The posteriors of images [n, channels, height, width]."""
-        self._demand(models_pb2.CAPABILITY_ENCODE, "encode")
-        self.check_rows("images", len(images))
-        of_rows, outputs = labels.of_rows(len(images)), ("mean", "log_variance")
-        outcome = await self._run(_ENCODER, {"image": images}, outputs, terms, of_rows)
-        return Encoded(outcome.outputs["mean"], outcome.outputs["log_variance"], Spent.of(outcome))
+    async def encode(self, images: Float32, request: EncodeRequest) -> Encoded:
+        """The posteriors of images [n, channels, height, width], and a latent from each where one is to be drawn."""
+        labels, outputs = request.labels.of_rows(len(images)), ("mean", "log_variance")
+        result = await self._run(_ENCODER, {"image": images}, outputs, request.scheduling, labels)
+        encoded = Encoded(result.outputs["mean"], result.outputs["log_variance"], result.timing)
+        if request.draw is None:
+            return encoded
+        seed = request.draw.seed
+        _, z = await self._draw_posterior(encoded, seed, request.draw.first_index, 1)
+        return replace(encoded, z=z, seed=seed)
 
-    async def encode_and_draw(
-        self, images: Float32, seed: int | None, first_index: int, terms: Terms, labels: Labels = NO_LABELS
-    ) -> Encoded:
-        """The posteriors of images, and one latent from each: mean + exp(log_variance / 2) * noise."""
-        check_indices("draw.first_index", first_index, len(images))
-        encoded = await self.encode(images, terms, labels)
-        seed = draw_seed() if seed is None else seed
-        _, z = await self._draw_posterior(encoded, seed, first_index, 1)
-        return Encoded(encoded.mean, encoded.log_variance, encoded.spent, z, seed)
-
-    async def reconstruct(
-        self, images: Float32, form: PixelForm, terms: Terms, labels: Labels = NO_LABELS
-    ) -> Reconstructed:
+    async def reconstruct(self, images: Float32, request: ReconstructRequest) -> Reconstructed:
         """The images decoded from the posterior means of images, and what each cost."""
-        self._demand(models_pb2.CAPABILITY_RECONSTRUCT, "reconstruct")
-        self.check_rows("images", len(images))
-        inputs = _labelled({"image": images}, labels.of_rows(len(images)))
-        outcome, scores = await self.reconstruct_and_score(inputs, (form.value,), terms)
-        return Reconstructed(outcome.outputs[form.value], scores.reconstruction_error, scores.kl, Spent.of(outcome))
+        inputs = _labelled({"image": images}, request.labels.of_rows(len(images)))
+        output = request.form.value
+        result, scores = await self.reconstruct_and_score(inputs, (output,), request.scheduling)
+        return Reconstructed(result.outputs[output], scores.reconstruction_error, scores.kl, result.timing)
 
     async def reconstruct_and_score(
-        self, inputs: Arrays, forms: tuple[str, ...], terms: Terms
-    ) -> tuple[Outcome, Scores]:
+        self, inputs: Arrays, forms: tuple[str, ...], scheduling: Scheduling
+    ) -> tuple[Result, Scores]:
         """The named forms of images, decoded from the posterior means of the encoder's inputs, and the scores there.
 
         One run of both graphs. The model must have an encoder.
@@ -153,38 +135,52 @@ class ServedModel:
         assert self.likelihood is not None
         likelihood, images = self.likelihood, inputs["image"]
         wanted = tuple(dict.fromkeys((*forms, "mean", "log_variance", *likelihood.outputs)))
-        outcome = await self._reconstruction.submit(inputs, wanted, terms.deadline, bulk=terms.bulk)
-        mean, log_variance = outcome.outputs["mean"], outcome.outputs["log_variance"]
+        result = await self._reconstruction.submit(inputs, wanted, scheduling)
+        mean, log_variance = result.outputs["mean"], result.outputs["log_variance"]
         quantiles = self.manifest.calibration.negative_elbo_quantiles
         scores = await self._workers.run(
-            images.nbytes, score_at_mean, likelihood, images, mean, log_variance, outcome.outputs, quantiles
+            images.nbytes, score_at_mean, likelihood, images, mean, log_variance, result.outputs, quantiles
         )
-        return outcome, scores
+        return result, scores
 
-    async def score(
-        self, images: Float32, draws: int, seed: int, first_index: int, terms: Terms, labels: Labels = NO_LABELS
-    ) -> Scored:
-        """How well the model explains images: at the posterior mean for 0 draws, else over so many draws an image."""
-        likelihood = self._demand_likelihood(models_pb2.CAPABILITY_SCORE, "score")
-        rows = len(images) * max(1, draws)
-        self.check_rows("images * draws", rows)
-        check_indices("first_index", first_index * max(1, draws), rows)
+    async def score(self, images: Float32, request: ScoreRequest) -> Scored:
+        """How well the model explains images."""
+        assert self.likelihood is not None
+        draws, scheduling = request.draws, request.scheduling
         if not draws:
-            inputs = _labelled({"image": images}, labels.of_rows(rows))
-            outcome, scores = await self.reconstruct_and_score(inputs, (), terms)
-            return Scored(scores, Spent.of(outcome))
-        encoded = await self.encode(images, terms, labels)
-        noise, latents = await self._draw_posterior(encoded, seed, first_index * draws, draws)
-        of_latents = labels.spread(len(images), draws).of_rows(rows)
-        outcome = await self._run(_DECODER, {"latent": latents}, likelihood.outputs, terms, of_latents)
-        decoded = likelihood, images, encoded.mean, encoded.log_variance, outcome.outputs
-        scores = await self._workers.run(rows * images[0].nbytes, score_draws, *decoded, noise, latents)
-        return Scored(scores, encoded.spent + Spent.of(outcome))
+            inputs = _labelled({"image": images}, request.labels.of_rows(len(images)))
+            result, scores = await self.reconstruct_and_score(inputs, (), scheduling)
+            return Scored(scores, result.timing)
+        encoded = await self.encode(images, EncodeRequest(labels=request.labels, scheduling=scheduling))
+        noise, latents = await self._draw_posterior(encoded, request.seed, request.first_index * draws, draws)
+        labels = request.labels.spread(len(images), draws).of_rows(len(latents))
+        result = await self._run(_DECODER, {"latent": latents}, self.likelihood.outputs, scheduling, labels)
+        decoded = self.likelihood, images, encoded.mean, encoded.log_variance, result.outputs
+        scores = await self._workers.run(len(latents) * images[0].nbytes, score_draws, *decoded, noise, latents)
+        return Scored(scores, encoded.timing + result.timing)
 
     def prior_rows(self, seeds: Sequence[int]) -> Float32:
         """Row 0 of each seed's latents, [n, latent_dim]."""
-        self.check_rows("seeds", len(seeds))
         return np.concatenate([self._prior.draw(seed, 0, 1) for seed in seeds])
+
+    def check_capability(self, capability: models_pb2.Capability) -> None:
+        """Make sure that the model answers such calls.
+
+        Raises:
+            CapabilityMissing: it does not.
+        """
+        if capability not in self.capabilities:
+            kind = bundle_pb2.ModelKind.Name(self.manifest.kind).removeprefix("MODEL_KIND_")
+            verb = models_pb2.Capability.Name(capability).removeprefix("CAPABILITY_").lower()
+            raise CapabilityMissing(f"model {self.identity.name!r} is a {kind} and cannot {verb}")
+
+    def check_prior(self, prior: Prior) -> None:
+        """Make sure that the model has the prior.
+
+        Raises:
+            CapabilityMissing: it has not.
+        """
+        self._prior.check(prior)
 
     def check_rows(self, field: str, rows: int) -> None:
         """Hold a number of rows to the limit of one call.
@@ -197,8 +193,8 @@ class ServedModel:
             raise InvalidArgument(field, f"{rows} rows; 1 to {limit} are allowed")
 
     async def infer(
-        self, role: bundle_pb2.GraphRole, inputs: Arrays, outputs: tuple[str, ...], terms: Terms
-    ) -> Outcome:
+        self, role: bundle_pb2.GraphRole, inputs: Arrays, outputs: tuple[str, ...], scheduling: Scheduling
+    ) -> Result:
         """One graph as it is: its named outputs for the rows of its inputs. The model must have the graph.
 
         Raises:
@@ -207,7 +203,7 @@ class ServedModel:
         for name, rows in inputs.items():
             self.check_rows(name, len(rows))
         with _blaming("inputs.latent") if role == _DECODER else nullcontext():
-            return await self._run(role, inputs, outputs, terms)
+            return await self._run(role, inputs, outputs, scheduling)
 
     async def close(self) -> None:
         """Let what runs end, refuse what waits, free the engines."""
@@ -232,20 +228,10 @@ class ServedModel:
         role: bundle_pb2.GraphRole,
         inputs: Arrays,
         outputs: tuple[str, ...],
-        terms: Terms,
+        scheduling: Scheduling,
         labels: Int64 | None = None,
-    ) -> Outcome:
-        return await self._batchers[role].submit(_labelled(inputs, labels), outputs, terms.deadline, bulk=terms.bulk)
-
-    def _demand_likelihood(self, capability: models_pb2.Capability, verb: str) -> Likelihood:
-        self._demand(capability, verb)
-        assert self.likelihood is not None  # a bundle of a VAE has one
-        return self.likelihood
-
-    def _demand(self, capability: models_pb2.Capability, verb: str) -> None:
-        if capability not in self.capabilities:
-            kind = bundle_pb2.ModelKind.Name(self.manifest.kind).removeprefix("MODEL_KIND_")
-            raise CapabilityMissing(f"model {self.identity.name!r} is a {kind} and cannot {verb}")
+    ) -> Result:
+        return await self._batchers[role].submit(_labelled(inputs, labels), outputs, scheduling)
 
 
 @contextmanager

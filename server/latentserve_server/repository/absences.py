@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Protocol
 
-from latentserve_server.repository.version import Entry
+from latentserve_server.repository.version import ModelVersion
 
 _logger = logging.getLogger(__name__)
 
@@ -26,9 +26,9 @@ class Absences:
         """A version that is missing is to leave after `removal_delay` seconds."""
         self._removal_delay = removal_delay
         self._observer = observer
-        self._told: dict[tuple[str, int], Entry] = {}
+        self._told: dict[tuple[str, int], ModelVersion] = {}
 
-    def tell(self, entries: Iterable[Entry]) -> None:
+    def tell(self, entries: Iterable[ModelVersion]) -> None:
         """Tell of what has changed; `entries` are all that there are."""
         missing = {(entry.name, entry.version): entry for entry in entries if entry.is_missing and entry.leased}
         text = "%s version %d is not there; unloaded where that is still so after %g s"

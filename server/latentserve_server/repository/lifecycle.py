@@ -16,8 +16,8 @@ from latentserve_server.bundle.files import is_passing
 from latentserve_server.errors import DeviceError, LatentServeError, StoreFailure
 from latentserve_server.model.description import Footprint, Identity
 from latentserve_server.model.served_model import ServedModel
-from latentserve_server.repository.model import Versions
-from latentserve_server.repository.version import Entry, LeasedModel, State
+from latentserve_server.repository.model import Model
+from latentserve_server.repository.version import LeasedModel, ModelVersion, State
 
 _logger = logging.getLogger(__name__)
 
@@ -63,14 +63,14 @@ class Lifecycle:
         self._observer = observer
         self._closing: dict[asyncio.Task[None], LeasedModel] = {}
 
-    def announce(self, versions: Versions) -> None:
+    def announce(self, versions: Model) -> None:
         """Show the versions as they were found, and as LOADING what `settle` is going to load."""
         for entry in versions:
             self._observer.state_changed(entry.name, entry.version, entry.state)
         for entry in versions.to_load():
             self._begin_loading(entry)
 
-    async def settle(self, versions: Versions, *, starting: bool = False) -> None:
+    async def settle(self, versions: Model, *, starting: bool = False) -> None:
         """Load what is wanted and not served, move the aliases, unload what is served and not wanted.
 
         Raises:
@@ -85,7 +85,7 @@ class Lifecycle:
         for entry in versions:
             self._forget_if_gone(versions, entry)
 
-    async def open(self, versions: Versions, entry: Entry, *, starting: bool = False) -> None:
+    async def open(self, versions: Model, entry: ModelVersion, *, starting: bool = False) -> None:
         """Load what the entry's directory holds. Where that fails, what is served stays, and the entry says why.
 
         Raises:
@@ -111,7 +111,7 @@ class Lifecycle:
         else:
             self._serve(versions, entry, model)
 
-    def retire(self, versions: Versions, entry: Entry, reason: str) -> None:
+    def retire(self, versions: Model, entry: ModelVersion, reason: str) -> None:
         """Let a READY version take no more calls, and close it after its last one."""
         leased, entry.leased = entry.leased, None
         assert leased is not None
@@ -131,7 +131,7 @@ class Lifecycle:
             leased.revoke()
         await asyncio.gather(*self._closing)
 
-    async def _make(self, entry: Entry) -> ServedModel:
+    async def _make(self, entry: ModelVersion) -> ServedModel:
         try:
             async with asyncio.timeout(self._timeout) as limit:
                 directory = await self._fetch(entry.name, entry.version, entry.digest)
@@ -141,11 +141,11 @@ class Lifecycle:
                 raise
             raise StoreFailure(f"it was not loaded within {self._timeout:g} s") from error
 
-    def _begin_loading(self, entry: Entry) -> None:
+    def _begin_loading(self, entry: ModelVersion) -> None:
         if entry.state in (State.UNAVAILABLE, State.UNLOADING):  # a READY version answers while its successor loads
             self._become(entry, State.LOADING)
 
-    def _serve(self, versions: Versions, entry: Entry, model: ServedModel) -> None:
+    def _serve(self, versions: Model, entry: ModelVersion, model: ServedModel) -> None:
         before, entry.leased = entry.leased, LeasedModel(model)
         entry.digest = model.identity.digest
         entry.reason, entry.is_failure_passing, entry.failures = "", False, 0
@@ -158,20 +158,20 @@ class Lifecycle:
         fields = _fields(entry) | {"digest": entry.digest}
         _logger.info("%s version %d is ready", entry.name, entry.version, extra=fields)
 
-    def _fail(self, entry: Entry, reason: str, *, may_pass: bool) -> None:
+    def _fail(self, entry: ModelVersion, reason: str, *, may_pass: bool) -> None:
         entry.fail(reason, now=asyncio.get_running_loop().time(), may_pass=may_pass)
         self._observer.load_ended(entry.name, succeeded=False)
         if entry.leased is None:
             self._become(entry, State.UNAVAILABLE, reason)
 
-    def _close_after_last_call(self, versions: Versions, entry: Entry, leased: LeasedModel) -> None:
+    def _close_after_last_call(self, versions: Model, entry: ModelVersion, leased: LeasedModel) -> None:
         entry.leaving += 1
         self._observer.model_retired(leased.model.identity)
         task = asyncio.get_running_loop().create_task(self._close(versions, entry, leased))
         self._closing[task] = leased
         task.add_done_callback(self._closing.pop)
 
-    async def _close(self, versions: Versions, entry: Entry, leased: LeasedModel) -> None:
+    async def _close(self, versions: Model, entry: ModelVersion, leased: LeasedModel) -> None:
         await leased.close()
         entry.leaving -= 1
         fields = _fields(entry) | {"digest": leased.model.identity.digest}
@@ -183,17 +183,17 @@ class Lifecycle:
             self._become(entry, State.UNAVAILABLE, entry.reason)
         self._forget_if_gone(versions, entry)
 
-    def _forget_if_gone(self, versions: Versions, entry: Entry) -> None:
+    def _forget_if_gone(self, versions: Model, entry: ModelVersion) -> None:
         if entry.state is State.UNAVAILABLE and not entry.exists and not entry.leaving:
             versions.forget(entry)
             self._observer.state_changed(entry.name, entry.version, None)
 
-    def _move_aliases(self, versions: Versions) -> None:
+    def _move_aliases(self, versions: Model) -> None:
         for alias, version in versions.move_aliases():
             fields = {"model": versions.name, "version": version, "alias": alias}
             _logger.info("alias %s of %s points to version %d", alias, versions.name, version, extra=fields)
 
-    def _become(self, entry: Entry, state: State, reason: str = "") -> None:
+    def _become(self, entry: ModelVersion, state: State, reason: str = "") -> None:
         entry.become(state, reason)
         self._observer.state_changed(entry.name, entry.version, state)
 
@@ -208,5 +208,5 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(error, StoreFailure | MemoryError) or (isinstance(error, OSError) and is_passing(error))
 
 
-def _fields(entry: Entry) -> dict[str, str | int]:
+def _fields(entry: ModelVersion) -> dict[str, str | int]:
     return {"model": entry.name, "version": entry.version}

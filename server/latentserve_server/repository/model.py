@@ -9,7 +9,7 @@ from latentserve_server.errors import ModelNotFound, ModelNotReady
 from latentserve_server.repository.aliases import AliasFile
 from latentserve_server.repository.catalog import ModelDirectory
 from latentserve_server.repository.policy import VersionPolicy
-from latentserve_server.repository.version import Entry, State
+from latentserve_server.repository.version import ModelVersion, State
 
 _TOLD = 3
 """The versions of which it is told why they do not answer."""
@@ -32,13 +32,13 @@ class StuckAlias:
         return f"alias {self.alias!r} of {self.model} {stands}: it is to name version {self.wanted}: {self.why}"
 
 
-class Versions:
+class Model:
     """The versions and aliases of one model."""
 
     def __init__(self, name: str, policy: VersionPolicy) -> None:
         self.name = name
         self._policy = policy
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, ModelVersion] = {}
         self._aliases: dict[str, int] = {}
         self._intended: dict[str, int] = {}  # an alias follows only once the version is READY
         self._aliases_digest = ""
@@ -46,13 +46,13 @@ class Versions:
         self._pinned: set[int] = set()
         self._withdrawn: set[int] = set()
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[ModelVersion]:
         return iter([self._entries[version] for version in sorted(self._entries)])
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def entry(self, version: int) -> Entry:
+    def entry(self, version: int) -> ModelVersion:
         """The entry of a version.
 
         Raises:
@@ -62,7 +62,7 @@ class Versions:
             raise ModelNotFound(f"model {self.name!r} has no version {version}")
         return self._entries[version]
 
-    def answering(self, version: int | None, alias: str | None) -> Entry:
+    def answering(self, version: int | None, alias: str | None) -> ModelVersion:
         """The READY entry that answers: of the version or the alias, else of the highest READY version.
 
         Raises:
@@ -105,7 +105,7 @@ class Versions:
         """
         for version, digest in found.digests.items() if found else ():
             if version not in self._entries:
-                self._entries[version] = Entry(self.name, version, digest, self._unwanted)
+                self._entries[version] = ModelVersion(self.name, version, digest, self._unwanted)
             self._entries[version].see(digest, now=now, retry=retry)
         if found and found.aliases is not None and found.aliases.digest not in ("", self._aliases_digest):
             self.intend(found.aliases)
@@ -173,7 +173,7 @@ class Versions:
         named = {*self._aliases.values(), *self._intended.values(), *self._pinned}
         return self._policy.choose(list(able)) | (named & able)
 
-    def to_load(self) -> list[Entry]:
+    def to_load(self) -> list[ModelVersion]:
         """The wanted entries whose directories hold something that is not served yet, the highest first."""
         wanted = self.wanted()
         return [entry for entry in reversed(list(self)) if entry.version in wanted and entry.needs_loading]
@@ -189,12 +189,12 @@ class Versions:
         for entry in self:
             entry.ask()
 
-    def to_unload(self) -> list[Entry]:
+    def to_unload(self) -> list[ModelVersion]:
         """The READY entries that are not wanted."""
         wanted = self.wanted()
         return [entry for entry in self if entry.state is State.READY and entry.version not in wanted]
 
-    def why_unwanted(self, entry: Entry) -> str:
+    def why_unwanted(self, entry: ModelVersion) -> str:
         """Why an entry is not wanted, in one line."""
         if not entry.exists:
             return "its directory is gone"
@@ -217,7 +217,7 @@ class Versions:
             if self._aliases.get(alias) != version
         ]
 
-    def forget(self, entry: Entry) -> None:
+    def forget(self, entry: ModelVersion) -> None:
         """Drop an entry whose directory is gone and that answers nothing any more."""
         del self._entries[entry.version]
 

@@ -20,12 +20,12 @@ from latentserve_server.repository.absences import AbsenceObserver, Absences
 from latentserve_server.repository.catalog import Catalog
 from latentserve_server.repository.changes import CommandQueue
 from latentserve_server.repository.lifecycle import Lifecycle
-from latentserve_server.repository.model import Versions
+from latentserve_server.repository.model import Model
 from latentserve_server.repository.policy import VersionPolicy
 from latentserve_server.repository.scan import LookObserver, Looks
 from latentserve_server.repository.store import ModelStore, store_alias
 from latentserve_server.repository.stuck_aliases import AliasObserver, StuckAliases
-from latentserve_server.repository.version import Entry, LeasedModel, State
+from latentserve_server.repository.version import LeasedModel, ModelVersion, State
 
 _logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Repository:
         self._policy = policy
         self._lifecycle = lifecycle
         self._changed = changed
-        self._models: dict[str, Versions] = {}
+        self._models: dict[str, Model] = {}
         self._looks = Looks(store, observer, look_timeout)
         self._alias_calls = BlockingCalls(look_timeout)
         self._removal_delay = removal_delay
@@ -112,7 +112,7 @@ class Repository:
         with suppress(OSError):  # there is no further thread
             await on_thread("end of store", self._store.close)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ModelVersion]:
         """Every version, ordered by name, then version."""
         return [entry for name in sorted(self._models) for entry in self._models[name]]
 
@@ -121,7 +121,7 @@ class Repository:
         """Whether any version answers calls."""
         return any(entry.leased is not None for entry in self.entries())
 
-    def is_default(self, entry: Entry) -> bool:
+    def is_default(self, entry: ModelVersion) -> bool:
         """Whether the entry answers calls that name no version."""
         return entry.version == self._models[entry.name].default
 
@@ -178,7 +178,7 @@ class Repository:
         """
         await self._commands.put(self._retry)
 
-    async def load(self, name: str, version: int) -> Entry:
+    async def load(self, name: str, version: int) -> ModelVersion:
         """Make a version READY and keep it so, whatever the policy.
 
         Raises:
@@ -229,7 +229,7 @@ class Repository:
         await self._settle()
         return [*catalog.problems, *self._stuck_aliases.problems]
 
-    async def _load(self, name: str, version: int) -> Entry:
+    async def _load(self, name: str, version: int) -> ModelVersion:
         await self._look(retry=False)
         versions = self._versions(name)
         entry = versions.entry(version)
@@ -278,7 +278,7 @@ class Repository:
     def _see(self, catalog: Catalog, *, retry: bool = False, patience: float | None = None) -> None:
         patience, now = self._removal_delay if patience is None else patience, asyncio.get_running_loop().time()
         for name in catalog.models.keys() - self._models.keys():
-            self._models[name] = Versions(name, self._policy)
+            self._models[name] = Model(name, self._policy)
         for name in self._models.keys() - catalog.unreadable:
             self._models[name].see(catalog.models.get(name), now=now, patience=patience, retry=retry)
 
@@ -320,7 +320,7 @@ class Repository:
         assert leased is not None
         return leased
 
-    def _versions(self, name: str) -> Versions:
+    def _versions(self, name: str) -> Model:
         if name not in self:
             raise ModelNotFound(f"model {name!r} is not in the repository")
         return self._models[name]

@@ -34,7 +34,7 @@ _NEXT = {
 
 
 @dataclass(slots=True)
-class Entry:
+class ModelVersion:
     """One version of one model."""
 
     name: str

@@ -79,9 +79,9 @@ async def test_points_that_are_files_are_refused_by_their_own_name(
 @pytest.mark.parametrize("resize", [False, True])
 async def test_even_a_small_file_is_read_on_a_thread(workers: Workers, vae: TinyModel, resize: bool) -> None:
     work = HeldWork()
-    held = asyncio.create_task(workers.take_turns([work.hold]))
+    held = asyncio.create_task(workers.run_each([work.hold]))
     images = encoded([png(vae.random_images(1)[0])], resize=resize)
-    reading = asyncio.create_task(read_images("images", images, SPEC, 1, workers))
+    reading = asyncio.create_task(read_images("images", images, SPEC, workers))
     await turn_loop()
     assert not reading.done()
     work.open()
@@ -92,7 +92,7 @@ async def test_even_a_small_file_is_read_on_a_thread(workers: Workers, vae: Tiny
 @pytest.mark.parametrize("grid_columns", [0, 2])
 async def test_even_a_small_file_is_written_on_a_thread(workers: Workers, vae: TinyModel, grid_columns: int) -> None:
     work = HeldWork()
-    held = asyncio.create_task(workers.take_turns([work.hold]))
+    held = asyncio.create_task(workers.run_each([work.hold]))
     output = pb.Output(format=pb.IMAGE_FORMAT_PNG, grid_columns=grid_columns)
     writing = asyncio.create_task(write_images(vae.random_images(1), output, workers))
     await turn_loop()
@@ -109,7 +109,7 @@ async def test_files_of_many_turns_keep_their_order(workers: Workers, vae: TinyM
     written = await write_images(pixels, pb.Output(format=pb.IMAGE_FORMAT_PNG), workers)
     assert len(written.encoded.files) == MANY
     written.encoded.resize = resize
-    read = await read_images("images", written, SPEC, MANY, workers)
+    read = await read_images("images", written, SPEC, workers)
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, pixels / np.float32(255))
 
@@ -119,4 +119,4 @@ async def test_a_damaged_file_of_a_later_turn_is_named(workers: Workers, vae: Ti
     files = [png(vae.random_images(1)[0])] * MANY
     files[MANY - 2] = files[0][:-40]
     with pytest.raises(InvalidArgument, match=rf"images.encoded.files\[{MANY - 2}\]: not a readable"):
-        await read_images("images", encoded(files, resize=resize), SPEC, MANY, workers)
+        await read_images("images", encoded(files, resize=resize), SPEC, workers)

@@ -69,7 +69,7 @@ def resize(request: pytest.FixtureRequest) -> bool:
 async def read(workers: Workers, data: bytes, *, resize: bool = False) -> np.ndarray:
     """The picture in a file, as levels [height, width]."""
     images = pb.Images(encoded=pb.EncodedImages(files=[data], resize=resize))
-    (image,) = await read_images("images", images, SPEC, 1, workers)
+    (image,) = await read_images("images", images, SPEC, workers)
     return np.rint(255 * image[0])
 
 

@@ -22,6 +22,8 @@ from latentserve.v1 import models_pb2
 
 IMAGES = pb.Images(tensor=from_ndarray(np.zeros((1, 3, 4, 5), np.uint8)))
 
+NO_PICTURES = pb.Images(encoded=pb.EncodedImages(files=[b"no picture"]))
+
 UNWANTED = "the version policy explicit does not want it"
 
 
@@ -62,11 +64,14 @@ async def test_an_unknown_model_version_or_alias_is_not_found_by_every_call(
         assert message in (error.details() or "")
 
 
-async def test_a_gan_cannot_encode_or_reconstruct_and_says_so(served: RunningServer) -> None:
+@pytest.mark.parametrize("images", [IMAGES, NO_PICTURES], ids=["images", "files that nobody opens"])
+async def test_a_gan_cannot_encode_reconstruct_or_score_and_says_so(served: RunningServer, images: pb.Images) -> None:
+    model = ref("gan")
     calls: list[tuple[str, Any]] = [
-        ("encode", served.generation.Encode(pb.EncodeRequest(model=ref("gan"), images=IMAGES))),
-        ("encode", served.generation.Encode(pb.EncodeRequest(model=ref("gan"), images=IMAGES, draw=pb.Draw()))),
-        ("reconstruct", served.generation.Reconstruct(pb.ReconstructRequest(model=ref("gan"), images=IMAGES))),
+        ("encode", served.generation.Encode(pb.EncodeRequest(model=model, images=images))),
+        ("encode", served.generation.Encode(pb.EncodeRequest(model=model, images=images, draw=pb.Draw()))),
+        ("reconstruct", served.generation.Reconstruct(pb.ReconstructRequest(model=model, images=images))),
+        ("score", served.generation.Score(pb.ScoreRequest(model=model, images=images))),
     ]
     for verb, call in calls:
         error = await refusal(call)
@@ -83,6 +88,9 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(
     error = await refusal(call(data))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "not a message" in (error.details() or "")
+
+
+NO_PICTURES = pb.Images(encoded=pb.EncodedImages(files=[b"no picture"]))
 
 
 async def test_a_method_that_does_not_exist_is_unimplemented(served: RunningServer) -> None:

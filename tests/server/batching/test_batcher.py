@@ -14,7 +14,7 @@ import pytest
 from held_graph import BACKSTOP_SECONDS, HeldGraph, Notes, batch_limits, turn_loop
 
 from latentserve_server.batching.batcher import Batcher
-from latentserve_server.batching.entry import Outcome
+from latentserve_server.batching.entry import Result, Scheduling
 from latentserve_server.errors import DeadlineExpired, EngineFailure, Overloaded, ShuttingDown
 from latentserve_server.workers import INLINE_BYTES, Workers
 
@@ -33,12 +33,12 @@ class Bench:
 
     def call(
         self, first: int, rows: int = 1, deadline: float = float("inf"), *, bulk: bool = False
-    ) -> asyncio.Task[Outcome]:
+    ) -> asyncio.Task[Result]:
         """A call with the rows first, first + 1, ..."""
         inputs = {"x": np.arange(first, first + rows)}
-        return asyncio.create_task(self.batcher.submit(inputs, ("double",), deadline, bulk=bulk))
+        return asyncio.create_task(self.batcher.submit(inputs, ("double",), Scheduling(deadline, bulk)))
 
-    async def hold_engine(self) -> asyncio.Task[Outcome]:
+    async def hold_engine(self) -> asyncio.Task[Result]:
         """A call of one row, 0, whose batch is in the graph and stays there until it is let."""
         held = self.call(0)
         await self.graph.batch_entered()
@@ -62,8 +62,8 @@ async def bench(
             made.workers.close()
 
 
-def doubled(outcome: Outcome) -> Any:
-    return outcome.outputs["double"].tolist()
+def doubled(result: Result) -> Any:
+    return result.outputs["double"].tolist()
 
 
 async def test_a_call_on_an_idle_engine_runs_at_once_and_alone() -> None:
@@ -82,7 +82,7 @@ async def test_what_piles_up_while_the_engine_is_busy_becomes_one_batch() -> Non
         await turn_loop()
         assert b.notes.queue_rows == 6
         b.graph.open()
-        assert [doubled(outcome) for outcome in await asyncio.gather(*calls)] == [[20, 22], [40], [60, 62, 64]]
+        assert [doubled(result) for result in await asyncio.gather(*calls)] == [[20, 22], [40], [60, 62, 64]]
         assert b.graph.batches == [[0], [10, 11, 20, 30, 31, 32]]
 
 
@@ -102,14 +102,14 @@ async def test_a_call_larger_than_a_batch_comes_back_whole_and_its_times_add_up(
     async with bench(max_batch_rows=4) as b:
         b.graph.open()
         before = asyncio.get_running_loop().time()
-        outcome = await b.call(0, 30)
+        result = await b.call(0, 30)
         elapsed = asyncio.get_running_loop().time() - before
-        assert doubled(outcome) == list(range(0, 60, 2))
+        assert doubled(result) == list(range(0, 60, 2))
         assert max(b.notes.batches) <= 4
-        assert outcome.queue_ns >= 0
-        assert outcome.compute_ns > 0
-        assert outcome.queue_ns + outcome.compute_ns <= elapsed * 1e9
-        assert b.notes.waits == [outcome.queue_ns / 1e9]
+        assert result.timing.queue_ns >= 0
+        assert result.timing.compute_ns > 0
+        assert result.timing.queue_ns + result.timing.compute_ns <= elapsed * 1e9
+        assert b.notes.waits == [result.timing.queue_ns / 1e9]
 
 
 async def test_a_small_call_is_not_held_up_by_a_huge_one() -> None:
@@ -178,7 +178,7 @@ async def test_a_caller_that_leaves_a_running_batch_leaves_the_others_answered(l
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert isinstance(outcomes.pop(leaver), asyncio.CancelledError)
         expected = [[20 * i, 20 * i + 2] for i in range(1, 5) if i != leaver + 1]
-        assert [doubled(outcome) for outcome in outcomes if isinstance(outcome, Outcome)] == expected
+        assert [doubled(result) for result in outcomes if isinstance(result, Result)] == expected
         assert b.notes.drops == {"cancelled": 1}
 
 
@@ -272,7 +272,7 @@ async def test_a_reply_says_how_large_its_batch_was() -> None:
         calls = [b.call(10, 2), b.call(20, 3)]
         await turn_loop()
         b.graph.open()
-        assert [(await call).batch_rows for call in (held, *calls)] == [1, 5, 5]
+        assert [(await call).timing.batch_rows for call in (held, *calls)] == [1, 5, 5]
 
 
 async def test_a_large_call_that_leaves_midway_takes_no_more_batches() -> None:
@@ -294,7 +294,7 @@ async def test_a_batch_that_fails_fails_its_own_callers_alone() -> None:
         b.graph.open()
         outcomes = await asyncio.gather(held, *calls, return_exceptions=True)
         assert b.graph.failed == [[-3, -2, 10]]
-        assert [type(outcome) for outcome in outcomes] == [Outcome, EngineFailure, EngineFailure, Outcome, Outcome]
+        assert [type(result) for result in outcomes] == [Result, EngineFailure, EngineFailure, Result, Result]
 
 
 async def test_a_large_call_fails_with_its_first_failing_batch_and_runs_no_further() -> None:

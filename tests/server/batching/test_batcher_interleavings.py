@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentserve_server.batching.batcher import Batcher
-from latentserve_server.batching.entry import Outcome
+from latentserve_server.batching.entry import Result, Scheduling
 from latentserve_server.errors import DeadlineExpired, EngineFailure, Overloaded, ShuttingDown
 from latentserve_server.workers import Workers
 
@@ -60,7 +60,7 @@ class Caller:
     rows: Sequence[int]
     late: bool
     fits: bool
-    task: asyncio.Task[Outcome]
+    task: asyncio.Task[Result]
     left: bool = False
 
 
@@ -98,7 +98,7 @@ class Play:
         loop = asyncio.get_running_loop()
         fits = self.notes.queue_rows + step.rows <= MAX_QUEUE_ROWS
         deadline = loop.time() + (0.0 if step.late else 1e6)
-        task = loop.create_task(self.batcher.submit({"x": np.array(rows)}, ["double"], deadline))
+        task = loop.create_task(self.batcher.submit({"x": np.array(rows)}, ["double"], Scheduling(deadline)))
         self.callers.append(Caller(rows, step.late, fits, task))
 
     def check(self, caller: Caller, result: Any, max_batch_rows: int) -> None:
@@ -106,11 +106,11 @@ class Play:
         assert ran == list(caller.rows[: len(ran)]), "rows run in order, and once"
         failed = any(row in batch for batch in self.graph.failed for row in caller.rows)
         match result:
-            case Outcome():
+            case Result():
                 assert result.outputs["double"].tolist() == [2 * row for row in caller.rows]
                 assert result.outputs.keys() == {"double"}
-                assert result.queue_ns >= 0
-                assert result.compute_ns > 0
+                assert result.timing.queue_ns >= 0
+                assert result.timing.compute_ns > 0
                 assert not failed
                 assert caller.fits
             case asyncio.CancelledError():

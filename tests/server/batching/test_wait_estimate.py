@@ -13,8 +13,8 @@ import pytest
 from held_graph import HeldGraph, Notes, batch_limits, settle, turn_loop
 
 from latentserve_server.batching.batcher import Batcher
-from latentserve_server.batching.entry import Outcome
-from latentserve_server.batching.wait_estimate import Pace
+from latentserve_server.batching.entry import Result, Scheduling
+from latentserve_server.batching.wait_estimate import WaitEstimate
 from latentserve_server.errors import EngineFailure, Overloaded
 from latentserve_server.workers import Workers
 
@@ -28,39 +28,39 @@ class Clock(asyncio.SelectorEventLoop):
         return super().time() + self.ahead
 
 
-async def call_with_patience(batcher: Batcher, rows: int, seconds: float) -> Outcome:
+async def call_with_patience(batcher: Batcher, rows: int, seconds: float) -> Result:
     deadline = asyncio.get_running_loop().time() + seconds
-    return await batcher.submit({"x": np.arange(rows)}, ["double"], deadline)
+    return await batcher.submit({"x": np.arange(rows)}, ["double"], Scheduling(deadline))
 
 
 def test_nothing_is_expected_before_anything_is_known() -> None:
-    assert Pace(8).wait(100, now=5.0) == 0.0
+    assert WaitEstimate(8).wait(100, now=5.0) == 0.0
 
 
 def test_the_wait_is_what_remains_of_the_run_under_way_and_the_runs_before() -> None:
-    pace = Pace(8)
-    pace.dispatch(10.0)
-    pace.finish(8, 12.0)
-    assert pace.wait(3, now=20.0) == pytest.approx(6.0)
-    pace.dispatch(20.0)
-    assert pace.wait(3, now=20.5) == pytest.approx(1.5 + 6.0)
-    assert pace.wait(3, now=90.0) == pytest.approx(6.0)
+    estimate = WaitEstimate(8)
+    estimate.dispatch(10.0)
+    estimate.finish(8, 12.0)
+    assert estimate.wait(3, now=20.0) == pytest.approx(6.0)
+    estimate.dispatch(20.0)
+    assert estimate.wait(3, now=20.5) == pytest.approx(1.5 + 6.0)
+    assert estimate.wait(3, now=90.0) == pytest.approx(6.0)
 
 
 def test_small_batches_say_nothing_of_full_ones() -> None:
-    pace = Pace(8)
-    pace.dispatch(0.0)
-    pace.finish(3, 100.0)
-    assert pace.wait(1, now=100.0) == 0.0
+    estimate = WaitEstimate(8)
+    estimate.dispatch(0.0)
+    estimate.finish(3, 100.0)
+    assert estimate.wait(1, now=100.0) == 0.0
 
 
 def test_a_run_that_was_given_up_says_nothing() -> None:
-    pace = Pace(8)
-    pace.dispatch(10.0)
-    pace.finish(8, 12.0)
-    pace.dispatch(20.0)
-    pace.give_up()
-    assert pace.wait(3, now=20.0) == pytest.approx(6.0)
+    estimate = WaitEstimate(8)
+    estimate.dispatch(10.0)
+    estimate.finish(8, 12.0)
+    estimate.dispatch(20.0)
+    estimate.discard()
+    assert estimate.wait(3, now=20.0) == pytest.approx(6.0)
 
 
 async def fail(batcher: Batcher, executor: ThreadPoolExecutor) -> None:
@@ -124,10 +124,10 @@ def test_a_run_in_vain_does_not_make_the_wait_look_short(
         runner.run(scenario())
 
 
-def after_a_stall(patience: float) -> Outcome:
-    """The outcome of a call to an idle engine whose last batch, a full one, took a hundred seconds."""
+def after_a_stall(patience: float) -> Result:
+    """The result of a call to an idle engine whose last batch, a full one, took a hundred seconds."""
 
-    async def scenario() -> Outcome:
+    async def scenario() -> Result:
         async with after_a_slow_batch() as (batcher, graph, _):
             graph.open()
             await turn_loop()

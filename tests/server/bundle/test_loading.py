@@ -14,13 +14,20 @@ from held_graph import Notes
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import bundle_pb2
-from latentserve_server.batching.entry import PixelForm, Terms
 from latentserve_server.bundle.loader import Loader
 from latentserve_server.engine import Cpu
-from latentserve_server.engine.device_queue import DeviceTurns
+from latentserve_server.engine.device_queue import DeviceQueue
 from latentserve_server.latent.labels import NO_LABELS, Labels
 from latentserve_server.latent.noise import NoiseSource
+from latentserve_server.model.answers import PixelForm
 from latentserve_server.model.description import Limits
+from latentserve_server.model.requests import (
+    DecodeRequest,
+    EncodeRequest,
+    ReconstructRequest,
+    SampleRequest,
+    ScoreRequest,
+)
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.workers import Workers
 
@@ -34,7 +41,7 @@ async def loaded(directory: Path, *, bound: bool) -> AsyncIterator[ServedModel]:
     workers = Workers(1)
     loader = Loader(
         placement=Cpu(threads=1),
-        turns=DeviceTurns(1),
+        slots=DeviceQueue(1),
         precision=bundle_pb2.PRECISION_FLOAT32,
         links_within=None,
         limits=LIMITS,
@@ -57,11 +64,11 @@ async def answers(model: ServedModel, images: np.ndarray, labels: Labels) -> lis
 
     async def call(rows: int) -> list[Any]:
         some = images[:rows]
-        encoded = await model.encode(some, Terms(), labels)
-        decoded = await model.decode(encoded.mean, PixelForm.FLOAT32, Terms(), labels)
-        again = await model.reconstruct(some, PixelForm.UINT8, Terms(), labels)
-        scored = await model.score(some, 0, 1, 0, Terms(), labels)
-        sampled = await model.sample(rows, 7, 0, PixelForm.FLOAT32, Terms(), labels=labels)
+        encoded = await model.encode(some, EncodeRequest(labels=labels))
+        decoded = await model.decode(encoded.mean, DecodeRequest(labels=labels))
+        again = await model.reconstruct(some, ReconstructRequest(form=PixelForm.UINT8, labels=labels))
+        scored = await model.score(some, ScoreRequest(labels=labels))
+        sampled = await model.sample(SampleRequest(count=rows, seed=7, labels=labels))
         np.testing.assert_array_equal(again.reconstruction_error, scored.scores.reconstruction_error)
         return [encoded.mean, encoded.log_variance, decoded.images, again.images, again.kl, sampled.images]
 

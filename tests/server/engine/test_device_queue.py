@@ -1,4 +1,4 @@
-"""Turns on one device: whose is next, how fair that is, and many threads that want them at once."""
+"""Slots on one device: whose is next, how fair that is, and many threads that want them at once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from held_graph import BACKSTOP_SECONDS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentserve_server.engine.device_queue import Account, DeviceTurns, FairOrder
+from latentserve_server.engine.device_queue import Account, DeviceQueue, FairOrder
 from latentserve_server.engine.thread import EngineThread
 
 Lengths = st.lists(st.floats(0.001, 50), min_size=15, max_size=15)
 
 
 def serve(order: FairOrder, seconds: float) -> Account:
-    """Give the next turn, and let its account want another one before it ends."""
+    """Give the next slot, and let its account want another one before it ends."""
     claim = order.grant()
     order.claim(claim.account)
     order.end(claim, seconds)
@@ -46,14 +46,14 @@ def test_the_one_with_short_turns_has_as_much_of_the_device_as_the_one_with_long
     order, heavy, light = FairOrder(), Account(), Account()
     order.claim(heavy)
     order.claim(light)
-    turns = []
+    slots = []
     for _ in range(102):
         claim = order.grant()
         order.end(claim, 50.0 if claim.account is heavy else 1.0)
         order.claim(claim.account)
-        turns.append(claim.account)
-    assert turns.count(heavy) == 2
-    assert turns[:2] == [heavy, light], "those who have had the same go in the order in which they came"
+        slots.append(claim.account)
+    assert slots.count(heavy) == 2
+    assert slots[:2] == [heavy, light], "those who have had the same go in the order in which they came"
 
 
 @pytest.mark.parametrize("idle", [False, True], ids=["a busy device", "an idle device"])
@@ -91,7 +91,7 @@ def test_every_claim_is_granted_once(at_once: int, wanting: list[int]) -> None:
 
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_threads_have_the_device_as_many_at_a_time_as_are_let(at_once: int) -> None:
-    turns, lock, having, most = DeviceTurns(at_once), threading.Lock(), 0, 0
+    slots, lock, having, most = DeviceQueue(at_once), threading.Lock(), 0, 0
     gate = threading.Barrier(8)
 
     def use() -> int:
@@ -99,7 +99,7 @@ def test_threads_have_the_device_as_many_at_a_time_as_are_let(at_once: int) -> N
         account = Account()
         gate.wait(BACKSTOP_SECONDS)
         for _ in range(200):
-            with turns.turn(account):
+            with slots.slot(account):
                 with lock:
                     having += 1
                     most = max(most, having)
@@ -111,37 +111,37 @@ def test_threads_have_the_device_as_many_at_a_time_as_are_let(at_once: int) -> N
         served = [threads.submit(use) for _ in range(8)]
         assert sum(one.result(BACKSTOP_SECONDS) for one in served) == 1600
     assert 1 <= most <= at_once
-    assert turns.waiting == 0
+    assert slots.waiting == 0
 
 
 def test_without_a_bound_nobody_waits() -> None:
-    turns, all_there = DeviceTurns(None), threading.Barrier(5)
+    slots, all_there = DeviceQueue(None), threading.Barrier(5)
 
     def meet() -> int:
-        with turns.turn(Account()):
+        with slots.slot(Account()):
             return all_there.wait(BACKSTOP_SECONDS)
 
     with ThreadPoolExecutor(5) as threads:
         met = [one.result(BACKSTOP_SECONDS) for one in [threads.submit(meet) for _ in range(5)]]
-    assert sorted(met) == [0, 1, 2, 3, 4], "all five had a turn at once, and each met the others"
-    assert turns.waiting == 0
+    assert sorted(met) == [0, 1, 2, 3, 4], "all five had a slot at once, and each met the others"
+    assert slots.waiting == 0
 
 
 def test_a_turn_that_fails_is_over() -> None:
-    turns = DeviceTurns(1)
-    with pytest.raises(ZeroDivisionError), turns.turn(Account()):
+    slots = DeviceQueue(1)
+    with pytest.raises(ZeroDivisionError), slots.slot(Account()):
         raise ZeroDivisionError
-    with turns.turn(Account()):
-        assert turns.waiting == 0
+    with slots.slot(Account()):
+        assert slots.waiting == 0
 
 
 def test_an_engine_thread_takes_a_turn_for_each_piece_of_work_and_none_for_what_takes_its_own() -> None:
-    turns = DeviceTurns(1)
-    thread = EngineThread("engine", turns)
-    with turns.turn(Account()):
+    slots = DeviceQueue(1)
+    thread = EngineThread("engine", slots)
+    with slots.slot(Account()):
         assert thread.submit_alone(lambda: "loading").result(BACKSTOP_SECONDS) == "loading"
         waits = thread.submit(lambda: "ran")
-        while not turns.waiting:
+        while not slots.waiting:
             pass
         assert not waits.done()
         thread.shutdown(wait=False)

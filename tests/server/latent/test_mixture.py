@@ -20,10 +20,10 @@ from latentserve.v1 import bundle_pb2
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.latent.mixture import Mixture
 from latentserve_server.latent.noise import NoiseSource, Stream
-from latentserve_server.latent.prior import Drawing, Prior, PriorSource, Shaping
+from latentserve_server.latent.prior import NoiseTransform, Prior, PriorSource, SamplingSpec
 
 MIXED = TinyModel(components=4, latent_dim=5, seed=3)
-MIXTURE = Drawing(Prior.MIXTURE)
+MIXTURE = SamplingSpec(Prior.MIXTURE)
 
 
 def mixture_of(model: TinyModel) -> Mixture:
@@ -60,9 +60,9 @@ def test_draws_have_the_mixtures_moments_in_every_component() -> None:
 def test_a_row_is_the_same_to_the_bit_in_any_company(
     seed: int, first: int, start: int, count: int, temperature: float, truncation: float | None
 ) -> None:
-    drawing = Drawing(Prior.MIXTURE, Shaping(temperature, truncation))
-    whole = source_of(MIXED).draw(seed, first, 60, drawing)
-    part = source_of(MIXED).draw(seed, first + start, min(count, 60 - start), drawing)
+    sampling = SamplingSpec(Prior.MIXTURE, NoiseTransform(temperature, truncation))
+    whole = source_of(MIXED).draw(seed, first, 60, sampling)
+    part = source_of(MIXED).draw(seed, first + start, min(count, 60 - start), sampling)
     np.testing.assert_array_equal(part.view(np.uint32), whole[start : start + count].view(np.uint32))
 
 
@@ -76,7 +76,7 @@ def test_words_at_the_edges_of_the_sums_have_a_component() -> None:
 
 def test_without_temperature_a_row_is_its_components_mean() -> None:
     mixture = mixture_of(MIXED)
-    drawn = source_of(MIXED).draw(1, 0, 50, Drawing(Prior.MIXTURE, Shaping(temperature=0)))
+    drawn = source_of(MIXED).draw(1, 0, 50, SamplingSpec(Prior.MIXTURE, NoiseTransform(temperature=0)))
     components = mixture.choose(NoiseSource().words(1, 0, 50, Stream.COMPONENT))
     np.testing.assert_array_equal(drawn, mixture.means[components])
 

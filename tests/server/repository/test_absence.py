@@ -18,7 +18,7 @@ from tiny_bundle import TinyModel
 from latentserve_server.errors import ModelNotFound
 from latentserve_server.repository.aliases import write_aliases
 from latentserve_server.repository.catalog import read_catalog
-from latentserve_server.repository.model import Versions
+from latentserve_server.repository.model import Model
 from latentserve_server.repository.policy import VersionPolicy
 
 MISSING = "its directory is not there; unloaded where that is still so after {} s"
@@ -159,13 +159,13 @@ async def test_a_look_for_what_is_missing_meets_nothing_new(shelf: Shelf) -> Non
         assert not [line for line in process.lines if "version 2" in line]
 
 
-def seen(versions: Versions, root: Path, now: float, patience: float = 60) -> None:
+def seen(versions: Model, root: Path, now: float, patience: float = 60) -> None:
     versions.see(read_catalog(root).models.get("vae"), now=now, patience=patience, retry=False)
 
 
 def test_what_was_unloaded_or_loaded_by_order_stays_so_over_an_absence(shelf: Shelf) -> None:
     shelf.publish(2, 2)
-    versions, away = Versions("vae", VersionPolicy.parse("explicit")), shelf.root.with_name("away")
+    versions, away = Model("vae", VersionPolicy.parse("explicit")), shelf.root.with_name("away")
     seen(versions, shelf.root, 0)
     versions.withdraw(1)
     versions.pin(2)
@@ -186,7 +186,7 @@ def test_what_was_unloaded_or_loaded_by_order_stays_so_over_an_absence(shelf: Sh
 
 
 def test_an_alias_file_that_is_missing_for_a_moment_moves_no_alias(shelf: Shelf) -> None:
-    versions = Versions("vae", VersionPolicy.parse("all"))
+    versions = Model("vae", VersionPolicy.parse("all"))
     write_aliases(shelf.model, {"stable": 1})
     seen(versions, shelf.root, 0)
     (shelf.model / "aliases.json").unlink()

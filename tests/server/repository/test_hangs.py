@@ -23,7 +23,7 @@ from tiny_bundle import TinyModel
 
 from latentserve_server.blocking_calls import BlockingCalls, on_thread
 from latentserve_server.bundle.files import is_passing
-from latentserve_server.engine.device_queue import DeviceTurns
+from latentserve_server.engine.device_queue import DeviceQueue
 from latentserve_server.engine.thread import EngineThread
 from latentserve_server.repository.catalog import Catalog
 from latentserve_server.server import Server
@@ -200,4 +200,4 @@ async def test_what_wants_a_thread_where_there_is_none_may_pass() -> None:
             await start()
         assert is_passing(caught.value)
     with pytest.raises(OSError, match="no further thread can be started"):
-        EngineThread("engine", DeviceTurns(None)).submit_alone(int)
+        EngineThread("engine", DeviceQueue(None)).submit_alone(int)

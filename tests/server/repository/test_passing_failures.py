@@ -25,7 +25,7 @@ from latentserve_server.errors import StoreFailure
 from latentserve_server.repository.aliases import write_aliases
 from latentserve_server.repository.catalog import Catalog, read_catalog
 from latentserve_server.repository.remote_cache import BundleCache
-from latentserve_server.repository.version import Entry
+from latentserve_server.repository.version import ModelVersion
 
 TOO_MANY = "Too many open files"
 
@@ -177,7 +177,7 @@ def test_a_look_that_has_seen_all_is_not_partial(bundle: Path) -> None:
 
 @pytest.mark.parametrize(("may_pass", "longest"), [(True, 60), (False, 600)])
 def test_pauses_between_tries_double_until_a_manifest_comes(may_pass: bool, longest: float) -> None:
-    entry, now, pauses = Entry("vae", 1, "digest", ""), 0.0, list[float]()
+    entry, now, pauses = ModelVersion("vae", 1, "digest", ""), 0.0, list[float]()
     for _ in range(20):
         entry.fail("why", now=now, may_pass=may_pass)
         entry.see("digest", now=entry.retry_at - 0.5, retry=False)

@@ -9,8 +9,8 @@ import numpy as np
 from latentserve.oip import inference_pb2 as pb
 from latentserve_server.api.oip.models import InferenceModel, parts_of
 from latentserve_server.api.oip.tensors import datatype_of
-from latentserve_server.engine import Device, Port
-from latentserve_server.repository.version import Entry, State
+from latentserve_server.engine import Device, TensorSpec
+from latentserve_server.repository.version import ModelVersion, State
 from latentserve_server.telemetry.metrics import GraphTotals
 
 PLATFORM = "onnxruntime_onnx"
@@ -28,7 +28,7 @@ _DATA_TYPES = {
 }
 
 
-def metadata_of(model: InferenceModel, entries: Iterable[Entry]) -> pb.ModelMetadataResponse:
+def metadata_of(model: InferenceModel, entries: Iterable[ModelVersion]) -> pb.ModelMetadataResponse:
     """The model's tensors, and its versions among the repository's entries."""
     return pb.ModelMetadataResponse(
         name=model.name,
@@ -38,8 +38,8 @@ def metadata_of(model: InferenceModel, entries: Iterable[Entry]) -> pb.ModelMeta
             if entry.name == model.served.identity.name and entry.model and model.part in parts_of(entry.model)
         ],
         platform=PLATFORM,
-        inputs=[_describe(port) for port in model.inputs],
-        outputs=[_describe(port) for port in model.outputs],
+        inputs=[_describe(spec) for spec in model.inputs],
+        outputs=[_describe(spec) for spec in model.outputs],
     )
 
 
@@ -55,15 +55,15 @@ def config_of(model: InferenceModel) -> pb.ModelConfig:
         parameters={"numerics": pb.ModelParameter(string_value=numerics)} if numerics else {},
         input=[
             pb.ModelInput(
-                name=port.name,
-                data_type=_DATA_TYPES[port.dtype],
-                format=pb.ModelInput.FORMAT_NCHW if len(port.shape) == 3 else pb.ModelInput.FORMAT_NONE,
-                dims=port.shape,
+                name=spec.name,
+                data_type=_DATA_TYPES[spec.dtype],
+                format=pb.ModelInput.FORMAT_NCHW if len(spec.shape) == 3 else pb.ModelInput.FORMAT_NONE,
+                dims=spec.shape,
             )
-            for port in model.inputs
+            for spec in model.inputs
         ],
         output=[
-            pb.ModelOutput(name=port.name, data_type=_DATA_TYPES[port.dtype], dims=port.shape) for port in model.outputs
+            pb.ModelOutput(name=spec.name, data_type=_DATA_TYPES[spec.dtype], dims=spec.shape) for spec in model.outputs
         ],
         instance_group=[pb.ModelInstanceGroup(name=device, kind=_KINDS[device], count=1)],
         dynamic_batching=pb.ModelDynamicBatching(
@@ -72,12 +72,12 @@ def config_of(model: InferenceModel) -> pb.ModelConfig:
     )
 
 
-def index_of(entries: Iterable[Entry], *, ready: bool) -> pb.RepositoryIndexResponse:
+def index_of(entries: Iterable[ModelVersion], *, ready: bool) -> pb.RepositoryIndexResponse:
     """Every part of every READY version, and unless only those are wanted, every other version."""
     return pb.RepositoryIndexResponse(models=[line for entry in entries for line in _lines(entry, ready=ready)])
 
 
-def _lines(entry: Entry, *, ready: bool) -> Iterator[pb.RepositoryIndexResponse.ModelIndex]:
+def _lines(entry: ModelVersion, *, ready: bool) -> Iterator[pb.RepositoryIndexResponse.ModelIndex]:
     if ready and entry.state is not State.READY:
         return
     suffixes = [part.value for part in parts_of(entry.model)] if entry.model else [""]
@@ -87,8 +87,8 @@ def _lines(entry: Entry, *, ready: bool) -> Iterator[pb.RepositoryIndexResponse.
         )
 
 
-def _describe(port: Port) -> pb.ModelMetadataResponse.TensorMetadata:
-    return pb.ModelMetadataResponse.TensorMetadata(name=port.name, datatype=datatype_of(port), shape=(-1, *port.shape))
+def _describe(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
+    return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=datatype_of(spec), shape=(-1, *spec.shape))
 
 
 Totals = Mapping[tuple[str, str, str], GraphTotals]

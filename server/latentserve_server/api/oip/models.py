@@ -11,9 +11,10 @@ import numpy as np
 
 from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve_server.api.model_names import Part, split_name
-from latentserve_server.batching.entry import PixelForm, Terms
-from latentserve_server.engine import Arrays, Port
+from latentserve_server.batching.entry import Scheduling
+from latentserve_server.engine import Arrays, TensorSpec
 from latentserve_server.errors import InvalidArgument, ModelNotFound
+from latentserve_server.model.answers import PixelForm
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.repository import Repository
 
@@ -35,10 +36,10 @@ class InferenceModel:
         return self.served.identity.name + self.part.value
 
     @property
-    def inputs(self) -> tuple[Port, ...]:
+    def inputs(self) -> tuple[TensorSpec, ...]:
         """What goes in: latents or images, and the label of each for a conditional model."""
         rows = self._latent("latent") if self.part is Part.DECODER else self._image("image")
-        return (rows, Port("label", _INT64, ())) if self.labels else (rows,)
+        return (rows, TensorSpec("label", _INT64, ())) if self.labels else (rows,)
 
     @property
     def labels(self) -> int:
@@ -46,32 +47,32 @@ class InferenceModel:
         return self.served.manifest.labels.count
 
     @property
-    def outputs(self) -> tuple[Port, ...]:
+    def outputs(self) -> tuple[TensorSpec, ...]:
         """What can come out."""
         if self.part is Part.ENCODER:
             return self._latent("mean"), self._latent("log_variance")
         images = self._image("image"), self._image("image_uint8", _UINT8)
         if self.part is Part.RECONSTRUCT:
-            return *images, Port("reconstruction_error", _FLOAT32, ()), Port("kl", _FLOAT32, ())
+            return *images, TensorSpec("reconstruction_error", _FLOAT32, ()), TensorSpec("kl", _FLOAT32, ())
         likelihood = self.served.likelihood
         return (*images, self._image(likelihood.own_output)) if likelihood else images
 
-    async def run(self, inputs: Arrays, wanted: tuple[str, ...], terms: Terms) -> Arrays:
+    async def run(self, inputs: Arrays, wanted: tuple[str, ...], scheduling: Scheduling) -> Arrays:
         """The wanted outputs, and perhaps others, for the rows of the inputs."""
         if self.part is Part.DECODER:
-            return (await self.served.infer(bundle_pb2.GRAPH_ROLE_DECODER, inputs, wanted, terms)).outputs
+            return (await self.served.infer(bundle_pb2.GRAPH_ROLE_DECODER, inputs, wanted, scheduling)).outputs
         if self.part is Part.ENCODER:
-            return (await self.served.infer(bundle_pb2.GRAPH_ROLE_ENCODER, inputs, wanted, terms)).outputs
+            return (await self.served.infer(bundle_pb2.GRAPH_ROLE_ENCODER, inputs, wanted, scheduling)).outputs
         forms = tuple(form.value for form in PixelForm if form.value in wanted)
-        outcome, scores = await self.served.reconstruct_and_score(inputs, forms, terms)
+        outcome, scores = await self.served.reconstruct_and_score(inputs, forms, scheduling)
         return {**outcome.outputs, "reconstruction_error": scores.reconstruction_error, "kl": scores.kl}
 
-    def _image(self, name: str, dtype: np.dtype[Any] = _FLOAT32) -> Port:
+    def _image(self, name: str, dtype: np.dtype[Any] = _FLOAT32) -> TensorSpec:
         image = self.served.manifest.image
-        return Port(name, dtype, (image.channels, image.height, image.width))
+        return TensorSpec(name, dtype, (image.channels, image.height, image.width))
 
-    def _latent(self, name: str) -> Port:
-        return Port(name, _FLOAT32, (self.served.manifest.latent.dim,))
+    def _latent(self, name: str) -> TensorSpec:
+        return TensorSpec(name, _FLOAT32, (self.served.manifest.latent.dim,))
 
 
 def parts_of(served: ServedModel) -> tuple[Part, ...]:

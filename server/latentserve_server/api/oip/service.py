@@ -19,7 +19,7 @@ from latentserve_server.api.oip.models import InferenceModel, lease_model, parts
 from latentserve_server.api.oip.parameters import read_parameters
 from latentserve_server.api.oip.tensors import check_reply_size, read_inputs, read_wanted, stated_bytes, write_outputs
 from latentserve_server.api.streams import answer_in_order
-from latentserve_server.batching.entry import Terms
+from latentserve_server.batching.entry import Scheduling
 from latentserve_server.errors import InvalidArgument, LatentServeError, ModelNotFound, ModelNotReady, NotPermitted
 from latentserve_server.repository.repository import Repository
 from latentserve_server.wire.sending import Sender
@@ -142,7 +142,7 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def _infer(self, request: pb.ModelInferRequest, deadline: float, response: pb.ModelInferResponse) -> None:
         """Fill the empty response in, which stays empty where the request fails."""
         parameters = read_parameters(request.parameters)
-        terms = Terms(min(deadline, _now() + parameters.timeout), parameters.bulk)
+        scheduling = Scheduling(min(deadline, _now() + parameters.timeout), parameters.bulk)
         with lease_model(self._repository, request.model_name, request.model_version) as model:
             limits = model.served.limits
             wanted = read_wanted(request, model.outputs)
@@ -151,12 +151,12 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
             )
             rows = len(inputs[model.inputs[0].name])
             check_reply_size(rows, wanted, limits.max_message_bytes, raw=parameters.raw)
-            arrays = await model.run(inputs, tuple(port.name for port in wanted), terms)
+            arrays = await model.run(inputs, tuple(spec.name for spec in wanted), scheduling)
         response.model_name, response.model_version = model.name, str(model.served.identity.version)
         response.id = request.id
         if numerics := model.served.identity.numerics:
             response.parameters["numerics"].string_param = numerics
-        size = sum(arrays[port.name].nbytes for port in wanted)
+        size = sum(arrays[spec.name].nbytes for spec in wanted)
         await self._workers.run(size, write_outputs, response, wanted, arrays, raw=parameters.raw)
 
     async def _answer_in_band(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelStreamInferResponse:

@@ -13,7 +13,7 @@ from latentserve.ndarray import MAX_AXES
 from latentserve.oip import inference_pb2 as pb
 from latentserve_server.api.images import demand_finite, read_range
 from latentserve_server.api.oip.parameters import check_input_parameters, check_output_parameters
-from latentserve_server.engine import Port
+from latentserve_server.engine import TensorSpec
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import demand_known
 from latentserve_server.model.description import REPLY_OVERHEAD_BYTES
@@ -30,9 +30,9 @@ _MAX_TEXT = 128
 _TYPED_UINT8_BYTES = 2  # a varint of 7 bits a byte
 
 
-def datatype_of(port: Port) -> str:
+def datatype_of(spec: TensorSpec) -> str:
     """The protocol's name of the element type."""
-    return _DATATYPES[port.dtype]
+    return _DATATYPES[spec.dtype]
 
 
 def stated_bytes(request: pb.ModelInferRequest) -> int:
@@ -42,11 +42,11 @@ def stated_bytes(request: pb.ModelInferRequest) -> int:
 
 
 def read_inputs(
-    request: pb.ModelInferRequest, ports: Sequence[Port], max_rows: int, labels: int
+    request: pb.ModelInferRequest, specs: Sequence[TensorSpec], max_rows: int, labels: int
 ) -> dict[str, NDArray[Any]]:
     """The rows of every input of the model, by name, the same number n of each.
 
-    Latents and images are float32 [n, *port.shape], all finite, images from 0 to 1; a label is int64 [n], from 0 to
+    Latents and images are float32 [n, *spec.shape], all finite, images from 0 to 1; a label is int64 [n], from 0 to
     `labels` - 1.
 
     Raises:
@@ -54,24 +54,24 @@ def read_inputs(
             `max_rows`; its elements are not as many as its shape says, in none or both of the places for them, or out
             of range; another input is beside them; or they differ in their number of rows.
     """
-    found = _find_inputs(request, ports)
-    arrays = {port.name: _read_rows(request, *found[port.name], port, max_rows, labels) for port in ports}
-    first, *others = ports
-    for port in others:
-        if len(arrays[port.name]) != len(arrays[first.name]):
-            counts = f"{len(arrays[port.name])} rows where {first.name} has {len(arrays[first.name])}"
-            raise InvalidArgument(f"inputs.{port.name}", counts)
+    found = _find_inputs(request, specs)
+    arrays = {spec.name: _read_rows(request, *found[spec.name], spec, max_rows, labels) for spec in specs}
+    first, *others = specs
+    for spec in others:
+        if len(arrays[spec.name]) != len(arrays[first.name]):
+            counts = f"{len(arrays[spec.name])} rows where {first.name} has {len(arrays[first.name])}"
+            raise InvalidArgument(f"inputs.{spec.name}", counts)
     return arrays
 
 
-def read_wanted(request: pb.ModelInferRequest, ports: Sequence[Port]) -> tuple[Port, ...]:
+def read_wanted(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
     """The outputs that the request names, in its order; all where it names none.
 
     Raises:
         InvalidArgument: a name is not one of the model's outputs, or is there twice, or is wanted in another form.
     """
-    known = {port.name: port for port in ports}
-    wanted: dict[str, Port] = {}
+    known = {spec.name: spec for spec in specs}
+    wanted: dict[str, TensorSpec] = {}
     for output in request.outputs:
         if output.name not in known:
             raise InvalidArgument("outputs", f"{_quote(output.name)} is not one of {', '.join(known)}")
@@ -79,40 +79,40 @@ def read_wanted(request: pb.ModelInferRequest, ports: Sequence[Port]) -> tuple[P
             raise InvalidArgument("outputs", f"{output.name!r} is named twice")
         check_output_parameters(f"outputs.{output.name}", output.parameters)
         wanted[output.name] = known[output.name]
-    return tuple(wanted.values()) or tuple(ports)
+    return tuple(wanted.values()) or tuple(specs)
 
 
-def check_reply_size(rows: int, wanted: Sequence[Port], max_bytes: int, *, raw: bool) -> None:
+def check_reply_size(rows: int, wanted: Sequence[TensorSpec], max_bytes: int, *, raw: bool) -> None:
     """Hold a reply to the size of a message, before anything is computed.
 
     Raises:
         InvalidArgument: the outputs of so many rows are too large.
     """
     uint8_bytes = 1 if raw else _TYPED_UINT8_BYTES
-    row_bytes = sum(math.prod(port.shape) * (uint8_bytes if port.dtype == np.uint8 else 4) for port in wanted)
+    row_bytes = sum(math.prod(spec.shape) * (uint8_bytes if spec.dtype == np.uint8 else 4) for spec in wanted)
     room = max_bytes - REPLY_OVERHEAD_BYTES
     if rows * row_bytes > room:
-        names = ", ".join(port.name for port in wanted)
+        names = ", ".join(spec.name for spec in wanted)
         fitting = f"; {room // row_bytes} rows fit" if room >= row_bytes else ""
         raise InvalidArgument("outputs", f"{rows} rows of {names} are over a message's {max_bytes} bytes{fitting}")
 
 
 def write_outputs(
-    response: pb.ModelInferResponse, wanted: Sequence[Port], arrays: Mapping[str, NDArray[Any]], *, raw: bool
+    response: pb.ModelInferResponse, wanted: Sequence[TensorSpec], arrays: Mapping[str, NDArray[Any]], *, raw: bool
 ) -> None:
     """Put the wanted arrays into the response, as raw bytes or in typed fields."""
-    for port in wanted:
-        array, datatype = arrays[port.name], datatype_of(port)
-        tensor = response.outputs.add(name=port.name, datatype=datatype, shape=array.shape)
+    for spec in wanted:
+        array, datatype = arrays[spec.name], datatype_of(spec)
+        tensor = response.outputs.add(name=spec.name, datatype=datatype, shape=array.shape)
         if raw:
             response.raw_output_contents.append(array.astype(_DTYPES[datatype], copy=False).tobytes())
         else:
             getattr(tensor.contents, _TYPED_FIELDS[datatype]).extend(array.ravel().tolist())
 
 
-def _find_inputs(request: pb.ModelInferRequest, ports: Sequence[Port]) -> dict[str, tuple[int, InputTensor]]:
-    """Each port's tensor and its place among the request's inputs."""
-    names = [port.name for port in ports]
+def _find_inputs(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> dict[str, tuple[int, InputTensor]]:
+    """Each spec's tensor and its place among the request's inputs."""
+    names = [spec.name for spec in specs]
     found: dict[str, tuple[int, InputTensor]] = {}
     for place, tensor in enumerate(request.inputs):
         if tensor.name not in names:
@@ -128,20 +128,20 @@ def _find_inputs(request: pb.ModelInferRequest, ports: Sequence[Port]) -> dict[s
 
 
 def _read_rows(
-    request: pb.ModelInferRequest, place: int, tensor: InputTensor, port: Port, max_rows: int, labels: int
+    request: pb.ModelInferRequest, place: int, tensor: InputTensor, spec: TensorSpec, max_rows: int, labels: int
 ) -> NDArray[Any]:
-    field = f"inputs.{port.name}"
+    field = f"inputs.{spec.name}"
     check_input_parameters(field, tensor.parameters)
-    is_image = len(port.shape) > 1
-    allowed = (datatype_of(port), "UINT8") if is_image else (datatype_of(port),)
+    is_image = len(spec.shape) > 1
+    allowed = (datatype_of(spec), "UINT8") if is_image else (datatype_of(spec),)
     if tensor.datatype not in allowed:
         raise InvalidArgument(field, f"datatype {_quote(tensor.datatype)} where {allowed[0]} is wanted")
-    shape = _read_shape(field, tensor, port, max_rows)
+    shape = _read_shape(field, tensor, spec, max_rows)
     array = _read_elements(field, request, place, tensor, math.prod(shape)).reshape(shape)
     if array.dtype == np.uint8:
         return array.astype(np.float32) / _LEVELS
-    rows = array.astype(port.dtype, copy=False)
-    if port.dtype == np.int64:
+    rows = array.astype(spec.dtype, copy=False)
+    if spec.dtype == np.int64:
         return demand_known(field, rows, labels)
     if is_image:
         return read_range(field, rows)
@@ -149,11 +149,11 @@ def _read_rows(
     return rows
 
 
-def _read_shape(field: str, tensor: InputTensor, port: Port, max_rows: int) -> tuple[int, ...]:
+def _read_shape(field: str, tensor: InputTensor, spec: TensorSpec, max_rows: int) -> tuple[int, ...]:
     shape = tuple(tensor.shape[: MAX_AXES + 1])
-    if shape[1:] != port.shape or not shape:
+    if shape[1:] != spec.shape or not shape:
         found = list(shape) if len(shape) <= MAX_AXES else f"of {len(tensor.shape)} axes"
-        raise InvalidArgument(field, f"shape {found} where [{', '.join(['n', *map(str, port.shape)])}] is wanted")
+        raise InvalidArgument(field, f"shape {found} where [{', '.join(['n', *map(str, spec.shape)])}] is wanted")
     if not 1 <= shape[0] <= max_rows:
         raise InvalidArgument(field, f"{shape[0]} rows; 1 to {max_rows} are allowed")
     return shape
