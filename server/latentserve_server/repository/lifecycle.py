@@ -1,4 +1,4 @@
-"""The life of model versions, LOADING -> READY -> UNLOADING -> UNAVAILABLE: every transition happens here.
+"""The life of model model, LOADING -> READY -> UNLOADING -> UNAVAILABLE: every transition happens here.
 
 `settle` brings what is served to what is wanted, and loads before it unloads, so that a model that answers does so all
 the time. No transition has an await in its middle, so calls see the state before it or the state after it.
@@ -16,7 +16,7 @@ from latentserve_server.bundle.files import is_passing
 from latentserve_server.errors import DeviceError, LatentServeError, StoreFailure
 from latentserve_server.model.description import Footprint, Identity
 from latentserve_server.model.served_model import ServedModel
-from latentserve_server.repository.model import Model
+from latentserve_server.repository.model import Model, Plan
 from latentserve_server.repository.version import LeasedModel, ModelVersion, State
 
 _logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class LifecycleObserver(Protocol):
 
 
 class Lifecycle:
-    """Opens and closes the models of versions."""
+    """Opens and closes the models of model."""
 
     def __init__(self, fetch: Fetch, load: Load, observer: LifecycleObserver, timeout: float) -> None:
         """To fetch and load a version may take `timeout` seconds."""
@@ -63,29 +63,31 @@ class Lifecycle:
         self._observer = observer
         self._closing: dict[asyncio.Task[None], LeasedModel] = {}
 
-    def announce(self, versions: Model) -> None:
-        """Show the versions as they were found, and as LOADING what `settle` is going to load."""
-        for entry in versions:
+    def announce(self, model: Model) -> None:
+        """Show the versions as they were found, and as LOADING what `reconcile` is going to load."""
+        for entry in model:
             self._observer.state_changed(entry.name, entry.version, entry.state)
-        for entry in versions.to_load():
+        for entry in model.plan().load:
             self._begin_loading(entry)
 
-    async def settle(self, versions: Model, *, starting: bool = False) -> None:
-        """Load what is wanted and not served, move the aliases, unload what is served and not wanted.
+    async def reconcile(self, model: Model, *, starting: bool = False) -> None:
+        """Load what is desired and not served, move the aliases, unload what is served and not desired.
 
         Raises:
             DeviceError: while `starting`, a graph does not run on the device.
         """
-        self._move_aliases(versions)
-        while entries := versions.to_load():
-            await self.open(versions, entries[0], starting=starting)
-        self._move_aliases(versions)
-        for entry in versions.to_unload():
-            self.retire(versions, entry, versions.why_unwanted(entry))
-        for entry in versions:
-            self._forget_if_gone(versions, entry)
+        plan = model.plan()
+        self._move_aliases(model, plan)
+        while plan.load:
+            await self.open(model, plan.load[0], starting=starting)
+            plan = model.plan()  # where a load fails, the policy may choose another version
+            self._move_aliases(model, plan)
+        for entry in plan.unload:
+            self.retire(model, entry, model.why_unwanted(entry))
+        for entry in model:
+            self._forget_if_gone(model, entry)
 
-    async def open(self, versions: Model, entry: ModelVersion, *, starting: bool = False) -> None:
+    async def open(self, model: Model, entry: ModelVersion, *, starting: bool = False) -> None:
         """Load what the entry's directory holds. Where that fails, what is served stays, and the entry says why.
 
         Raises:
@@ -95,7 +97,7 @@ class Lifecycle:
         level = logging.DEBUG if entry.failures else logging.INFO
         _logger.log(level, "loading %s version %d", entry.name, entry.version, extra=_fields(entry))
         try:
-            model = await self._make(entry)
+            served = await self._make(entry)
         except (LatentServeError, OSError, MemoryError) as error:
             reason, may_pass = _reason(error), _may_pass(error)
             is_known = entry.failures and reason == entry.last_failure
@@ -109,15 +111,15 @@ class Lifecycle:
             _logger.exception("%s version %d is unavailable", entry.name, entry.version, extra=_fields(entry))
             self._fail(entry, f"internal error: {error}", may_pass=False)
         else:
-            self._serve(versions, entry, model)
+            self._serve(model, entry, served)
 
-    def retire(self, versions: Model, entry: ModelVersion, reason: str) -> None:
+    def retire(self, model: Model, entry: ModelVersion, reason: str) -> None:
         """Let a READY version take no more calls, and close it after its last one."""
         leased, entry.leased = entry.leased, None
         assert leased is not None
         self._become(entry, State.UNLOADING, reason)
         _logger.info("unloading %s version %d: %s", entry.name, entry.version, entry.reason, extra=_fields(entry))
-        self._close_after_last_call(versions, entry, leased)
+        self._close_after_last_call(model, entry, leased)
 
     async def closed(self, name: str, version: int) -> None:
         """Wait until the models of a version that were retired are closed; they are, too, if nobody waits any more."""
@@ -145,16 +147,16 @@ class Lifecycle:
         if entry.state in (State.UNAVAILABLE, State.UNLOADING):  # a READY version answers while its successor loads
             self._become(entry, State.LOADING)
 
-    def _serve(self, versions: Model, entry: ModelVersion, model: ServedModel) -> None:
-        before, entry.leased = entry.leased, LeasedModel(model)
-        entry.digest = model.identity.digest
-        entry.reason, entry.is_failure_passing, entry.failures = "", False, 0
+    def _serve(self, model: Model, entry: ModelVersion, served: ServedModel) -> None:
+        before, entry.leased = entry.leased, LeasedModel(served)
+        entry.digest = served.identity.digest
+        entry.reason, entry.is_transient, entry.failures = "", False, 0
         if before is None:
             self._become(entry, State.READY)
         else:
-            self._close_after_last_call(versions, entry, before)
+            self._close_after_last_call(model, entry, before)
         self._observer.load_ended(entry.name, succeeded=True)
-        self._observer.model_opened(model.identity, model.footprints)
+        self._observer.model_opened(served.identity, served.footprints)
         fields = _fields(entry) | {"digest": entry.digest}
         _logger.info("%s version %d is ready", entry.name, entry.version, extra=fields)
 
@@ -164,14 +166,14 @@ class Lifecycle:
         if entry.leased is None:
             self._become(entry, State.UNAVAILABLE, reason)
 
-    def _close_after_last_call(self, versions: Model, entry: ModelVersion, leased: LeasedModel) -> None:
+    def _close_after_last_call(self, model: Model, entry: ModelVersion, leased: LeasedModel) -> None:
         entry.leaving += 1
         self._observer.model_retired(leased.model.identity)
-        task = asyncio.get_running_loop().create_task(self._close(versions, entry, leased))
+        task = asyncio.get_running_loop().create_task(self._close(model, entry, leased))
         self._closing[task] = leased
         task.add_done_callback(self._closing.pop)
 
-    async def _close(self, versions: Model, entry: ModelVersion, leased: LeasedModel) -> None:
+    async def _close(self, model: Model, entry: ModelVersion, leased: LeasedModel) -> None:
         await leased.close()
         entry.leaving -= 1
         fields = _fields(entry) | {"digest": leased.model.identity.digest}
@@ -181,17 +183,17 @@ class Lifecycle:
         self._observer.version_closed(entry.name, entry.version)
         if entry.state is State.UNLOADING:
             self._become(entry, State.UNAVAILABLE, entry.reason)
-        self._forget_if_gone(versions, entry)
+        self._forget_if_gone(model, entry)
 
-    def _forget_if_gone(self, versions: Model, entry: ModelVersion) -> None:
+    def _forget_if_gone(self, model: Model, entry: ModelVersion) -> None:
         if entry.state is State.UNAVAILABLE and not entry.exists and not entry.leaving:
-            versions.forget(entry)
+            model.forget(entry)
             self._observer.state_changed(entry.name, entry.version, None)
 
-    def _move_aliases(self, versions: Model) -> None:
-        for alias, version in versions.move_aliases():
-            fields = {"model": versions.name, "version": version, "alias": alias}
-            _logger.info("alias %s of %s points to version %d", alias, versions.name, version, extra=fields)
+    def _move_aliases(self, model: Model, plan: Plan) -> None:
+        for alias, version in model.move_aliases(plan):
+            fields = {"model": model.name, "version": version, "alias": alias}
+            _logger.info("alias %s of %s points to version %d", alias, model.name, version, extra=fields)
 
     def _become(self, entry: ModelVersion, state: State, reason: str = "") -> None:
         entry.become(state, reason)

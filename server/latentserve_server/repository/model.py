@@ -1,8 +1,8 @@
-"""The versions of one model: which are wanted, which answers, and where the aliases point. Opens and closes nothing."""
+"""One model's versions and aliases: which are desired, which answers, and what is to change."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from latentserve_server.errors import ModelNotFound, ModelNotReady
@@ -11,8 +11,8 @@ from latentserve_server.repository.catalog import ModelDirectory
 from latentserve_server.repository.policy import VersionPolicy
 from latentserve_server.repository.version import ModelVersion, State
 
-_TOLD = 3
-"""The versions of which it is told why they do not answer."""
+_MAX_REASONS = 3
+"""Versions that are explained in one error, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,18 @@ class StuckAlias:
     def __str__(self) -> str:
         stands = "names no version yet" if self.answering is None else f"stays at version {self.answering}"
         return f"alias {self.alias!r} of {self.model} {stands}: it is to name version {self.wanted}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to change of one model."""
+
+    aliases: Mapping[str, int]
+    """Where the aliases point, as far as the versions that are READY allow."""
+    load: Sequence[ModelVersion]
+    """Versions whose directories hold something desired that is not served yet, the highest first."""
+    unload: Sequence[ModelVersion]
+    """READY versions that are not desired any more."""
 
 
 class Model:
@@ -98,7 +110,7 @@ class Model:
         """The version that each alias is to name, and the digest of the file that says so, or said so first."""
         return AliasFile(dict(self._intended), self._aliases_digest)
 
-    def see(self, found: ModelDirectory | None, *, now: float, patience: float, retry: bool) -> None:
+    def observe(self, found: ModelDirectory | None, *, now: float, patience: float, retry: bool) -> None:
         """Note what a look found at `now`; None where the model's directory is missing.
 
         What is missing is gone only when a look finds it missing again after `patience` seconds.
@@ -106,13 +118,13 @@ class Model:
         for version, digest in found.digests.items() if found else ():
             if version not in self._entries:
                 self._entries[version] = ModelVersion(self.name, version, digest, self._unwanted)
-            self._entries[version].see(digest, now=now, retry=retry)
+            self._entries[version].observe(digest, now=now, retry=retry)
         if found and found.aliases is not None and found.aliases.digest not in ("", self._aliases_digest):
-            self.intend(found.aliases)
+            self.set_aliases(found.aliases)
         self.look_for_missing(found, now=now, patience=patience)
 
     def look_for_missing(self, found: ModelDirectory | None, *, now: float, patience: float) -> None:
-        """As `see`, but for what is missing alone: nothing that is new or has changed is taken note of."""
+        """As `observe`, but for what is missing alone: nothing that is new or has changed is taken note of."""
         digests = found.digests if found else {}
         for entry in self:
             if entry.version not in digests:
@@ -123,7 +135,7 @@ class Model:
                 self._pinned.discard(entry.version)
                 self._withdrawn.discard(entry.version)
         if not any(entry.exists for entry in self):
-            self.intend(AliasFile())
+            self.set_aliases(AliasFile())
         elif found is None or found.aliases is not None:
             self._look_for_aliases(found.aliases if found else None, now=now, patience=patience)
 
@@ -132,7 +144,7 @@ class Model:
         """Whether a version or the alias file is missing, and may come back."""
         return self._aliases_missing_since is not None or any(entry.is_missing for entry in self)
 
-    def intend(self, aliases: AliasFile) -> None:
+    def set_aliases(self, aliases: AliasFile) -> None:
         """Have these aliases and no others, until a look finds another file than that of the digest."""
         self._intended, self._aliases_digest = dict(aliases.versions), aliases.digest
         self._aliases_missing_since = None
@@ -167,16 +179,21 @@ class Model:
         if entry.state is not State.READY:
             entry.reason = self.why_unwanted(entry)
 
-    def wanted(self) -> set[int]:
-        """The versions to serve: those of the policy that are not broken, those that aliases name, and the pinned."""
-        able = {entry.version for entry in self if entry.may_answer} - self._withdrawn
-        named = {*self._aliases.values(), *self._intended.values(), *self._pinned}
-        return self._policy.choose(list(able)) | (named & able)
+    def plan(self) -> Plan:
+        """What is to change, so that the desired versions are served.
 
-    def to_load(self) -> list[ModelVersion]:
-        """The wanted entries whose directories hold something that is not served yet, the highest first."""
-        wanted = self.wanted()
-        return [entry for entry in reversed(list(self)) if entry.version in wanted and entry.needs_loading]
+        Desired are those of the policy that are not broken, those that aliases name or are to name, and the pinned.
+        """
+        able = {entry.version for entry in self if entry.may_answer} - self._withdrawn
+        chosen, ready = self._policy.choose(list(able)), {e.version for e in self if e.state is State.READY}
+        wanted_by_name = {*self._intended.values(), *self._pinned}
+        aliases = self._aliases_over(ready & (chosen | ((wanted_by_name | set(self._aliases.values())) & able)))
+        desired = chosen | ((wanted_by_name | set(aliases.values())) & able)
+        return Plan(
+            aliases=aliases,
+            load=[entry for entry in reversed(list(self)) if entry.version in desired and entry.needs_loading],
+            unload=[entry for entry in self if entry.version in ready - desired],
+        )
 
     def try_again(self) -> None:
         """Have what failed for what may pass by itself be loaded once more, where it is wanted."""
@@ -189,24 +206,15 @@ class Model:
         for entry in self:
             entry.ask()
 
-    def to_unload(self) -> list[ModelVersion]:
-        """The READY entries that are not wanted."""
-        wanted = self.wanted()
-        return [entry for entry in self if entry.state is State.READY and entry.version not in wanted]
-
     def why_unwanted(self, entry: ModelVersion) -> str:
         """Why an entry is not wanted, in one line."""
         if not entry.exists:
             return "its directory is gone"
         return "unloaded on request" if entry.version in self._withdrawn else self._unwanted
 
-    def move_aliases(self) -> list[tuple[str, int]]:
-        """Point every alias to the version it is to name, if that is READY and to stay; returns those that moved."""
-        ready = {entry.version for entry in self if entry.state is State.READY} & self.wanted()
-        kept = {alias: version for alias, version in self._aliases.items() if version in ready}
-        moved = {alias: version for alias, version in self._intended.items() if version in ready}
-        before = self._aliases
-        self._aliases = {alias: version for alias, version in (kept | moved).items() if alias in self._intended}
+    def move_aliases(self, plan: Plan) -> list[tuple[str, int]]:
+        """Point the aliases where the plan has them; returns those that moved, with their versions."""
+        before, self._aliases = self._aliases, dict(plan.aliases)
         return [(alias, version) for alias, version in self._aliases.items() if before.get(alias) != version]
 
     def stuck_aliases(self) -> list[StuckAlias]:
@@ -221,18 +229,24 @@ class Model:
         """Drop an entry whose directory is gone and that answers nothing any more."""
         del self._entries[entry.version]
 
+    def _aliases_over(self, staying: set[int]) -> dict[str, int]:
+        """Every alias at the version that it is to name, if that is READY and to stay; else where it is, likewise."""
+        kept = {alias: version for alias, version in self._aliases.items() if version in staying}
+        moved = {alias: version for alias, version in self._intended.items() if version in staying}
+        return {alias: version for alias, version in (kept | moved).items() if alias in self._intended}
+
     def _look_for_aliases(self, found: AliasFile | None, *, now: float, patience: float) -> None:
         since = now if self._aliases_missing_since is None else self._aliases_missing_since
         if (found and found.digest) or not self._aliases_digest:
             self._aliases_missing_since = None
         elif now - since >= patience:
-            self.intend(AliasFile())
+            self.set_aliases(AliasFile())
         else:
             self._aliases_missing_since = since
 
     def _why_none_answers(self) -> str:
-        highest = "; ".join(str(entry) for entry in list(self)[-_TOLD:])
-        others = len(self) - _TOLD
+        highest = "; ".join(str(entry) for entry in list(self)[-_MAX_REASONS:])
+        others = len(self) - _MAX_REASONS
         return f"{highest}; and {others} lower versions do not answer either" if others > 0 else highest
 
     @property

@@ -83,12 +83,12 @@ class Repository:
             await on_thread("open", self._store.open)
         except OSError as error:  # there can be no thread
             raise ConfigError(f"{self._store.place}: {error.strerror}") from error
-        self._see(await self._looks.first())
+        self._observe(await self._looks.first())
         entries = self.entries()
         if not entries and self._require_models:
             raise ConfigError(f"{self._store.place}: no model found; bundles lie in <name>/<version>/manifest.json")
         self._waits_for_first = not entries
-        await self._settle(starting=True)
+        await self._reconcile(starting=True)
         if not entries:
             where = "<name>/<version>/manifest.json"
             _logger.warning("%s: no model is there yet; the server waits for the first, %s", self._store.place, where)
@@ -102,10 +102,10 @@ class Repository:
     async def close(self) -> None:
         """Close every model, whether or not calls hold leases on it; give up what is being loaded."""
         await self._commands.close()
-        for versions in self._models.values():
-            for entry in versions:
+        for model in self._models.values():
+            for entry in model:
                 if entry.leased is not None:
-                    self._lifecycle.retire(versions, entry, "the server is stopping")
+                    self._lifecycle.retire(model, entry, "the server is stopping")
         await asyncio.gather(self._lifecycle.close(), self._close_store())
 
     async def _close_store(self) -> None:
@@ -209,60 +209,60 @@ class Repository:
         await self._asked_rescan(patience=self._removal_delay)
 
     async def _asked_rescan(self, *, patience: float) -> list[str]:
-        for versions in self._models.values():
-            versions.ask()
+        for model in self._models.values():
+            model.ask()
         return await self._rescan(retry=True, patience=patience)
 
     async def _retry(self) -> None:
         if self._looks.owed is not None:
             await self._rescan(retry=self._looks.owed)
             return
-        for versions in self._models.values():
-            versions.try_again()
-        if any(versions.is_missing_something for versions in self._models.values()):
+        for model in self._models.values():
+            model.try_again()
+        if any(model.is_missing_something for model in self._models.values()):
             with suppress(ChangeRefused):  # it is in the log
                 await self._look_for_missing()
-        await self._settle()
+        await self._reconcile()
 
     async def _rescan(self, *, retry: bool, patience: float | None = None) -> list[str]:
         catalog = await self._look(retry=retry, patience=patience)
-        await self._settle()
+        await self._reconcile()
         return [*catalog.problems, *self._stuck_aliases.problems]
 
     async def _load(self, name: str, version: int) -> ModelVersion:
         await self._look(retry=False)
-        versions = self._versions(name)
-        entry = versions.entry(version)
-        is_new = versions.pin(version)
+        model = self._model(name)
+        entry = model.entry(version)
+        is_new = model.pin(version)
         entry.failed_digest = None
         entry.ask()
         if entry.needs_loading:
-            await self._lifecycle.open(versions, entry)
+            await self._lifecycle.open(model, entry)
         if entry.failed_digest is not None and is_new:
-            versions.unpin(version)
-        await self._settle()
+            model.unpin(version)
+        await self._reconcile()
         if entry.failed_digest is not None:
             raise ChangeRefused(f"model {name!r} version {version} cannot be loaded: {entry.reason}")
         return entry
 
     async def _unload(self, name: str, version: int) -> None:
-        versions = self._versions(name)
-        if aliases := versions.aliases_in_the_way(version):
+        model = self._model(name)
+        if aliases := model.aliases_in_the_way(version):
             raise ChangeRefused(f"model {name!r} version {version} has the alias {', '.join(aliases)}; move it first")
-        versions.withdraw(version)
-        await self._settle()
+        model.withdraw(version)
+        await self._reconcile()
 
     async def _set_alias(self, name: str, alias: str, version: int | None) -> bool:
-        versions = self._versions(name)
-        if version is None and alias not in versions.intended_aliases.versions:
+        model = self._model(name)
+        if version is None and alias not in model.intended_aliases.versions:
             raise ModelNotFound(f"model {name!r} has no alias {alias!r}")
-        if version is not None and versions.entry(version).state is not State.READY:
-            raise ChangeRefused(f"alias {alias!r} cannot move: {versions.entry(version)}")
-        known = versions.intended_aliases
+        if version is not None and model.entry(version).state is not State.READY:
+            raise ChangeRefused(f"alias {alias!r} cannot move: {model.entry(version)}")
+        known = model.intended_aliases
         change = partial(store_alias, self._store, name, known, alias, version)
         stored, aliases = await self._alias_calls.make(f"aliases of {name}", change)
-        versions.intend(aliases)
-        await self._settle()
+        model.set_aliases(aliases)
+        await self._reconcile()
         return stored
 
     async def _look(self, *, retry: bool, patience: float | None = None) -> Catalog:
@@ -272,15 +272,15 @@ class Repository:
         except ChangeRefused:
             self._note_unsettled()
             raise
-        self._see(catalog, retry=retry, patience=patience)
+        self._observe(catalog, retry=retry, patience=patience)
         return catalog
 
-    def _see(self, catalog: Catalog, *, retry: bool = False, patience: float | None = None) -> None:
+    def _observe(self, catalog: Catalog, *, retry: bool = False, patience: float | None = None) -> None:
         patience, now = self._removal_delay if patience is None else patience, asyncio.get_running_loop().time()
         for name in catalog.models.keys() - self._models.keys():
             self._models[name] = Model(name, self._policy)
         for name in self._models.keys() - catalog.unreadable:
-            self._models[name].see(catalog.models.get(name), now=now, patience=patience, retry=retry)
+            self._models[name].observe(catalog.models.get(name), now=now, patience=patience, retry=retry)
 
     async def _look_for_missing(self) -> None:
         """Look, for what was missing alone: who does not poll would not have a half-copied version met."""
@@ -289,15 +289,15 @@ class Repository:
         for name in self._models.keys() - catalog.unreadable:
             self._models[name].look_for_missing(catalog.models.get(name), now=now, patience=self._removal_delay)
 
-    async def _settle(self, *, starting: bool = False) -> None:
+    async def _reconcile(self, *, starting: bool = False) -> None:
         models = [self._models[name] for name in sorted(self._models)]
-        for versions in models:
-            self._lifecycle.announce(versions)
-        for versions in models:
-            await self._lifecycle.settle(versions, starting=starting)
-        self._models = {name: versions for name, versions in self._models.items() if len(versions)}
+        for model in models:
+            self._lifecycle.announce(model)
+        for model in models:
+            await self._lifecycle.reconcile(model, starting=starting)
+        self._models = {name: model for name, model in self._models.items() if len(model)}
         self._absences.tell(self.entries())
-        self._stuck_aliases.tell(stuck for versions in models for stuck in versions.stuck_aliases())
+        self._stuck_aliases.tell(stuck for model in models for stuck in model.stuck_aliases())
         self._note_unsettled()
         if not starting:
             await self._changed()
@@ -316,11 +316,11 @@ class Repository:
             self.unsettled.clear()
 
     def _answering(self, name: str, version: int | None, alias: str | None) -> LeasedModel:
-        leased = self._versions(name).answering(version, alias).leased
+        leased = self._model(name).answering(version, alias).leased
         assert leased is not None
         return leased
 
-    def _versions(self, name: str) -> Model:
+    def _model(self, name: str) -> Model:
         if name not in self:
             raise ModelNotFound(f"model {name!r} is not in the repository")
         return self._models[name]

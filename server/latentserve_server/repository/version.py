@@ -56,7 +56,7 @@ class ModelVersion:
     """How often that manifest could not be loaded since someone asked for it."""
     retry_at: float = 0.0
     """When a look may try it again, in seconds of the event loop's clock."""
-    is_failure_passing: bool = False
+    is_transient: bool = False
     """Whether what failed may pass by itself, so that it is tried again."""
     last_failure: str = ""
     """What was last logged of a load that failed."""
@@ -81,7 +81,7 @@ class ModelVersion:
     @property
     def waits_for_retry(self) -> bool:
         """Whether it could not be loaded for what may pass by itself."""
-        return self.exists and self.is_failure_passing and self.failed_digest is not None
+        return self.exists and self.is_transient and self.failed_digest is not None
 
     @property
     def needs_loading(self) -> bool:
@@ -94,10 +94,10 @@ class ModelVersion:
         assert state in _NEXT[self.state], f"a version that is {self.state.value} cannot become {state.value}"
         self.state, self.reason = state, reason
 
-    def see(self, digest: str, *, now: float, retry: bool) -> None:
+    def observe(self, digest: str, *, now: float, retry: bool) -> None:
         """Note what a look found at `now`; with `retry`, a manifest that failed is tried again without a pause."""
         if digest != self.digest:
-            self.digest, self.failures, self.is_failure_passing = digest, 0, False
+            self.digest, self.failures, self.is_transient = digest, 0, False
         if retry or digest != self.failed_digest or now >= self.retry_at:
             self.failed_digest = None
         self.find()
@@ -122,7 +122,7 @@ class ModelVersion:
 
     def fail(self, reason: str, *, now: float, may_pass: bool) -> None:
         """Note at `now` that what the directory holds could not be loaded. The pauses until the next try double."""
-        self.failed_digest, self.is_failure_passing, self.last_failure = self.digest, may_pass, reason
+        self.failed_digest, self.is_transient, self.last_failure = self.digest, may_pass, reason
         self.retry_at = now + min(2.0 ** min(self.failures, 16), _LONGEST_PAUSES[may_pass])
         self.failures += 1
         if self.state is State.READY:

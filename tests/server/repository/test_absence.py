@@ -160,7 +160,7 @@ async def test_a_look_for_what_is_missing_meets_nothing_new(shelf: Shelf) -> Non
 
 
 def seen(versions: Model, root: Path, now: float, patience: float = 60) -> None:
-    versions.see(read_catalog(root).models.get("vae"), now=now, patience=patience, retry=False)
+    versions.observe(read_catalog(root).models.get("vae"), now=now, patience=patience, retry=False)
 
 
 def test_what_was_unloaded_or_loaded_by_order_stays_so_over_an_absence(shelf: Shelf) -> None:
@@ -169,16 +169,16 @@ def test_what_was_unloaded_or_loaded_by_order_stays_so_over_an_absence(shelf: Sh
     seen(versions, shelf.root, 0)
     versions.withdraw(1)
     versions.pin(2)
-    assert versions.wanted() == {2}
+    assert [entry.version for entry in versions.plan().load] == [2]
     shelf.model.rename(away)
     for now in (10, 69):
         seen(versions, shelf.root, now)
-        assert versions.wanted() == set()  # neither answers, and what is not there cannot be loaded
+        assert versions.plan().load == []  # neither answers, and what is not there cannot be loaded
         with pytest.raises(ModelNotFound):
             versions.pin(2)
     away.rename(shelf.model)
     seen(versions, shelf.root, 70)
-    assert versions.wanted() == {2}
+    assert [entry.version for entry in versions.plan().load] == [2]
     versions.unpin(2)
     seen(versions, Path(shelf.root / "vae" / "1"), 80)
     seen(versions, Path(shelf.root / "vae" / "1"), 140)

@@ -180,13 +180,13 @@ def test_pauses_between_tries_double_until_a_manifest_comes(may_pass: bool, long
     entry, now, pauses = ModelVersion("vae", 1, "digest", ""), 0.0, list[float]()
     for _ in range(20):
         entry.fail("why", now=now, may_pass=may_pass)
-        entry.see("digest", now=entry.retry_at - 0.5, retry=False)
+        entry.observe("digest", now=entry.retry_at - 0.5, retry=False)
         assert not entry.needs_loading
         pauses.append(entry.retry_at - now)
         now = entry.retry_at
-        entry.see("digest", now=now, retry=False)
+        entry.observe("digest", now=now, retry=False)
         assert entry.needs_loading
     assert pauses == [min(2.0**number, longest) for number in range(20)]
-    entry.see("another", now=now, retry=False)
+    entry.observe("another", now=now, retry=False)
     entry.fail("why", now=now, may_pass=may_pass)
     assert entry.retry_at == now + 1
