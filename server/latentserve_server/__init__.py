@@ -1,1 +1,1 @@
-"""The latentserve server: a gRPC service over model bundles, run in onnxruntime. Start it with `latentserve-server`."""
+"""A gRPC server for bundles of VAEs and GANs; `latentserve-server` starts it."""

@@ -1,4 +1,4 @@
-"""Calls that block and may hang, as on a disk or a store that went away: on threads that nobody has to wait for."""
+"""Calls that may hang, each on a thread that nobody has to wait for."""
 
 from __future__ import annotations
 

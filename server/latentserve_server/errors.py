@@ -1,4 +1,4 @@
-"""What can go wrong, without any word of the transport; `status` maps these to status codes.
+"""The server's errors, in one tree that knows no transport.
 
 LatentServeError
 ├── InvalidArgument         the request is malformed; names the field

@@ -1,4 +1,4 @@
-"""The composition root: builds every object of one server, starts them in order and stops them in order."""
+"""The composition root: builds a server's parts, starts them and stops them in order."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ SERVICES = (
 )
 
 
-_LAST_WORDS_SECONDS = 0.2
+_FINAL_GRACE_SECONDS = 0.2
 """For the last refusals to leave, once no call is under way."""
 
 _CLOSE_SECONDS = 1.0
@@ -315,8 +315,8 @@ def _store(config: ServerConfig) -> ModelStore:
 
 async def _end(listener: grpc.aio.Server) -> None:
     """Stop a listener, but wait for no connection that does not close."""
-    stopping = asyncio.ensure_future(listener.stop(_LAST_WORDS_SECONDS))
+    stopping = asyncio.ensure_future(listener.stop(_FINAL_GRACE_SECONDS))
     try:
-        await asyncio.wait_for(asyncio.shield(stopping), _LAST_WORDS_SECONDS + _CLOSE_SECONDS)
+        await asyncio.wait_for(asyncio.shield(stopping), _FINAL_GRACE_SECONDS + _CLOSE_SECONDS)
     except TimeoutError:
         _logger.warning("a connection is left behind to which a reply is still being written")

@@ -1,4 +1,4 @@
-"""Threads for work that is too long for the event loop."""
+"""Thread pools for work that is too long for the event loop."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What callers may ask: the services, and how their messages are read and written."""
+"""The services: requests in, replies out."""

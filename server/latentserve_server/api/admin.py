@@ -1,4 +1,4 @@
-"""ModelAdminService on the wire: changes of what the repository serves."""
+"""ModelAdminService: loads, unloads, aliases and rescans."""
 
 from __future__ import annotations
 

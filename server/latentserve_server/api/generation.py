@@ -1,4 +1,4 @@
-"""GenerationService on the wire: decode the request, call the model, encode the reply."""
+"""GenerationService: sample, encode, decode, reconstruct, score and walks."""
 
 from __future__ import annotations
 

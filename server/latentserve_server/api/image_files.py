@@ -1,4 +1,4 @@
-"""Image files as arrays, both ways. The only importer of Pillow, which writes them; latentserve.picture reads them."""
+"""Image files to arrays and back; alone imports Pillow."""
 
 from __future__ import annotations
 

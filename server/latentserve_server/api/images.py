@@ -1,4 +1,4 @@
-"""Images and latents on the wire and as arrays, both ways: what is to be done on which thread, and how much of it."""
+"""Images and latents of messages as arrays, and arrays as images of messages."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _read_latents(field: str, tensor: tensor_pb2.Tensor, dim: int) -> Float32:
     latents = read_array(field, tensor)
     if latents.dtype != np.float32 or latents.shape[1:] != (dim,):
         raise InvalidArgument(field, f"{_describe(latents)} where float32 [n, {dim}] is wanted")
-    demand_finite(field, latents)
+    check_finite(field, latents)
     return latents
 
 
@@ -226,7 +226,7 @@ def _write_grid(images: NDArray[np.uint8], columns: int, file_format: int) -> li
     return [write_file(tile(images, columns), file_format)]
 
 
-def demand_finite(field: str, array: NDArray[np.float32]) -> None:
+def check_finite(field: str, array: NDArray[np.float32]) -> None:
     """Refuse rows with infinities and NaN.
 
     Raises:
@@ -243,7 +243,7 @@ def read_range(field: str, pixels: Float32) -> Float32:
     Raises:
         InvalidArgument: one is not finite, or further outside.
     """
-    demand_finite(field, pixels)
+    check_finite(field, pixels)
     try:
         return read_pixels(pixels)
     except PixelRangeError as error:

@@ -1,4 +1,4 @@
-"""Names of models in the Open Inference Protocol: a decoder is NAME, others are NAME.encoder and NAME.reconstruct."""
+"""Model names of the Open Inference Protocol: NAME, NAME.encoder, NAME.reconstruct."""
 
 from __future__ import annotations
 

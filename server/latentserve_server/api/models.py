@@ -1,4 +1,4 @@
-"""ModelService on the wire: what the repository holds."""
+"""ModelService: the list of models, and one of them described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outline of a picture file: what is counted before Pillow goes over it. Decodes nothing."""
+"""The cost of a picture file, counted before it is decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GenerationService's requests as a model takes them: all that they say is checked before an image is unpacked."""
+"""GenerationService's requests, checked and as the model takes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A long job in chunks: the next one is made while one is taken, and no more than that."""
+"""Streams of replies: chunks made one ahead, and answers in the order of their requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a call began, until when its caller waits, and what its reply says of the time."""
+"""A call's deadline, and the timing in its reply."""
 
 from __future__ import annotations
 

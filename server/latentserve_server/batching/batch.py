@@ -1,4 +1,4 @@
-"""The rows of one run: joined before it, given back to their calls after it."""
+"""One batch: slices of calls joined for a run, and its outputs given back to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows in, rows out: many calls' rows become few runs of one graph.
+"""The batcher: many calls' rows in few runs of one graph.
 
 There is no timer: a batch is what piled up while the engine was busy, so an idle server adds no delay. All state
 belongs to the event loop; the engine's thread gets a finished batch and hands back arrays, with one wake-up of the loop

@@ -1,4 +1,4 @@
-"""One call in the queue of a graph: its rows, its deadline and priority, and its results."""
+"""A call in the queue: its rows, its deadline and priority, and its result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows of a graph's outputs hold NaN or infinity. Overflow makes them of latents that are far too large."""
+"""Rows of a batch that hold NaN or infinity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A graph whose images lie in [0, 1], whatever the rounding of its last operator."""
+"""A decoder whose images are clipped to [0, 1]."""
 
 from __future__ import annotations
 

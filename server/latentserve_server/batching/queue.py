@@ -1,4 +1,4 @@
-"""Which waiting rows run next. Knows rows and callers; knows nothing of arrays, threads or time's passing.
+"""The queue of rows: two lanes, bounded, and the choice of the next batch.
 
 There are two lanes. Calls that fit a batch are never split and run in the order in which they came. The second lane is
 for bulk work and for larger calls, which are cut and share evenly. They have whole batches while the first lane is

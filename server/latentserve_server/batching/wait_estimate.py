@@ -1,4 +1,4 @@
-"""How long a wait will be, from how long the last full batches took."""
+"""The expected wait in a queue, from the times of the last full batches."""
 
 from __future__ import annotations
 

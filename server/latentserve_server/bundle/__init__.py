@@ -1,1 +1,1 @@
-"""A model version on disk: verified, opened, tried on its golden rows."""
+"""Bundles on disk: verified, opened and tried on their golden rows."""

@@ -1,4 +1,4 @@
-"""One model bundle, read and verified: the manifest, the graphs' bytes and the golden rows. Runs nothing."""
+"""One bundle, read and verified: manifest, graphs and golden rows."""
 
 from __future__ import annotations
 
@@ -145,14 +145,14 @@ def _parse_manifest(raw: bytes) -> pb.Manifest:
         raise BundleError(f"{MANIFEST}: {error}") from error
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(f"{MANIFEST}: format_version {manifest.format_version} where {FORMAT_VERSION} is understood")
-    _demand(manifest.kind in _GRAPHS_OF_KIND, "kind", "is neither VAE nor GAN")
+    _check(manifest.kind in _GRAPHS_OF_KIND, "kind", "is neither VAE nor GAN")
     bundle_files(manifest)
-    _demand(1 <= manifest.latent.dim <= MAX_LATENT_DIM, "latent.dim", f"is not in 1 to {MAX_LATENT_DIM}")
-    _demand(manifest.latent.prior == pb.PRIOR_STANDARD_NORMAL, "latent.prior", "is not PRIOR_STANDARD_NORMAL")
+    _check(1 <= manifest.latent.dim <= MAX_LATENT_DIM, "latent.dim", f"is not in 1 to {MAX_LATENT_DIM}")
+    _check(manifest.latent.prior == pb.PRIOR_STANDARD_NORMAL, "latent.prior", "is not PRIOR_STANDARD_NORMAL")
     image = manifest.image
-    _demand(image.channels in (1, 3), "image.channels", "is neither 1 nor 3")
-    _demand(0 < image.height * image.width <= MAX_IMAGE_PIXELS, "image", f"has no or over {MAX_IMAGE_PIXELS} pixels")
-    _demand((image.min_value, image.max_value) == (0.0, 1.0), "image", "has a value range other than 0 to 1")
+    _check(image.channels in (1, 3), "image.channels", "is neither 1 nor 3")
+    _check(0 < image.height * image.width <= MAX_IMAGE_PIXELS, "image", f"has no or over {MAX_IMAGE_PIXELS} pixels")
+    _check((image.min_value, image.max_value) == (0.0, 1.0), "image", "has a value range other than 0 to 1")
     _check_reading(image.reading)
     _check_likelihood(manifest)
     _check_graphs(manifest)
@@ -173,7 +173,7 @@ def _check_reading(reading: pb.PictureReading) -> None:
 def _check_likelihood(manifest: pb.Manifest) -> None:
     absent = manifest.likelihood == pb.LIKELIHOOD_UNSPECIFIED
     fits = absent if manifest.kind == pb.MODEL_KIND_GAN else manifest.likelihood in LIKELIHOODS
-    _demand(fits, "likelihood", "does not fit the kind of model")
+    _check(fits, "likelihood", "does not fit the kind of model")
 
 
 def _check_graphs(manifest: pb.Manifest) -> None:
@@ -183,23 +183,23 @@ def _check_graphs(manifest: pb.Manifest) -> None:
     expected = _GRAPHS_OF_KIND[manifest.kind]
     known = all(role in expected and precision in pb.Precision.values() for role, precision in found)
     fits = known and roles == expected and len(set(found)) == len(found)
-    _demand(fits, "graphs", "are not those of the kind of model")
+    _check(fits, "graphs", "are not those of the kind of model")
 
 
 def _check_labels(labels: pb.LabelSpec) -> None:
-    _demand(MIN_LABELS <= labels.count <= MAX_LABELS, "labels.count", f"is not in {MIN_LABELS} to {MAX_LABELS}")
+    _check(MIN_LABELS <= labels.count <= MAX_LABELS, "labels.count", f"is not in {MIN_LABELS} to {MAX_LABELS}")
     names = labels.names
-    _demand(len(names) in (0, labels.count), "labels.names", f"are {len(names)} where there are {labels.count} labels")
-    _demand(len(set(names)) == len(names), "labels.names", "has a name twice")
+    _check(len(names) in (0, labels.count), "labels.names", f"are {len(names)} where there are {labels.count} labels")
+    _check(len(set(names)) == len(names), "labels.names", "has a name twice")
 
 
 def _check_calibration(manifest: pb.Manifest) -> None:
-    _demand(manifest.kind == pb.MODEL_KIND_VAE, "calibration", "does not fit the kind of model")
+    _check(manifest.kind == pb.MODEL_KIND_VAE, "calibration", "does not fit the kind of model")
     field, quantiles = "calibration.negative_elbo_quantiles", np.array(manifest.calibration.negative_elbo_quantiles)
-    _demand(len(quantiles) == QUANTILES, field, f"are {len(quantiles)} where {QUANTILES} are wanted")
-    _demand(bool(np.isfinite(quantiles).all()), field, "has a value that is not finite")
-    _demand(bool((quantiles[1:] >= quantiles[:-1]).all()), field, "fall")
-    _demand(manifest.calibration.images >= 1, "calibration.images", "is not at least 1")
+    _check(len(quantiles) == QUANTILES, field, f"are {len(quantiles)} where {QUANTILES} are wanted")
+    _check(bool(np.isfinite(quantiles).all()), field, "has a value that is not finite")
+    _check(bool((quantiles[1:] >= quantiles[:-1]).all()), field, "fall")
+    _check(manifest.calibration.images >= 1, "calibration.images", "is not at least 1")
 
 
 def _precision(graph: pb.Graph) -> pb.Precision:
@@ -210,11 +210,11 @@ def _read_mixture(directory: Path, latent: pb.LatentSpec, links_within: Path | N
     if not latent.HasField("mixture"):
         return None
     components = latent.mixture.components
-    _demand(components >= 1, "latent.mixture.components", "is not at least 1")
+    _check(components >= 1, "latent.mixture.components", "is not at least 1")
     return parse_mixture(_read_verified(directory, latent.mixture.file, links_within), components, latent.dim)
 
 
-def _demand(holds: bool, field: str, problem: str) -> None:
+def _check(holds: bool, field: str, problem: str) -> None:
     if not holds:
         raise BundleError(f"{MANIFEST}: {field} {problem}")
 

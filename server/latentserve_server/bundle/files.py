@@ -1,4 +1,4 @@
-"""The files that a manifest lists: which they are, how they may be named and how large they may be, and opening one."""
+"""The files of a bundle: names, sizes, digests and archives, checked as they are read."""
 
 from __future__ import annotations
 

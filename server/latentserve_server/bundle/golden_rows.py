@@ -1,4 +1,4 @@
-"""The golden rows of a graph: what it must make of their inputs before it serves, and what its outputs must be."""
+"""Golden rows: outputs that a graph must reproduce before it serves."""
 
 from __future__ import annotations
 

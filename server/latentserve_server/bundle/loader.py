@@ -1,4 +1,4 @@
-"""From a bundle on disk to a model that is ready: verify, open, compare with the golden rows, warm up."""
+"""The loader: from a bundle on disk to a model that is ready."""
 
 from __future__ import annotations
 

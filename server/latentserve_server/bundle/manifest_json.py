@@ -1,4 +1,4 @@
-"""The JSON of a manifest as a message; where it is none, the field that is wrong and what it may be.
+"""The manifest's JSON as a message, with errors that name the field.
 
 protobuf's own errors name neither the field nor what is allowed, but the Python type that did not fit.
 """

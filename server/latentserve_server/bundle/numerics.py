@@ -1,4 +1,4 @@
-"""What a version computes to the bit: whether a row's bits depend on its batch, and a fingerprint of them.
+"""The bits that a version computes: batch invariance, and a fingerprint.
 
 Runs nothing: it looks at what the golden rows' runs gave.
 """

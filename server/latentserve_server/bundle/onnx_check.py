@@ -1,4 +1,4 @@
-"""What an ONNX graph may hold, checked before any runtime opens it. Knows the format's outline, not the weights."""
+"""Checks of an ONNX graph before a runtime opens it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a graph computes in, by the names that a configuration has for it."""
+"""The precisions that a graph may compute in, by their names in the configuration."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The server's settings, and where their values come from."""
+"""The server's options, and the sources of their values."""

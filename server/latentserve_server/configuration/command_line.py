@@ -1,4 +1,4 @@
-"""The server's command line, which ranks above its variables, which rank above its file. Alone knows argparse."""
+"""The command line; alone imports argparse."""
 
 from __future__ import annotations
 

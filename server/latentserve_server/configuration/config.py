@@ -1,4 +1,4 @@
-"""The server's configuration: one frozen object, which allows no value that a server cannot have."""
+"""The server's configuration: one frozen, validated object."""
 
 from __future__ import annotations
 
@@ -107,41 +107,41 @@ class ServerConfig:
         Raises:
             OptionError: a value is not allowed.
         """
-        self._demand("repository", self.repository.strip() != "", "names no directory and no URL")
+        self._check("repository", self.repository.strip() != "", "names no directory and no URL")
         known = scheme_of(self.repository) in (None, *SCHEMES)
-        self._demand("repository", known, f"write a directory, or a URL of {', '.join(SCHEMES)}")
+        self._check("repository", known, f"write a directory, or a URL of {', '.join(SCHEMES)}")
         for name in ("max_rows_per_request", "max_batch_rows", "max_queue_rows", "max_connections", "max_calls"):
-            self._demand(name, getattr(self, name) >= 1, "must be at least 1")
+            self._check(name, getattr(self, name) >= 1, "must be at least 1")
         parse_device(self.device)
         on_cuda = self.device.startswith("cuda")
-        self._demand("numerics", self.numerics == "fast" or not on_cuda, "is the CPU's; CUDA has no portable bits")
+        self._check("numerics", self.numerics == "fast" or not on_cuda, "is the CPU's; CUDA has no portable bits")
         padded = self.pad_batches != "never" and self.device != "cpu"
-        self._demand("cuda_graphs", padded or not self.cuda_graphs, "needs CUDA and padded batches")
-        self._demand("gpu_memory_limit", self.gpu_memory_limit >= 0, "must not be negative")
-        self._demand("concurrent_runs", self.concurrent_runs >= 0, "must not be negative")
+        self._check("cuda_graphs", padded or not self.cuda_graphs, "needs CUDA and padded batches")
+        self._check("gpu_memory_limit", self.gpu_memory_limit >= 0, "must not be negative")
+        self._check("concurrent_runs", self.concurrent_runs >= 0, "must not be negative")
         serial = self.concurrent_runs in (0, 1) or not self.cuda_graphs
-        self._demand("concurrent_runs", serial, "does not go with --cuda-graphs, whose capture must be alone")
-        self._demand("cpu_threads", 0 <= self.cpu_threads <= _MAX_CPU_THREADS, f"must be 0 to {_MAX_CPU_THREADS}")
-        self._demand("cache_bytes", self.cache_bytes >= 1 << 20, "must be at least 1 MiB")
-        self._demand("unread_timeout", self.unread_timeout > 0, "must be above 0")
-        self._demand("drain_delay", self.drain_delay >= 0, "must not be negative")
-        self._demand("drain_timeout", self.drain_timeout >= 0, "must not be negative")
-        self._demand("max_message_bytes", 1 << 20 <= self.max_message_bytes < 1 << 31, "must be 1 MiB to 2 GiB - 1")
-        self._demand("max_connection_age", 0 <= self.max_connection_age <= _MAX_SECONDS, f"must be 0 to {_MAX_SECONDS}")
+        self._check("concurrent_runs", serial, "does not go with --cuda-graphs, whose capture must be alone")
+        self._check("cpu_threads", 0 <= self.cpu_threads <= _MAX_CPU_THREADS, f"must be 0 to {_MAX_CPU_THREADS}")
+        self._check("cache_bytes", self.cache_bytes >= 1 << 20, "must be at least 1 MiB")
+        self._check("unread_timeout", self.unread_timeout > 0, "must be above 0")
+        self._check("drain_delay", self.drain_delay >= 0, "must not be negative")
+        self._check("drain_timeout", self.drain_timeout >= 0, "must not be negative")
+        self._check("max_message_bytes", 1 << 20 <= self.max_message_bytes < 1 << 31, "must be 1 MiB to 2 GiB - 1")
+        self._check("max_connection_age", 0 <= self.max_connection_age <= _MAX_SECONDS, f"must be 0 to {_MAX_SECONDS}")
         grace = 0 < self.max_connection_grace <= _MAX_SECONDS
-        self._demand("max_connection_grace", grace, f"must be above 0, at most {_MAX_SECONDS}")
-        self._demand("max_header_bytes", 1 << 10 <= self.max_header_bytes <= 1 << 20, "must be 1 KiB to 1 MiB")
+        self._check("max_connection_grace", grace, f"must be above 0, at most {_MAX_SECONDS}")
+        self._check("max_header_bytes", 1 << 10 <= self.max_header_bytes <= 1 << 20, "must be 1 KiB to 1 MiB")
         for name, floor in (
             ("max_queue_bytes", "max_message_bytes"),
             ("max_inflight_bytes", "max_message_bytes"),
             ("max_queue_rows", "max_rows_per_request"),
         ):
             problem = f"must not be below {_flag(floor)}, which is {getattr(self, floor)}"
-            self._demand(name, getattr(self, name) >= getattr(self, floor), problem)
-        self._demand("poll_interval", self.poll_interval == 0 or self.poll_interval >= 0.1, "must be 0 or at least 0.1")
+            self._check(name, getattr(self, name) >= getattr(self, floor), problem)
+        self._check("poll_interval", self.poll_interval == 0 or self.poll_interval >= 0.1, "must be 0 or at least 0.1")
         for name in ("look_timeout", "load_timeout"):
-            self._demand(name, getattr(self, name) > 0, "must be above 0")
-        self._demand("removal_delay", self.removal_delay >= 0, "must not be negative")
+            self._check(name, getattr(self, name) > 0, "must be above 0")
+        self._check("removal_delay", self.removal_delay >= 0, "must not be negative")
         VersionPolicy.parse(self.version_policy)
         parse_address("--listen", self.listen)
         if self.admin_listen != "off":
@@ -149,7 +149,7 @@ class ServerConfig:
         if self.metrics_listen != "off":
             parse_address("--metrics-listen", self.metrics_listen)
 
-    def _demand(self, name: str, holds: bool, problem: str) -> None:
+    def _check(self, name: str, holds: bool, problem: str) -> None:
         if not holds:
             raise OptionError(_flag(name), getattr(self, name), problem)
 

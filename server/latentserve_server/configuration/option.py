@@ -1,4 +1,4 @@
-"""One option of the server: its three names, the values that it may have, and the text that a source gives for it."""
+"""One option: its names, its allowed values, and how a text is read."""
 
 from __future__ import annotations
 

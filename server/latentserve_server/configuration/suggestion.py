@@ -1,4 +1,4 @@
-"""What was meant by a name that there is not."""
+"""Suggestions for misspelt names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment variables that begin with this product's prefix: options of the server, and those that are not."""
+"""The environment variables of the server's options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One ONNX graph on one device. Nothing outside this package imports onnxruntime.
+"""One ONNX graph on one device; alone imports onnxruntime.
 
 `device.py` says which device and how it is set up, `session.py` opens and runs a graph, `binding.py` keeps the buffers
 of its runs on the device.

@@ -1,4 +1,4 @@
-"""The buffers of one graph's runs of one size, kept on the device.
+"""Buffers on the device for runs of one batch size.
 
 A run through a binding copies its inputs into buffers that were allocated once and its outputs out of them, and
 allocates nothing on the device itself. The addresses never change, which CUDA graphs demand. onnxruntime's Python

@@ -1,4 +1,4 @@
-"""The end of one run of a graph, asked for from another thread."""
+"""The early end of one run, asked for from another thread."""
 
 from __future__ import annotations
 

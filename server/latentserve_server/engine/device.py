@@ -1,4 +1,4 @@
-"""Where graphs run: the device that is there, and how onnxruntime is to use it."""
+"""Devices, and how onnxruntime uses them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slots on one device, shared fairly by the models that run on it."""
+"""A fair queue for one device, shared by the models that run on it."""
 
 from __future__ import annotations
 

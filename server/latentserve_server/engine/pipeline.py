@@ -1,4 +1,4 @@
-"""Encoder and decoder as one graph, so that a reconstruction waits in one queue and not in two."""
+"""Encoder and decoder run as one graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of a batch in shares, one a thread.
+"""A batch's rows shared among threads that run a single-threaded graph.
 
 A graph that runs on one thread sums in one order, however many threads there are; so the threads share the rows and not
 the sums.

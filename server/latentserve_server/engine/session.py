@@ -1,4 +1,4 @@
-"""One ONNX graph, opened on one device.
+"""An inference session: one ONNX graph, opened on one device.
 
 onnxruntime falls back to the CPU silently in three places: when the provider is missing at creation, when creating the
 session fails (the Python class then retries), and inside `run`. `enable_fallback=0` closes the last two; the first is

@@ -1,4 +1,4 @@
-"""What goes into a graph and what comes out."""
+"""Name, dtype and shape of a graph's input or output, without the batch axis."""
 
 from __future__ import annotations
 

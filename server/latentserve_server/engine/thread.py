@@ -1,4 +1,4 @@
-"""The one thread on which a model's graphs run, a slot of the device at a time."""
+"""The single thread on which a model's graphs run."""
 
 from __future__ import annotations
 

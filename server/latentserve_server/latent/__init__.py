@@ -1,1 +1,1 @@
-"""Seeds to latents, and images to nats, in NumPy alone."""
+"""Latents, labels, priors, likelihoods and scores, in NumPy alone."""

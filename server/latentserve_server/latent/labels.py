@@ -1,4 +1,4 @@
-"""The labels that go with a call's rows: none for an ordinary model, one a row for a conditional one."""
+"""Labels of a call's rows, for conditional models."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Labels:
         """
         if self.values and not self.known:
             raise InvalidArgument(self.field, "the model has no labels; give none")
-        demand_known(self.field, np.array(self.values, np.int64), self.known)
+        check_known(self.field, np.array(self.values, np.int64), self.known)
 
     def of_rows(self, rows: int) -> Int64 | None:
         """One label for each of a call's rows, int64 [rows]; None where the model has none.
@@ -73,7 +73,7 @@ class Labels:
         return np.array(values, np.int64)[(first_index + np.arange(count)) % len(values)]
 
 
-def demand_known(field: str, labels: Int64, known: int) -> Int64:
+def check_known(field: str, labels: Int64, known: int) -> Int64:
     """The labels, where the model knows every one of them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The models of pixels given a latent, p(x|z): what each needs of a decoder, and what an image costs by it."""
+"""Pixel likelihoods p(x|z): the decoder outputs each needs, and -log p(x|z) in nats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Gaussian mixture over latents, drawn from with the noise of (seed, index).
+"""A Gaussian mixture over latents, drawn with the noise of (seed, index).
 
 The rule is part of the contract and is specified, with test vectors, in docs/protocol.md.
 """

@@ -1,4 +1,4 @@
-"""Noise rows from (seed, index): which latent a call gets, whatever its batch, chunk, replica or process.
+"""Counter-based noise: the same row for the same (seed, index), everywhere.
 
 The scheme is part of the contract and is specified, with test vectors, in docs/protocol.md. In short: a counter-based
 generator (Philox4x64-10, Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") makes 64 bits at any place

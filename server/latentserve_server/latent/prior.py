@@ -1,4 +1,4 @@
-"""Latents drawn from a model's priors: which one an index gets, and how the noise is shaped before."""
+"""Priors: latents of (seed, index), with temperature and truncation."""
 
 from __future__ import annotations
 

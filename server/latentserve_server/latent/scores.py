@@ -1,4 +1,4 @@
-"""How well a model explains images: the terms of the ELBO, and the importance-weighted bound, an image at a time."""
+"""Scores of images: ELBO terms, the importance-weighted bound, anomaly percentiles."""
 
 from __future__ import annotations
 

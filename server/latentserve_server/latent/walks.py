@@ -1,4 +1,4 @@
-"""Ways through the latent space: between points, and along dimensions. Arrays in, arrays out."""
+"""Interpolations and traversals of the latent space."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One loaded version: what its calls mean, and what it says of itself."""
+"""One loaded model version."""

@@ -1,4 +1,4 @@
-"""What a model's calls give back: arrays, and the time they took."""
+"""Results of a model's calls: arrays and their timing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model version something belongs to."""
+"""A model version's identity, limits and memory."""
 
 from __future__ import annotations
 

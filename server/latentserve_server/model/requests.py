@@ -1,4 +1,4 @@
-"""What one call asks of a model, checked before any of its images is unpacked."""
+"""Requests as a model takes them, one frozen value a call."""
 
 from __future__ import annotations
 

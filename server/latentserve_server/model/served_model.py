@@ -1,4 +1,4 @@
-"""One READY model version: what its calls mean, in rows of latents and images. Knows no transport."""
+"""A ready model version: its calls, in rows of latents and images."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Which versions of which models are served."""
+"""The models that are served, and how that changes."""

@@ -1,4 +1,4 @@
-"""Versions that answer calls although they are not in the store any more: told of and measured."""
+"""Served versions that are missing from the store: logged and measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file that holds a model's aliases: `<name>/aliases.json`, an object such as {"stable": 3, "canary": 4}."""
+"""The alias file of a model, `<name>/aliases.json`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in a repository's directory: `<name>/<version>/manifest.json` and `<name>/aliases.json`. Opens no model."""
+"""The catalog of a repository's directory: versions, digests and alias files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work done one piece after another by one task, so that what it changes needs no locks."""
+"""A queue of changes, made one after another by one task."""
 
 from __future__ import annotations
 

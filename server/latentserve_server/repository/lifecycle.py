@@ -1,6 +1,6 @@
-"""The life of model model, LOADING -> READY -> UNLOADING -> UNAVAILABLE: every transition happens here.
+"""The life of model versions, LOADING -> READY -> UNLOADING -> UNAVAILABLE.
 
-`settle` brings what is served to what is wanted, and loads before it unloads, so that a model that answers does so all
+`reconcile` brings what is served to what is desired, and loads before it unloads, so that a model that answers does so all
 the time. No transition has an await in its middle, so calls see the state before it or the state after it.
 """
 

@@ -1,4 +1,4 @@
-"""One model's versions and aliases: which are desired, which answers, and what is to change."""
+"""One model's versions and aliases, and the plan of what is to change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of a model's versions are to be served."""
+"""The version policy: which of a model's versions are served."""
 
 from __future__ import annotations
 

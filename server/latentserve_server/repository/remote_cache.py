@@ -1,4 +1,4 @@
-"""Bundles that were fetched from elsewhere, in a local directory, by the digest of their manifest.
+"""A local cache of fetched bundles, by the digest of their manifest.
 
 An entry appears by a rename once it is complete, and is verified whenever it is asked for; so neither a download that
 broke off nor a file that was changed is ever served. The least recently used entries make room for new ones.

@@ -1,4 +1,4 @@
-"""Files at a URL, by fsspec: s3://, gs:// and file://. The only importer of fsspec."""
+"""Files at a URL; alone imports fsspec."""
 
 from __future__ import annotations
 

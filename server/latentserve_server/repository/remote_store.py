@@ -1,4 +1,4 @@
-"""Models at a URL: looked through there, fetched into a local cache, and served from it.
+"""A store at a URL: listed there, fetched through the cache.
 
 An object store has no renames, so the manifest is what publishes a version: it is uploaded last, and a folder without
 one is no version yet.

@@ -1,4 +1,4 @@
-"""Looks at a store: one that fails is told once, measured, and owed."""
+"""Scans of the store: timed, logged once where they fail, and repeated."""
 
 from __future__ import annotations
 

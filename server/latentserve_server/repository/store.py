@@ -1,4 +1,4 @@
-"""Where the models of a repository lie: a directory, or a place that a URL names."""
+"""The store of a repository's models, and the one that is a directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Aliases that cannot move to the versions that they are to name: told of and measured."""
+"""Aliases that cannot move: logged and measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One version of one model: what its directory holds, what answers for it, and where it stands in its life."""
+"""One version of a model: its directory, its state and its leases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks for changes in the repository from time to time, and tries again what failed for what may pass."""
+"""The watcher: scans at intervals, and retries of what may pass."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What operators see: metrics, the log, open files."""
+"""Metrics, logs and open files."""

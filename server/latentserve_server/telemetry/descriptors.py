@@ -1,4 +1,4 @@
-"""How many files this process may have open, and how many of them connections may be."""
+"""Limits of open files, and the share of them that connections may have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP listener of the metrics: a bounded number of requests at a time, and none that lasts."""
+"""The HTTP listener of the metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines to a file descriptor, by a thread of its own: nobody else waits for whoever reads them."""
+"""A thread that writes log lines, so that nobody waits for their reader."""
 
 from __future__ import annotations
 

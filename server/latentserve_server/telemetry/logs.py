@@ -1,4 +1,4 @@
-"""Log lines as JSON objects, each with the request it belongs to. The only importer of pythonjsonlogger."""
+"""Logs as JSON lines with request ids; alone imports pythonjsonlogger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics of one server. The only importer of prometheus_client.
+"""The server's Prometheus metrics; alone imports prometheus_client.
 
 Base units, one prefix but for those of the process, and labels from closed sets alone: methods of the contract, models
 of the repository.

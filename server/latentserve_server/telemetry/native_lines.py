@@ -1,4 +1,4 @@
-"""What libraries below Python write to standard error, as log records.
+"""Lines that native libraries write to standard error, as log records.
 
 onnxruntime and gRPC's core write lines of their own kinds there and offer Python no other way.
 """

@@ -1,1 +1,1 @@
-"""Calls as gRPC brings them: listeners, limits, status codes, streams."""
+"""gRPC: listeners, limits of calls, interceptors and status codes."""

@@ -1,4 +1,4 @@
-"""Which calls a listener takes: so many at a time at most, and none once it drains. Used on one event loop."""
+"""Admission: how many calls a listener takes at a time, and when it drains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bytes of requests that have arrived and are not answered yet, of all callers together."""
+"""A bound on the bytes of all requests under way."""
 
 from __future__ import annotations
 

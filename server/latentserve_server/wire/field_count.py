@@ -1,4 +1,4 @@
-"""How many fields a serialised message has, found before it is parsed: what is built for each takes time and memory.
+"""The number of fields in a serialised message, counted before it is parsed.
 
 A parser makes 4 million objects of 8 MiB of empty messages, holds the interpreter for half a second and takes 40 bytes
 of memory for each byte. This goes over tags and lengths alone, and over no more of them than are allowed.

@@ -1,4 +1,4 @@
-"""The headers of a call: how much of them there may be."""
+"""A bound on the headers of a call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every call of the services that run models shares: request id, errors to status codes, metrics, access log."""
+"""The interceptor of all model calls: request ids, admission, errors, metrics, access log."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         Raises:
             CancelledError: the caller has gone, or waits no longer.
         """
-        request_id.set(call.identity)
+        request_id.set(call.request_id)
         context.set_trailing_metadata(call.trailers)
         started, allowed = time.monotonic(), context.time_remaining()
         self._metrics.call_started(call.method)
@@ -147,7 +147,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         except Exception:
             _logger.exception("%s failed", call.method)
             call.code = grpc.StatusCode.INTERNAL
-            call.message = f"internal error; see the log of request {call.identity}"
+            call.message = f"internal error; see the log of request {call.request_id}"
         finally:
             self._admission.end()
             self._record(call, time.monotonic() - started)
@@ -247,15 +247,15 @@ class _Ending:
     """How a call ends; OK unless something is noted."""
 
     def __init__(self, method: str, caller_id: str) -> None:
-        identity = caller_id[:_MAX_REQUEST_ID]
+        asked = caller_id[:_MAX_REQUEST_ID]
         self.method = method
-        self.identity = identity if _PRINTABLE.fullmatch(identity) else uuid.uuid4().hex
+        self.request_id = asked if _PRINTABLE.fullmatch(asked) else uuid.uuid4().hex
         self.model = ""
         self.code = grpc.StatusCode.OK
         self.message = ""
         self.sizes: deque[int] = deque()
         """Bytes of the requests that are under way, in their order."""
-        self.trailers: tuple[tuple[str, str | bytes], ...] = ((REQUEST_ID, self.identity),)
+        self.trailers: tuple[tuple[str, str | bytes], ...] = ((REQUEST_ID, self.request_id),)
 
     def fail(self, error: LatentServeError) -> None:
         """Note what the error is to the caller."""

@@ -1,4 +1,4 @@
-"""What every gRPC listener of the server has: its options, and a port of its own."""
+"""Options and ports of gRPC listeners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gRPC's reflection under both of its names, v1 and v1alpha, which are one protocol.
+"""gRPC's reflection service, as v1 and as v1alpha.
 
 grpcio-reflection 1.85 has v1alpha alone, while newer tools ask for v1 first. The two differ in their package's name.
 """

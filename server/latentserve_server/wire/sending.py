@@ -1,4 +1,4 @@
-"""Messages of a stream to a caller who may not read them."""
+"""Sending the messages of a stream, with a limit for readers that do not read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The requests of gRPC's own services, health and reflection: looked at before they are parsed."""
+"""Checked parsing for gRPC's own services, health and reflection."""
 
 from __future__ import annotations
 

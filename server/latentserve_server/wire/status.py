@@ -1,4 +1,4 @@
-"""What an error is to a caller: a status code of gRPC, and when it is worth while to come back."""
+"""Errors as gRPC status codes, and when a refused caller may retry."""
 
 from __future__ import annotations
 

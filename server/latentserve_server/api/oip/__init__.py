@@ -1,1 +1,1 @@
-"""The Open Inference Protocol, for clients that know no latents."""
+"""The Open Inference Protocol, version 2."""

@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol says of models: their tensors, their configuration, and the list of them."""
+"""Metadata, configurations, statistics and the index of models."""
 
 from __future__ import annotations
 

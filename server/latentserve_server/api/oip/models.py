@@ -1,4 +1,4 @@
-"""Models as the Open Inference Protocol knows them: each graph of a model, and encoder and decoder in a row."""
+"""Models as the protocol knows them: decoder, encoder, and both in a row."""
 
 from __future__ import annotations
 

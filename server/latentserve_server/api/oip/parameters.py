@@ -1,4 +1,4 @@
-"""The request parameters of the Open Inference Protocol that are known here; others are ignored."""
+"""Request parameters that are known here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol on the wire: named tensors in, named tensors out, through the batchers of the models."""
+"""GRPCInferenceService: named tensors in, named tensors out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol as arrays, both ways: raw bytes, and elements in typed fields."""
+"""The protocol's tensors as arrays, raw or in typed fields."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from latentserve.ndarray import MAX_AXES
 from latentserve.oip import inference_pb2 as pb
-from latentserve_server.api.images import demand_finite, read_range
+from latentserve_server.api.images import check_finite, read_range
 from latentserve_server.api.oip.parameters import check_input_parameters, check_output_parameters
 from latentserve_server.engine import TensorSpec
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.latent.labels import demand_known
+from latentserve_server.latent.labels import check_known
 from latentserve_server.model.description import REPLY_OVERHEAD_BYTES
 
 InputTensor = pb.ModelInferRequest.InferInputTensor
@@ -142,10 +142,10 @@ def _read_rows(
         return array.astype(np.float32) / _LEVELS
     rows = array.astype(spec.dtype, copy=False)
     if spec.dtype == np.int64:
-        return demand_known(field, rows, labels)
+        return check_known(field, rows, labels)
     if is_image:
         return read_range(field, rows)
-    demand_finite(field, rows)
+    check_finite(field, rows)
     return rows
 
 
