@@ -16,7 +16,7 @@ REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup wheels demo test test-kernels test-oldest docs-test test-processors lint format proto proto-check serve gpu-check image clean
+.PHONY: help setup wheels demo test test-server test-kernels test-oldest docs-test test-processors lint format proto proto-check serve gpu-check image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -54,6 +54,9 @@ demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
 test: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run every test.
 	$(BIN)/python $(PYTEST)
 
+test-server: setup .venv/tritonclient/installed  ## Run the tests of the server and of the contract.
+	$(BIN)/python $(PYTEST) tests/server tests/proto tests/contract
+
 test-kernels: setup .venv/tritonclient/installed  ## Run the tests of the client and the contract with NumPy's kernels for AVX2.
 	OPENBLAS_CORETYPE=Haswell $(BIN)/python $(PYTEST) tests/client tests/contract
 
@@ -67,10 +70,11 @@ docs-test: setup  ## Run what README and the docs show, against a server of the 
 test-processors: setup  ## Run the tests that want other processors, which QEMU emulates.
 	$(BIN)/python -m pytest tests/processors
 
-lint: setup  ## Check style and types.
+lint: setup  ## Check style, types and who may import whom.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES) $(TYPE_TESTS)
+	$(BIN)/lint-imports
 
 format: setup  ## Rewrite the code in the project's style.
 	$(BIN)/ruff check --fix .

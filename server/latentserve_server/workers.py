@@ -19,12 +19,12 @@ T = TypeVar("T")
 
 
 class Workers:
-    """Threads that are not the event loop's and not the engine's: some for numpy work, and some for work in turns."""
+    """Threads that are not the event loop's and not the engine's: some for numpy work, and some for image files."""
 
     def __init__(self, threads: int) -> None:
-        """`threads` for numpy work, and half as many for work in turns, which may take seconds."""
+        """`threads` for numpy work, and half as many for work in parts, which may take seconds."""
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="worker")
-        self._turns = ThreadPoolExecutor(max(1, threads // 2), thread_name_prefix="turn")
+        self._parts = ThreadPoolExecutor(max(1, threads // 2), thread_name_prefix="parts")
 
     async def run(self, size_bytes: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `work(*args, **kwargs)`, which goes over `size_bytes` bytes of data."""
@@ -39,12 +39,12 @@ class Workers:
         Callers alternate, for each has one part on its way at a time. One that is cancelled begins no further part.
         """
         loop = asyncio.get_running_loop()
-        return [await loop.run_in_executor(self._turns, part) for part in parts]
+        return [await loop.run_in_executor(self._parts, part) for part in parts]
 
     def close(self) -> None:
         """Wait for work under way and end the threads."""
         self._executor.shutdown(wait=True)
-        self._turns.shutdown(wait=True)
+        self._parts.shutdown(wait=True)
 
 
 def available_cpus(root: Path = Path("/")) -> int:

@@ -1,7 +1,7 @@
 """The life of model versions, LOADING -> READY -> UNLOADING -> UNAVAILABLE.
 
-`reconcile` brings what is served to what is desired, and loads before it unloads, so that a model that answers does so all
-the time. No transition has an await in its middle, so calls see the state before it or the state after it.
+`reconcile` brings what is served to what is desired, and loads before it unloads, so that a model that answers does
+so all the time. No transition has an await in its middle, so calls see the state before it or the state after it.
 """
 
 from __future__ import annotations
