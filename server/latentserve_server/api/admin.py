@@ -6,11 +6,11 @@ from typing import Any
 
 import grpc
 
+from latentserve.contract import NAME
 from latentserve.v1 import models_pb2 as pb
 from latentserve.v1 import models_pb2_grpc
 from latentserve_server.api.models import list_models, model_status
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.repository import aliases
 from latentserve_server.repository.repository import Repository
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -55,7 +55,7 @@ def _version(version: int) -> int:
 
 
 def _alias(alias: str) -> str:
-    if not aliases.PATTERN.fullmatch(alias):
+    if not NAME.fullmatch(alias):
         shown = alias if len(alias) <= 128 else f"{alias[:128]}..."
         raise InvalidArgument(
             "alias", f"{shown!r} is not 1 to 128 letters, digits, '_', '.' and '-', the first neither '.' nor '-'"

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from latentserve.contract import MAX_NAME_CHARACTERS
 from latentserve.v1 import generation_pb2, models_pb2_grpc
 from latentserve.v1 import models_pb2 as pb
 from latentserve_server.errors import InvalidArgument
@@ -17,8 +18,6 @@ from latentserve_server.repository.repository import Repository
 from latentserve_server.repository.version import ModelVersion, State
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_MAX_NAME = 128
 
 _STATES = {
     State.LOADING: pb.MODEL_STATE_LOADING,
@@ -91,8 +90,8 @@ def _selector(ref: generation_pb2.ModelRef) -> tuple[int | None, str | None]:
     if not ref.name:
         raise InvalidArgument("model.name", "is empty; name a model")
     for field in ("name", "alias"):  # errors repeat them, and a status holds no more than a few kilobytes
-        if len(getattr(ref, field)) > _MAX_NAME:
-            raise InvalidArgument(f"model.{field}", f"is over {_MAX_NAME} characters long")
+        if len(getattr(ref, field)) > MAX_NAME_CHARACTERS:
+            raise InvalidArgument(f"model.{field}", f"is over {MAX_NAME_CHARACTERS} characters long")
     match ref.WhichOneof("selector"):
         case "version":
             if ref.version < 1:

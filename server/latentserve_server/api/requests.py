@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from latentserve.contract import MAX_LABELS
 from latentserve.seed import draw_seed
 from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.api.images import check_images, check_latents, check_output
 from latentserve_server.api.timing import CallClock
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.latent.labels import MAX_LABELS, Labels
+from latentserve_server.latent.labels import Labels
 from latentserve_server.latent.prior import NoiseTransform, Prior, SamplingSpec, check_indices
 from latentserve_server.latent.walks import Axis, Path
 from latentserve_server.model.answers import PixelForm

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve.contract import CALIBRATION_QUANTILES, MAX_LABELS, MIN_LABELS
 from latentserve.picture import PictureError, check_reading
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve.v1 import tensor_pb2
@@ -25,11 +26,9 @@ from latentserve_server.bundle.files import (
 from latentserve_server.bundle.manifest_json import parse_manifest_json
 from latentserve_server.bundle.mixture import parse_mixture
 from latentserve_server.errors import BundleError, StoreFailure
-from latentserve_server.latent.labels import MAX_LABELS, MIN_LABELS
 from latentserve_server.latent.likelihood import LIKELIHOODS
 from latentserve_server.latent.mixture import Mixture
 from latentserve_server.latent.noise import MAX_LATENT_DIM
-from latentserve_server.latent.scores import QUANTILES
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -196,7 +195,9 @@ def _check_labels(labels: pb.LabelSpec) -> None:
 def _check_calibration(manifest: pb.Manifest) -> None:
     _check(manifest.kind == pb.MODEL_KIND_VAE, "calibration", "does not fit the kind of model")
     field, quantiles = "calibration.negative_elbo_quantiles", np.array(manifest.calibration.negative_elbo_quantiles)
-    _check(len(quantiles) == QUANTILES, field, f"are {len(quantiles)} where {QUANTILES} are wanted")
+    _check(
+        len(quantiles) == CALIBRATION_QUANTILES, field, f"are {len(quantiles)} where {CALIBRATION_QUANTILES} are wanted"
+    )
     _check(bool(np.isfinite(quantiles).all()), field, "has a value that is not finite")
     _check(bool((quantiles[1:] >= quantiles[:-1]).all()), field, "fall")
     _check(manifest.calibration.images >= 1, "calibration.images", "is not at least 1")

@@ -13,6 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from latentserve.onnx.graph_rule import GraphRuleError, check_graph
 from latentserve.row_bits import TRIAL_BATCHES, batch_dependence, more_rows
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.batching.batch import Graph
@@ -22,7 +23,6 @@ from latentserve_server.blocking_calls import on_thread
 from latentserve_server.bundle.bundle import Bundle, TensorShapes, read_bundle, role_name
 from latentserve_server.bundle.golden_rows import GoldenRows
 from latentserve_server.bundle.numerics import Invariance, fingerprint
-from latentserve_server.bundle.onnx_check import check_graph
 from latentserve_server.bundle.precision import precision_name
 from latentserve_server.engine import Cuda, Engine, Placement, TensorSpec
 from latentserve_server.engine.cancellation import Cancellation
@@ -193,7 +193,7 @@ class Loader:
         return engine, self._try(engine, golden, encoder, thread, cancellation)
 
     def _open_graph(self, bundle: Bundle, role: pb.GraphRole, thread: EngineThread) -> Engine:
-        check_graph(bundle.graphs[role])
+        _check_graph(bundle.graphs[role])
         capturing = isinstance(self.placement, Cuda) and self.placement.graphs
         with thread.slot() if capturing else nullcontext():  # no allocation may fall into another model's capture
             engine = Engine(bundle.graphs[role], self.placement)
@@ -294,6 +294,13 @@ def _numerics(directory: Path, trials: Mapping[str, Invariance]) -> str:
     for role, exception in dependent.items():
         _logger.warning("%s: %s: the last bits of a row depend on its batch: %s", directory, role, exception)
     return "" if dependent else fingerprint({role: trial.together for role, trial in trials.items()})
+
+
+def _check_graph(model: bytes) -> None:
+    try:
+        check_graph(model)
+    except GraphRuleError as error:
+        raise BundleError(str(error)) from error
 
 
 def _check_specs(specs: tuple[TensorSpec, ...], demanded: TensorShapes, *, exact: bool) -> None:

@@ -12,10 +12,6 @@ from latentserve_server.errors import InvalidArgument
 
 Int64 = NDArray[np.int64]
 
-MIN_LABELS = 2
-MAX_LABELS = 1 << 16
-"""Labels that a model may know."""
-
 
 @dataclass(frozen=True, slots=True)
 class Labels:

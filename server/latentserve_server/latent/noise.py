@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 NOISE_SCHEME = "philox4x64-boxmuller-1"
 """Name and version of the rule. A change of any output bit takes a new version."""
 
-MAX_INDEX = 2**48
-"""Rows have indices below this, so that every counter fits 64 bits."""
-
 MAX_LATENT_DIM = 2**16
 """Largest row, in values; the other half of the counter's bound."""
 

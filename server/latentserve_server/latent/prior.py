@@ -8,9 +8,16 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve.contract import (
+    LARGEST_TEMPERATURE,
+    LARGEST_TRUNCATION,
+    LEAST_TEMPERATURE,
+    LEAST_TRUNCATION,
+    MAX_INDEX,
+)
 from latentserve_server.errors import CapabilityMissing, InvalidArgument
 from latentserve_server.latent.mixture import Mixture
-from latentserve_server.latent.noise import MAX_INDEX, NoiseSource, Stream
+from latentserve_server.latent.noise import NoiseSource, Stream
 
 Float32 = NDArray[np.float32]
 
@@ -38,9 +45,9 @@ class NoiseTransform:
         Raises:
             InvalidArgument: a value is out of bounds, or not a number.
         """
-        if not 0 <= self.temperature <= 4:
+        if not LEAST_TEMPERATURE <= self.temperature <= LARGEST_TEMPERATURE:
             raise InvalidArgument("shaping.temperature", f"{np.float32(self.temperature)!s}; 0 to 4 are allowed")
-        if self.truncation is not None and not 0.5 <= self.truncation <= 8:
+        if self.truncation is not None and not LEAST_TRUNCATION <= self.truncation <= LARGEST_TRUNCATION:
             raise InvalidArgument("shaping.truncation", f"{np.float32(self.truncation)!s}; 0.5 to 8 are allowed")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve.contract import CALIBRATION_QUANTILES
 from latentserve_server.latent.likelihood import Likelihood, gaussian_kl_nats
 
 Float32 = NDArray[np.float32]
@@ -81,10 +82,6 @@ def _log_mean_exp(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-QUANTILES = 101
-"""The 0 %, 1 %, ..., 100 % quantiles."""
-
-
 def anomaly_percentile(quantiles: Sequence[float], negative_elbo: NDArray[np.float32]) -> NDArray[np.float32]:
     """The share of calibrated images that score no higher, from 0 to 100, float32 [n], of -ELBO in nats, [n].
 
@@ -94,9 +91,11 @@ def anomaly_percentile(quantiles: Sequence[float], negative_elbo: NDArray[np.flo
     bounds = np.asarray(quantiles, np.float64)
     scores = negative_elbo.astype(np.float64)
     not_above = np.searchsorted(bounds, scores, side="right")
-    low = np.clip(not_above - 1, 0, QUANTILES - 2)
+    low = np.clip(not_above - 1, 0, CALIBRATION_QUANTILES - 2)
     below, above = bounds[low], bounds[low + 1]
     width = np.where(above > below, above - below, 1.0)
     inside = low + (scores - below) / width
-    shares = np.where(not_above == 0, 0.0, np.where(not_above == QUANTILES, QUANTILES - 1.0, inside))
+    shares = np.where(
+        not_above == 0, 0.0, np.where(not_above == CALIBRATION_QUANTILES, CALIBRATION_QUANTILES - 1.0, inside)
+    )
     return shares.astype(np.float32)

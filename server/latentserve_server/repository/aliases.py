@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from latentserve.contract import MAX_VERSION, NAME
+
 FILE = "aliases.json"
-PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 MAX_ALIASES_BYTES = 1 << 20
-_MAX_VERSION = 10**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +54,9 @@ def parse_aliases(data: bytes) -> AliasFile:
     if not isinstance(parsed, dict):
         raise ValueError(f"{FILE}: not an object of versions by alias")
     for alias, version in parsed.items():
-        if not PATTERN.fullmatch(alias):
+        if not NAME.fullmatch(alias):
             raise ValueError(f"{FILE}: {alias!r} is not an alias: letters, digits, '_', '.' and '-'")
-        if type(version) is not int or not 1 <= version < _MAX_VERSION:
+        if type(version) is not int or not 1 <= version <= MAX_VERSION:
             raise ValueError(f"{FILE}: {alias!r} does not name a version, a positive integer")
     return AliasFile(parsed, hashlib.sha256(data).hexdigest())
 

@@ -7,13 +7,13 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from latentserve.contract import NAME
 from latentserve_server.bundle.bundle import MANIFEST, MAX_MANIFEST_BYTES
 from latentserve_server.bundle.files import is_passing, open_file
 from latentserve_server.errors import ConfigError
 from latentserve_server.repository.aliases import AliasFile, read_aliases
 
 _OF_FILE_SYSTEM = "lost+found"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _NAMES = "named with 1 to 128 letters, digits, '_', '.' and '-', the first neither '.' nor '-'"
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _VERSIONS = "a version is a folder whose name is a whole number from 1 to 10^18 - 1, without leading zeros"
@@ -75,7 +75,7 @@ def read_catalog(root: Path, links_within: Path | None = None) -> Catalog:
 
 def is_model_name(name: str, problems: list[str]) -> bool:
     """Whether a folder of the name is a model's; where it is not, `problems` gets a line."""
-    is_name = _NAME.fullmatch(name) is not None
+    is_name = NAME.fullmatch(name) is not None
     if not is_name:
         problems.append(f"ignored: {shown(name)}: a model's folder is {_NAMES}")
     return is_name

@@ -14,8 +14,8 @@ from functools import cache
 import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from latentserve.contract import MAX_LABELS
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.latent.labels import MAX_LABELS
 
 FREE_BYTES = 1 << 12
 """A message of fewer bytes is parsed at once: its fields take half a millisecond at most."""

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from latentserve.contract import REQUEST_ID_KEY
 from latentserve_server.errors import LatentServeError, Unread
 from latentserve_server.telemetry.logs import request_id
 from latentserve_server.telemetry.metrics import Metrics
@@ -29,9 +30,6 @@ _logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-
-REQUEST_ID = "x-request-id"
-"""Metadata key: taken from the request where the caller sent one, and always in the reply's trailing metadata."""
 
 _GUARDED = ("/latentserve.", "/inference.")
 _MAX_REQUEST_ID = 128
@@ -92,7 +90,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if refusal is not None:
             # For gRPC a stream, whatever the call is, because no message of a stream is read before its handler asks.
             handler = grpc.stream_stream_rpc_method_handler(_refusing(refusal))
-        caller_id = dict(metadata).get(REQUEST_ID, "")
+        caller_id = dict(metadata).get(REQUEST_ID_KEY, "")
         call = _Ending(handler_call_details.method.rpartition("/")[2], str(caller_id))
         serialize: Any = handler.response_serializer
 
@@ -255,7 +253,7 @@ class _Ending:
         self.message = ""
         self.sizes: deque[int] = deque()
         """Bytes of the requests that are under way, in their order."""
-        self.trailers: tuple[tuple[str, str | bytes], ...] = ((REQUEST_ID, self.request_id),)
+        self.trailers: tuple[tuple[str, str | bytes], ...] = ((REQUEST_ID_KEY, self.request_id),)
 
     def fail(self, error: LatentServeError) -> None:
         """Note what the error is to the caller."""

@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from latentserve_server.latent.noise import MAX_INDEX, NoiseSource, Stream
+from latentserve.contract import MAX_INDEX
+from latentserve_server.latent.noise import NoiseSource, Stream
 
 SEEDS = st.integers(0, 2**64 - 1)
 DIMS = st.one_of(st.integers(1, 9), st.sampled_from([64, 127, 513]))

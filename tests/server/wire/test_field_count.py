@@ -10,10 +10,10 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from latentserve.contract import MAX_LABELS
 from latentserve.oip import inference_pb2 as oip
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.latent.labels import MAX_LABELS
 from latentserve_server.wire.field_count import (
     FREE_BYTES,
     MAX_ELEMENTS,

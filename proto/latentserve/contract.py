@@ -1,0 +1,28 @@
+"""Names, limits and keys of the contract, which its messages do not say."""
+
+from __future__ import annotations
+
+import re
+
+MAX_NAME_CHARACTERS = 128
+NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{MAX_NAME_CHARACTERS - 1}}}")
+"""Names of models and aliases: letters, digits, "_", "." and "-", the first neither "." nor "-"."""
+
+MAX_VERSION = 10**18 - 1
+"""Version numbers begin at 1."""
+
+MIN_LABELS, MAX_LABELS = 2, 1 << 16
+"""How many labels a conditional model may know."""
+
+MAX_INDEX = 2**48
+"""Noise has indices below this, so that rows, and draws of them, never meet another row's noise."""
+
+LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 0.0, 4.0
+LEAST_TRUNCATION, LARGEST_TRUNCATION = 0.5, 8.0
+"""In standard deviations."""
+
+CALIBRATION_QUANTILES = 101
+"""A calibration holds the 0 %, 1 %, ..., 100 % quantiles."""
+
+REQUEST_ID_KEY = "x-request-id"
+"""Metadata key: taken from the request where the caller sent one, and always in the reply's trailing metadata."""

@@ -1,0 +1,91 @@
+"""The rule for graphs of bundles: what training exports and imports, and what the server opens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from google.protobuf.message import DecodeError
+
+from latentserve.onnx import outline_pb2 as outline
+
+MIN_OPSET, MAX_OPSET = 18, 20
+
+_ONNX = ("", "ai.onnx")
+_RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+_LOOPS = frozenset({"Loop", "Scan", "SequenceMap"})
+_DROPOUT_TRAINING_INPUT = 2
+_MAX_NAME_CHARACTERS = 100
+_ORT_FORMAT = b"ORTM"
+
+
+class GraphRuleError(ValueError):
+    """A model is not what a bundle's graph may be; the message says why, and names the operator."""
+
+
+def check_graph(model: bytes) -> None:
+    """Hold a serialized ONNX model to the rule, without running or loading it.
+
+    Raises:
+        GraphRuleError: it is no ONNX model; its operators are not those of ONNX's own sets 18 to 20; or it reads other
+            files, draws random numbers or loops.
+    """
+    if model[4:8] == _ORT_FORMAT:  # onnxruntime would take it for a format of its own, which nothing here looks into
+        raise GraphRuleError("the graph is in onnxruntime's own format, not in ONNX's")
+    try:
+        parsed = outline.Model.FromString(model)
+    except DecodeError as error:
+        raise GraphRuleError("the graph is not an ONNX model") from error
+    if not parsed.graph.node:
+        raise GraphRuleError("the graph is not an ONNX model with operators")
+    if parsed.functions or parsed.training_info:
+        raise GraphRuleError("the graph has functions or training information, which a bundle's may not have")
+    versions = [opset.version for opset in parsed.opset_import if opset.domain in _ONNX]
+    if len(versions) != 1 or not MIN_OPSET <= versions[0] <= MAX_OPSET:
+        said = ", ".join(map(str, versions)) or "not stated"
+        raise GraphRuleError(f"the graph's operator set is {said}; allowed are {MIN_OPSET} to {MAX_OPSET}")
+    for graph in _graphs(parsed.graph):
+        for node in graph.node:
+            _check_operator(node)
+        _check_tensors(graph)
+
+
+def _graphs(graph: outline.Graph) -> Iterator[outline.Graph]:
+    """The graph and its subgraphs, at any depth; protobuf's own limit of 100 messages bounds it."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _graphs(inner)
+
+
+def _check_operator(node: outline.Node) -> None:
+    named = f"the graph's operator {_describe(node)}"
+    if node.domain not in _ONNX:
+        raise GraphRuleError(f"{named} is of {node.domain!r}, not ONNX's own")
+    draws = node.op_type == "Dropout" and any(node.input[_DROPOUT_TRAINING_INPUT:])
+    if node.op_type in _RANDOM or draws:
+        raise GraphRuleError(f"{named} draws random numbers; noise is an input")
+    if node.op_type in _LOOPS:
+        raise GraphRuleError(f"{named} loops, so its run may have no end")
+
+
+def _describe(node: outline.Node) -> str:
+    """The operator, and its name or first output, as far as a line goes."""
+    operator = node.op_type[:_MAX_NAME_CHARACTERS]
+    name = (node.name or next(iter(node.output), ""))[:_MAX_NAME_CHARACTERS]
+    return f"{operator!r} at {name!r}" if name else repr(operator)
+
+
+def _check_tensors(graph: outline.Graph) -> None:
+    attributes = [attribute for node in graph.node for attribute in node.attribute]
+    sparse = [*graph.sparse_initializer]
+    tensors = [*graph.initializer]
+    for attribute in attributes:
+        tensors += [attribute.t, *attribute.tensors]
+        sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+    for one in sparse:
+        tensors += [one.values, one.indices]
+    if any(tensor.data_location or tensor.external_data for tensor in tensors):
+        raise GraphRuleError("the graph has values outside its file; external data is not allowed")
