@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from latentserve_training.conversion import export_graph
-from latentserve_training.graphs import plan_graphs
+from latentserve_training.export.graphs import plan_graphs
+from latentserve_training.export.parity import open_session
+from latentserve_training.export.torch_to_onnx import export_graph
 from latentserve_training.models import ConvVaeConfig, Vae, build
-from latentserve_training.parity import open_session
 
 IMAGE_SHAPE = (1, 28, 28)
 CHECK_ROWS = 64

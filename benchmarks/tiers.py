@@ -27,9 +27,9 @@ from typing import Any
 
 import yaml
 
-from latentserve_training.records import read_records
-from latentserve_training.report import Report
-from latentserve_training.run_folder import RunFolder
+from latentserve_training.evaluation.report import Report
+from latentserve_training.run.folder import RunFolder
+from latentserve_training.run.records import read_records
 
 TIERS = Path(__file__).with_suffix(".yaml")
 CONFIGS = Path(__file__).parent.parent / "training/latentserve_training/configs"

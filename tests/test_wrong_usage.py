@@ -9,15 +9,15 @@ import pytest
 
 from latentserve_client import cli as client
 from latentserve_server import cli as server
-from latentserve_training import evaluate, export, importer, train
+from latentserve_training import commands
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "latentserve": client.main,
     "latentserve-server": server.main,
-    "latentserve-train": train.main,
-    "latentserve-evaluate": evaluate.main,
-    "latentserve-export": export.main,
-    "latentserve-import": importer.main,
+    "latentserve-train": commands.train,
+    "latentserve-evaluate": commands.evaluate,
+    "latentserve-export": commands.export,
+    "latentserve-import": commands.import_model,
 }
 WRONG = [
     ("latentserve", []),

@@ -15,7 +15,7 @@ import torch
 
 from latentserve_client import Client, FailedPreconditionError
 from latentserve_server.latent.noise import NoiseSource, Stream
-from latentserve_training.trained import Trained
+from latentserve_training.run.trained_model import Trained
 
 BIN = Path(sys.executable).parent
 TOLERANCE = 1e-5

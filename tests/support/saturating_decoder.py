@@ -11,10 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from latentserve.v1 import bundle_pb2
-from latentserve_training.conversion import export_graph
-from latentserve_training.graphs import TorchPlan
-from latentserve_training.precision import Rows, convert
-from latentserve_training.publication import Content, Destination, describe_graph, describe_model, publish
+from latentserve_training.export.destination import Destination
+from latentserve_training.export.graphs import TorchPlan
+from latentserve_training.export.precision import Rows, convert
+from latentserve_training.export.publish import Content, describe_graph, describe_model, publish
+from latentserve_training.export.torch_to_onnx import export_graph
 
 LATENT_DIM = 3
 IMAGE_SHAPE = (1, 4, 4)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentserve_training import export, train
+from latentserve_training import commands
 
 UNJUDGED = ["--model.min_diversity", "0"]
 """Of a GAN whose few steps draw much the same image from every latent."""
@@ -62,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def run(family: str) -> Path:
         if family not in runs:
             output = tmp_path_factory.mktemp("runs") / family
-            assert train.main(arguments(family, output)) == 0
+            assert commands.train(arguments(family, output)) == 0
             runs[family] = output
         return runs[family]
 
@@ -77,7 +77,7 @@ def exported(trained: Callable[[str], Path], tmp_path_factory: pytest.TempPathFa
 
     def bundle(family: str) -> Path:
         if family not in bundles:
-            assert export.main([str(trained(family)), "--repository", str(repository)]) == 0
+            assert commands.export([str(trained(family)), "--repository", str(repository)]) == 0
             bundles[family] = repository / family / "1"
         return bundles[family]
 

@@ -13,10 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from latentserve_training.data import Split
-from latentserve_training.fidelity import frechet_distance
+from latentserve_training.evaluation.fidelity import frechet_distance
 from latentserve_training.models import Gan, Vae
 from latentserve_training.models.likelihood import LikelihoodName
-from latentserve_training.trained import Trained
+from latentserve_training.run.trained_model import Trained
 
 Floats = NDArray[np.float64]
 

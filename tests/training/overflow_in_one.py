@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from latentserve_training.accelerator import make_fabric
-from latentserve_training.config import parse_command_line
 from latentserve_training.data import load
-from latentserve_training.training import start
+from latentserve_training.run.accelerator import make_fabric
+from latentserve_training.run.config import parse_command_line
+from latentserve_training.run.train import start
 
 
 def main(place: Path, argv: Sequence[str]) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from latentserve_training.accelerator import make_fabric
 from latentserve_training.data import DataConfig, load
 from latentserve_training.models import ConvVaeConfig, Vae, build
-from latentserve_training.processes import Processes
+from latentserve_training.run.accelerator import make_fabric
+from latentserve_training.run.distributed import Processes
 
 
 def main(devices: int, place: Path) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from latentserve_training.accelerator import make_fabric
-from latentserve_training.config import parse_command_line
-from latentserve_training.journal import Journal
-from latentserve_training.run_folder import RunFolder
-from latentserve_training.training import prepare
+from latentserve_training.run.accelerator import make_fabric
+from latentserve_training.run.config import parse_command_line
+from latentserve_training.run.folder import RunFolder
+from latentserve_training.run.journal import Journal
+from latentserve_training.run.train import prepare
 
 Strike = Callable[[], None]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latentserve_training.average import averaged
 from latentserve_training.models import MlpGanConfig, build
+from latentserve_training.run.ema import averaged
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.25, 0.9])

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latentserve_training.bound import elbo, importance_weighted_nll
-from latentserve_training.losses import bernoulli_nll, gaussian_kl
+from latentserve_training.evaluation.bound import elbo, importance_weighted_nll
 from latentserve_training.models import Vae
+from latentserve_training.models.losses import bernoulli_nll, gaussian_kl
 
 IMAGE = (1, 1, 3)
 LOADINGS = torch.tensor([[1.5, -1.0, 0.5], [0.3, 0.8, -2.0]])

@@ -16,8 +16,8 @@ from google.protobuf.json_format import Parse
 from torch import nn
 
 from latentserve.v1 import bundle_pb2
-from latentserve_training.conformance import check_graph
-from latentserve_training.graphs import TorchPlan
+from latentserve_training.export.conformance import check_graph
+from latentserve_training.export.graphs import TorchPlan
 
 PAGE = Path(__file__).parents[2] / "docs" / "bundle-format.md"
 

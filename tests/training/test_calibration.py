@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 
-from latentserve_training.calibration import Calibration
 from latentserve_training.errors import RunError
+from latentserve_training.evaluation.calibration import Calibration
 
 
 @given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=60))

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from latentserve_training import evaluate, export, train
-from latentserve_training.checkpoint import FORMAT, Checkpoint
-from latentserve_training.run_folder import RunFolder
+from latentserve_training import commands
+from latentserve_training.run.checkpoint import FORMAT, Checkpoint
+from latentserve_training.run.folder import RunFolder
 
 from .conftest import arguments
 from .test_resume import Capture, assert_same, interrupt, refused
@@ -33,14 +33,14 @@ def test_an_option_that_a_checkpoint_does_not_know_has_its_default(trained: Any,
     run = tmp_path / "run"
     interrupt(arguments("mlp_vae", run), 7)
     rewritten(run, lambda values: values["origin"]["config"]["model"].pop("likelihood"))
-    assert train.main(arguments("mlp_vae", run)) == 0
+    assert commands.train(arguments("mlp_vae", run)) == 0
     assert_same(run, trained("mlp_vae"))
 
 
 def refused_by_all(capsys: Capture, family: str, run: Path) -> list[str]:
     """The lines in which resume, evaluation and export of the run are refused."""
     lines = [refused(capsys, arguments(family, run))]
-    for main, argv in ((evaluate.main, []), (export.main, ["--repository", str(run / "models")])):
+    for main, argv in ((commands.evaluate, []), (commands.export, ["--repository", str(run / "models")])):
         assert main([str(run), *argv]) == 1
         lines.append(capsys.readouterr().err)
         assert lines[-1].count("\n") == 1
@@ -85,7 +85,7 @@ def test_optimizers_of_another_network_are_refused(trained: Any, tmp_path: Path,
 def test_what_a_kill_between_two_names_left_is_not_written_to(tmp_path: Path) -> None:
     """An epoch's end names one file best.pt and last.pt; the second name was still another when the kill came."""
     run = RunFolder(tmp_path / "run")
-    assert train.main(arguments("mlp_vae", run.path, "--trainer.epochs", "1")) == 0
+    assert commands.train(arguments("mlp_vae", run.path, "--trainer.epochs", "1")) == 0
     best = run.best.read_bytes()
     run.last.with_name(".last.pt.tmp").hardlink_to(run.best)
     interrupt(arguments("mlp_vae", run.path, "--trainer.epochs", "2"), 7)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from latentserve_training import evaluate, export, train
+from latentserve_training import commands
 
 from .conftest import arguments
 
@@ -29,7 +29,7 @@ def collapsed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         if family not in runs:
             runs[family] = tmp_path_factory.mktemp("runs") / family
             argv = [*arguments(family, runs[family], *NARROW[family]), "--trainer.epochs", "1"]
-            assert train.main([*argv, "--model.min_diversity", "0.2"]) == 0
+            assert commands.train([*argv, "--model.min_diversity", "0.2"]) == 0
         return runs[family]
 
     return run
@@ -39,7 +39,7 @@ def collapsed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 def test_a_collapsed_generator_is_not_exported(
     collapsed: Callable[[str], Path], tmp_path: Path, capsys: Capture, family: str
 ) -> None:
-    assert export.main([str(collapsed(family)), "--repository", str(tmp_path)]) == 1
+    assert commands.export([str(collapsed(family)), "--repository", str(tmp_path)]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"latentserve-export: error: {collapsed(family)} has collapsed: {SIGN}")
     assert line.endswith("of the data's (limit 0.2); --force publishes it all the same")
@@ -49,7 +49,7 @@ def test_a_collapsed_generator_is_not_exported(
 def test_a_collapsed_generator_that_is_forced_says_so_in_its_card(
     collapsed: Callable[[str], Path], tmp_path: Path, capsys: Capture
 ) -> None:
-    assert export.main([str(collapsed("mlp_gan")), "--repository", str(tmp_path), "--force"]) == 0
+    assert commands.export([str(collapsed("mlp_gan")), "--repository", str(tmp_path), "--force"]) == 0
     assert f"latentserve-export: warning: {collapsed('mlp_gan')} has collapsed: {SIGN}" in capsys.readouterr().err
     card = (tmp_path / "mlp_gan" / "1" / "CARD.md").read_text()
     assert f"**Collapsed:** {SIGN}" in card
@@ -60,7 +60,7 @@ def test_an_evaluation_says_that_the_samples_have_collapsed(
 ) -> None:
     run = collapsed("mlp_gan")
     capsys.readouterr()
-    assert evaluate.main([str(run), "--quick"]) == 0
+    assert commands.evaluate([str(run), "--quick"]) == 0
     said = capsys.readouterr()
     assert f"latentserve-evaluate: warning: {run} has collapsed: {SIGN}" in said.err
     assert f"**Collapsed:** {SIGN}" in said.out
@@ -70,8 +70,8 @@ def test_an_evaluation_says_that_the_samples_have_collapsed(
 
 def test_a_limit_of_nothing_lets_every_generator_pass(tmp_path: Path, capsys: Capture) -> None:
     argv = arguments("mlp_gan", tmp_path / "run", *NARROW["mlp_gan"])
-    assert train.main([*argv, "--trainer.epochs", "1", "--model.min_diversity", "0"]) == 0
+    assert commands.train([*argv, "--trainer.epochs", "1", "--model.min_diversity", "0"]) == 0
     capsys.readouterr()
-    assert export.main([str(tmp_path / "run"), "--repository", str(tmp_path / "models")]) == 0
+    assert commands.export([str(tmp_path / "run"), "--repository", str(tmp_path / "models")]) == 0
     assert capsys.readouterr().err == ""
     assert "Collapsed" not in (tmp_path / "models" / "mlp_gan" / "1" / "CARD.md").read_text()

@@ -15,16 +15,16 @@ import torch
 import yaml
 from PIL import Image
 
-from latentserve_training import evaluate, export, importer, train
+from latentserve_training import commands
 from latentserve_training.models import FAMILIES
 
 from .conftest import arguments
 
 Capture = pytest.CaptureFixture[str]
-CONFIGS = Path(train.__file__).parent / "configs"
+CONFIGS = Path(commands.__file__).parent / "configs"
 
 
-def failure(capsys: Capture, argv: list[str], main: Callable[[list[str]], int] = train.main) -> tuple[int, str]:
+def failure(capsys: Capture, argv: list[str], main: Callable[[list[str]], int] = commands.train) -> tuple[int, str]:
     """Exit code and standard error, which must be a single line."""
     code = main(argv)
     line = capsys.readouterr().err
@@ -164,20 +164,20 @@ def test_of_two_files_the_last_that_has_the_option_is_named(capsys: Capture, tmp
 @pytest.mark.parametrize(
     ("main", "options", "message"),
     [
-        (evaluate.main, ["--samples", "many"], "--samples is many; it must be a whole number (Images to draw"),
-        (evaluate.main, ["--sample", "1"], "--sample: there is no such option; did you mean --samples?"),
+        (commands.evaluate, ["--samples", "many"], "--samples is many; it must be a whole number (Images to draw"),
+        (commands.evaluate, ["--sample", "1"], "--sample: there is no such option; did you mean --samples?"),
         (
-            export.main,
+            commands.export,
             ["--repository", "m", "--version", "x"],
             "--version is x; it must be a whole number (The bundle's",
         ),
         (
-            export.main,
+            commands.export,
             ["--repository", "m", "--precisions", "int9"],
             "--precisions is int9; it must be one of float16, int8",
         ),
-        (export.main, [], "--repository is missing"),
-        (importer.main, [], "--repository, --name are missing"),
+        (commands.export, [], "--repository is missing"),
+        (commands.import_model, [], "--repository, --name are missing"),
     ],
 )
 def test_a_wrong_option_of_another_command_is_one_line(
@@ -194,7 +194,7 @@ def test_a_picture_in_the_place_of_options_is_one_line(capsys: Capture, tmp_path
 
 
 def test_labels_are_not_judged_where_there_are_none(capsys: Capture, trained: Callable[[str], Path]) -> None:
-    code, line = failure(capsys, [str(trained("mlp_vae")), "--classifier-score"], evaluate.main)
+    code, line = failure(capsys, [str(trained("mlp_vae")), "--classifier-score"], commands.evaluate)
     assert (code, "--classifier-score is for conditional models; mlp_vae is none" in line) == (1, True)
 
 
@@ -203,7 +203,7 @@ def test_a_bundle_is_not_published_to_a_folder_named_as_a_url(
     capsys: Capture, trained: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, line = failure(capsys, [str(trained("mlp_vae")), "--repository", url], export.main)
+    code, line = failure(capsys, [str(trained("mlp_vae")), "--repository", url], commands.export)
     assert (code, f"{url} is a URL; publish into a folder" in line) == (2, True)
     assert list(tmp_path.iterdir()) == []
 
@@ -224,10 +224,11 @@ def test_a_step_that_does_not_fit_in_memory_is_one_line(capsys: Capture) -> None
 
 _WITH_LITTLE_MEMORY = """
 import resource, sys
-from latentserve_training import train, training
+from latentserve_training import commands
+from latentserve_training.run import train
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (300 << 20),) * 2)
-sys.exit(train.main(sys.argv[1:]))
+sys.exit(commands.train(sys.argv[1:]))
 """
 
 
@@ -242,14 +243,14 @@ def test_weights_that_fit_once_but_not_twice_are_one_line(tmp_path: Path) -> Non
 
 
 def test_a_seed_of_an_evaluation_is_bounded(capsys: Capture, trained: Callable[[str], Path]) -> None:
-    code, line = failure(capsys, [str(trained("mlp_vae")), "--seed", "4294967296"], evaluate.main)
+    code, line = failure(capsys, [str(trained("mlp_vae")), "--seed", "4294967296"], commands.evaluate)
     assert (code, "--seed is 4294967296; it must be at most 4294967295" in line) == (2, True)
 
 
 def test_the_largest_seeds_work(trained: Callable[[str], Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "1", "--seed", str(2**64 - 1))) == 0
-    assert evaluate.main([str(run), "--samples", "100", "--nll-draws", "1", "--seed", str(2**32 - 1)]) == 0
+    assert commands.train(arguments("mlp_vae", run, "--trainer.epochs", "1", "--seed", str(2**64 - 1))) == 0
+    assert commands.evaluate([str(run), "--samples", "100", "--nll-draws", "1", "--seed", str(2**32 - 1)]) == 0
 
 
 def test_the_folder_of_the_run_is_required(capsys: Capture) -> None:
@@ -268,7 +269,7 @@ def test_cuda_is_not_silently_replaced(capsys: Capture, tmp_path: Path) -> None:
 def test_every_shipped_config_prints_resolved_and_reads_back(capsys: Capture, tmp_path: Path, config: str) -> None:
     argv = ["--config", str(CONFIGS / config), "--output", "run", "--print_config"]
     with pytest.raises(SystemExit) as stop:
-        train.main(argv)
+        commands.train(argv)
     assert stop.value.code == 0
     printed = capsys.readouterr().out
     resolved = yaml.safe_load(printed)
@@ -277,14 +278,14 @@ def test_every_shipped_config_prints_resolved_and_reads_back(capsys: Capture, tm
     again = tmp_path / "again.yaml"
     again.write_text(printed)
     with pytest.raises(SystemExit):
-        train.main(["--config", str(again), "--print_config"])
+        commands.train(["--config", str(again), "--print_config"])
     assert yaml.safe_load(capsys.readouterr().out) == resolved
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_help_describes_every_option_of_the_family(capsys: Capture, family: str) -> None:
     with pytest.raises(SystemExit) as stop:
-        train.main(["--model.family", family, "--help"])
+        commands.train(["--model.family", family, "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     for field in FAMILIES[family].__dataclass_fields__:
@@ -294,7 +295,7 @@ def test_help_describes_every_option_of_the_family(capsys: Capture, family: str)
 
 def test_a_run_that_goes_well_says_nothing_on_standard_error(capsys: Capture, tmp_path: Path) -> None:
     argv = arguments("mlp_vae", tmp_path / "run", "--trainer.epochs", "1", "--trainer.precision", "bfloat16")
-    assert train.main(argv) == 0
+    assert commands.train(argv) == 0
     said = capsys.readouterr()
     assert said.err == ""
     assert "in bfloat16" in said.out
@@ -304,7 +305,7 @@ def test_flags_override_files(capsys: Capture, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("model: {family: mlp_vae, latent_dim: 3}\ntrainer: {epochs: 7}\n")
     with pytest.raises(SystemExit):
-        train.main(["--config", str(path), "--trainer.epochs", "2", "--print_config"])
+        commands.train(["--config", str(path), "--trainer.epochs", "2", "--print_config"])
     resolved = yaml.safe_load(capsys.readouterr().out)
     assert (resolved["model"]["latent_dim"], resolved["trainer"]["epochs"]) == (3, 2)
 
@@ -332,29 +333,29 @@ def test_colour_images_of_any_multiple_of_four_train(tmp_path: Path) -> None:
     argv = arguments("conv_vae", tmp_path / "run", "--data.name", "folder", "--data.root", str(tmp_path / "images"))
     argv[argv.index("--data.size") : argv.index("--data.size") + 2] = []
     argv[argv.index("--trainer.batch_size") + 1] = "8"
-    assert train.main(argv) == 0
-    assert evaluate.main([str(tmp_path / "run")]) == 0
-    assert export.main([str(tmp_path / "run"), "--repository", str(tmp_path / "models")]) == 0
+    assert commands.train(argv) == 0
+    assert commands.evaluate([str(tmp_path / "run")]) == 0
+    assert commands.export([str(tmp_path / "run"), "--repository", str(tmp_path / "models")]) == 0
 
 
-@pytest.mark.parametrize("main", [evaluate.main, export.main])
+@pytest.mark.parametrize("main", [commands.evaluate, commands.export])
 def test_a_folder_that_is_no_run_is_refused(capsys: Capture, tmp_path: Path, main: Callable[[list[str]], int]) -> None:
-    more = ["--repository", str(tmp_path / "models")] if main is export.main else []
+    more = ["--repository", str(tmp_path / "models")] if main is commands.export else []
     code, line = failure(capsys, [str(tmp_path), *more], main)
     assert (code, "holds no checkpoint" in line) == (1, True)
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "export", "importer"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "export", "import_model"])
 def test_the_version_is_told_before_torch_is_imported(command: str) -> None:
     check = (
-        f"import sys; from latentserve_training import {command}; {command}.main(['--version']);"
+        f"import sys; from latentserve_training import commands; commands.{command}(['--version']);"
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
-    assert done.stdout == f"latentserve-{command.removesuffix('er')} {version('latentserve-training')}\n"
+    assert done.stdout == f"latentserve-{command.removesuffix('_model')} {version('latentserve-training')}\n"
 
 
-@pytest.mark.parametrize("main", [train.main, evaluate.main])
+@pytest.mark.parametrize("main", [commands.train, commands.evaluate])
 def test_the_version_is_told_among_other_words_too(capsys: Capture, main: Callable[[list[str]], int]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--seed", "1", "--version"])
@@ -362,5 +363,5 @@ def test_the_version_is_told_among_other_words_too(capsys: Capture, main: Callab
 
 
 def test_the_command_restarts_before_it_imports_torch() -> None:
-    check = "import sys, latentserve_training.train; sys.exit('torch' in sys.modules)"
+    check = "import sys, latentserve_training.commands; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

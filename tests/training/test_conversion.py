@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latentserve_training.conformance import check_graph
-from latentserve_training.conversion import export_graph
 from latentserve_training.errors import ExportError
-from latentserve_training.graphs import TorchPlan
-from latentserve_training.parity import check_parity
+from latentserve_training.export.conformance import check_graph
+from latentserve_training.export.graphs import TorchPlan
+from latentserve_training.export.parity import check_parity
+from latentserve_training.export.torch_to_onnx import export_graph
 
 from .small_decoder import SmallDecoder, seeded_latents
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from latentserve_training import train
+from latentserve_training import commands
 from latentserve_training.data import DataConfig, Dataset, Split, load
 from latentserve_training.data.dataset import cut
 from latentserve_training.data.folder import Folder
@@ -256,7 +256,9 @@ def test_a_name_that_is_no_text_is_told_escaped(tmp_path: Path, capfd: pytest.Ca
     for number in range(40):
         save(tmp_path / f"caf\udce9-{number:02}.png", noise(4, 4, 3))
     argv = ["--model.family", "mlp_vae", "--model.wide", "8", "--model.narrow", "8", "--dry_run"]
-    assert train.main([*argv, "--trainer.batch_size", "8", "--data.name", "folder", "--data.root", str(tmp_path)]) == 0
+    assert (
+        commands.train([*argv, "--trainer.batch_size", "8", "--data.name", "folder", "--data.root", str(tmp_path)]) == 0
+    )
     assert r"in colour or have a palette, such as" in (told := capfd.readouterr().out)
     assert r"caf\udce9-00.png" in told
 
@@ -270,7 +272,7 @@ def test_training_says_what_was_passed_over(
     save(tmp_path / "images" / ".kept" / "1.png", noise(4, 4))
     argv = ["--model.family", "mlp_vae", "--model.wide", "8", "--model.narrow", "8", "--trainer.epochs", "1"]
     argv += ["--trainer.batch_size", "8", "--data.name", "folder", "--data.root", str(tmp_path / "images")]
-    assert train.main([*argv, "--output", str(tmp_path / "run"), *more]) == 0
+    assert commands.train([*argv, "--output", str(tmp_path / "run"), *more]) == 0
     lines = capsys.readouterr().out.splitlines()
     example = tmp_path / "images" / ".kept"
     assert f"passed over: hidden names (a leading dot, or __MACOSX), 1, such as {example}" in lines

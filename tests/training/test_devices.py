@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentserve_training.checkpoint import Checkpoint
-from latentserve_training.run_folder import RunFolder
+from latentserve_training.run.checkpoint import Checkpoint
+from latentserve_training.run.folder import RunFolder
 
 from .conftest import arguments
 from .test_resume import assert_same

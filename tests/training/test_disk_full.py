@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from latentserve_training import train
-from latentserve_training.checkpoint import Checkpoint
-from latentserve_training.run_folder import RunFolder
+from latentserve_training import commands
+from latentserve_training.run.checkpoint import Checkpoint
+from latentserve_training.run.folder import RunFolder
 
 from .conftest import arguments
 from .full_disk import train_within
@@ -20,7 +20,7 @@ FULL = Path("/dev/full")  # every write to it ends as on a full disk
 
 def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(trained: Callable[[str], Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "1")) == 0
+    assert commands.train(arguments("mlp_vae", run, "--trainer.epochs", "1")) == 0
     last = RunFolder(run).last
     before = last.read_bytes()
     ended = train_within(len(before) - 1, arguments("mlp_vae", run))
@@ -31,7 +31,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(trained: Callable[
     assert last.read_bytes() == before
     assert Checkpoint.load(last).progress.epoch == 1
     assert [path.name for path in last.parent.glob(".*")] == []
-    assert train.main(arguments("mlp_vae", run)) == 0
+    assert commands.train(arguments("mlp_vae", run)) == 0
     assert_same(run, trained("mlp_vae"))
 
 
@@ -39,12 +39,12 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(trained: Callable[
 def test_a_record_that_does_not_fit_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "1")) == 0
+    assert commands.train(arguments("mlp_vae", run, "--trainer.epochs", "1")) == 0
     metrics = RunFolder(run).metrics
     metrics.unlink()
     metrics.symlink_to(FULL)
     capsys.readouterr()
-    assert train.main(arguments("mlp_vae", run)) == 1
+    assert commands.train(arguments("mlp_vae", run)) == 1
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "No space left on device" in line

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentserve_training import train
-from latentserve_training.checkpoint import Checkpoint
+from latentserve_training import commands
 from latentserve_training.errors import CollapsedError
 from latentserve_training.models import FAMILIES, MlpGanConfig, build
-from latentserve_training.run_folder import RunFolder
+from latentserve_training.run.checkpoint import Checkpoint
+from latentserve_training.run.folder import RunFolder
 
 from .conftest import arguments
 
@@ -20,7 +20,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def fails(capsys: Capture, argv: list[str], run: Path) -> tuple[str, Checkpoint]:
-    assert train.main(argv) == 1
+    assert commands.train(argv) == 1
     line = capsys.readouterr().err
     assert line.startswith("latentserve-train: error: ")
     assert line.count("\n") == 1

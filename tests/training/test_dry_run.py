@@ -12,14 +12,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentserve_training import train
-from latentserve_training.accelerator import make_fabric
-from latentserve_training.config import parse_command_line
+from latentserve_training import commands
 from latentserve_training.data import load
-from latentserve_training.estimate import estimate, kinds_of_steps
 from latentserve_training.models import Phase
-from latentserve_training.trainer import Trainer
-from latentserve_training.training import start
+from latentserve_training.run.accelerator import make_fabric
+from latentserve_training.run.config import parse_command_line
+from latentserve_training.run.estimate import estimate, kinds_of_steps
+from latentserve_training.run.train import start
+from latentserve_training.run.trainer import Trainer
 
 from .conftest import arguments
 
@@ -37,7 +37,7 @@ def test_it_prints_configuration_size_memory_and_time(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert train.main(without_output(family, "--dry_run")) == 0
+    assert commands.train(without_output(family, "--dry_run")) == 0
     config, _, numbers = capsys.readouterr().out.partition("\n\n")
     assert yaml.safe_load(config)["model"]["family"] == family
     assert re.search(r"^parameters: [\d,]+ \(\w+ [\d,]+, \w+ [\d,]+\)$", numbers, re.MULTILINE)
@@ -47,7 +47,7 @@ def test_it_prints_configuration_size_memory_and_time(
 
 
 def test_without_a_dry_run_the_output_is_asked_for(capsys: Capture) -> None:
-    assert train.main(without_output("mlp_vae")) == 2
+    assert commands.train(without_output("mlp_vae")) == 2
     assert capsys.readouterr().err == "latentserve-train: error: --output is missing; it names the folder of the run\n"
 
 

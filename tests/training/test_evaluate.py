@@ -19,21 +19,21 @@ import pytest
 import torch
 from PIL import Image
 
-from latentserve_training import evaluate, train
-from latentserve_training.bound import importance_weighted_nll
-from latentserve_training.calibration import Calibration
-from latentserve_training.classifier import Classifier
+from latentserve_training import commands
 from latentserve_training.data import Split
-from latentserve_training.effort import QUICK, Effort
-from latentserve_training.evaluation import evaluate as evaluate_run
-from latentserve_training.extractor import WEIGHTS
-from latentserve_training.losses import bernoulli_nll, binarize, gaussian_kl, reparameterize
-from latentserve_training.mixture import Mixture
+from latentserve_training.evaluation.bound import importance_weighted_nll
+from latentserve_training.evaluation.calibration import Calibration
+from latentserve_training.evaluation.classifier import Classifier
+from latentserve_training.evaluation.config import QUICK, Effort
+from latentserve_training.evaluation.evaluate import evaluate as evaluate_run
+from latentserve_training.evaluation.extractor import WEIGHTS
+from latentserve_training.evaluation.measurements import subset
+from latentserve_training.evaluation.mixture import Mixture
+from latentserve_training.evaluation.report import Report
 from latentserve_training.models import Vae
+from latentserve_training.models.losses import bernoulli_nll, binarize, gaussian_kl, reparameterize
 from latentserve_training.pictures import grid, latent_plane, to_uint8
-from latentserve_training.report import Report
-from latentserve_training.sections import subset
-from latentserve_training.trained import Trained
+from latentserve_training.run.trained_model import Trained
 
 from .conftest import arguments
 
@@ -51,7 +51,7 @@ def test_a_vae_s_report_is_the_elbo_of_its_averaged_best_weights_on_test_images(
 ) -> None:
     run = trained("conv_vae")
     capsys.readouterr()
-    assert evaluate.main([str(run), "--quick"]) == 0
+    assert commands.evaluate([str(run), "--quick"]) == 0
     report = json.loads((run / "report.json").read_text())
     model = Trained.load(run)
     assert isinstance(model.model, Vae)
@@ -114,7 +114,7 @@ def test_the_mixture_and_the_calibration_are_what_an_export_needs(trained: Runs)
 
 
 def test_digits_as_large_as_mnist_s_are_measured_in_the_pinned_features(tmp_path: Path) -> None:
-    assert train.main(arguments("mlp_vae", tmp_path / "run", "--data.size", "28")) == 0
+    assert commands.train(arguments("mlp_vae", tmp_path / "run", "--data.size", "28")) == 0
     report = evaluate_run(tmp_path / "run", effort=replace(QUICK, samples=1000))
     assert report.extractor_sha256 == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
     metrics = report.metrics
@@ -144,7 +144,7 @@ def test_the_same_run_is_judged_the_same_twice(trained: Runs) -> None:
 def test_a_conditional_model_is_asked_for_labels(tmp_path: Path) -> None:
     argv = ["--model.family", "cvae", "--data.size", "12", "--trainer.precision", "float32", "--trainer.epochs", "20"]
     argv += ["--model.learning_rate", "0.003"]
-    assert train.main([*argv, "--output", str(tmp_path / "run")]) == 0
+    assert commands.train([*argv, "--output", str(tmp_path / "run")]) == 0
     effort = replace(QUICK, classifier_score=True)
     report = evaluate_run(tmp_path / "run", effort=effort)
     metrics = report.metrics
@@ -161,7 +161,7 @@ def test_a_conditional_model_is_asked_for_labels(tmp_path: Path) -> None:
 
 def test_what_is_not_binary_is_explained_as_it_is(tmp_path: Path) -> None:
     argv = arguments("mlp_vae", tmp_path / "run", "--model.likelihood", "discretized_logistic")
-    assert train.main(argv) == 0
+    assert commands.train(argv) == 0
     report = evaluate_run(tmp_path / "run", effort=QUICK)
     (section,) = (section for section in report.sections if section.title == "Likelihood")
     assert "as they are; a probability of their 256 levels" in section.protocol
@@ -182,7 +182,7 @@ def test_what_is_not_binary_is_explained_as_it_is(tmp_path: Path) -> None:
 def test_effort_out_of_range_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, message: str
 ) -> None:
-    assert evaluate.main([str(tmp_path), option, value]) == 2
+    assert commands.evaluate([str(tmp_path), option, value]) == 2
     assert capsys.readouterr().err == f"latentserve-evaluate: error: {message}\n"
 
 
@@ -198,7 +198,11 @@ def test_a_signal_leaves_the_run_as_it_was(trained: Runs, tmp_path: Path, number
     shutil.copytree(trained("conv_vae"), run)
     evaluate_run(run, effort=QUICK)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    command = [sys.executable, "-c", "import sys; from latentserve_training.evaluate import main; sys.exit(main())"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from latentserve_training.commands import evaluate; sys.exit(evaluate())",
+    ]
     process = subprocess.Popen(
         [*command, str(run), "--nll-draws", "1000000", "--untuned"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -255,7 +259,7 @@ def test_a_gan_on_data_without_classes_is_judged_by_its_variety_alone(tmp_path: 
     for number in range(40):
         Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / "images" / f"{number}.png")
     data = ("--data.name", "folder", "--data.root", str(tmp_path / "images"), "--trainer.batch_size", "8")
-    assert train.main(arguments("mlp_gan", tmp_path / "run", *data)) == 0
+    assert commands.train(arguments("mlp_gan", tmp_path / "run", *data)) == 0
     report = evaluate_run(tmp_path / "run", effort=QUICK)
     assert [section.title for section in report.sections if section.measurements] == ["Variety"]
     (tmp_path / "images").rename(tmp_path / "moved")
@@ -263,9 +267,9 @@ def test_a_gan_on_data_without_classes_is_judged_by_its_variety_alone(tmp_path: 
 
 
 def test_a_run_before_its_first_epoch_has_nothing_to_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train.main(arguments("mlp_vae", tmp_path / "run", "--model.learning_rate", "1e30")) == 1
+    assert commands.train(arguments("mlp_vae", tmp_path / "run", "--model.learning_rate", "1e30")) == 1
     capsys.readouterr()
-    assert evaluate.main([str(tmp_path / "run")]) == 1
+    assert commands.evaluate([str(tmp_path / "run")]) == 1
     assert "has not finished its first epoch" in capsys.readouterr().err
 
 

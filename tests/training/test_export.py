@@ -22,11 +22,11 @@ from PIL import Image
 
 from latentserve.v1 import bundle_pb2, tensor_pb2
 from latentserve_server.bundle.bundle import read_bundle
-from latentserve_training import evaluate, export
-from latentserve_training.bundle import staging
+from latentserve_training import commands
 from latentserve_training.data import READING
 from latentserve_training.errors import ExportError
-from latentserve_training.trained import Trained
+from latentserve_training.export.bundle import staging
+from latentserve_training.run.trained_model import Trained
 
 from .full_disk import run_within
 
@@ -186,12 +186,12 @@ def test_pictures_and_card_are_readable(exported: Bundles) -> None:
 def test_versions_count_up_and_a_published_one_never_changes(trained: Bundles, tmp_path: Path, capsys: Capture) -> None:
     argv = [str(trained("mlp_gan")), "--repository", str(tmp_path), "--name", "digits-plane", "--license", "CC0-1.0"]
     capsys.readouterr()
-    assert export.main(argv) == 0
-    assert export.main([*argv, "--version", "7"]) == 0
-    assert export.main(argv) == 0
+    assert commands.export(argv) == 0
+    assert commands.export([*argv, "--version", "7"]) == 0
+    assert commands.export(argv) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "digits-plane" / version) for version in ("1", "7", "8")]
     before = (tmp_path / "digits-plane" / "7" / "manifest.json").read_bytes()
-    assert export.main([*argv, "--version", "7"]) == 1
+    assert commands.export([*argv, "--version", "7"]) == 1
     assert "digits-plane/7 exists already" in capsys.readouterr().err
     assert (tmp_path / "digits-plane" / "7" / "manifest.json").read_bytes() == before
     assert sorted(path.name for path in (tmp_path / "digits-plane").iterdir()) == ["1", "7", "8"]
@@ -212,14 +212,14 @@ def test_versions_count_up_and_a_published_one_never_changes(trained: Bundles, t
 def test_names_and_versions_that_no_server_would_load_are_refused(
     trained: Bundles, tmp_path: Path, capsys: Capture, options: list[str], message: str
 ) -> None:
-    assert export.main([str(trained("mlp_gan")), "--repository", str(tmp_path / "models"), *options]) == 2
+    assert commands.export([str(trained("mlp_gan")), "--repository", str(tmp_path / "models"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
 
 
 def test_a_repository_that_cannot_be_written_is_one_line(trained: Bundles, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert export.main([str(trained("mlp_gan")), "--repository", str(tmp_path / "file")]) == 1
+    assert commands.export([str(trained("mlp_gan")), "--repository", str(tmp_path / "file")]) == 1
     line = capsys.readouterr().err
     assert "cannot be written" in line
     assert line.count("\n") == 1
@@ -237,7 +237,7 @@ def test_an_export_that_cannot_begin_leaves_no_folder(
     trained: Bundles, tmp_path: Path, capsys: Capture, run: str, options: list[str], code: int, message: str
 ) -> None:
     place = tmp_path if run == "nothing" else trained(run)
-    assert export.main([str(place), "--repository", str(tmp_path / "new" / "models"), *options]) == code
+    assert commands.export([str(place), "--repository", str(tmp_path / "new" / "models"), *options]) == code
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -340,12 +340,12 @@ def evaluated(trained: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A copy of a finished run that has been evaluated; not to be changed."""
     run = tmp_path_factory.mktemp("evaluated") / "mlp_vae"
     shutil.copytree(trained("mlp_vae"), run)
-    assert evaluate.main([str(run), "--quick"]) == 0
+    assert commands.evaluate([str(run), "--quick"]) == 0
     return run
 
 
 def test_the_evaluation_goes_into_the_bundle(evaluated: Path, tmp_path: Path) -> None:
-    assert export.main([str(evaluated), "--repository", str(tmp_path)]) == 0
+    assert commands.export([str(evaluated), "--repository", str(tmp_path)]) == 0
     bundle = tmp_path / "mlp_vae" / "1"
     manifest = manifest_of(bundle)
     report = json.loads((evaluated / "report.json").read_text())
@@ -381,7 +381,7 @@ def test_an_evaluation_of_other_weights_stays_out(evaluated: Path, tmp_path: Pat
     shutil.copytree(evaluated, run)
     report = json.loads((run / "report.json").read_text())
     (run / "report.json").write_text(json.dumps({**report, "checkpoint_sha256": "0" * 64}))
-    assert export.main([str(run), "--repository", str(tmp_path)]) == 0
+    assert commands.export([str(run), "--repository", str(tmp_path)]) == 0
     manifest = manifest_of(tmp_path / "mlp_vae" / "1")
     assert all(name.startswith("validation.") for name in manifest.metrics)
     assert not manifest.latent.HasField("mixture")
@@ -394,7 +394,7 @@ def test_a_mixture_that_the_evaluation_did_not_write_is_refused(
     run = tmp_path / "run"
     shutil.copytree(evaluated, run)
     (run / "mixture.npz").write_bytes((run / "mixture.npz").read_bytes() + b"\0")
-    assert export.main([str(run), "--repository", str(tmp_path / "models")]) == 1
+    assert commands.export([str(run), "--repository", str(tmp_path / "models")]) == 1
     assert (
         "mixture.npz is missing or not what the evaluation wrote; run latentserve-evaluate" in capsys.readouterr().err
     )

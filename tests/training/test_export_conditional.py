@@ -13,9 +13,9 @@ from google.protobuf.json_format import Parse
 
 from latentserve.v1 import bundle_pb2, tensor_pb2
 from latentserve_server.bundle.bundle import read_bundle
-from latentserve_training import export, train
+from latentserve_training import commands
 from latentserve_training.models import Vae
-from latentserve_training.trained import Trained
+from latentserve_training.run.trained_model import Trained
 
 CONV = ("--model.latent_dim", "8", "--model.narrow", "8", "--model.wide", "8", "--model.dense", "16")
 MODELS = {
@@ -38,8 +38,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Trai
     def make(name: str) -> tuple[Trained, Path]:
         if name not in done:
             size = ("--data.size", "8", "--trainer.epochs", "1", "--trainer.precision", "float32")
-            assert train.main([*MODELS[name], *size, "--output", str(folder / name)]) == 0
-            assert export.main([str(folder / name), "--repository", str(folder), "--name", f"{name}-served"]) == 0
+            assert commands.train([*MODELS[name], *size, "--output", str(folder / name)]) == 0
+            assert commands.export([str(folder / name), "--repository", str(folder), "--name", f"{name}-served"]) == 0
             done[name] = Trained.load(folder / name), folder / f"{name}-served" / "1"
         return done[name]
 

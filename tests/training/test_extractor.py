@@ -13,9 +13,9 @@ import torch
 
 from latentserve_training.data import DataConfig, Split, load
 from latentserve_training.errors import RunError
-from latentserve_training.extractor import WEIGHTS, Extractor, LeNet
-from latentserve_training.extractor.lenet import seeded_lenet, train_lenet
-from latentserve_training.extractor.pinned import write_weights
+from latentserve_training.evaluation.extractor import WEIGHTS, Extractor, LeNet
+from latentserve_training.evaluation.extractor.lenet import seeded_lenet, train_lenet
+from latentserve_training.evaluation.extractor.pinned import write_weights
 
 CARD = WEIGHTS.with_name("README.md")
 MNIST = Path(os.environ.get("LATENTSERVE_MNIST", Path(__file__).parents[2] / "data" / "mnist"))

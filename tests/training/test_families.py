@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from latentserve_training import train
+from latentserve_training import commands
 from latentserve_training.errors import ConfigError
 from latentserve_training.models import (
     FAMILIES,
@@ -25,7 +25,7 @@ from latentserve_training.models import (
     build,
 )
 from latentserve_training.models.likelihood import LikelihoodName
-from latentserve_training.trained import Trained
+from latentserve_training.run.trained_model import Trained
 
 from .conftest import arguments
 
@@ -85,7 +85,7 @@ def test_a_conditional_family_needs_data_with_labels(family: str, capsys: Captur
     for number in range(40):
         Image.fromarray(np.full((8, 8), number, np.uint8)).save(tmp_path / "images" / f"{number}.png")
     data = ("--data.name", "folder", "--data.root", str(tmp_path / "images"), "--trainer.batch_size", "4")
-    assert train.main(arguments(family, tmp_path / "run", *data)) == 1
+    assert commands.train(arguments(family, tmp_path / "run", *data)) == 1
     assert f"model.family is {family}, which needs images of at least 2 labels, but the data has 0" in (
         capsys.readouterr().err
     )
@@ -122,7 +122,7 @@ def test_a_conditional_vae_learns_what_its_labels_look_like(tmp_path: Path) -> N
             Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "images" / name / f"{number}.png")
     data = ("--data.name", "folder", "--data.root", str(tmp_path / "images"), "--trainer.batch_size", "16")
     more = ("--trainer.epochs", "30", "--model.learning_rate", "0.01", "--trainer.ema_decay", "0.9")
-    assert train.main(arguments("cvae", tmp_path / "run", *data, *more)) == 0
+    assert commands.train(arguments("cvae", tmp_path / "run", *data, *more)) == 0
     run = Trained.load(tmp_path / "run")
     assert run.checkpoint.origin.label_names == ("across", "along")
     across = run.model.decode(run.latents(8, 0), torch.zeros(8, dtype=torch.int64))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentserve_training.fidelity import Fidelity, frechet_distance, kernel_distance, precision_and_recall
+from latentserve_training.evaluation.fidelity import Fidelity, frechet_distance, kernel_distance, precision_and_recall
 
 
 def normal(count: int, seed: int, dim: int = 6) -> Tensor:

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from latentserve_training.errors import CollapsedError, ConfigError
-from latentserve_training.losses import (
+from latentserve_training.models import Batch, CganConfig, DcganConfig, Gan, MlpGanConfig, WganGpConfig, build
+from latentserve_training.models.game import Game
+from latentserve_training.models.gan import GanConfig
+from latentserve_training.models.losses import (
     critic_loss,
     hinge_discriminator_loss,
     r1_penalty,
     score_loss,
     slope_penalty,
 )
-from latentserve_training.models import Batch, CganConfig, DcganConfig, Gan, MlpGanConfig, WganGpConfig, build
-from latentserve_training.models.game import Game
-from latentserve_training.models.gan import GanConfig
 
 SHAPE = (1, 8, 8)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from latentserve_training.data.idx import parse_idx, unpack
+from latentserve_training.data.mnist import parse_idx, unpack
 from latentserve_training.errors import DataError
 
 arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5))

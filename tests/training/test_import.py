@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2
 from latentserve_server.bundle.bundle import read_bundle
-from latentserve_training import importer
+from latentserve_training import commands
 
 Capture = pytest.CaptureFixture[str]
 RANDOM = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def write(path: Path, text: str, opset: int = 18) -> Path:
 
 def bring(folder: Path, description: dict[str, Any]) -> int:
     (folder / "model.yaml").write_text(yaml.safe_dump(description))
-    return importer.main([str(folder / "model.yaml"), "--repository", str(folder / "models"), "--name", "m"])
+    return commands.import_model([str(folder / "model.yaml"), "--repository", str(folder / "models"), "--name", "m"])
 
 
 def run(folder: Path, role: str, *inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -296,7 +296,7 @@ def test_a_graph_that_cannot_be_served_is_refused(tmp_path: Path, capsys: Captur
 def test_what_is_refused_in_a_description_is_named_with_its_line(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "model.yaml").write_text("kind: gan\ndecoder:\n  file: g.onnx\n  latent: off\nlatent_dim: 3\n")
     argv = [str(tmp_path / "model.yaml"), "--repository", str(tmp_path / "models"), "--name", "a"]
-    assert importer.main(argv) == 2
+    assert commands.import_model(argv) == 2
     place = f"{tmp_path / 'model.yaml'}:4"
     said = f"latentserve-import: error: {place}: decoder.latent is false; it must be text: put it in quotes\n"
     assert capsys.readouterr().err == said
@@ -409,5 +409,5 @@ def test_a_description_that_cannot_be_read_is_wrong_usage(
     path = tmp_path / "model.yaml"
     path.write_text("")
     damage(path)
-    assert importer.main([str(path), "--repository", str(tmp_path), "--name", "m"]) == 2
+    assert commands.import_model([str(path), "--repository", str(tmp_path), "--name", "m"]) == 2
     assert message in capsys.readouterr().err

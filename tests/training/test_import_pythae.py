@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from running_server import running_server
 
 from latentserve_client import AsyncClient
-from latentserve_training import importer
+from latentserve_training import commands
 
 SCRIPT = Path(__file__).with_name("pythae_export.py")
 LIBRARY = Path(sys.prefix) / "pythae"
@@ -48,7 +48,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_a_model_of_pythae_is_served_with_its_own_numbers(exported: Path, tmp_path: Path) -> None:
-    assert importer.main([str(exported / "model.yaml"), "--repository", str(tmp_path), "--name", "foreign"]) == 0
+    assert (
+        commands.import_model([str(exported / "model.yaml"), "--repository", str(tmp_path), "--name", "foreign"]) == 0
+    )
     with np.load(exported / "expected.npz") as archive:
         expected: dict[str, NDArray[np.float32]] = dict(archive)
     async with running_server(tmp_path) as server, AsyncClient(f"127.0.0.1:{server.server.port}") as client:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentserve_training import train
-from latentserve_training.accelerator import make_fabric
-from latentserve_training.config import parse_command_line
+from latentserve_training import commands
 from latentserve_training.data import load
-from latentserve_training.run_folder import RunFolder
-from latentserve_training.training import start
+from latentserve_training.run.accelerator import make_fabric
+from latentserve_training.run.config import parse_command_line
+from latentserve_training.run.folder import RunFolder
+from latentserve_training.run.train import start
 
 from .conftest import arguments
 
@@ -31,7 +31,7 @@ def test_convolutions_lie_in_memory_as_asked(tmp_path: Path, channels_last: bool
 
 def test_an_epoch_tells_how_many_images_a_second_it_took(tmp_path: Path) -> None:
     started = time.perf_counter()
-    assert train.main(arguments("mlp_vae", tmp_path / "run")) == 0
+    assert commands.train(arguments("mlp_vae", tmp_path / "run")) == 0
     whole = time.perf_counter() - started
     *_, last = map(json.loads, RunFolder(tmp_path / "run").metrics.read_text().splitlines())
     assert 0 < last["seconds"] < whole

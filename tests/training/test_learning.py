@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from latentserve_training import train
-from latentserve_training.trained import Trained
+from latentserve_training import commands
+from latentserve_training.run.trained_model import Trained
 
 from .learned import quantities
 
@@ -141,5 +141,5 @@ def test_a_run_ends_where_its_losses_lead(name: str, tmp_path: Path) -> None:
 def trained(name: str, seed: int, folder: Path) -> Trained:
     """By the command itself; the weights are those that would be served."""
     options = f"--model.family {RUNS[name].options} {EVERY_RUN} --seed {seed} --output"
-    assert train.main([*options.split(), str(folder)]) == 0
+    assert commands.train([*options.split(), str(folder)]) == 0
     return Trained.load(folder)

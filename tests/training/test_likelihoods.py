@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Normal
 
-from latentserve_training.losses import discretized_logistic_nll, gaussian_nll
 from latentserve_training.models.likelihood import LikelihoodName, PixelParameters, build_likelihood
+from latentserve_training.models.losses import discretized_logistic_nll, gaussian_nll
 
 LEVELS = torch.arange(256).div(255).view(256, 1, 1, 1)
 

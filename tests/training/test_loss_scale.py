@@ -15,15 +15,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentserve_training import train
-from latentserve_training.accelerator import make_fabric
-from latentserve_training.checkpoint import Checkpoint
-from latentserve_training.config import parse_command_line
+from latentserve_training import commands
 from latentserve_training.data import load
-from latentserve_training.estimate import estimate
-from latentserve_training.loss_scale import LossScale
-from latentserve_training.run_folder import RunFolder
-from latentserve_training.training import start
+from latentserve_training.run.accelerator import make_fabric
+from latentserve_training.run.checkpoint import Checkpoint
+from latentserve_training.run.config import parse_command_line
+from latentserve_training.run.estimate import estimate
+from latentserve_training.run.folder import RunFolder
+from latentserve_training.run.loss_scale import LossScale
+from latentserve_training.run.train import start
 
 from .conftest import arguments
 from .test_devices import command, train_on_two
@@ -40,7 +40,7 @@ def records(run: Path) -> list[dict[str, Any]]:
 def trained_in(precision: str, family: str, run: Path, *more: str) -> list[dict[str, Any]]:
     """What a run on batches of 64 records of its training."""
     small = ("--trainer.batch_size", "64", "--trainer.precision", precision)
-    assert train.main(arguments(family, run, *small, *more)) == 0
+    assert commands.train(arguments(family, run, *small, *more)) == 0
     return records(run)
 
 
@@ -72,7 +72,7 @@ def test_a_step_whose_gradient_overflows_is_skipped_and_counted(
     tmp_path: Path, capsys: Capture, family: str, phases: set[str]
 ) -> None:
     """At the first scale, 65536, the gradient of nats summed over pixels overflows, and so does that of a penalty."""
-    assert train.main(arguments(family, tmp_path / "run", *HALF)) == 0
+    assert commands.train(arguments(family, tmp_path / "run", *HALF)) == 0
     said = capsys.readouterr()
     assert said.err == ""
     assert "cpu in float16" in said.out
@@ -99,9 +99,9 @@ def test_stopped_or_killed_and_continued_it_ends_in_the_same_bits(
     tmp_path: Path, family: str, end: Callable[[list[str], int], None], step: int
 ) -> None:
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    assert train.main(arguments(family, straight, *HALF)) == 0
+    assert commands.train(arguments(family, straight, *HALF)) == 0
     end(arguments(family, stopped, *HALF), step)
-    assert train.main(arguments(family, stopped, *HALF)) == 0
+    assert commands.train(arguments(family, stopped, *HALF)) == 0
     assert_same(straight, stopped)
     assert records(straight) == records(stopped)
     scales = [Checkpoint.load(RunFolder(run).last).scales for run in (straight, stopped)]
@@ -120,12 +120,12 @@ def test_a_gradient_that_overflows_at_any_scale_ends_the_run(tmp_path: Path, cap
     line = refused(capsys, arguments("mlp_vae", tmp_path / "half", *HALF, *heavy))
     assert re.search(r"diverged in epoch 4, after step 16: the elbo's gradient is (nan|inf);", line)
     assert [epoch["elbo_skipped_steps"] for epoch in records(tmp_path / "half")] == [5, 5, 5]
-    assert train.main(arguments("mlp_vae", tmp_path / "exact", *heavy)) == 0
+    assert commands.train(arguments("mlp_vae", tmp_path / "exact", *heavy)) == 0
 
 
 def test_another_precision_is_another_run(tmp_path: Path, capsys: Capture) -> None:
     run = tmp_path / "run"
-    assert train.main(arguments("mlp_vae", run, *HALF, "--trainer.epochs", "1")) == 0
+    assert commands.train(arguments("mlp_vae", run, *HALF, "--trainer.epochs", "1")) == 0
     assert "trainer.precision: float16 -> float32" in refused(capsys, arguments("mlp_vae", run))
 
 
@@ -155,7 +155,7 @@ def test_an_overflow_in_one_process_skips_the_step_in_all(tmp_path: Path) -> Non
 
 
 def test_two_processes_skip_and_lose_as_much_as_one(tmp_path: Path) -> None:
-    assert train.main(arguments("conv_vae", tmp_path / "one", *HALF)) == 0
+    assert commands.train(arguments("conv_vae", tmp_path / "one", *HALF)) == 0
     done = train_on_two(*arguments("conv_vae", tmp_path / "two", *HALF))
     assert done.returncode == 0, done.stderr
     assert "2 processes, each on cpu in float16" in done.stdout

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional
 
-from latentserve_training.bound import elbo
-from latentserve_training.losses import (
+from latentserve_training.evaluation.bound import elbo
+from latentserve_training.models import Vae
+from latentserve_training.models.losses import (
     bernoulli_nll,
     binarize,
     discriminator_loss,
@@ -21,7 +22,6 @@ from latentserve_training.losses import (
     generator_loss,
     reparameterize,
 )
-from latentserve_training.models import Vae
 
 seeds = st.integers(0, 2**31)
 

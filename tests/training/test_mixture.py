@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from latentserve_training.errors import RunError
-from latentserve_training.mixture import Mixture
+from latentserve_training.evaluation.mixture import Mixture
 
 
 def two_clusters(count: int) -> tuple[np.ndarray, np.ndarray]:

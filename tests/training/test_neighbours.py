@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentserve_training.neighbours import Neighbours
+from latentserve_training.evaluation.neighbours import Neighbours
 
 
 def test_a_copy_is_at_no_distance() -> None:

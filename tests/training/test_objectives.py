@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Normal
 
-from latentserve_training.bound import elbo
 from latentserve_training.errors import ConfigError
-from latentserve_training.losses import (
+from latentserve_training.evaluation.bound import elbo
+from latentserve_training.models import Batch, MlpVaeConfig, Vae, build
+from latentserve_training.models.losses import (
     bernoulli_nll,
     free_bits_kl,
     gaussian_kl,
@@ -22,7 +23,6 @@ from latentserve_training.losses import (
     log_prior_ratio,
     reparameterize,
 )
-from latentserve_training.models import Batch, MlpVaeConfig, Vae, build
 from latentserve_training.models.objective import Objective
 
 SHAPE = (1, 4, 4)

@@ -11,7 +11,7 @@ from typing import IO
 
 import pytest
 
-from latentserve_training import train
+from latentserve_training import commands
 
 from .conftest import arguments
 
@@ -64,7 +64,7 @@ def test_a_run_that_cannot_be_told_of_can_be_continued(tmp_path: Path) -> None:
     command = ["latentserve-train", *arguments("mlp_vae", tmp_path / "run", "--untuned")]
     assert run_unread(command) == UNREAD
     assert run_full(command) == not_written("latentserve-train")
-    assert train.main(arguments("mlp_vae", tmp_path / "run")) == 0
+    assert commands.train(arguments("mlp_vae", tmp_path / "run")) == 0
 
 
 def test_an_export_that_cannot_be_told_of_is_whole(trained: Callable[[str], Path], tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from google.protobuf.json_format import Parse
 
 from latentserve.v1 import bundle_pb2
 from latentserve_server.bundle.bundle import read_bundle
-from latentserve_training import export
-from latentserve_training.graph_comparison import psnr_db
-from latentserve_training.graph_plan import Arrays
-from latentserve_training.losses import bernoulli_nll
-from latentserve_training.precision_rows import rows_of
-from latentserve_training.trained import Trained
+from latentserve_training import commands
+from latentserve_training.export.comparison import psnr_db
+from latentserve_training.export.graphs import Arrays
+from latentserve_training.export.precision_data import rows_of
+from latentserve_training.models.losses import bernoulli_nll
+from latentserve_training.run.trained_model import Trained
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def bundle(trained: Callable[[str], Path], tmp_path_factory: pytest.TempPathFact
     """A conv_vae with both lower precisions; not to be changed."""
     folder = tmp_path_factory.mktemp("precision")
     arguments = [str(trained("conv_vae")), "--repository", str(folder), "--strict", "--precisions", "float16", "int8"]
-    assert export.main(arguments) == 0
+    assert commands.export(arguments) == 0
     return folder / "conv_vae" / "1"
 
 
@@ -47,7 +47,9 @@ def outputs(path: Path, inputs: Arrays) -> Arrays:
 
 
 def test_a_precision_that_is_asked_for_twice_is_there_once(trained: Callable[[str], Path], tmp_path: Path) -> None:
-    assert export.main([str(trained("mlp_gan")), "--repository", str(tmp_path), "--precisions", *["float16"] * 2]) == 0
+    assert (
+        commands.export([str(trained("mlp_gan")), "--repository", str(tmp_path), "--precisions", *["float16"] * 2]) == 0
+    )
     read_bundle(tmp_path / "mlp_gan" / "1")
 
 
@@ -55,7 +57,7 @@ def test_the_same_checkpoint_gives_the_same_graphs(
     bundle: Path, trained: Callable[[str], Path], tmp_path: Path
 ) -> None:
     argv = [str(trained("conv_vae")), "--repository", str(tmp_path), "--precisions", "int8", "float16"]
-    assert export.main(argv) == 0
+    assert commands.export(argv) == 0
     again = tmp_path / "conv_vae" / "1"
     names = sorted(path.name for path in bundle.glob("*.onnx"))
     assert len(names) == 6

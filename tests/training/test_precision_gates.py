@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from latentserve_server.bundle.bundle import read_bundle
-from latentserve_training import export
-from latentserve_training.conversion import export_graph
-from latentserve_training.extractor import Extractor
-from latentserve_training.fidelity import frechet_distance
-from latentserve_training.graphs import TorchPlan
-from latentserve_training.precision import Explained, NotGoodEnough, Reference, Rows, convert
+from latentserve_training import commands
+from latentserve_training.evaluation.extractor import Extractor
+from latentserve_training.evaluation.fidelity import frechet_distance
+from latentserve_training.export.graphs import TorchPlan
+from latentserve_training.export.precision import Explained, NotGoodEnough, Reference, Rows, convert
+from latentserve_training.export.torch_to_onnx import export_graph
 
 from .small_decoder import SmallDecoder, seeded_latents
 from .test_precision import graphs, outputs
@@ -124,7 +124,7 @@ def saturated(trained: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 
 def test_the_bundle_is_published_without_what_loses_too_much(saturated: Path, tmp_path: Path, capsys: Capture) -> None:
     capsys.readouterr()
-    assert export.main([str(saturated), "--repository", str(tmp_path), "--precisions", "int8"]) == 0
+    assert commands.export([str(saturated), "--repository", str(tmp_path), "--precisions", "int8"]) == 0
     said = capsys.readouterr()
     assert said.err.startswith("latentserve-export: warning: decoder in int8 is left out (all layers: 'image' has ")
     assert said.err.count("\n") == 1
@@ -137,7 +137,7 @@ def test_the_bundle_is_published_without_what_loses_too_much(saturated: Path, tm
 
 
 def test_a_strict_export_fails_instead(saturated: Path, tmp_path: Path, capsys: Capture) -> None:
-    assert export.main([str(saturated), "--repository", str(tmp_path), "--strict", "--precisions", "int8"]) == 1
+    assert commands.export([str(saturated), "--repository", str(tmp_path), "--strict", "--precisions", "int8"]) == 1
     assert "latentserve-export: error: decoder in int8 is left out" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.onnx"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from latentserve_training import provenance
+from latentserve_training.run import provenance
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from latentserve_training import evaluate, train
-from latentserve_training.run_folder import RunFolder
+from latentserve_training import commands
+from latentserve_training.run.folder import RunFolder
 
 from .conftest import arguments
 from .full_disk import train_within
@@ -47,7 +47,7 @@ def test_lines_of_a_lost_future_are_dropped_only_if_the_rest_fits(run: RunFolder
     run.metrics.write_text("".join((*records, later)))
     assert train_within(100, arguments("mlp_vae", run.path)).returncode == 1
     assert run.metrics.read_text() == "".join((*records, later))
-    assert train.main(arguments("mlp_vae", run.path)) == 0
+    assert commands.train(arguments("mlp_vae", run.path)) == 0
     assert run.metrics.read_text() == "".join(records)
 
 
@@ -56,15 +56,15 @@ def test_lines_of_a_lost_future_are_dropped_only_if_the_rest_fits(run: RunFolder
 )
 def test_a_record_cut_short_is_passed_over(run: RunFolder, torn: bytes) -> None:
     run.metrics.write_bytes(run.metrics.read_bytes() + torn)
-    assert evaluate.main([str(run.path), *QUICK]) == 0
+    assert commands.evaluate([str(run.path), *QUICK]) == 0
     assert (run.path / "curves.png").is_file()
-    assert train.main(arguments("mlp_vae", run.path, "--trainer.epochs", "4")) == 0
+    assert commands.train(arguments("mlp_vae", run.path, "--trainer.epochs", "4")) == 0
     assert epochs(run) == [1, 2, 3, 4]
 
 
 def test_a_line_whose_end_is_missing_stays_a_line(run: RunFolder) -> None:
     run.metrics.write_text(run.metrics.read_text().removesuffix("\n"))
-    assert train.main(arguments("mlp_vae", run.path, "--trainer.epochs", "4")) == 0
+    assert commands.train(arguments("mlp_vae", run.path, "--trainer.epochs", "4")) == 0
     assert epochs(run) == [1, 2, 3, 4]
 
 
@@ -79,12 +79,12 @@ def test_an_epoch_tells_what_each_latent_is_used_for(run: RunFolder) -> None:
 def test_records_of_the_time_before_latents_were_told_apart_are_gone_on_with(run: RunFolder) -> None:
     records = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     run.metrics.write_text("".join(json.dumps({**record, "series": {}}) + "\n" for record in records[:-1]))
-    assert evaluate.main([str(run.path), *QUICK]) == 0
+    assert commands.evaluate([str(run.path), *QUICK]) == 0
     pictures = json.loads(run.report.read_text())["files"]
     assert "curves.png" in pictures
     assert "kl_by_latent.png" not in pictures
-    assert train.main(arguments("mlp_vae", run.path, "--trainer.epochs", "4")) == 0
-    assert evaluate.main([str(run.path), *QUICK]) == 0
+    assert commands.train(arguments("mlp_vae", run.path, "--trainer.epochs", "4")) == 0
+    assert commands.evaluate([str(run.path), *QUICK]) == 0
     assert (run.path / "kl_by_latent.png").is_file()
 
 
@@ -93,7 +93,7 @@ def test_without_records_there_are_no_curves(run: RunFolder, content: str | None
     run.metrics.unlink()
     if content is not None:
         run.metrics.write_text(content)
-    assert evaluate.main([str(run.path), *QUICK]) == 0
+    assert commands.evaluate([str(run.path), *QUICK]) == 0
     assert "curves.png" not in json.loads(run.report.read_text())["files"]
     assert (run.path / "neighbours.png").is_file()
 
@@ -106,7 +106,7 @@ def test_a_run_whose_first_checkpoint_does_not_fit_can_begin_again(
     assert ended.returncode == 1
     last = RunFolder(tmp_path / "run").last
     assert ended.stderr == f"latentserve-train: error: {last}: cannot be saved: File too large\n"
-    assert train.main(argv) == 0
+    assert commands.train(argv) == 0
     assert_same(tmp_path / "run", trained("mlp_vae"))
 
 
@@ -114,9 +114,10 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_can_begin_again(tmp_pa
     """With the signal's default action, the first byte beyond the limit kills the process as SIGKILL would."""
     argv = arguments("mlp_vae", tmp_path / "run", "--trainer.epochs", "1")
     script = (
-        "import resource, signal, sys; from latentserve_training import train, training; "
+        "import resource, signal, sys; from latentserve_training import commands; "
+        "from latentserve_training.run import train; "
         "signal.signal(signal.SIGXFSZ, signal.SIG_DFL); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); train.main(sys.argv[1:])"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); commands.train(sys.argv[1:])"
     )
     killed = subprocess.run(
         [sys.executable, "-c", script, *argv], capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -124,5 +125,5 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_can_begin_again(tmp_pa
     assert killed.returncode == -signal.SIGXFSZ
     left = {path.name for path in (tmp_path / "run").rglob("*")}
     assert left == {"checkpoints", ".last.pt.tmp"}
-    assert train.main(argv) == 0
+    assert commands.train(argv) == 0
     assert not RunFolder(tmp_path / "run").last.with_name(".last.pt.tmp").exists()

@@ -15,11 +15,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from latentserve_training import export, train
-from latentserve_training.checkpoint import Checkpoint
+from latentserve_training import commands
 from latentserve_training.errors import InterruptedRun
 from latentserve_training.interruption import Interruption
-from latentserve_training.run_folder import RunFolder
+from latentserve_training.run.checkpoint import Checkpoint
+from latentserve_training.run.folder import RunFolder
 
 from .conftest import arguments
 from .struck_run import train_until
@@ -77,7 +77,7 @@ def test_stopped_at_any_steps_and_continued_it_ends_in_the_same_bits(
     for stop in sorted(stops):
         interrupt(arguments(family, run), stop)
         assert Checkpoint.load(RunFolder(run).last).progress.step == stop
-    assert train.main(arguments(family, run)) == 0
+    assert commands.train(arguments(family, run)) == 0
     assert_same(run, trained(family))
     records = [json.loads(line) for line in RunFolder(run).metrics.read_text().splitlines()]
     expected = [json.loads(line) for line in RunFolder(trained(family)).metrics.read_text().splitlines()]
@@ -88,8 +88,8 @@ def test_stopped_at_any_steps_and_continued_it_ends_in_the_same_bits(
 
 def test_more_epochs_continue_a_finished_run(trained: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "1")) == 0
-    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "3")) == 0
+    assert commands.train(arguments("mlp_vae", run, "--trainer.epochs", "1")) == 0
+    assert commands.train(arguments("mlp_vae", run, "--trainer.epochs", "3")) == 0
     assert_same(run, trained("mlp_vae"))
 
 
@@ -121,16 +121,16 @@ def test_killed_at_any_steps_and_continued_it_ends_in_the_same_bits(
     for step in steps:
         kill(arguments(family, run), step)
         assert Checkpoint.load(RunFolder(run).last).progress.step == (step - 1) // 5 * 5
-    assert train.main(arguments(family, run)) == 0
+    assert commands.train(arguments(family, run)) == 0
     assert_same(run, trained(family))
 
 
 def test_a_line_of_metrics_that_a_crash_cut_short_is_written_again(trained: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "2")) == 0
+    assert commands.train(arguments("mlp_vae", run, "--trainer.epochs", "2")) == 0
     metrics = RunFolder(run).metrics
     metrics.write_text(metrics.read_text() + '{"epoch": 3, "st')
-    assert train.main(arguments("mlp_vae", run)) == 0
+    assert commands.train(arguments("mlp_vae", run)) == 0
     assert [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()] == [1, 2, 3]
     assert_same(run, trained("mlp_vae"))
 
@@ -160,7 +160,7 @@ def test_only_the_first_signal_is_a_question() -> None:
 
 
 def refused(capsys: Capture, argv: list[str]) -> str:
-    assert train.main(argv) == 1
+    assert commands.train(argv) == 1
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     return line
@@ -179,7 +179,7 @@ def test_another_family_in_the_same_folder_is_refused(trained: Any, capsys: Capt
 def test_fewer_epochs_than_planned_end_a_run_that_has_done_them(trained: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     interrupt(arguments("mlp_vae", run, "--trainer.epochs", "9"), 12)
-    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", "3")) == 0
+    assert commands.train(arguments("mlp_vae", run, "--trainer.epochs", "3")) == 0
     assert_same(run, trained("mlp_vae"))
 
 
@@ -199,7 +199,7 @@ def test_an_epoch_that_was_begun_is_not_cut_off(tmp_path: Path, capsys: Capture)
 def test_weights_from_the_middle_of_an_epoch_go_without_the_results_of_the_epoch_before(tmp_path: Path) -> None:
     run = tmp_path / "run"
     interrupt(arguments("mlp_gan", run), 13)
-    assert export.main([str(run), "--repository", str(tmp_path)]) == 0
+    assert commands.export([str(run), "--repository", str(tmp_path)]) == 0
     manifest = json.loads((tmp_path / "mlp_gan" / "1" / "manifest.json").read_text())
     assert "metrics" not in manifest
     assert int(manifest["provenance"]["training_steps"]) == 13

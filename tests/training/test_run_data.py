@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentserve_training import evaluate, train
+from latentserve_training import commands
 from latentserve_training.data import DataConfig, load
 
 from .conftest import arguments
@@ -36,7 +36,7 @@ def on(images: Path, family: str = "cvae") -> list[str]:
 def refused_by_both(capsys: Capture, images: Path) -> str:
     """What training and evaluation say alike."""
     ours = refused(capsys, on(images)).removeprefix("latentserve-train: error: ")
-    assert evaluate.main([str(images.parent / "run"), "--data-root", str(images), "--quick"]) == 1
+    assert commands.evaluate([str(images.parent / "run"), "--data-root", str(images), "--quick"]) == 1
     theirs = capsys.readouterr().err.removeprefix("latentserve-evaluate: error: ")
     said, _, remedy = ours.partition("; ")
     assert theirs == f"{said}; set --data-root to the folder of the original data\n"
@@ -47,21 +47,21 @@ def refused_by_both(capsys: Capture, images: Path) -> str:
 @pytest.fixture
 def trained_on(images: Path, capsys: Capture) -> Path:
     """The images after a run on them."""
-    assert train.main(on(images)) == 0
+    assert commands.train(on(images)) == 0
     capsys.readouterr()
     return images
 
 
 def test_the_data_may_move(trained_on: Path) -> None:
-    assert train.main(on(trained_on.rename(trained_on.parent / "moved"))) == 0
+    assert commands.train(on(trained_on.rename(trained_on.parent / "moved"))) == 0
 
 
 @pytest.mark.parametrize("placement", ["device", "memory", "disk"])
 def test_where_the_images_lie_is_free_to_change_and_changes_nothing(images: Path, placement: str) -> None:
-    assert train.main([*on(images), "--trainer.epochs", "2"]) == 0
+    assert commands.train([*on(images), "--trainer.epochs", "2"]) == 0
     moved = [*on(images), "--output", str(images.parent / "moved")]
-    assert train.main([*moved, "--data.placement", placement]) == 0
-    assert train.main([*moved, "--trainer.epochs", "2"]) == 0
+    assert commands.train([*moved, "--data.placement", placement]) == 0
+    assert commands.train([*moved, "--trainer.epochs", "2"]) == 0
     assert_same(images.parent / "run", images.parent / "moved")
 
 

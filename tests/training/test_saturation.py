@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latentserve_training.conversion import export_graph
-from latentserve_training.graphs import plan_graphs
+from latentserve_training.export.graphs import plan_graphs
+from latentserve_training.export.torch_to_onnx import export_graph
 from latentserve_training.models import MlpGanConfig, MlpVaeConfig, build
 from latentserve_training.models.model import GenerativeModel
 

@@ -89,7 +89,7 @@ def test_an_export_that_is_stopped_leaves_nothing(
 def test_a_command_that_has_hardly_begun_stops_in_a_line(number: signal.Signals) -> None:
     argv = [sys.executable, "-X", "importtime", str(BIN / "latentserve-train")]
     with subprocess.Popen(argv, text=True, stderr=subprocess.PIPE) as process:
-        wait_for(" latentserve_training.standard_output\n", process.stderr)
+        wait_for(" latentserve_training.command_line.output\n", process.stderr)
         code, errors = stop(process, number)
     told = "".join(line for line in errors.splitlines(keepends=True) if not line.startswith("import time:"))
     assert (code, told) == stopped("latentserve-train")
@@ -119,10 +119,10 @@ def test_a_signal_while_the_process_ends_changes_nothing(number: signal.Signals)
     """What a library does at the interpreter's end is played by a read."""
     script = (
         "import atexit, sys\n"
-        "from latentserve_training import train\n"
+        "from latentserve_training import commands\n"
         "atexit.register(lambda: (print('ending', flush=True), sys.stdin.read()))\n"
         "sys.argv = ['latentserve-train', '--version']\n"
-        "sys.exit(train.main())\n"
+        "sys.exit(commands.train())\n"
     )
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", script], text=True, stdin=pipe, stdout=pipe, stderr=pipe) as process:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from latentserve_training import train
-from latentserve_training.effort import QUICK
-from latentserve_training.evaluation import evaluate
+from latentserve_training import commands
+from latentserve_training.evaluation.config import QUICK
+from latentserve_training.evaluation.evaluate import evaluate
 
 from .conftest import arguments
 
@@ -30,7 +30,7 @@ def table(output: Path, *seeds: str) -> str:
 def runs(tmp_path: Path) -> Path:
     """Where the run of seed 1 has its epochs and its report."""
     run = tmp_path / "standard" / "mlp_vae-1"
-    assert train.main(arguments("mlp_vae", run, "--trainer.epochs", str(EPOCHS))) == 0
+    assert commands.train(arguments("mlp_vae", run, "--trainer.epochs", str(EPOCHS))) == 0
     evaluate(run, effort=QUICK)
     return tmp_path
 

@@ -12,10 +12,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from latentserve_training.export.graphs import BATCH
+from latentserve_training.export.onnx_model import strip
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.label import LabelInput
-from latentserve_training.graph_plan import BATCH
-from latentserve_training.onnx_graph import strip
 
 _PREFIX = "imported/"
 

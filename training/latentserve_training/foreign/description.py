@@ -10,10 +10,10 @@ from typing import Literal
 
 from jsonargparse import ArgumentError
 
-from latentserve_training.command_line import make_file_parser
+from latentserve_training.command_line.parser import make_file_parser
+from latentserve_training.command_line.yaml_file import place_of, read_options
 from latentserve_training.errors import ConfigError
 from latentserve_training.foreign.reading import ForeignReading
-from latentserve_training.yaml_file import place_of, read_options
 
 _SECTIONS = ("decoder", "encoder", "reading")
 _LARGEST_LOG_SCALE = 30.0

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from latentserve_training.errors import ExportError
+from latentserve_training.export.graphs import Arrays
 from latentserve_training.foreign.description import ForeignEncoder, ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.label import LabelInput
 from latentserve_training.foreign.plan import ForeignPlan, Shape, require_size
-from latentserve_training.graph_plan import Arrays
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from latentserve_training.conformance import OPSETS, check_operators
 from latentserve_training.errors import ExportError
-from latentserve_training.foreign.raising import raised
-from latentserve_training.foreign.source import Reference, Source, watched
-from latentserve_training.onnx_graph import opset
+from latentserve_training.export.conformance import OPSETS, check_operators
+from latentserve_training.export.onnx_model import opset
+from latentserve_training.foreign.onnx_file import Reference, Source, watched
+from latentserve_training.foreign.opset_upgrade import raised
 
 _RESHAPES = frozenset({"Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze"})
 Float = NDArray[np.float32]

@@ -11,15 +11,15 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from latentserve_training.conformance import check_graph
 from latentserve_training.errors import ExportError
+from latentserve_training.export.conformance import check_graph
+from latentserve_training.export.graphs import GraphPlan
+from latentserve_training.export.parity import ParityError, check_parity
 from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import Float, ForeignGraph
 from latentserve_training.foreign.label import LabelInput
-from latentserve_training.foreign.source import Reference
-from latentserve_training.graph_plan import GraphPlan
-from latentserve_training.parity import ParityError, check_parity
+from latentserve_training.foreign.onnx_file import Reference
 
 Shape = tuple[int, int, int]
 """Channels, height and width."""

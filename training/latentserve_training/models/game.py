@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from latentserve_training.errors import ConfigError
-from latentserve_training.losses import (
+from latentserve_training.models.losses import (
     critic_loss,
     discriminator_loss,
     generator_loss,

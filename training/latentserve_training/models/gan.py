@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from latentserve_training.errors import CollapsedError
 from latentserve_training.figures import apart
-from latentserve_training.losses import r1_penalty, slope_penalty
 from latentserve_training.models.game import Game
+from latentserve_training.models.losses import r1_penalty, slope_penalty
 from latentserve_training.models.model import (
     Batch,
     GenerativeModel,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from latentserve_training.losses import bernoulli_nll, binarize, discretized_logistic_nll, gaussian_nll
+from latentserve_training.models.losses import bernoulli_nll, binarize, discretized_logistic_nll, gaussian_nll
 from latentserve_training.models.model import ImageShape
 
 LikelihoodName = Literal["bernoulli", "gaussian", "discretized_logistic"]

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from latentserve_training.losses import (
+from latentserve_training.models.likelihood import LikelihoodName, PixelParameters, build_likelihood
+from latentserve_training.models.losses import (
     free_bits_kl,
     gaussian_kl,
     importance_bound,
     log_prior_ratio,
     reparameterize,
 )
-from latentserve_training.models.likelihood import LikelihoodName, PixelParameters, build_likelihood
 from latentserve_training.models.model import (
     Batch,
     GenerativeModel,

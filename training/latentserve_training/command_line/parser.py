@@ -1,0 +1,72 @@
+"""What every command of this package shares: its parser, in our words, and the dataclass that it fills."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+
+from latentserve_training.command_line.output import say
+from latentserve_training.command_line.refusal import reword
+from latentserve_training.command_line.version import package_version
+from latentserve_training.errors import TrainingError
+
+
+class Dataclass(Protocol):
+    """Any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Request = TypeVar("Request", bound=Dataclass)
+
+
+class _Parser(ArgumentParser):
+    """jsonargparse's, whose refusals are in our words, and whose help ends in an error where it cannot be written."""
+
+    bare = False
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise ArgumentError(None, reword(message, self._actions, bare=self.bare)) from ex
+
+    def print_help(self, file: Any = None) -> None:
+        """Write the help to standard output, whatever `file` is.
+
+        Raises:
+            OutputError: standard output takes no more, which argparse would pass over.
+        """
+        say(self.format_help())
+
+
+class _FileParser(_Parser):
+    bare = True
+
+
+def make_parser(prog: str, description: str | None = None, *, tells_version: bool = True) -> ArgumentParser:
+    """A parser that takes whole option names alone, and raises ArgumentError, in our words, where a value is wrong.
+
+    With `tells_version` its option --version prints the package's, and is not free for another use.
+    """
+    version = package_version() if tells_version else None
+    return _Parser(prog=prog, description=description, version=version, exit_on_error=False, allow_abbrev=False)
+
+
+def make_file_parser(prog: str | None = None, description: str | None = None) -> ArgumentParser:
+    """As `make_parser`, for options that a YAML file has, too, or alone: they are named as there, without dashes."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    version = package_version() if prog else None
+    return _FileParser(prog=prog, description=description, version=version, exit_on_error=False, allow_abbrev=False)
+
+
+def fill(request: type[Request], values: Namespace | Mapping[str, Any]) -> Request:
+    """The dataclass `request` with the parsed values of its fields' names.
+
+    Raises:
+        ArgumentError: it does not allow one of them.
+    """
+    try:
+        return request(**{field.name: values[field.name] for field in fields(request)})
+    except TrainingError as error:
+        raise ArgumentError(None, str(error)) from error

@@ -1,0 +1,91 @@
+"""The four commands of this package, from the process's first moment to its exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from latentserve_training.interruption import ending_at_once
+
+Command = Callable[[], object]
+
+
+def train(argv: Sequence[str] | None = None) -> int:
+    """`latentserve-train`: resolve the configuration, print it, save it, train.
+
+    `argv` are the arguments (the process's own when absent); returns the exit code, as all four do.
+    """
+    prog = "latentserve-train"
+
+    def load() -> Command:
+        from latentserve_training.run.train import train
+
+        return lambda: train(argv, prog)
+
+    return _enter(prog, argv, load, tuned=True)
+
+
+def evaluate(argv: Sequence[str] | None = None) -> int:
+    """`latentserve-evaluate`: judge a run's model; writes a report and pictures into the run."""
+    prog = "latentserve-evaluate"
+
+    def load() -> Command:
+        from latentserve_training.evaluation.evaluate import judge
+
+        return lambda: judge(argv, prog)
+
+    return _enter(prog, argv, load, tuned=True)
+
+
+def export(argv: Sequence[str] | None = None) -> int:
+    """`latentserve-export`: a run's model as a bundle in a repository."""
+    prog = "latentserve-export"
+
+    def load() -> Command:
+        from latentserve_training.command_line.output import say
+        from latentserve_training.export.export import export, parse
+
+        return lambda: say(f"{export(parse(argv, prog), _warnings_of(prog))}\n")
+
+    return _enter(prog, argv, load)
+
+
+def import_model(argv: Sequence[str] | None = None) -> int:
+    """`latentserve-import`: ONNX files of another library as a bundle."""
+    prog = "latentserve-import"
+
+    def load() -> Command:
+        from latentserve_training.command_line.output import say
+        from latentserve_training.foreign.import_model import import_model, parse
+
+        return lambda: say(f"{import_model(parse(argv, prog), _warnings_of(prog))}\n")
+
+    return _enter(prog, argv, load)
+
+
+def _warnings_of(prog: str) -> Callable[[str], None]:
+    from latentserve_training.command_line.output import complain
+
+    return lambda message: complain(f"{prog}: warning: {message}")
+
+
+def _enter(prog: str, argv: Sequence[str] | None, load: Callable[[], Command], *, tuned: bool = False) -> int:
+    """Run the command that `load` imports; returns the exit code.
+
+    `argv` are its arguments, absent where they are the process's own, which is then the command's alone. Such a process
+    is started again with malloc and OpenMP `tuned`, unless --untuned is among the arguments.
+    """
+    with ending_at_once(prog, last=argv is None):
+        # Imported only now, for a signal may come at once. Then torch takes seconds, which a restart would pay twice.
+        from latentserve_training.command_line.output import written_out
+        from latentserve_training.command_line.version import tell_version
+        from latentserve_training.launch import restart_tuned
+
+        words = sys.argv[1:] if argv is None else list(argv)
+        if words == ["--version"]:  # before other words it may be the version of a bundle
+            return written_out(lambda: tell_version(prog), prog)
+        if tuned and argv is None and "--untuned" not in words:
+            restart_tuned()
+        from latentserve_training.command_line.outcome import run
+
+        return run(load(), prog)

@@ -1,0 +1,1 @@
+"""A trained model judged on test images that it has never seen."""

@@ -1,0 +1,85 @@
+"""How much work an evaluation takes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from latentserve_training.command_line.parser import fill, make_parser
+from latentserve_training.errors import ConfigError
+
+FEWEST_SAMPLES = 100
+_MOST = 10_000_000
+"""Of anything: many times what an evaluation of the record takes."""
+LARGEST_SEED = 2**32 - 1
+"""What scikit-learn takes, which fits the mixture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """Numbers of images and draws, and the seed of everything random."""
+
+    samples: int = 10_000
+    """Images to draw from the model, at least 100; as many test images are taken for what needs both, if there are."""
+    nll_draws: int = 500
+    """Draws K an image of the importance-weighted bound; 0 leaves it out."""
+    nll_images: int = 1_000
+    """Test images of the importance-weighted bound, or all where there are fewer."""
+    classifier_score: bool = False
+    """Whether to train a classifier on a conditional model's samples, as many as it was trained on."""
+    seed: int = 0
+    """Seed of all noise and of the choice of subsets."""
+
+    def __post_init__(self) -> None:
+        for option, least in (("samples", FEWEST_SAMPLES), ("nll_draws", 0), ("nll_images", 1), ("seed", 0)):
+            value, most = getattr(self, option), LARGEST_SEED if option == "seed" else _MOST
+            if not least <= value <= most:
+                flag = option.replace("_", "-")
+                bound = f"at least {least}" if value < least else f"at most {most}"
+                raise ConfigError(f"--{flag} is {value}; it must be {bound}")
+
+
+QUICK = Effort(samples=1_000, nll_draws=50, nll_images=100)
+"""Enough to see that a run is sound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest:
+    """What to evaluate, and how thoroughly."""
+
+    run: Path
+    data_root: Path | None
+    effort: Effort
+
+
+def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:
+    """The request that a command line makes.
+
+    Raises:
+        ArgumentError: an option is unknown, missing, of the wrong type or out of range.
+    """
+    parser = make_parser(
+        prog, "Judge a run's model on its test images; writes report.json, report.md and pictures into the run."
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder that latentserve-train made.")
+    parser.add_argument("--data-root", type=Path | None, help="Folder of the data, where it has moved since training.")
+    parser.add_argument("--samples", type=int | None, help="Images to draw from the model (default: 10000).")
+    parser.add_argument(
+        "--nll-draws", type=int | None, help="Draws an image of the importance-weighted bound; 0: none (default: 500)."
+    )
+    parser.add_argument("--nll-images", type=int | None, help="Test images of that bound (default: 1000).")
+    parser.add_argument(
+        "--classifier-score",
+        action="store_true",
+        default=None,
+        help="For conditional models: train a classifier on as many samples as images; test it on real ones.",
+    )
+    parser.add_argument("--seed", type=int | None, help="Seed of all noise and of the choice of subsets (default: 0).")
+    parser.add_argument("--quick", action="store_true", help="1,000 samples, 50 draws and 100 images, unless given.")
+    parser.add_argument("--untuned", action="store_true", help="Leave malloc and OpenMP as they are.")
+    values = parser.parse_args(argv)
+    preset = asdict(QUICK if values.quick else Effort())
+    given = {name: values[name] for name in preset if values[name] is not None}
+    effort = fill(Effort, preset | given)
+    return EvaluationRequest(run=values.run, data_root=values.data_root, effort=effort)

@@ -1,0 +1,184 @@
+"""A run's model judged on images that neither training nor the choice of weights has seen."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from latentserve_training.command_line.output import complain, say
+from latentserve_training.data import Dataset, Split
+from latentserve_training.errors import ConfigError
+from latentserve_training.evaluation import gallery, measurements
+from latentserve_training.evaluation.bound import elbo
+from latentserve_training.evaluation.calibration import Calibration
+from latentserve_training.evaluation.classifier import Classifier
+from latentserve_training.evaluation.config import Effort, parse
+from latentserve_training.evaluation.curves import draw_curves, draw_latents
+from latentserve_training.evaluation.decoding import decode
+from latentserve_training.evaluation.extractor import IMAGE_SHAPE, Extractor
+from latentserve_training.evaluation.mixture import Mixture
+from latentserve_training.evaluation.report import Report, Section
+from latentserve_training.interruption import uninterrupted
+from latentserve_training.models import Vae
+from latentserve_training.models.losses import reparameterize
+from latentserve_training.run.folder import RunFolder
+from latentserve_training.run.records import read_records
+from latentserve_training.run.trained_model import Trained
+
+_MNIST = "mnist"
+_AGGREGATE_IMAGES = 50_000
+_ENCODED_ROWS = 250
+
+
+def judge(argv: Sequence[str] | None, prog: str) -> None:
+    """Evaluate what the command line names, and print the report; samples that have collapsed are warned of.
+
+    Raises:
+        ArgumentError: the command line is wrong.
+        TrainingError: the run or its data cannot be used.
+    """
+    request = parse(argv, prog)
+    report = evaluate(request.run, request.data_root, request.effort)
+    say(report.markdown())
+    if report.collapse:
+        complain(f"{prog}: warning: {request.run} has collapsed: {report.collapse}")
+
+
+def evaluate(run: Path, data_root: Path | None = None, effort: Effort | None = None) -> Report:
+    """Judge the run's chosen checkpoint; write the report, the pictures and what an export needs into its folder.
+
+    All files appear together at the end, the report last: where there is a report, its files are of the same weights.
+
+    Raises:
+        RunError: the run cannot be used.
+        DataError: its data cannot be read.
+        ConfigError: something is asked for that this family does not have.
+    """
+    effort = effort or Effort()
+    trained = Trained.load(run)
+    if effort.classifier_score and not trained.model.label_count:
+        raise ConfigError(f"--classifier-score is for conditional models; {trained.config.model.family} is none")
+    dataset = trained.dataset(data_root)
+    trained.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=run) as name:
+        staged = RunFolder(Path(name))
+        report = _judge(trained, dataset, effort, staged)
+        report.save(staged.report)
+        _publish(staged, trained.folder, report)
+    return report
+
+
+def _judge(trained: Trained, dataset: Dataset, effort: Effort, staged: RunFolder) -> Report:
+    extractor = Extractor.read() if dataset.image_shape == IMAGE_SHAPE else None
+    model = trained.model
+    asked = model.every_label(effort.samples)
+    samples = decode(model, trained.latents(effort.samples, effort.seed), asked, "samples")
+    gallery.draw_samples(samples, staged.path / "samples.png")
+    sets = {"samples": samples}
+    found: list[Section] = []
+    ends = trained.latents(effort.samples, effort.seed)
+    if isinstance(model, Vae):
+        section, ends = _explain(model, dataset, effort, staged)
+        found.append(section)
+        sets |= _vae_sets(model, dataset, effort, staged)
+    gallery.draw_interpolations(model, ends, staged.path / "interpolations.png")
+    gallery.draw_neighbours(samples, torch.from_numpy(dataset.train.images), staged.path / "neighbours.png")
+    records = read_records(trained.folder.metrics)
+    draw_curves(records, staged.path / "curves.png")
+    draw_latents(records, staged.path / "kl_by_latent.png")
+    found.append(measurements.fidelity(extractor, dataset, sets, effort))
+    if dataset.train.labels is not None:
+        classifier, judge = _classifier(extractor, dataset, effort)
+        found.append(measurements.classes(classifier, judge, dataset.test, sets, effort))
+        if asked is not None:
+            lesson = _labelled_samples(trained, len(dataset.train), effort) if effort.classifier_score else None
+            labelled = Split(samples.numpy(), asked.numpy())
+            found.append(measurements.conditioning(classifier, labelled, dataset, effort, lesson))
+    found.append(measurements.variety(samples, dataset, effort))
+    return Report(
+        family=trained.config.model.family,
+        dataset=trained.config.data.name,
+        dataset_sha256=trained.checkpoint.origin.dataset_sha256,
+        epoch=trained.checkpoint.progress.epoch,
+        step=trained.checkpoint.progress.step,
+        checkpoint_sha256=trained.checkpoint_sha256,
+        extractor_sha256=extractor.sha256 if extractor else None,
+        sections=found,
+        collapse=trained.collapse(dataset.test, effort.seed),
+        files={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(staged.path.iterdir())},
+    )
+
+
+def _explain(model: Vae, dataset: Dataset, effort: Effort, staged: RunFolder) -> tuple[Section, Tensor]:
+    """How well test images are explained, and their posterior means; leaves the latents' pictures behind."""
+    generator = torch.Generator().manual_seed(effort.seed)
+    pixels = model.likelihood.observe(torch.from_numpy(dataset.test.images).float() / 255, generator)
+    labels = model.labels_of(dataset.test.labels)
+    terms = elbo(model, pixels, labels, generator)
+    gallery.draw_traversals(model, terms, labels, staged.path / "traversals.png")
+    if model.latent_dim == 2:
+        gallery.draw_plane(model, staged.path / "latent_plane.png")
+    return measurements.likelihood(model, pixels, labels, terms, effort), terms.posterior.mean
+
+
+def _vae_sets(model: Vae, dataset: Dataset, effort: Effort, staged: RunFolder) -> dict[str, Tensor]:
+    """Samples of the mixture, and reconstructions of test images; leaves mixture, calibration and pictures behind."""
+    test, labels = torch.from_numpy(dataset.test.images), model.labels_of(dataset.test.labels)
+    # As they are served: grey values are encoded and scored as they are, and decoded at the mean.
+    served = elbo(model, test.float() / 255, labels, None)
+    Calibration.of(served.negative).save(staged.calibration)
+    rows = torch.cat(
+        (torch.arange(gallery.RECONSTRUCTED), measurements.subset(effort.samples, len(test), effort.seed))
+    ).clamp(max=len(test) - 1)
+    asked = None if labels is None else labels[rows]
+    decoded = decode(model, served.posterior.mean[rows], asked, "reconstructions")
+    gallery.draw_reconstructions(test[rows], decoded, staged.path / "reconstructions.png")
+    mixture = _aggregate_posterior(model, dataset, effort)
+    mixture.save(staged.mixture)
+    drawn = mixture.sample(effort.samples, effort.seed)
+    samples = decode(model, drawn, model.every_label(effort.samples), "mixture samples")
+    gallery.draw_samples(samples, staged.path / "mixture_samples.png")
+    return {"mixture": samples, "reconstructions": decoded[gallery.RECONSTRUCTED :]}
+
+
+@torch.no_grad()
+def _aggregate_posterior(model: Vae, dataset: Dataset, effort: Effort) -> Mixture:
+    """The mixture that follows z ~ q(z|x), drawn once for each of at most 50,000 training images."""
+    generator = torch.Generator().manual_seed(effort.seed)
+    images, labels = torch.from_numpy(dataset.train.images), model.labels_of(dataset.train.labels)
+    draws, means = [], []
+    for rows in torch.split(measurements.subset(_AGGREGATE_IMAGES, len(images), effort.seed), _ENCODED_ROWS):
+        pixels = model.likelihood.observe(images[rows].float() / 255, generator)
+        posterior = model.encode(pixels, None if labels is None else labels[rows])
+        draws.append(reparameterize(*posterior, generator=generator))
+        means.append(posterior.mean)
+    return Mixture.fit(torch.cat(draws).numpy(), torch.cat(means).numpy(), effort.seed)
+
+
+def _classifier(extractor: Extractor | None, dataset: Dataset, effort: Effort) -> tuple[Classifier, str]:
+    """The judge of the data's classes, and what it is."""
+    if extractor is not None and dataset.name == _MNIST:
+        return extractor.classifier, "the pinned feature extractor"
+    judge = f"a small convolutional network trained on the {len(dataset.train):,} training images (seed {effort.seed})"
+    return Classifier.fit(dataset.train, effort.seed), judge
+
+
+def _labelled_samples(trained: Trained, count: int, effort: Effort) -> Split:
+    """`count` images of a conditional model with the labels asked for."""
+    asked = trained.model.every_label(count)
+    assert asked is not None, "a conditional model has labels"
+    images = decode(trained.model, trained.latents(count, effort.seed), asked, "samples to learn from")
+    return Split(images.numpy(), asked.numpy())
+
+
+def _publish(staged: RunFolder, folder: RunFolder, report: Report) -> None:
+    """Move the staged files into the run, with no report there meanwhile."""
+    with uninterrupted():
+        folder.report.unlink(missing_ok=True)
+        for name in (*report.files, folder.report.with_suffix(".md").name, folder.report.name):
+            (staged.path / name).replace(folder.path / name)

@@ -1,0 +1,220 @@
+"""The parts of a report: each measures one thing and says how."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentserve_training.data import Dataset, Split
+from latentserve_training.evaluation.bound import Elbo, importance_weighted_nll
+from latentserve_training.evaluation.classifier import Classifier
+from latentserve_training.evaluation.config import Effort
+from latentserve_training.evaluation.extractor import IMAGE_SHAPE, Extractor
+from latentserve_training.evaluation.fidelity import (
+    KERNEL_SUBSET_SIZE,
+    KERNEL_SUBSETS,
+    MANIFOLD_ROWS,
+    NEIGHBOURS,
+    Fidelity,
+    frechet_distance,
+)
+from latentserve_training.evaluation.neighbours import Neighbours
+from latentserve_training.evaluation.report import Measurement, Section
+from latentserve_training.models import Vae
+
+CONFIDENT = 0.9
+_COPY_QUANTILE = 0.01
+_NEIGHBOUR_IMAGES = 1000
+_OBSERVED = {
+    "bernoulli": "dynamically binarised (x ~ Bernoulli(pixel / 255)) once from seed {seed}",
+    "gaussian": "as they are; a density over pixels from 0 to 1, so its nats may be negative",
+    "discretized_logistic": "as they are; a probability of their 256 levels",
+}
+
+
+def subset(count: int, of: int, seed: int) -> Tensor:
+    """Indices int64 of `count` rows out of `of`, chosen with `seed`, in random order; all where there are fewer."""
+    return torch.from_numpy(np.random.default_rng(seed).permutation(of)[:count])
+
+
+def _mean(values: Tensor, unit: str, seed: int | None) -> Measurement:
+    """The mean of [n] values, with its standard error."""
+    values = values.double()
+    error = values.std().item() / len(values) ** 0.5 if len(values) > 1 else None
+    return Measurement(value=values.mean().item(), unit=unit, count=len(values), seed=seed, standard_error=error)
+
+
+def _mean_of_all(negative: Tensor, gap: Tensor, nll: Tensor, unit: str, seed: int | None) -> Measurement:
+    """The mean bound of all [n] images, of which -ELBO is known, by the gap [m] and the bound `nll` [m] of some.
+
+    Images differ much more in how well they are explained than in the gap, so that the mean of `nll` alone says more
+    of which images were chosen. This is the difference estimator of double sampling (Cochran, Sampling Techniques,
+    1977, chapter 12); its variance is Var(nll) / n + Var(gap) (1 / m - 1 / n).
+    """
+    found = (negative.double().mean() - gap.double().mean()).item()
+    count, seen = len(negative), len(gap)
+    error = None
+    if seen > 1:
+        error = (nll.double().var() / count + gap.double().var() * (1 / seen - 1 / count)).sqrt().item()
+    return Measurement(value=found, unit=unit, count=count, seed=seed, standard_error=error)
+
+
+def likelihood(model: Vae, pixels: Tensor, labels: Tensor | None, terms: Elbo, effort: Effort) -> Section:
+    """-ELBO and its terms on all test images, and the importance-weighted bound on some of them.
+
+    `pixels` are float32 [n, channels, height, width] as the likelihood sees them, `labels` int64 [n] for a conditional
+    model; `terms` is their ELBO.
+    """
+    nats, seed, count = "nats/image", effort.seed, len(pixels)
+    measurements = {
+        "negative_elbo_nats": _mean(terms.negative, nats, seed),
+        "reconstruction_nats": _mean(terms.reconstruction, nats, seed),
+        "kl_nats": _mean(terms.kl.double().sum(1), nats, seed),
+        "active_units": Measurement(value=float(terms.active.sum()), unit="latents", count=count, seed=seed),
+    }
+    how = _OBSERVED[model.likelihood.name].format(seed=seed)
+    what = "-log p(x), given the label," if model.label_count else "-log p(x)"
+    protocol = (
+        f"Upper bounds on {what} of test images, {how}. -ELBO: one draw of z an image, the KL term exact. A unit is "
+        "active when its posterior mean's variance over the images is above 0.01. ± is the standard error over images."
+    )
+    if effort.nll_draws:
+        rows = subset(effort.nll_images, count, seed)
+        asked = None if labels is None else labels[rows]
+        generator = torch.Generator().manual_seed(seed)
+        nll = importance_weighted_nll(model, pixels[rows], asked, effort.nll_draws, generator)
+        gap = terms.negative[rows] - nll
+        measurements |= {
+            "importance_weighted_nll_nats": _mean_of_all(terms.negative, gap, nll, nats, seed),
+            "importance_gap_nats": _mean(gap, nats, seed),
+            "importance_draws": Measurement(value=effort.nll_draws, unit="draws/image", count=len(rows), seed=seed),
+        }
+        protocol += (
+            f" Importance-weighted bound (Burda et al. 2015): K = {effort.nll_draws:,} draws an image; the gap is "
+            f"-ELBO less the bound, on {len(rows):,} images, and the bound of all is their -ELBO less that gap."
+        )
+    kl = terms.kl.double().mean(0).tolist()
+    return Section(title="Likelihood", protocol=protocol, measurements=measurements, series={"kl_nats_by_latent": kl})
+
+
+def fidelity(extractor: Extractor | None, dataset: Dataset, sets: dict[str, Tensor], effort: Effort) -> Section:
+    """Distances of sets of images uint8 [n, channels, height, width], by name, from the training images."""
+    title = "Fidelity"
+    if extractor is None:
+        shape = "x".join(map(str, dataset.image_shape))
+        fits = "x".join(map(str, IMAGE_SHAPE))
+        return Section(
+            title=title,
+            protocol=f"Not measured: the images are {shape}, and the pinned feature extractor takes {fits} only.",
+            measurements={},
+        )
+    real = extractor.features(torch.from_numpy(dataset.train.images))
+    floor = torch.from_numpy(dataset.test.images)[subset(effort.samples, len(dataset.test), effort.seed)]
+    measurements: dict[str, Measurement] = {}
+    for name, images in {"floor": floor, **sets}.items():
+        features = extractor.features(images)
+        found = Fidelity.between(real, features, effort.seed)
+        for metric, unit in (("fid", "squared features"), ("kid", ""), ("precision", "share"), ("recall", "share")):
+            measurements[f"{name}_{metric}"] = Measurement(
+                value=getattr(found, metric), unit=unit, count=len(images), seed=effort.seed
+            )
+        if len(images) > len(floor):
+            measurements[f"{name}_fid_at_floor_n"] = Measurement(
+                value=frechet_distance(real, features[: len(floor)]),
+                unit="squared features",
+                count=len(floor),
+                seed=effort.seed,
+            )
+    return Section(title=title, protocol=_fidelity_protocol(len(real), len(floor)), measurements=measurements)
+
+
+def _fidelity_protocol(training: int, floor: int) -> str:
+    return (
+        f"Against the {training:,} training images, in the 84 features of the pinned LeNet: values compare only where "
+        f"its digest is the same, and never with distances in Inception's features. Floor: {floor:,} real test images "
+        "in the samples' place. FID falls with n: where there are fewer of them than samples, as many samples stand "
+        "beside it. A conditional model's samples have each label as often as any other. KID: mean of "
+        f"{KERNEL_SUBSETS} subsets of at most {KERNEL_SUBSET_SIZE:,}. Precision and recall: {NEIGHBOURS} neighbours, "
+        f"at most {MANIFOLD_ROWS:,} images of each. Images are what is served: a VAE's decoded means, in 8 bits."
+    )
+
+
+def classes(classifier: Classifier, judge: str, test: Split, sets: dict[str, Tensor], effort: Effort) -> Section:
+    """How sets of images uint8, by name, spread over the classes that `classifier`, described by `judge`, tells."""
+    measurements = {
+        "classifier_test_accuracy": Measurement(value=classifier.accuracy(test), unit="share", count=len(test))
+    }
+    for name, images in sets.items():
+        probabilities = classifier.probabilities(images.float() / 255)
+        confidence, guesses = probabilities.max(dim=1)
+        shares = np.bincount(guesses.numpy(), minlength=probabilities.shape[1]) / len(images)
+        found = {
+            "confident_share": (confidence > CONFIDENT).double().mean().item(),
+            "class_share_min": float(shares.min()),
+            "class_share_max": float(shares.max()),
+            **{f"class_share_{number}": float(share) for number, share in enumerate(shares)},
+        }
+        measurements |= {
+            f"{name}_{metric}": Measurement(value=value, unit="share", count=len(images), seed=effort.seed)
+            for metric, value in found.items()
+        }
+    protocol = f"Classes are told by {judge}. An image is confident when its class has a probability above {CONFIDENT}."
+    return Section(title="Classes", protocol=protocol, measurements=measurements)
+
+
+def variety(samples: Tensor, dataset: Dataset, effort: Effort) -> Section:
+    """Whether samples uint8 differ from one another, and from the images that the model was trained on."""
+    training, test = torch.from_numpy(dataset.train.images), torch.from_numpy(dataset.test.images)
+    tested = test[subset(_NEIGHBOUR_IMAGES, len(test), effort.seed)]
+    near_samples = Neighbours.of(samples[:_NEIGHBOUR_IMAGES], training).distances[:, 0]
+    near_test = Neighbours.of(tested, training).distances[:, 0]
+    copies = (near_samples < near_test.quantile(_COPY_QUANTILE)).double()
+    spread = (samples.float().var(dim=0).mean() / test.float().var(dim=0).mean()).item()
+    pixels, seed = "pixel distance", effort.seed
+    return Section(
+        title="Variety",
+        protocol=(
+            "Diversity: the samples' pixel variance as a fraction of the test images'. Nearest: the Euclidean "
+            "distance, over pixels from 0 to 1, to the nearest training image, of samples and of test images. Close: "
+            "the share of samples nearer to one than 99 % of the test images are; far above 0.01 it means copies, or "
+            "samples smoother than real images."
+        ),
+        measurements={
+            "diversity": Measurement(value=spread, unit="share", count=len(samples), seed=seed),
+            "samples_nearest_median": Measurement(
+                value=near_samples.median().item(), unit=pixels, count=len(near_samples), seed=seed
+            ),
+            "floor_nearest_median": Measurement(
+                value=near_test.median().item(), unit=pixels, count=len(near_test), seed=seed
+            ),
+            "samples_close_share": Measurement(
+                value=copies.mean().item(), unit="share", count=len(near_samples), seed=seed
+            ),
+        },
+    )
+
+
+def conditioning(
+    classifier: Classifier, samples: Split, dataset: Dataset, effort: Effort, lesson: Split | None
+) -> Section:
+    """Whether labelled `samples` show what was asked for, and whether those of `lesson`, where given, can teach it."""
+    count, seed = len(samples), effort.seed
+    measurements = {
+        "asked_label_accuracy": Measurement(value=classifier.accuracy(samples), unit="share", count=count, seed=seed)
+    }
+    protocol = "The share of samples in which the judge of the classes above sees the label that was asked for."
+    if lesson is not None:
+        for name, split in (("classifier_accuracy_score", lesson), ("classifier_accuracy_score_real", dataset.train)):
+            measurements[name] = Measurement(
+                value=Classifier.fit(split, seed).accuracy(dataset.test),
+                unit="share",
+                count=len(dataset.test),
+                seed=seed,
+            )
+        protocol += (
+            " Classifier accuracy score (Ravuri & Vinyals 2019): the accuracy on real test images of a small network "
+            f"trained on {len(lesson):,} samples alone, beside the same network trained on the {len(dataset.train):,} "
+            "real training images."
+        )
+    return Section(title="Labels", protocol=protocol, measurements=measurements)

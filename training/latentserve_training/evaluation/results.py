@@ -1,0 +1,67 @@
+"""What a run knows of the weights that are exported: the evaluation's results, mixture and calibration."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from latentserve_training.errors import RunError
+from latentserve_training.evaluation.calibration import Calibration
+from latentserve_training.evaluation.mixture import Mixture
+from latentserve_training.evaluation.report import Report
+from latentserve_training.models import Vae
+from latentserve_training.run.trained_model import Trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """Results by name, "test." in front where they are the evaluation's, else "validation."."""
+
+    metrics: dict[str, float]
+    report: Report | None = None
+    """The evaluation, where it judged these weights."""
+    mixture: Mixture | None = None
+    calibration: Calibration | None = None
+    pictures: tuple[Path, ...] = ()
+    """Those of the evaluation's pictures that go where the weights go."""
+
+    @classmethod
+    def of(cls, trained: Trained) -> Self:
+        """The evaluation's where it judged this very checkpoint, else those of its validation alone, if it had one.
+
+        Raises:
+            RunError: a file of the evaluation is missing or not what it wrote.
+        """
+        folder = trained.folder
+        report = Report.load(folder.report) if folder.report.is_file() else None
+        if report is None or report.checkpoint_sha256 != trained.checkpoint_sha256:
+            progress = trained.checkpoint.progress
+            # Weights from the middle of an epoch have not been validated; the results are of the epoch before.
+            results = {} if progress.batch else progress.results
+            return cls(metrics={f"validation.{name}": value for name, value in results.items()})
+        return cls(
+            metrics={f"test.{name}": value for name, value in report.metrics.items()},
+            report=report,
+            mixture=Mixture.load(folder.mixture) if _written(report, folder.mixture) else None,
+            calibration=Calibration.load(folder.calibration) if _written(report, folder.calibration) else None,
+            pictures=tuple(path for path in _without_data(trained) if _written(report, path)),
+        )
+
+
+def _without_data(trained: Trained) -> list[Path]:
+    """The pictures that show no image of the data, and none that was drawn after one."""
+    names = ["samples.png", "mixture_samples.png", "latent_plane.png", "curves.png", "kl_by_latent.png"]
+    if not isinstance(trained.model, Vae):  # whose steps lead from one image's latents to another's
+        names.append("interpolations.png")
+    return [trained.folder.path / name for name in names]
+
+
+def _written(report: Report, path: Path) -> bool:
+    """Whether the evaluation wrote the file, which must then be there as it wrote it."""
+    if path.name not in report.files:
+        return False
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != report.files[path.name]:
+        raise RunError(f"{path} is missing or not what the evaluation wrote; run latentserve-evaluate again")
+    return True

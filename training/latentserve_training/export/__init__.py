@@ -1,0 +1,1 @@
+"""A trained model as a bundle that servers can load."""

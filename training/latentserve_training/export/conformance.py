@@ -1,0 +1,89 @@
+"""What every graph of a bundle must be, as far as it shows without a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from latentserve_training.errors import ExportError
+from latentserve_training.export.graphs import BATCH, GraphPlan
+from latentserve_training.export.onnx_model import STANDARD_DOMAINS, describe_node, nodes, opset
+
+OPSETS = range(18, 21)
+_RANDOM_OPERATORS = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
+_LOOPS = frozenset({"Loop", "Scan"})
+
+
+def check_graph(path: Path, plan: GraphPlan) -> None:
+    """Hold the file to what needs no run: valid ONNX, known opset and operators, right names, a batch axis that varies.
+
+    Raises:
+        ExportError: one of these does not hold; the message names the graph, and the node or tensor.
+    """
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        model = onnx.load(path, load_external_data=False)
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"{plan.role}: not valid ONNX: {error}") from error
+    if opset(model) not in OPSETS:
+        raise ExportError(f"{plan.role}: opset is {opset(model)}; allowed are {OPSETS[0]} to {OPSETS[-1]}")
+    check_operators(model, plan.role)
+    _require_names("inputs", [value.name for value in model.graph.input], list(plan.example), plan.role)
+    _require_names("outputs", [value.name for value in model.graph.output], plan.outputs, plan.role)
+    for value in (*model.graph.input, *model.graph.output):
+        _check_batch_axis(value, inferred, plan.role)
+
+
+def check_operators(model: onnx.ModelProto, role: str) -> None:
+    """Hold a model to standard operators, which neither draw nor loop, with all weights in the file.
+
+    Raises:
+        ExportError: there is another; the message names the node or the weights.
+    """
+    for node in nodes(model):
+        if node.domain not in STANDARD_DOMAINS:
+            raise ExportError(f"{role}: {describe_node(node)} is not an operator of the ONNX standard")
+        if node.op_type in _RANDOM_OPERATORS:
+            raise ExportError(f"{role}: draws its own noise ({describe_node(node)}); noise must be an input")
+        if node.op_type in _LOOPS:
+            raise ExportError(f"{role}: {describe_node(node)} repeats as often as its data says; that is not allowed")
+    outside = [tensor.name for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    if outside:
+        raise ExportError(f"{role}: weights of {outside[0]!r} lie outside of the file; a graph is one file")
+
+
+def _require_names(what: str, found: Sequence[str], wanted: Sequence[str], role: str) -> None:
+    if list(found) != list(wanted):
+        raise ExportError(f"{role}: {what} are {list(found)}; they must be {list(wanted)}")
+
+
+def _check_batch_axis(value: onnx.ValueInfoProto, inferred: onnx.ModelProto, role: str) -> None:
+    axes = value.type.tensor_type.shape.dim
+    if not axes:
+        raise ExportError(f"{role}: {value.name!r} has no batch axis")
+    if axes[0].dim_param != BATCH:
+        size = axes[0].dim_value or repr(axes[0].dim_param)
+        raise ExportError(
+            f"{role}: the batch axis of {value.name!r} is fixed at {size}; it must vary ({_culprit(inferred)})"
+        )
+
+
+def _culprit(model: onnx.ModelProto) -> str:
+    """The first node that takes rows of the batch and gives another number of rows; where there is none, a guess."""
+    graph = model.graph
+    first_axis = {
+        value.name: value.type.tensor_type.shape.dim[0].dim_param
+        for value in (*graph.input, *graph.value_info, *graph.output)
+        if value.type.tensor_type.shape.dim
+    }
+    for node in graph.node:
+        if any(first_axis.get(name) == BATCH for name in node.input):
+            lost = [name for name in node.output if first_axis.get(name, BATCH) != BATCH]
+            if lost:
+                return f"lost at {describe_node(node)}"
+    return "code that uses the batch's size as a Python number fixes it"

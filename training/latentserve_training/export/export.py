@@ -1,0 +1,172 @@
+"""A run's model as a bundle in a repository, checked before anyone can see it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentserve.v1 import bundle_pb2
+from latentserve_training.command_line.parser import fill, make_parser
+from latentserve_training.data import PLACES, READING, Dataset
+from latentserve_training.errors import CollapsedError
+from latentserve_training.evaluation.results import Judgement
+from latentserve_training.export.destination import Destination, PublicationRequest, add_publication_options
+from latentserve_training.export.graphs import TorchPlan, plan_graphs
+from latentserve_training.export.precision import NotGoodEnough, PrecisionName, convert
+from latentserve_training.export.precision_data import rows_of
+from latentserve_training.export.publish import CHECK_ROWS, Content, created_at, describe_graph, describe_model, publish
+from latentserve_training.export.torch_to_onnx import export_graph
+from latentserve_training.models import Vae
+from latentserve_training.pictures import grid, to_uint8
+from latentserve_training.run.provenance import software
+from latentserve_training.run.trained_model import Trained
+
+_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest(PublicationRequest):
+    """What to export, and where to."""
+
+    run: Path
+    data_root: Path | None = None
+    precisions: list[PrecisionName] = field(default_factory=list)
+    strict: bool = False
+    force: bool = False
+
+
+def parse(argv: Sequence[str] | None, prog: str) -> ExportRequest:
+    """The request that a command line makes.
+
+    Raises:
+        ArgumentError: an option is unknown, missing or not allowed.
+    """
+    parser = make_parser(prog, "Export a run's model as a bundle.", tells_version=False)
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder that latentserve-train made.")
+    add_publication_options(parser, default_name="the model family")
+    parser.add_argument("--data-root", type=Path | None, help="Folder of the data, where it has moved since training.")
+    parser.add_argument(
+        "--precisions",
+        type=PrecisionName,
+        nargs="*",
+        default=[],
+        help="Lower precisions to add, float16 or int8; what loses too much is left out.",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="Fail where a precision is left out, instead of a line that says so."
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="Publish a GAN whose samples have collapsed; the card says so."
+    )
+    return fill(ExportRequest, parser.parse_args(argv))
+
+
+def export(request: ExportRequest, warn: Callable[[str], None]) -> Path:
+    """Write, check and publish the bundle; returns its folder. `warn` is told of what is left out or not promised.
+
+    Raises:
+        RunError: the run cannot be used.
+        CollapsedError: its samples have collapsed, and it is not to be published by force.
+        ExportError: a check failed, the version is taken, or with `strict` a precision lost too much. Nothing is left.
+    """
+    trained = Trained.load(request.run)
+    name = request.name if request.name is not None else trained.config.model.family
+    destination = Destination.choose(request.repository, name, request.version)
+    dataset = trained.dataset(request.data_root)
+    collapse = trained.collapse(dataset.validation, _SEED)
+    if collapse and not request.force:
+        raise CollapsedError(f"{request.run} has collapsed: {collapse}; --force publishes it all the same")
+    if collapse:
+        warn(f"{request.run} has collapsed: {collapse}")
+    images = torch.from_numpy(dataset.validation.images[:CHECK_ROWS]).float() / 255
+    judgement = Judgement.of(trained)
+    content = Content(
+        manifest=_manifest(trained, judgement, dataset.label_names, name, request.license),
+        plans=plan_graphs(trained.model, _at_least(images, CHECK_ROWS), trained.latents(CHECK_ROWS, _SEED)),
+        samples=grid(to_uint8(trained.sample(CHECK_ROWS, _SEED)), columns=8),
+        pictures=judgement.pictures,
+        mixture=judgement.mixture,
+        report=judgement.report,
+        collapse=collapse,
+    )
+    return publish(
+        content, destination, lambda plan, folder: _write(plan, folder, request, trained, dataset, warn), warn
+    )
+
+
+def _write(
+    plan: TorchPlan,
+    folder: Path,
+    request: ExportRequest,
+    trained: Trained,
+    dataset: Dataset,
+    warn: Callable[[str], None],
+) -> list[bundle_pb2.Graph]:
+    """The float32 graph, and those in lower precision that are good enough."""
+    path = folder / f"{plan.role}.onnx"
+    graphs = [describe_graph(plan.role, path, export_graph(plan, path))]
+    if not request.precisions:
+        return graphs
+    rows = rows_of(plan.role, trained, dataset)
+    for precision in dict.fromkeys(request.precisions):
+        try:
+            graphs.append(convert(plan, path, precision, rows))
+        except NotGoodEnough as error:
+            if request.strict:
+                raise
+            warn(str(error))
+    return graphs
+
+
+def _at_least(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """`rows`, repeated in order until there are `count`."""
+    return rows.repeat(-(-count // len(rows)), 1, 1, 1)[:count]
+
+
+def _manifest(
+    trained: Trained, judgement: Judgement, label_names: Sequence[str], name: str, license_id: str
+) -> bundle_pb2.Manifest:
+    """The manifest without its files."""
+    model = trained.model
+    manifest = describe_model(
+        name=name,
+        latent_dim=model.latent_dim,
+        image_shape=model.image_shape,
+        reading=READING,
+        likelihood=model.likelihood.name if isinstance(model, Vae) else None,
+        label_count=model.label_count,
+        label_names=label_names,
+        provenance=_provenance(trained),
+        license_id=license_id,
+    )
+    manifest.metrics.update(judgement.metrics)
+    if judgement.mixture is not None:
+        manifest.latent.mixture.components = judgement.mixture.components
+    if judgement.calibration is not None:
+        manifest.calibration.CopyFrom(bundle_pb2.Calibration(**asdict(judgement.calibration)))
+    return manifest
+
+
+def _provenance(trained: Trained) -> bundle_pb2.Provenance:
+    return bundle_pb2.Provenance(
+        created_at=created_at(),
+        family=trained.config.model.family,
+        dataset=trained.config.data.name,
+        dataset_sha256=trained.checkpoint.origin.dataset_sha256,
+        config_json=json.dumps(_published(trained.config.to_dict())),
+        git_commit=trained.checkpoint.origin.git_commit,
+        software=software(),
+        training_steps=trained.checkpoint.progress.step,
+        checkpoint_sha256=trained.checkpoint_sha256,
+    )
+
+
+def _published(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without the data's places on this machine: the digest says what the data was."""
+    data = {key: value for key, value in config["data"].items() if key not in PLACES}
+    return {**config, "data": data}

@@ -1,0 +1,130 @@
+"""Whether a graph's file computes what its model does, and where it begins not to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from latentserve.row_bits import TRIAL_ROWS, batch_dependence
+from latentserve_training.errors import ExportError
+from latentserve_training.export.graphs import Arrays, GraphPlan
+from latentserve_training.export.onnx_model import describe_node
+from latentserve_training.figures import apart
+
+PARITY_BATCHES = (1, 2, 7, 64)
+PARITY_LIMIT = 1e-5
+"""Of a tensor's largest value, or of 1 where that is less: float32 sums in another order differ in proportion to what
+is summed, and neighbours of a logit of 60 are 4e-6 away."""
+
+
+class ParityError(ExportError):
+    """A graph whose outputs are not the model's."""
+
+
+def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
+    """A session of a model, or of the file of one, on the CPU with one thread, whose sums have one order.
+
+    Raises:
+        ExportError: onnxruntime cannot run the model.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own kinds of error have no public common class
+        raise ExportError(f"onnxruntime cannot open the graph: {error}") from error
+
+
+def check_parity(path: Path, plan: GraphPlan) -> float:
+    """Run the file at several batch sizes; the largest absolute difference of a float output from the model's.
+
+    Raises:
+        ParityError: the difference is more than is allowed.
+        ExportError: an output's row depends on other rows, or the file does not run.
+    """
+    session = open_session(path.read_bytes())
+    worst, found = 0.0, dict[str, NDArray[np.generic]]()
+    smaller: Arrays = {}
+    for batch in PARITY_BATCHES:
+        inputs = plan.rows(0, batch)
+        expected = plan.compute(inputs)
+        try:
+            found = dict(zip(plan.outputs, session.run(list(plan.outputs), inputs), strict=True))
+        except Exception as error:  # as above
+            raise ExportError(f"{plan.role}: onnxruntime cannot run batches of {batch}: {error}") from error
+        for name in plan.outputs:
+            worst = max(worst, _difference(found[name], expected[name], f"{plan.role}: {name!r} at batch {batch}"))
+            _require_independent_rows(found[name], smaller.get(name), f"{plan.role}: {name!r}")
+        smaller = found
+    return worst
+
+
+def row_dependence(path: Path, plan: GraphPlan) -> str:
+    """The first output and batch in which a row has other last bits than among many; empty where none was found."""
+    session = open_session(path.read_bytes())
+
+    def run(rows: Mapping[str, NDArray[np.generic]]) -> Arrays:
+        return dict(zip(plan.outputs, session.run(list(plan.outputs), rows), strict=True))
+
+    return batch_dependence(run, plan.rows(0, TRIAL_ROWS))
+
+
+def _difference(found: NDArray[np.generic], expected: NDArray[np.generic], where: str) -> float:
+    """The largest absolute difference of float arrays; 0 for uint8 arrays, where a level either way is rounding."""
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        ours, theirs = f"{expected.dtype}{list(expected.shape)}", f"{found.dtype}{list(found.shape)}"
+        raise ParityError(f"{where} is {theirs} in onnxruntime, but {ours} in the model")
+    difference, limit = largest_difference(found, expected), allowed_difference(expected)
+    # Not `difference > limit`: NaN must fail too.
+    if not difference <= limit:
+        ours, allowed = apart(difference, limit)
+        raise ParityError(f"{where} differs from the model by {ours}; allowed is {allowed}")
+    return 0.0 if found.dtype == np.uint8 else difference
+
+
+def allowed_difference(expected: NDArray[np.generic]) -> float:
+    """How far a tensor may be from `expected`: a level for uint8."""
+    return 1.0 if expected.dtype == np.uint8 else PARITY_LIMIT * max(1.0, float(np.abs(expected).max(initial=0)))
+
+
+def _require_independent_rows(found: NDArray[np.generic], smaller: NDArray[np.generic] | None, where: str) -> None:
+    """Rows of a batch must be those of a smaller batch with the same first rows."""
+    if smaller is None:
+        return
+    difference = largest_difference(found[: len(smaller)], smaller)
+    if not difference <= allowed_difference(smaller):
+        raise ExportError(
+            f"{where} of a row changes by {difference:.2e} with the other rows of its batch; rows must be independent"
+        )
+
+
+def largest_difference(found: NDArray[np.generic], expected: NDArray[np.generic]) -> float:
+    """The largest absolute difference, in float64; NaN where there is one."""
+    return float(np.abs(found.astype(np.float64) - expected.astype(np.float64)).max())
+
+
+def first_difference(model: onnx.ModelProto, inputs: Arrays, expected: Mapping[str, NDArray[np.generic]]) -> str | None:
+    """The first node, described, with an output that is not as `expected` has it by name; None where all agree."""
+    watched = onnx.shape_inference.infer_shapes(model)
+    known = {value.name: value for value in watched.graph.value_info}
+    outputs = {value.name for value in watched.graph.output}
+    watched.graph.output.extend(known[name] for name in expected if name in known and name not in outputs)
+    names = [value.name for value in watched.graph.output if value.name in expected]
+    found = dict(zip(names, open_session(watched.SerializeToString()).run(names, inputs), strict=True))
+    for node in watched.graph.node:
+        for name in node.output:
+            if name in found and not _same(found[name], expected[name]):
+                return describe_node(node)
+    return None
+
+
+def _same(found: NDArray[np.generic], expected: NDArray[np.generic]) -> bool:
+    if found.shape != expected.shape:
+        return False
+    return largest_difference(found, expected) <= allowed_difference(expected)

@@ -1,0 +1,231 @@
+"""Graphs in lower precision: made, measured against the float32 graph, and kept only where they are good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from latentserve.v1 import bundle_pb2
+from latentserve_training.errors import ExportError
+from latentserve_training.evaluation.extractor import Extractor
+from latentserve_training.evaluation.fidelity import frechet_distance
+from latentserve_training.export.comparison import psnr_db, run, speedup
+from latentserve_training.export.conformance import check_graph
+from latentserve_training.export.graphs import Arrays, GraphPlan
+from latentserve_training.export.onnx_model import strip
+from latentserve_training.export.parity import PARITY_BATCHES, largest_difference, open_session
+from latentserve_training.export.publish import GOLDEN_ROWS, describe_graph
+from latentserve_training.export.quantization import WEIGHT_BITS, float16, int8, int8_forms
+from latentserve_training.figures import apart
+from latentserve_training.models.likelihood import LikelihoodName
+from latentserve_training.models.losses import bernoulli_nll, discretized_logistic_nll, gaussian_nll
+
+PrecisionName = Literal["float16", "int8"]
+
+MIN_PSNR_DB = 40.0
+MIN_GOLDEN_PSNR_DB = 35.0
+"""Over the golden rows alone, which are few: a server demands 1 dB less than was reached, and of any graph 34."""
+MAX_FID_SHIFT = 0.05
+MAX_NLL_SHIFT = 0.05
+"""The mean change of images' nats, as a fraction of their standard deviation."""
+_WATCHED_ROWS = 64
+_LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
+_PRECISIONS = {"float16": bundle_pb2.PRECISION_FLOAT16, "int8": bundle_pb2.PRECISION_INT8}
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What tells how far samples are from real images."""
+
+    extractor: Extractor
+    real: torch.Tensor
+    """Features of real images, [n, 84]."""
+    samples: Arrays
+    """The decoder's inputs for at least as many images as there are features."""
+
+    def distance(self, images: Images) -> float:
+        """The Frechet distance of images uint8 [n, 1, 28, 28] from the real ones."""
+        return frechet_distance(self.real, self.extractor.features(torch.from_numpy(images)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """What tells how well a VAE's decoder explains images, as the server scores them."""
+
+    likelihood: LikelihoodName
+    images: torch.Tensor
+    """[n, channels, height, width] in [0, 1]."""
+    latents: Arrays
+    """The decoder's inputs that the encoder finds for them, a row an image."""
+
+    def nll(self, session: onnxruntime.InferenceSession) -> torch.Tensor:
+        """-log p(x|z) of the images by the decoder in `session`, in nats, float64 [n]."""
+        if self.likelihood == "bernoulli":
+            logits = torch.from_numpy(run(session, "logits", self.latents))
+            return bernoulli_nll(logits, self.images).double()
+        mean, log_scale = (torch.from_numpy(run(session, name, self.latents)) for name in ("image", "log_scale"))
+        nll = gaussian_nll if self.likelihood == "gaussian" else discretized_logistic_nll
+        return nll(mean, log_scale, self.images).double()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """A graph's inputs to convert and to judge with."""
+
+    calibration: Arrays
+    """Such as the graph will meet; the ranges of int8 activations come from them."""
+    held_out: Arrays
+    """As many others, on which the conversion is judged."""
+    reference: Reference | None = None
+    """For a decoder of images that the pinned extractor knows."""
+    explained: Explained | None = None
+    """For a VAE's decoder."""
+
+
+class NotGoodEnough(ExportError):
+    """A graph in lower precision that lost too much; the message says what."""
+
+
+def convert(plan: GraphPlan, source: Path, precision: PrecisionName, rows: Rows) -> bundle_pb2.Graph:
+    """Write the float32 graph in `source` in lower precision beside it; returns its entry.
+
+    Of the forms of int8 the first that is good enough is kept.
+
+    Raises:
+        NotGoodEnough: no form is. Nothing is left of it.
+    """
+    target = source.with_name(f"{plan.role}.{precision}.onnx")
+    complaints = []
+    exact = onnx.load(source)
+    if precision == "float16":
+        _require_room(plan.role, exact, rows.held_out)
+    for form, model in _forms(exact, precision, rows):
+        strip(model)
+        onnx.save(model, target)
+        try:
+            check_graph(target, plan)
+            conversion = _measure(plan, source, target, rows, with_distance=precision == "int8")
+        except ExportError as error:
+            target.unlink()
+            complaints.append(f"{form}: {error}")
+            continue
+        graph = describe_graph(plan.role, target, _largest_difference(plan, target))
+        graph.precision = _PRECISIONS[precision]
+        graph.conversion.CopyFrom(conversion)
+        if precision == "int8":
+            graph.conversion.weight_bits = WEIGHT_BITS
+        return graph
+    raise NotGoodEnough(f"{plan.role} in {precision} is left out ({'; '.join(complaints)})")
+
+
+def _require_room(role: str, model: onnx.ModelProto, inputs: Arrays) -> None:
+    """Refuse a graph with values beyond float16's.
+
+    Only a device with float16 arithmetic would show them: a CPU computes such graphs in float32.
+    """
+    outputs = {value.name for value in model.graph.output}
+    inner = [name for node in model.graph.node for name in node.output if name and name not in outputs]
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
+    session = open_session(watched.SerializeToString())
+    for start in range(0, len(next(iter(inputs.values()))), _WATCHED_ROWS):
+        found = session.run(inner, {key: rows[start : start + _WATCHED_ROWS] for key, rows in inputs.items()})
+        for name, values in zip(inner, found, strict=True):
+            largest = np.abs(values).max(initial=0) if np.issubdtype(values.dtype, np.floating) else 0
+            if not largest <= _LARGEST_FLOAT16:
+                reached, most = apart(largest, _LARGEST_FLOAT16, 5)
+                raise NotGoodEnough(f"{role} in float16 is left out: {name!r} reaches {reached} of at most {most}")
+
+
+def _forms(model: onnx.ModelProto, precision: PrecisionName, rows: Rows) -> Iterator[tuple[str, onnx.ModelProto]]:
+    if precision == "float16":
+        yield "all layers", float16(model)
+        return
+    for form, kept in int8_forms(model).items():
+        yield form, int8(model, rows.calibration, kept)
+
+
+def _measure(plan: GraphPlan, source: Path, target: Path, rows: Rows, *, with_distance: bool) -> bundle_pb2.Conversion:
+    exact, converted = (open_session(path.read_bytes()) for path in (source, target))
+    judged = plan.outputs[:1] if plan.role == "decoder" else plan.outputs
+    psnr = {name: _psnr(plan, run(converted, name, rows.held_out), run(exact, name, rows.held_out)) for name in judged}
+    for name, decibels in psnr.items():
+        if not decibels >= MIN_PSNR_DB:
+            found, least = apart(decibels, MIN_PSNR_DB)
+            raise NotGoodEnough(f"{name!r} has {found} dB against float32; at least {least} are demanded")
+    name = plan.outputs[0]
+    conversion = bundle_pb2.Conversion(
+        psnr_db=psnr[name],
+        speedup=speedup(exact, converted, name, rows.held_out),
+        golden_psnr_db=_golden_psnr(plan, converted, judged),
+    )
+    if rows.explained is not None:
+        conversion.nll_shift_nats = _nll_shift(exact, converted, rows.explained)
+    if with_distance and rows.reference is not None:
+        conversion.fid_shift = _fid_shift(exact, converted, rows.reference)
+    return conversion
+
+
+def _golden_psnr(plan: GraphPlan, converted: onnxruntime.InferenceSession, judged: Sequence[str]) -> float:
+    """The least of the judged outputs' PSNR over the golden rows, as a server measures it."""
+    inputs = plan.rows(0, GOLDEN_ROWS)
+    golden = plan.compute(inputs)
+    decibels = min(_psnr(plan, run(converted, name, inputs), golden[name]) for name in judged)
+    if not decibels >= MIN_GOLDEN_PSNR_DB:
+        raise NotGoodEnough(
+            f"the golden rows have {decibels:.1f} dB against float32; at least {MIN_GOLDEN_PSNR_DB:g} are demanded"
+        )
+    return decibels
+
+
+def _nll_shift(
+    exact: onnxruntime.InferenceSession, converted: onnxruntime.InferenceSession, explained: Explained
+) -> float:
+    """The mean change in nats. What is ranked by nats may move by a small part of their spread only."""
+    before, after = (explained.nll(session) for session in (exact, converted))
+    moved, allowed = (after - before).abs().mean().item(), MAX_NLL_SHIFT * before.std().item()
+    if not moved <= allowed:
+        shift, most = apart(moved, allowed)
+        raise NotGoodEnough(f"the nats of images move by {shift} on average; {most} are allowed")
+    return (after - before).mean().item()
+
+
+def _fid_shift(
+    exact: onnxruntime.InferenceSession, converted: onnxruntime.InferenceSession, reference: Reference
+) -> float:
+    before, after = (
+        reference.distance(run(session, "image_uint8", reference.samples).astype(np.uint8))
+        for session in (exact, converted)
+    )
+    shift = (after - before) / before
+    if not abs(shift) <= MAX_FID_SHIFT:
+        moved, most = apart(100 * abs(shift), 100 * MAX_FID_SHIFT)
+        raise NotGoodEnough(
+            f"the samples' FID moves by {moved} %, from {before:.4g} to {after:.4g}; {most} % are allowed"
+        )
+    return shift
+
+
+def _psnr(plan: GraphPlan, found: NDArray[np.generic], expected: NDArray[np.generic]) -> float:
+    """The peak of an image is 1; that of a posterior's tensor its largest absolute value."""
+    return psnr_db(found, expected, peak=1.0 if plan.role == "decoder" else float(np.abs(expected).max()))
+
+
+def _largest_difference(plan: GraphPlan, target: Path) -> float:
+    """The largest absolute difference of a float output from the model's, over the batches of the parity check."""
+    session = open_session(target.read_bytes())
+    floats = [name for name in plan.outputs if name != "image_uint8"]
+    inputs = plan.rows(0, max(PARITY_BATCHES))
+    expected = plan.compute(inputs)
+    found = dict(zip(floats, session.run(floats, inputs), strict=True))
+    return max(largest_difference(found[name], expected[name]) for name in floats)

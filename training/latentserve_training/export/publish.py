@@ -1,0 +1,190 @@
+"""From graphs and a manifest to a published bundle: what an export and an import share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import onnx
+from google.protobuf.timestamp_pb2 import Timestamp
+from PIL.Image import Image
+
+from latentserve.v1 import bundle_pb2, tensor_pb2
+from latentserve_training.errors import ExportError
+from latentserve_training.evaluation.mixture import Mixture
+from latentserve_training.evaluation.report import Report
+from latentserve_training.export.bundle import (
+    describe,
+    staging,
+    write_manifest,
+)
+from latentserve_training.export.card import card
+from latentserve_training.export.destination import Destination
+from latentserve_training.export.graphs import Arrays, GraphPlan
+from latentserve_training.export.onnx_model import opset
+from latentserve_training.export.parity import row_dependence
+from latentserve_training.pictures import write_png
+
+GOLDEN_ROWS = 8
+CHECK_ROWS = 64
+_DTYPES: dict[int, tensor_pb2.DType] = {
+    onnx.TensorProto.FLOAT: tensor_pb2.DTYPE_FLOAT32,
+    onnx.TensorProto.UINT8: tensor_pb2.DTYPE_UINT8,
+    onnx.TensorProto.INT64: tensor_pb2.DTYPE_INT64,
+}
+ROLES = {"encoder": bundle_pb2.GRAPH_ROLE_ENCODER, "decoder": bundle_pb2.GRAPH_ROLE_DECODER}
+_LIKELIHOODS = {
+    "bernoulli": bundle_pb2.LIKELIHOOD_BERNOULLI,
+    "gaussian": bundle_pb2.LIKELIHOOD_GAUSSIAN,
+    "discretized_logistic": bundle_pb2.LIKELIHOOD_DISCRETIZED_LOGISTIC,
+}
+
+Plan = TypeVar("Plan", bound=GraphPlan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content(Generic[Plan]):
+    """What a bundle is made of."""
+
+    manifest: bundle_pb2.Manifest
+    """All but its files; they are added as they are written."""
+    plans: Sequence[Plan]
+    samples: Image
+    """What the model draws, where no picture says."""
+    pictures: Sequence[Path] = ()
+    """PNG files to go with it; `samples.png` is what the model draws."""
+    mixture: Mixture | None = None
+    """The fitted mixture, where the manifest has one."""
+    report: Report | None = None
+    """The evaluation of these weights, for the card."""
+    collapse: str = ""
+    """In what way the samples have collapsed, for the card; empty where they have not."""
+
+
+def publish(
+    content: Content[Plan],
+    destination: Destination,
+    write_graphs: Callable[[Plan, Path], Iterable[bundle_pb2.Graph]],
+    warn: Callable[[str], None],
+) -> Path:
+    """Write, check and publish the bundle; returns its folder.
+
+    `write_graphs` writes a plan's graphs into a folder, checked, and returns their entries. `warn` is told of graphs
+    whose rows have bits that depend on their batch.
+
+    Raises:
+        ExportError: a check failed, or the version is taken. Nothing is left behind.
+    """
+    manifest = bundle_pb2.Manifest()
+    manifest.CopyFrom(content.manifest)
+    with staging(destination.folder) as folder:
+        for plan in content.plans:
+            manifest.graphs.extend(_tried(graph, plan, folder, warn) for graph in write_graphs(plan, folder))
+        np.savez(folder / "golden.npz", allow_pickle=False, **golden_rows(content.plans))
+        manifest.golden.CopyFrom(describe(folder / "golden.npz"))
+        if content.mixture is not None:
+            content.mixture.save(folder / "mixture.npz")
+            manifest.latent.mixture.file.CopyFrom(describe(folder / "mixture.npz"))
+        for picture in content.pictures:
+            shutil.copyfile(picture, folder / picture.name)
+        if not (folder / "samples.png").exists():
+            write_png(content.samples, folder / "samples.png")
+        manifest.files.extend(describe(picture) for picture in sorted(folder.glob("*.png")))
+        (folder / "CARD.md").write_text(card(manifest, content.report, content.collapse), encoding="utf-8")
+        manifest.files.append(describe(folder / "CARD.md"))
+        write_manifest(manifest, folder)
+    return destination.folder
+
+
+def _tried(graph: bundle_pb2.Graph, plan: GraphPlan, folder: Path, warn: Callable[[str], None]) -> bundle_pb2.Graph:
+    """The entry, which says whether a row's bits depend on its batch."""
+    if dependence := row_dependence(folder / graph.file.path, plan):
+        warn(f"{graph.file.path}: the last bits of a row depend on its batch ({dependence}); a server promises none")
+        graph.batch_dependent = True
+    return graph
+
+
+def golden_rows(plans: Sequence[GraphPlan]) -> Arrays:
+    """Rows in and the model's rows out of every graph, named "<role>.<tensor>"."""
+    golden: Arrays = {}
+    for plan in plans:
+        inputs = plan.rows(0, GOLDEN_ROWS)
+        golden |= {f"{plan.role}.{name}": array for name, array in {**inputs, **plan.compute(inputs)}.items()}
+    return golden
+
+
+def describe_model(
+    *,
+    name: str,
+    latent_dim: int,
+    image_shape: tuple[int, int, int],
+    reading: bundle_pb2.PictureReading,
+    likelihood: str | None,
+    label_count: int,
+    label_names: Sequence[str],
+    provenance: bundle_pb2.Provenance,
+    license_id: str,
+) -> bundle_pb2.Manifest:
+    """The manifest without its files, of a VAE where there is a likelihood, else of a GAN.
+
+    `image_shape` is channels, height and width, of pixels in [0, 1], and `reading` how picture files become such; a
+    `label_count` of 0 is that of a model without labels, whose data may have named some; `license_id` is an SPDX
+    identifier or empty.
+    """
+    channels, height, width = image_shape
+    return bundle_pb2.Manifest(
+        format_version=1,
+        name=name,
+        kind=bundle_pb2.MODEL_KIND_GAN if likelihood is None else bundle_pb2.MODEL_KIND_VAE,
+        latent=bundle_pb2.LatentSpec(dim=latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
+        image=bundle_pb2.ImageSpec(
+            channels=channels, height=height, width=width, min_value=0.0, max_value=1.0, reading=reading
+        ),
+        likelihood=None if likelihood is None else _LIKELIHOODS[likelihood],
+        labels=bundle_pb2.LabelSpec(count=label_count, names=label_names) if label_count else None,
+        provenance=provenance,
+        license=license_id,
+    )
+
+
+def describe_graph(role: str, path: Path, parity: float) -> bundle_pb2.Graph:
+    """The entry of a float32 graph's file, which differs by `parity` from its model, in the manifest."""
+    model = onnx.load(path)
+    return bundle_pb2.Graph(
+        role=ROLES[role],
+        file=describe(path),
+        inputs=[_spec(value) for value in model.graph.input],
+        outputs=[_spec(value) for value in model.graph.output],
+        opset=opset(model),
+        parity_max_abs_error=parity,
+        precision=bundle_pb2.PRECISION_FLOAT32,
+    )
+
+
+def _spec(value: onnx.ValueInfoProto) -> bundle_pb2.TensorSpec:
+    tensor = value.type.tensor_type
+    shape = [axis.dim_value for axis in tensor.shape.dim][1:]
+    return bundle_pb2.TensorSpec(name=value.name, dtype=_DTYPES[tensor.elem_type], shape=shape)
+
+
+def created_at() -> Timestamp:
+    """Now, or the moment that SOURCE_DATE_EPOCH names, in seconds since 1970 (reproducible-builds.org).
+
+    Raises:
+        ExportError: the variable is set to something else.
+    """
+    moment = Timestamp()
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is None:
+        moment.FromDatetime(datetime.now(UTC))
+    elif epoch.isascii() and epoch.isdigit() and len(epoch) <= 11:
+        moment.FromSeconds(int(epoch))
+    else:
+        raise ExportError(f"SOURCE_DATE_EPOCH is {epoch!r}; it must be a number of seconds since 1970")
+    return moment

@@ -1,6 +1,0 @@
-"""The pinned feature extractor: a small LeNet, trained once on MNIST's training images and shipped with its digest."""
-
-from latentserve_training.extractor.lenet import IMAGE_SHAPE, LeNet
-from latentserve_training.extractor.pinned import WEIGHTS, Extractor
-
-__all__ = ["IMAGE_SHAPE", "WEIGHTS", "Extractor", "LeNet"]

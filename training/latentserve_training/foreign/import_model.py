@@ -1,0 +1,105 @@
+"""ONNX files of another library as a bundle, checked as an export is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse import ArgumentError
+
+from latentserve.v1 import bundle_pb2
+from latentserve_training.command_line.parser import fill, make_parser
+from latentserve_training.errors import ConfigError
+from latentserve_training.export.destination import Destination, PublicationRequest, add_publication_options
+from latentserve_training.export.publish import CHECK_ROWS, Content, created_at, describe_graph, describe_model, publish
+from latentserve_training.foreign import ForeignModel, ForeignPlan, plan_foreign, read_description, write_graph
+from latentserve_training.pictures import grid
+from latentserve_training.run.provenance import software
+
+_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest(PublicationRequest):
+    """What to import, and where to."""
+
+    description: ForeignModel
+    folder: Path
+    """What the files of the description are relative to."""
+    name: str
+
+
+def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest:
+    """The request that a command line makes.
+
+    Raises:
+        ArgumentError: an option, or one of the description, is unknown, missing or not allowed.
+    """
+    parser = make_parser(prog, "Import ONNX files as a bundle.", tells_version=False)
+    parser.add_argument("description", type=Path, metavar="YAML", help="File that says what the ONNX files are.")
+    add_publication_options(parser)
+    values = parser.parse_args(argv)
+    try:
+        description = read_description(values.description)
+    except ConfigError as error:
+        raise ArgumentError(None, str(error)) from error
+    folder = values.description.parent
+    return fill(ImportRequest, {**vars(values), "description": description, "folder": folder})
+
+
+def import_model(request: ImportRequest, warn: Callable[[str], None]) -> Path:
+    """Adapt, check and publish the described graphs; returns the bundle's folder. `warn` hears of what is not promised.
+
+    Raises:
+        ExportError: a graph does not fit it, a check failed, or the version is taken. Nothing is left behind.
+    """
+    destination = Destination.choose(request.repository, request.name, request.version)
+    plans = plan_foreign(request.description, request.folder, CHECK_ROWS, _SEED)
+    decoder = plans[-1]
+    drawn = decoder.compute(decoder.example)["image_uint8"].astype(np.uint8)
+    content = Content(
+        manifest=_manifest(plans, request),
+        plans=plans,
+        samples=grid(drawn, columns=8),
+    )
+    return publish(content, destination, _write, warn)
+
+
+def _write(plan: ForeignPlan, folder: Path) -> list[bundle_pb2.Graph]:
+    path = folder / f"{plan.role}.onnx"
+    return [describe_graph(plan.role, path, write_graph(plan, path))]
+
+
+def _manifest(plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb2.Manifest:
+    """The manifest without its files."""
+    description = request.description
+    return describe_model(
+        name=request.name,
+        latent_dim=description.latent_dim,
+        image_shape=plans[-1].shape,
+        reading=description.reading.message(),
+        likelihood=description.likelihood,
+        label_count=description.label_count,
+        label_names=description.label_names,
+        provenance=bundle_pb2.Provenance(
+            created_at=created_at(),
+            family=description.family,
+            dataset=description.dataset,
+            config_json=json.dumps(_origin(description, plans)),
+            software=software(),
+        ),
+        license_id=request.license,
+    )
+
+
+def _origin(description: ForeignModel, plans: Sequence[ForeignPlan]) -> dict[str, Any]:
+    """The description, with each graph's digest in the place of its file's path."""
+    origin = {key: value for key, value in asdict(description).items() if value is not None}
+    for plan in plans:
+        named = {key: value for key, value in origin[plan.role].items() if value is not None and key != "file"}
+        origin[plan.role] = {"file_sha256": plan.graph.source.sha256, **named}
+    return origin

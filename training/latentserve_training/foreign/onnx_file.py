@@ -1,0 +1,112 @@
+"""An ONNX file of another library as it lies on the disk: what it is made of, and what onnxruntime draws with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from latentserve_training.errors import ExportError
+from latentserve_training.export.onnx_model import tensors
+from latentserve_training.export.parity import open_session
+
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """An ONNX file, untouched."""
+
+    path: Path
+    model: onnx.ModelProto
+    """What is in it, with its weights, wherever they lie."""
+    sha256: str
+    """Of the file's bytes and, behind them, those of its weights' files in the order of their names; in hexadecimal."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The model in `path`.
+
+        Raises:
+            ExportError: it cannot be read, or is not valid ONNX.
+        """
+        try:
+            model = onnx.load(path, load_external_data=False)
+            weights = sorted({_location(tensor) for tensor in tensors(model)} - {""})
+            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+            digest = _sha256([path, *(path.parent / name for name in weights)])
+            onnx.checker.check_model(model, full_check=True)
+        except OSError as error:
+            raise ExportError(f"{path}: {error.strerror or error}") from error
+        except Exception as error:  # protobuf and the checker each raise their own
+            raise ExportError(f"{path}: not ONNX that can be used: {error}") from error
+        return cls(path, model, digest)
+
+    def reference(self, names: Sequence[str]) -> Reference:
+        """What gives these tensors, each an output or inside of the graph.
+
+        Raises:
+            ExportError: onnxruntime cannot run the graph.
+        """
+        given = {value.name for value in self.model.graph.output}
+        parts = [(self._as_it_lies(), [name for name in names if name in given])]
+        if inner := [name for name in names if name not in given]:
+            parts.append((open_session(watched(self.model, inner).SerializeToString()), inner))
+        return Reference(parts)
+
+    def _as_it_lies(self) -> onnxruntime.InferenceSession:
+        try:
+            return open_session(self.path)
+        except ExportError:
+            # Shapes that lie outside of the file, which onnxruntime does not read there, or ONNX as text.
+            return open_session(self.model.SerializeToString())
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What onnxruntime makes of a file. Tensors inside of it come from a copy in which they are outputs."""
+
+    parts: Sequence[tuple[onnxruntime.InferenceSession, Sequence[str]]]
+
+    def shape(self, name: str) -> list[int | str | None]:
+        """The shape of an input, with its batch axis, as onnxruntime knows it."""
+        (shape,) = [port.shape for port in self.parts[0][0].get_inputs() if port.name == name]
+        return list(shape)
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The tensors, by name. Raises what onnxruntime does."""
+        found: dict[str, NDArray[Any]] = {}
+        for session, names in self.parts:
+            found |= zip(names, session.run(names, feeds), strict=True)
+        return found
+
+
+def watched(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """A copy of the model in which these tensors are outputs, too."""
+    copy = onnx.shape_inference.infer_shapes(model)
+    known = {value.name: value for value in copy.graph.value_info}
+    given = {value.name for value in copy.graph.output}
+    copy.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in names if name not in given)
+    return copy
+
+
+def _location(tensor: onnx.TensorProto) -> str:
+    """The name of the file in which the tensor's values lie; empty where that is the graph's own."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return ""
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+
+
+def _sha256(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
