@@ -15,7 +15,7 @@ import torch
 
 from latentserve_client import Client, FailedPreconditionError
 from latentserve_server.latent.noise import NoiseSource, Stream
-from latentserve_training.run.trained_model import Trained
+from latentserve_training.run.trained_model import TrainedModel
 
 BIN = Path(sys.executable).parent
 TOLERANCE = 1e-5
@@ -70,7 +70,7 @@ def client(server: str) -> Iterator[Client]:
 
 @pytest.mark.parametrize("family", ["conv_vae", "dcgan"])
 def test_samples_are_the_trained_models_own(client: Client, runs: dict[str, Path], family: str) -> None:
-    trained = Trained.load(runs[family])
+    trained = TrainedModel.load(runs[family])
     sampled = client.sample(family, 100, seed=7)
     latents = NoiseSource().draw(7, 0, 100, trained.model.latent_dim, Stream.PRIOR)
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_a_slice_of_a_seed_is_the_same_images(client: Client) -> None:
 
 
 def test_encoding_and_reconstructing_agree_with_torch(client: Client, runs: dict[str, Path]) -> None:
-    trained = Trained.load(runs["conv_vae"])
+    trained = TrainedModel.load(runs["conv_vae"])
     images = trained.dataset(None).test.images[:50]
     posterior = client.encode("conv_vae", images)
     reconstruction = client.reconstruct("conv_vae", images)
@@ -101,7 +101,7 @@ def test_encoding_and_reconstructing_agree_with_torch(client: Client, runs: dict
 
 
 def test_decoding_what_was_encoded_is_reconstructing(client: Client, runs: dict[str, Path]) -> None:
-    images = Trained.load(runs["conv_vae"]).dataset(None).test.images[:8]
+    images = TrainedModel.load(runs["conv_vae"]).dataset(None).test.images[:8]
     means = client.encode("conv_vae", images).mean
     assert np.array_equal(client.decode("conv_vae", means).images, client.reconstruct("conv_vae", images).images)
 
@@ -122,7 +122,7 @@ def test_a_conditional_model_draws_the_labels_that_the_command_asks_for(
 ) -> None:
     done = sample(server, "cvae", tmp_path / "drawn.npy", "--labels", "3,1")
     assert (done.returncode, done.stderr) == (0, "")
-    trained = Trained.load(runs["cvae"])
+    trained = TrainedModel.load(runs["cvae"])
     latents = NoiseSource().draw(7, 0, 6, trained.model.latent_dim, Stream.PRIOR)
     with torch.no_grad():
         expected = trained.model.decode(torch.from_numpy(latents.copy()), torch.tensor([3, 1, 3, 1, 3, 1])).numpy()

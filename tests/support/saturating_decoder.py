@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from latentserve.v1 import bundle_pb2
 from latentserve_training.export.destination import Destination
 from latentserve_training.export.graphs import TorchPlan
-from latentserve_training.export.precision import Rows, convert
+from latentserve_training.export.precision import ConversionData, convert
 from latentserve_training.export.publish import Content, describe_graph, describe_model, publish
 from latentserve_training.export.torch_to_onnx import export_graph
 
@@ -73,7 +73,7 @@ def publish_saturating(repository: Path) -> Path:
     def write(plan: TorchPlan, folder: Path) -> list[bundle_pb2.Graph]:
         path = folder / "decoder.onnx"
         exact = describe_graph(plan.role, path, export_graph(plan, path))
-        return [exact, convert(plan, path, "int8", Rows(calibration=calibration, held_out=held_out))]
+        return [exact, convert(plan, path, "int8", ConversionData(calibration=calibration, held_out=held_out))]
 
     destination = Destination(repository=repository, name="saturating", version=1)
     return publish(content, destination, write, warn=lambda _: None)

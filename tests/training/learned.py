@@ -16,12 +16,12 @@ from latentserve_training.data import Split
 from latentserve_training.evaluation.fidelity import frechet_distance
 from latentserve_training.models import Gan, Vae
 from latentserve_training.models.likelihood import LikelihoodName
-from latentserve_training.run.trained_model import Trained
+from latentserve_training.run.trained_model import TrainedModel
 
 Floats = NDArray[np.float64]
 
 
-def quantities(run: Trained) -> dict[str, float]:
+def quantities(run: TrainedModel) -> dict[str, float]:
     """All that can be said of a model of its kind, by name."""
     found = of_a_vae(run) if isinstance(run.model, Vae) else of_a_gan(run)
     return found | (of_labels(run) if run.model.label_count else {})
@@ -60,7 +60,7 @@ class Explained:
         return cls(x, logits, scale, kl, np.array(log_weights))
 
 
-def of_a_vae(run: Trained) -> dict[str, float]:
+def of_a_vae(run: TrainedModel) -> dict[str, float]:
     """In nats an image, of held-out images."""
     assert isinstance(run.model, Vae)
     data, name = run.dataset(None), run.model.likelihood.name
@@ -109,7 +109,7 @@ def best_scale(name: LikelihoodName, x: Floats, logits: Floats) -> float:
     return float(np.exp(found.x))
 
 
-def of_a_gan(run: Trained) -> dict[str, float]:
+def of_a_gan(run: TrainedModel) -> dict[str, float]:
     """Of as many samples as there are training images; distances and variances as shares of the images' variance."""
     assert isinstance(run.model, Gan)
     images = torch.from_numpy(run.dataset(None).train.images).float() / 255
@@ -137,7 +137,7 @@ def judged(model: Gan, points: Tensor, labels: Tensor | None) -> tuple[float, fl
     return scores.mean().item(), slopes.flatten(1).norm(dim=1).mean().item()
 
 
-def of_labels(run: Trained) -> dict[str, float]:
+def of_labels(run: TrainedModel) -> dict[str, float]:
     """Whether samples show the label that was asked for, to a judge of real images, and vary within it."""
     split, count = run.dataset(None).train, 1000
     judge = LogisticRegression(C=0.1, max_iter=200).fit(split.images.reshape(len(split), -1) / 255, split.labels)

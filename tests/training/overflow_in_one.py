@@ -22,7 +22,7 @@ from latentserve_training.run.train import start
 def main(place: Path, argv: Sequence[str]) -> None:
     config = parse_command_line(argv, "train", "").config
     trainer = start(config, load(config.data), make_fabric("cpu", config.trainer.precision, 2))
-    batch = trainer.feed.batch(trainer.feed.order(0)[0], number=0, step=0, epoch=0)
+    batch = trainer.loader.batch(trainer.loader.order(0)[0], number=0, step=0, epoch=0)
     trainer.step(batch)
     before, calm = deepcopy(trainer.model.state_dict()), dict(trainer.progress.skipped)
     # As far outside [0, 1] as no image is, and in this process alone.

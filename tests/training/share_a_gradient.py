@@ -28,7 +28,7 @@ def main(devices: int, place: Path) -> None:
     model.likelihood.nll(model.decode_parameters(posterior.mean), images).mean().backward()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     processes.average(gradients)
-    if processes.leads:
+    if processes.is_rank_zero:
         torch.save(gradients, place)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # its threads would outlive the interpreter, and abort it

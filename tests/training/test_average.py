@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from latentserve_training.models import MlpGanConfig, build
-from latentserve_training.run.ema import averaged
+from latentserve_training.run.ema import make_ema
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.25, 0.9])
 def test_weights_and_buffers_follow_the_warmed_up_average(decay: float) -> None:
     torch.manual_seed(0)
     model = build(MlpGanConfig(latent_dim=2, generator_width=4, discriminator_width=4), (1, 4, 4))
-    average = averaged(model, decay)
+    average = make_ema(model, decay)
     name, buffer = "generator.0.weight", "generator.1.running_mean"
     expected: dict[str, torch.Tensor] = {}
     for update in range(30):

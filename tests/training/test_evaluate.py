@@ -24,7 +24,7 @@ from latentserve_training.data import Split
 from latentserve_training.evaluation.bound import importance_weighted_nll
 from latentserve_training.evaluation.calibration import Calibration
 from latentserve_training.evaluation.classifier import Classifier
-from latentserve_training.evaluation.config import QUICK, Effort
+from latentserve_training.evaluation.config import QUICK, EvaluationConfig
 from latentserve_training.evaluation.evaluate import evaluate as evaluate_run
 from latentserve_training.evaluation.extractor import WEIGHTS
 from latentserve_training.evaluation.measurements import subset
@@ -33,7 +33,7 @@ from latentserve_training.evaluation.report import Report
 from latentserve_training.models import Vae
 from latentserve_training.models.losses import bernoulli_nll, binarize, gaussian_kl, reparameterize
 from latentserve_training.pictures import grid, latent_plane, to_uint8
-from latentserve_training.run.trained_model import Trained
+from latentserve_training.run.trained_model import TrainedModel
 
 from .conftest import arguments
 
@@ -53,7 +53,7 @@ def test_a_vae_s_report_is_the_elbo_of_its_averaged_best_weights_on_test_images(
     capsys.readouterr()
     assert commands.evaluate([str(run), "--quick"]) == 0
     report = json.loads((run / "report.json").read_text())
-    model = Trained.load(run)
+    model = TrainedModel.load(run)
     assert isinstance(model.model, Vae)
     generator = torch.Generator().manual_seed(0)
     binary = binarize(torch.from_numpy(model.dataset(None).test.images).float() / 255, generator)
@@ -78,7 +78,7 @@ def test_a_vae_s_report_is_the_elbo_of_its_averaged_best_weights_on_test_images(
 @pytest.mark.parametrize("family", ["mlp_vae", "mlp_gan"])
 def test_every_number_has_its_count_and_every_file_its_digest(trained: Runs, family: str) -> None:
     run = trained(family)
-    report = evaluate_run(run, effort=QUICK)
+    report = evaluate_run(run, config=QUICK)
     assert Report.load(run / "report.json") == report
     page = (run / "report.md").read_text()
     for section in report.sections:
@@ -98,11 +98,11 @@ def test_every_number_has_its_count_and_every_file_its_digest(trained: Runs, fam
 
 def test_the_mixture_and_the_calibration_are_what_an_export_needs(trained: Runs) -> None:
     run = trained("mlp_vae")
-    evaluate_run(run, effort=QUICK)
+    evaluate_run(run, config=QUICK)
     mixture = Mixture.load(run / "mixture.npz")
     assert mixture.factors.shape == (10, 2, 2)
     calibration = Calibration.load(run / "calibration.json")
-    judged = Trained.load(run)
+    judged = TrainedModel.load(run)
     assert isinstance(judged.model, Vae)
     grey = torch.from_numpy(judged.dataset(None).test.images).float() / 255
     mean, log_variance = judged.model.encode(grey)
@@ -115,7 +115,7 @@ def test_the_mixture_and_the_calibration_are_what_an_export_needs(trained: Runs)
 
 def test_digits_as_large_as_mnist_s_are_measured_in_the_pinned_features(tmp_path: Path) -> None:
     assert commands.train(arguments("mlp_vae", tmp_path / "run", "--data.size", "28")) == 0
-    report = evaluate_run(tmp_path / "run", effort=replace(QUICK, samples=1000))
+    report = evaluate_run(tmp_path / "run", config=replace(QUICK, samples=1000))
     assert report.extractor_sha256 == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
     metrics = report.metrics
     for name in ("samples", "mixture", "reconstructions"):
@@ -135,18 +135,18 @@ def test_digits_as_large_as_mnist_s_are_measured_in_the_pinned_features(tmp_path
 
 
 def test_the_same_run_is_judged_the_same_twice(trained: Runs) -> None:
-    effort = Effort(samples=200, nll_draws=5, nll_images=10, seed=3)
-    first = evaluate_run(trained("mlp_vae"), effort=effort)
-    assert evaluate_run(trained("mlp_vae"), effort=effort) == first
-    assert evaluate_run(trained("mlp_vae"), effort=replace(effort, seed=4)).metrics != first.metrics
+    config = EvaluationConfig(samples=200, nll_draws=5, nll_images=10, seed=3)
+    first = evaluate_run(trained("mlp_vae"), config=config)
+    assert evaluate_run(trained("mlp_vae"), config=config) == first
+    assert evaluate_run(trained("mlp_vae"), config=replace(config, seed=4)).metrics != first.metrics
 
 
 def test_a_conditional_model_is_asked_for_labels(tmp_path: Path) -> None:
     argv = ["--model.family", "cvae", "--data.size", "12", "--trainer.precision", "float32", "--trainer.epochs", "20"]
     argv += ["--model.learning_rate", "0.003"]
     assert commands.train([*argv, "--output", str(tmp_path / "run")]) == 0
-    effort = replace(QUICK, classifier_score=True)
-    report = evaluate_run(tmp_path / "run", effort=effort)
+    config = replace(QUICK, classifier_score=True)
+    report = evaluate_run(tmp_path / "run", config=config)
     metrics = report.metrics
     (likelihood,) = (section for section in report.sections if section.title == "Likelihood")
     assert likelihood.protocol.startswith("Upper bounds on -log p(x), given the label, of test images")
@@ -162,7 +162,7 @@ def test_a_conditional_model_is_asked_for_labels(tmp_path: Path) -> None:
 def test_what_is_not_binary_is_explained_as_it_is(tmp_path: Path) -> None:
     argv = arguments("mlp_vae", tmp_path / "run", "--model.likelihood", "discretized_logistic")
     assert commands.train(argv) == 0
-    report = evaluate_run(tmp_path / "run", effort=QUICK)
+    report = evaluate_run(tmp_path / "run", config=QUICK)
     (section,) = (section for section in report.sections if section.title == "Likelihood")
     assert "as they are; a probability of their 256 levels" in section.protocol
     assert len(section.series["kl_nats_by_latent"]) == 2
@@ -187,7 +187,7 @@ def test_effort_out_of_range_is_one_line(
 
 
 def test_no_draws_leave_the_importance_weighted_bound_out(trained: Runs) -> None:
-    metrics = evaluate_run(trained("mlp_vae"), effort=replace(QUICK, nll_draws=0)).metrics
+    metrics = evaluate_run(trained("mlp_vae"), config=replace(QUICK, nll_draws=0)).metrics
     assert "negative_elbo_nats" in metrics
     assert not [name for name in metrics if "importance" in name]
 
@@ -196,7 +196,7 @@ def test_no_draws_leave_the_importance_weighted_bound_out(trained: Runs) -> None
 def test_a_signal_leaves_the_run_as_it_was(trained: Runs, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained("conv_vae"), run)
-    evaluate_run(run, effort=QUICK)
+    evaluate_run(run, config=QUICK)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     command = [
         sys.executable,
@@ -220,12 +220,12 @@ def test_the_checkpoint_with_the_best_validation_is_judged(trained: Runs) -> Non
     run = trained("conv_vae")
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = min(records, key=lambda record: record["validation"]["negative_elbo_nats"])
-    assert Trained.load(run).checkpoint.progress.epoch == best["epoch"]
+    assert TrainedModel.load(run).checkpoint.progress.epoch == best["epoch"]
 
 
 def test_a_vae_s_pictures(trained: Runs) -> None:
     run = trained("mlp_vae")
-    evaluate_run(run, effort=QUICK)
+    evaluate_run(run, config=QUICK)
     for name, columns, images, gap in (
         ("samples", 8, 64, 2),
         ("mixture_samples", 8, 64, 2),
@@ -240,11 +240,11 @@ def test_a_vae_s_pictures(trained: Runs) -> None:
             assert picture.size == (2 * (columns * (8 + gap) - gap), 2 * (rows * (8 + gap) - gap)), name
     with Image.open(run / "reconstructions.png") as picture:
         first = np.asarray(picture)[::2, ::2][:8, :8]
-    np.testing.assert_array_equal(first, Trained.load(run).dataset(None).test.images[0, 0])
+    np.testing.assert_array_equal(first, TrainedModel.load(run).dataset(None).test.images[0, 0])
 
 
 def test_a_gan_s_samples_are_counted_by_class(trained: Runs) -> None:
-    metrics = evaluate_run(trained("mlp_gan"), effort=QUICK).metrics
+    metrics = evaluate_run(trained("mlp_gan"), config=QUICK).metrics
     shares = [metrics[f"samples_class_share_{number}"] for number in range(10)]
     assert sum(shares) == pytest.approx(1)
     assert (metrics["samples_class_share_min"], metrics["samples_class_share_max"]) == (min(shares), max(shares))
@@ -260,7 +260,7 @@ def test_a_gan_on_data_without_classes_is_judged_by_its_variety_alone(tmp_path: 
         Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / "images" / f"{number}.png")
     data = ("--data.name", "folder", "--data.root", str(tmp_path / "images"), "--trainer.batch_size", "8")
     assert commands.train(arguments("mlp_gan", tmp_path / "run", *data)) == 0
-    report = evaluate_run(tmp_path / "run", effort=QUICK)
+    report = evaluate_run(tmp_path / "run", config=QUICK)
     assert [section.title for section in report.sections if section.measurements] == ["Variety"]
     (tmp_path / "images").rename(tmp_path / "moved")
     assert evaluate_run(tmp_path / "run", tmp_path / "moved", QUICK) == report

@@ -26,7 +26,7 @@ from latentserve_training import commands
 from latentserve_training.data import READING
 from latentserve_training.errors import ExportError
 from latentserve_training.export.bundle import staging
-from latentserve_training.run.trained_model import Trained
+from latentserve_training.run.trained_model import TrainedModel
 
 from .full_disk import run_within
 
@@ -62,7 +62,7 @@ def test_the_manifest_names_every_file_with_its_size_and_digest(exported: Bundle
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_manifest_tells_kind_shapes_and_origin(exported: Bundles, trained: Bundles, family: str) -> None:
-    manifest, run = manifest_of(exported(family)), Trained.load(trained(family))
+    manifest, run = manifest_of(exported(family)), TrainedModel.load(trained(family))
     vae = family != "mlp_gan"
     assert manifest.format_version == 1
     assert manifest.name == family
@@ -112,7 +112,7 @@ def test_graphs_have_the_promised_tensors_and_a_batch_that_varies(exported: Bund
 def test_onnxruntime_agrees_with_torch_at_odd_batches(
     exported: Bundles, trained: Bundles, family: str, batch: int
 ) -> None:
-    bundle, run = exported(family), Trained.load(trained(family))
+    bundle, run = exported(family), TrainedModel.load(trained(family))
     latents = run.latents(batch, seed=99)
     outputs = session(bundle / "decoder.onnx").run(None, {"latent": latents.numpy()})
     np.testing.assert_allclose(outputs[0], run.model.decode(latents).numpy(), rtol=0, atol=1e-5)
@@ -128,7 +128,7 @@ def test_onnxruntime_agrees_with_torch_at_odd_batches(
 def test_golden_rows_are_reproduced_and_come_from_real_validation_images(
     exported: Bundles, trained: Bundles, family: str
 ) -> None:
-    bundle, run = exported(family), Trained.load(trained(family))
+    bundle, run = exported(family), TrainedModel.load(trained(family))
     with np.load(bundle / "golden.npz", allow_pickle=False) as archive:
         golden = dict(archive)
     for graph in manifest_of(bundle).graphs:
@@ -158,12 +158,12 @@ def test_graphs_hold_no_noise_and_stand_alone(exported: Bundles) -> None:
 
 
 def test_the_averaged_weights_are_exported_not_the_latest(exported: Bundles, trained: Bundles) -> None:
-    run = Trained.load(trained("mlp_gan"))
+    run = TrainedModel.load(trained("mlp_gan"))
     latest = run.checkpoint.model["generator.0.weight"]
     average = run.checkpoint.average["module.generator.0.weight"]
     assert not torch.equal(latest, average)
     assert torch.equal(run.model.state_dict()["generator.0.weight"], average)
-    assert torch.equal(Trained.load(trained("mlp_gan")).sample(2, 0), run.sample(2, 0))
+    assert torch.equal(TrainedModel.load(trained("mlp_gan")).sample(2, 0), run.sample(2, 0))
 
 
 def test_pictures_and_card_are_readable(exported: Bundles) -> None:

@@ -15,7 +15,7 @@ from latentserve.v1 import bundle_pb2, tensor_pb2
 from latentserve_server.bundle.bundle import read_bundle
 from latentserve_training import commands
 from latentserve_training.models import Vae
-from latentserve_training.run.trained_model import Trained
+from latentserve_training.run.trained_model import TrainedModel
 
 CONV = ("--model.latent_dim", "8", "--model.narrow", "8", "--model.wide", "8", "--model.dense", "16")
 MODELS = {
@@ -30,17 +30,17 @@ ROWS = 12
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Trained, Path]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[TrainedModel, Path]]:
     """A model of one epoch and its bundle, both made by the commands, once."""
     folder = tmp_path_factory.mktemp("conditional")
-    done: dict[str, tuple[Trained, Path]] = {}
+    done: dict[str, tuple[TrainedModel, Path]] = {}
 
-    def make(name: str) -> tuple[Trained, Path]:
+    def make(name: str) -> tuple[TrainedModel, Path]:
         if name not in done:
             size = ("--data.size", "8", "--trainer.epochs", "1", "--trainer.precision", "float32")
             assert commands.train([*MODELS[name], *size, "--output", str(folder / name)]) == 0
             assert commands.export([str(folder / name), "--repository", str(folder), "--name", f"{name}-served"]) == 0
-            done[name] = Trained.load(folder / name), folder / f"{name}-served" / "1"
+            done[name] = TrainedModel.load(folder / name), folder / f"{name}-served" / "1"
         return done[name]
 
     return make
@@ -50,7 +50,7 @@ def graph(bundle: Path, role: str) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(bundle / f"{role}.onnx", providers=["CPUExecutionProvider"])
 
 
-Made = Callable[[str], tuple[Trained, Path]]
+Made = Callable[[str], tuple[TrainedModel, Path]]
 
 
 @pytest.mark.parametrize("name", MODELS)

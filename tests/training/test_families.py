@@ -25,7 +25,7 @@ from latentserve_training.models import (
     build,
 )
 from latentserve_training.models.likelihood import LikelihoodName
-from latentserve_training.run.trained_model import Trained
+from latentserve_training.run.trained_model import TrainedModel
 
 from .conftest import arguments
 
@@ -93,7 +93,7 @@ def test_a_conditional_family_needs_data_with_labels(family: str, capsys: Captur
 
 @pytest.mark.parametrize("family", CONDITIONAL)
 def test_a_conditional_model_draws_what_it_is_asked_for(family: str, trained: Callable[[str], Path]) -> None:
-    run = Trained.load(trained(family))
+    run = TrainedModel.load(trained(family))
     model, latents = run.model, run.latents(4, 0)
     assert model.label_count == 10
     assert run.checkpoint.origin.label_names == tuple("0123456789")
@@ -123,7 +123,7 @@ def test_a_conditional_vae_learns_what_its_labels_look_like(tmp_path: Path) -> N
     data = ("--data.name", "folder", "--data.root", str(tmp_path / "images"), "--trainer.batch_size", "16")
     more = ("--trainer.epochs", "30", "--model.learning_rate", "0.01", "--trainer.ema_decay", "0.9")
     assert commands.train(arguments("cvae", tmp_path / "run", *data, *more)) == 0
-    run = Trained.load(tmp_path / "run")
+    run = TrainedModel.load(tmp_path / "run")
     assert run.checkpoint.origin.label_names == ("across", "along")
     across = run.model.decode(run.latents(8, 0), torch.zeros(8, dtype=torch.int64))
     along = run.model.decode(run.latents(8, 0), torch.ones(8, dtype=torch.int64))

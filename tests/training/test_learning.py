@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from latentserve_training import commands
-from latentserve_training.run.trained_model import Trained
+from latentserve_training.run.trained_model import TrainedModel
 
 from .learned import quantities
 
@@ -138,8 +138,8 @@ def test_a_run_ends_where_its_losses_lead(name: str, tmp_path: Path) -> None:
     assert not missed
 
 
-def trained(name: str, seed: int, folder: Path) -> Trained:
+def trained(name: str, seed: int, folder: Path) -> TrainedModel:
     """By the command itself; the weights are those that would be served."""
     options = f"--model.family {RUNS[name].options} {EVERY_RUN} --seed {seed} --output"
     assert commands.train([*options.split(), str(folder)]) == 0
-    return Trained.load(folder)
+    return TrainedModel.load(folder)

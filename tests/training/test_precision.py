@@ -18,9 +18,9 @@ from latentserve_server.bundle.bundle import read_bundle
 from latentserve_training import commands
 from latentserve_training.export.comparison import psnr_db
 from latentserve_training.export.graphs import Arrays
-from latentserve_training.export.precision_data import rows_of
+from latentserve_training.export.precision_data import conversion_data
 from latentserve_training.models.losses import bernoulli_nll
-from latentserve_training.run.trained_model import Trained
+from latentserve_training.run.trained_model import TrainedModel
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +77,14 @@ def test_each_role_has_a_graph_with_the_same_tensors(bundle: Path, precision: st
 
 
 def test_the_test_images_do_not_decide_which_graphs_there_are(trained: Callable[[str], Path]) -> None:
-    run = Trained.load(trained("conv_vae"))
+    run = TrainedModel.load(trained("conv_vae"))
     dataset = run.dataset(None)
     spoilt = replace(dataset, test=replace(dataset.test, images=255 - dataset.test.images))
     for role in ("encoder", "decoder"):
-        before, after = (rows_of(role, run, one).held_out for one in (dataset, spoilt))
+        before, after = (conversion_data(role, run, one).held_out for one in (dataset, spoilt))
         assert all(np.array_equal(before[name], after[name]) for name in before)
     np.testing.assert_array_equal(
-        rows_of("encoder", run, dataset).held_out["image"], dataset.validation.images.astype(np.float32) / 255
+        conversion_data("encoder", run, dataset).held_out["image"], dataset.validation.images.astype(np.float32) / 255
     )
 
 
@@ -92,7 +92,7 @@ def test_the_test_images_do_not_decide_which_graphs_there_are(trained: Callable[
 def test_the_manifest_s_decibels_are_those_of_other_rows_too(
     bundle: Path, trained: Callable[[str], Path], precision: str
 ) -> None:
-    run = Trained.load(trained("conv_vae"))
+    run = TrainedModel.load(trained("conv_vae"))
     latents = {"latent": run.latents(1000, seed=77).numpy()}
     exact, lower = (outputs(bundle / name, latents) for name in ("decoder.onnx", f"decoder.{precision}.onnx"))
     error = np.square(exact["image"].astype(np.float64) - lower["image"]).mean()
@@ -123,7 +123,7 @@ def test_the_manifest_s_decibels_of_the_golden_rows_are_theirs(bundle: Path, pre
 def test_the_manifest_tells_how_far_the_nats_of_images_move(
     bundle: Path, trained: Callable[[str], Path], precision: str
 ) -> None:
-    images = Trained.load(trained("conv_vae")).dataset(None).validation.images.astype(np.float32) / 255
+    images = TrainedModel.load(trained("conv_vae")).dataset(None).validation.images.astype(np.float32) / 255
     latents = {"latent": outputs(bundle / "encoder.onnx", {"image": images})["mean"]}
     exact, lower = (
         bernoulli_nll(torch.from_numpy(outputs(bundle / name, latents)["logits"]), torch.from_numpy(images))

@@ -17,7 +17,13 @@ from latentserve_training import commands
 from latentserve_training.evaluation.extractor import Extractor
 from latentserve_training.evaluation.fidelity import frechet_distance
 from latentserve_training.export.graphs import TorchPlan
-from latentserve_training.export.precision import Explained, NotGoodEnough, Reference, Rows, convert
+from latentserve_training.export.precision import (
+    ConversionData,
+    FidReference,
+    LikelihoodReference,
+    QualityGateError,
+    convert,
+)
 from latentserve_training.export.torch_to_onnx import export_graph
 
 from .small_decoder import SmallDecoder, seeded_latents
@@ -37,7 +43,8 @@ class Loud(SmallDecoder):
 
 def test_a_graph_with_values_beyond_float16_is_left_out_in_float16_alone(tmp_path: Path) -> None:
     plan, path, rows = exported(tmp_path, Loud(outputs=16))
-    with pytest.raises(NotGoodEnough, match=r"decoder in float16 is left out: '.*' reaches .*e\+0\d of at most 65504"):
+    reason = r"decoder in float16 is left out: '.*' reaches .*e\+0\d of at most 65504"
+    with pytest.raises(QualityGateError, match=reason):
         convert(plan, path, "float16", rows)
     assert [file.name for file in tmp_path.iterdir()] == ["decoder.onnx"]
 
@@ -56,16 +63,16 @@ class Outlying(SmallDecoder):
         return image, torch.round(255 * image).to(torch.uint8)
 
 
-def exported(folder: Path, module: SmallDecoder) -> tuple[TorchPlan, Path, Rows]:
+def exported(folder: Path, module: SmallDecoder) -> tuple[TorchPlan, Path, ConversionData]:
     plan = TorchPlan(role="decoder", module=module, example=seeded_latents(0), outputs=("image", "image_uint8"))
     export_graph(plan, folder / "decoder.onnx")
-    return plan, folder / "decoder.onnx", Rows(calibration=seeded_latents(1), held_out=seeded_latents(2))
+    return plan, folder / "decoder.onnx", ConversionData(calibration=seeded_latents(1), held_out=seeded_latents(2))
 
 
 def test_a_graph_that_loses_too_much_is_left_out_with_its_reason(tmp_path: Path) -> None:
     plan, path, rows = exported(tmp_path, Outlying())
     reason = r"decoder in int8 is left out \(all layers: 'image' has .* dB .* 40 are demanded; all but the last layer: "
-    with pytest.raises(NotGoodEnough, match=reason):
+    with pytest.raises(QualityGateError, match=reason):
         convert(plan, path, "int8", rows)
     assert [file.name for file in tmp_path.iterdir()] == ["decoder.onnx"]
 
@@ -82,8 +89,8 @@ def test_golden_rows_on_which_a_server_would_find_too_much_lost_are_not_good_eno
     beyond = {"latent": 10 * seeded_latents(0)["latent"]}
     plan = TorchPlan(role="decoder", module=Plain(outputs=16), example=beyond, outputs=("image", "image_uint8"))
     export_graph(plan, tmp_path / "decoder.onnx")
-    rows = Rows(calibration=seeded_latents(1), held_out=seeded_latents(2))
-    with pytest.raises(NotGoodEnough, match=r"the golden rows have \d+\.\d dB against float32; at least 35 are "):
+    rows = ConversionData(calibration=seeded_latents(1), held_out=seeded_latents(2))
+    with pytest.raises(QualityGateError, match=r"the golden rows have \d+\.\d dB against float32; at least 35 are "):
         convert(plan, tmp_path / "decoder.onnx", "int8", rows)
     assert [file.name for file in tmp_path.iterdir()] == ["decoder.onnx"]
 
@@ -102,12 +109,12 @@ def test_nats_that_move_by_much_of_their_spread_are_not_good_enough(tmp_path: Pa
     plan = TorchPlan(role="decoder", module=Certain(outputs=16), example=seeded_latents(0), outputs=outputs)
     path = tmp_path / "decoder.onnx"
     export_graph(plan, path)
-    rows = Rows(calibration=seeded_latents(1), held_out=seeded_latents(2))
+    rows = ConversionData(calibration=seeded_latents(1), held_out=seeded_latents(2))
     assert convert(plan, path, "int8", rows).conversion.psnr_db > 100
     alike = {"latent": 1 + seeded_latents(3)["latent"] / 1000}
-    explained = Explained(likelihood="bernoulli", images=torch.zeros(64, 1, 4, 4), latents=alike)
-    with pytest.raises(NotGoodEnough, match=r"the nats of images move by [\d.]+ on average; [\d.]+ are allowed"):
-        convert(plan, path, "int8", replace(rows, explained=explained))
+    explained = LikelihoodReference(likelihood="bernoulli", images=torch.zeros(64, 1, 4, 4), latents=alike)
+    with pytest.raises(QualityGateError, match=r"the nats of images move by [\d.]+ on average; [\d.]+ are allowed"):
+        convert(plan, path, "int8", replace(rows, likelihood_reference=explained))
 
 
 @pytest.fixture(scope="module")
@@ -187,8 +194,10 @@ def test_the_shift_of_the_fid_is_measured_where_the_extractor_fits(tmp_path: Pat
     plan = TorchPlan(role="decoder", module=Pictures(), example=latents, outputs=("image", "image_uint8"))
     export_graph(plan, tmp_path / "decoder.onnx")
     real = extractor.features(torch.randint(256, (300, 1, 28, 28), generator=torch.Generator().manual_seed(1)))
-    rows = Rows(
-        calibration=latents, held_out=latents, reference=Reference(extractor=extractor, real=real, samples=latents)
+    rows = ConversionData(
+        calibration=latents,
+        held_out=latents,
+        fid_reference=FidReference(extractor=extractor, real=real, samples=latents),
     )
     conversion = convert(plan, tmp_path / "decoder.onnx", "int8", rows).conversion
     distances = [

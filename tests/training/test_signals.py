@@ -98,14 +98,14 @@ def test_a_command_that_has_hardly_begun_stops_in_a_line(number: signal.Signals)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_kept_for_the_program_that_the_process_becomes(number: signal.Signals) -> None:
     second = (
-        "from latentserve_training.interruption import ending_at_once\n"
+        "from latentserve_training.interruption import exit_on_signal\n"
         "print('started', flush=True)\n"
-        "with ending_at_once('command', last=True): print('not reached', flush=True)\n"
+        "with exit_on_signal('command', last=True): print('not reached', flush=True)\n"
     )
     first = (
         "import os, signal, sys\n"
-        "from latentserve_training.interruption import held_back\n"
-        "with held_back():\n"
+        "from latentserve_training.interruption import signals_blocked\n"
+        "with signals_blocked():\n"
         f"    os.kill(os.getpid(), {int(number)})\n"
         f"    os.execv(sys.executable, [sys.executable, '-c', {second!r}])\n"
     )

@@ -31,7 +31,7 @@ def runs(tmp_path: Path) -> Path:
     """Where the run of seed 1 has its epochs and its report."""
     run = tmp_path / "standard" / "mlp_vae-1"
     assert commands.train(arguments("mlp_vae", run, "--trainer.epochs", str(EPOCHS))) == 0
-    evaluate(run, effort=QUICK)
+    evaluate(run, config=QUICK)
     return tmp_path
 
 
@@ -47,7 +47,7 @@ def test_a_goal_is_met_by_the_seeds_there_are(runs: Path) -> None:
 
 def test_a_report_of_other_epochs_or_weights_does_not_count(runs: Path, trained: Callable[[str], Path]) -> None:
     shutil.copytree(trained("mlp_vae"), runs / "standard" / "mlp_vae-2")
-    evaluate(runs / "standard" / "mlp_vae-2", effort=QUICK)
+    evaluate(runs / "standard" / "mlp_vae-2", config=QUICK)
     assert "| 1, 2 (not finished, 3 of 50 epochs) |" in table(runs, "1", "2")
     shutil.copytree(runs / "standard" / "mlp_vae-1", runs / "standard" / "mlp_vae-3")
     shutil.copy(runs / "standard" / "mlp_vae-2" / "report.json", runs / "standard" / "mlp_vae-3")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from latentserve_training.interruption import ending_at_once
+from latentserve_training.interruption import exit_on_signal
 
 Command = Callable[[], object]
 
@@ -30,9 +30,9 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
     prog = "latentserve-evaluate"
 
     def load() -> Command:
-        from latentserve_training.evaluation.evaluate import judge
+        from latentserve_training.evaluation.evaluate import main
 
-        return lambda: judge(argv, prog)
+        return lambda: main(argv, prog)
 
     return _enter(prog, argv, load, tuned=True)
 
@@ -75,7 +75,7 @@ def _enter(prog: str, argv: Sequence[str] | None, load: Callable[[], Command], *
     `argv` are its arguments, absent where they are the process's own, which is then the command's alone. Such a process
     is started again with malloc and OpenMP `tuned`, unless --untuned is among the arguments.
     """
-    with ending_at_once(prog, last=argv is None):
+    with exit_on_signal(prog, last=argv is None):
         # Imported only now, for a signal may come at once. Then torch takes seconds, which a restart would pay twice.
         from latentserve_training.command_line.output import written_out
         from latentserve_training.command_line.version import tell_version

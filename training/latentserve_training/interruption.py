@@ -37,18 +37,18 @@ class Interruption:
 
 
 @contextmanager
-def stopping_at_once() -> Iterator[None]:
+def raise_on_signal() -> Iterator[None]:
     """While entered, either signal raises KeyboardInterrupt, also where the process was started with SIGINT ignored."""
     with _handled_by(signal.default_int_handler):
         yield
 
 
 @contextmanager
-def ending_at_once(prog: str, *, last: bool) -> Iterator[None]:
+def exit_on_signal(prog: str, *, last: bool) -> Iterator[None]:
     """While entered, either signal ends the process, with a line and the exit code 130.
 
     For the time of imports: they leave nothing to clean up, and packages that are left half imported fail in ways of
-    their own before an exception gets through. A signal that `held_back` kept is heard now.
+    their own before an exception gets through. A signal that `signals_blocked` kept is heard now.
 
     With `last`, what follows the block is the process's end, which takes moments and which no signal is to break.
     """
@@ -64,7 +64,7 @@ def ending_at_once(prog: str, *, last: bool) -> Iterator[None]:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """While entered, signals wait; also for a program that the process becomes meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
@@ -74,7 +74,7 @@ def held_back() -> Iterator[None]:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
+def signals_ignored() -> Iterator[None]:
     """While entered, neither signal does anything: for the moments in which it takes less to finish than to stop."""
     with _handled_by(signal.SIG_IGN):
         yield

@@ -15,7 +15,7 @@ import platform
 import sys
 from collections.abc import Mapping
 
-from latentserve_training.interruption import held_back
+from latentserve_training.interruption import signals_blocked
 
 VARIABLES: Mapping[str, str] = {
     "MALLOC_TRIM_THRESHOLD_": "2000000000",
@@ -32,5 +32,5 @@ def restart_tuned() -> None:
     """
     if platform.libc_ver()[0] != "glibc" or VARIABLES.keys() <= os.environ.keys():
         return
-    with held_back():  # until the new process can tell of them
+    with signals_blocked():  # until the new process can tell of them
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**VARIABLES, **os.environ})  # noqa: S606

@@ -8,7 +8,7 @@ from jsonargparse import ArgumentError
 
 from latentserve_training.command_line.output import OutputError, complain, written_out
 from latentserve_training.errors import InterruptedRun, TrainingError
-from latentserve_training.interruption import EXIT_INTERRUPTED, STOPPED, stopping_at_once, uninterrupted
+from latentserve_training.interruption import EXIT_INTERRUPTED, STOPPED, raise_on_signal, signals_ignored
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -20,13 +20,13 @@ def run(command: Callable[[], object], prog: str) -> int:
 
     SIGINT and SIGTERM end it at once, as a KeyboardInterrupt, wherever it does not ask for them itself.
     """
-    with uninterrupted():  # from when it has ended until its exit code is known
+    with signals_ignored():  # from when it has ended until its exit code is known
         return written_out(lambda: _outcome(command, prog), prog)
 
 
 def _outcome(command: Callable[[], object], prog: str) -> int:
     try:
-        with stopping_at_once():
+        with raise_on_signal():
             command()
     except ArgumentError as error:
         return _end(f"{prog}: error: {error}", EXIT_USAGE)

@@ -20,7 +20,7 @@ from latentserve.picture import OWN_FORMATS, Picture, PictureError, open_picture
 from latentserve_training.data.dataset import Split
 from latentserve_training.data.placement import gather
 from latentserve_training.data.reading import READING
-from latentserve_training.data.remarks import Look, channels, classes, left_out, passed_over
+from latentserve_training.data.remarks import PixelTraits, channels, classes, dropped_parts, skipped_files
 from latentserve_training.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
@@ -62,13 +62,13 @@ class Folder:
         hidden = [path for path in found if _is_hidden(path.name)]
         shown = [path for path in found if not _is_hidden(path.name)]
         paths = [path for path in shown if path.suffix.lower() in SUFFIXES]
-        passed = list(passed_over(hidden, [path for path in shown if path.suffix.lower() not in SUFFIXES]))
+        passed = list(skipped_files(hidden, [path for path in shown if path.suffix.lower() not in SUFFIXES]))
         if not paths:
             known = f"known are {', '.join(sorted(SUFFIXES))}"
             raise DataError("; ".join((f"data.root {root} holds no image files", known, *passed)))
         looks = list(_threaded(_look, paths, "looking at images"))
         labels, names = _labels(root, paths)
-        remarks = (*passed, classes(paths, root, names), channels(paths, looks), *left_out(paths, looks))
+        remarks = (*passed, classes(paths, root, names), channels(paths, looks), *dropped_parts(paths, looks))
         return cls(paths, all(look.grey for look in looks), size, labels, names, remarks)
 
     def __len__(self) -> int:
@@ -146,9 +146,9 @@ def _threaded(function: Callable[[Item], Result], items: Sequence[Item], what: s
                 waiting.cancel()
 
 
-def _look(path: Path) -> Look:
+def _look(path: Path) -> PixelTraits:
     with _opened(path) as picture:
-        return Look(picture.grey, picture.transparent, picture.paged, picture.banded)
+        return PixelTraits(picture.grey, picture.transparent, picture.paged, picture.banded)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ _NAMED = 8
 
 
 @dataclass(frozen=True)
-class Look:
+class PixelTraits:
     """What a file's header says of its pixels."""
 
     grey: bool
@@ -26,7 +26,7 @@ class Look:
     """It has further bands."""
 
 
-def passed_over(hidden: Sequence[Path], others: Sequence[Path]) -> Iterator[str]:
+def skipped_files(hidden: Sequence[Path], others: Sequence[Path]) -> Iterator[str]:
     """The lines about hidden names and about files that are called no pictures, where there are any."""
     if hidden:
         yield f"passed over: hidden names (a leading dot, or __MACOSX), {len(hidden):,}, {_example(hidden)}"
@@ -46,7 +46,7 @@ def classes(paths: Sequence[Path], root: Path, names: Sequence[str]) -> str:
     return f"there are no classes: {_share(loose, paths)} lie in no subfolder, {_example(loose)}"
 
 
-def untaught(names: Sequence[str], labels: NDArray[np.int64]) -> Iterator[str]:
+def missing_classes(names: Sequence[str], labels: NDArray[np.int64]) -> Iterator[str]:
     """The line about classes that are not among the labels of the training images, where there are any."""
     taught = set(labels.tolist())
     missing = [name for number, name in enumerate(names) if number not in taught]
@@ -54,7 +54,7 @@ def untaught(names: Sequence[str], labels: NDArray[np.int64]) -> Iterator[str]:
         yield f"{len(missing):,} of {len(names):,} classes have no image among those for training, such as {missing[0]}"
 
 
-def channels(paths: Sequence[Path], looks: Sequence[Look]) -> str:
+def channels(paths: Sequence[Path], looks: Sequence[PixelTraits]) -> str:
     """The line about the channels that all images get, and why."""
     colour = [path for path, look in zip(paths, looks, strict=True) if not look.grey]
     if not colour:
@@ -62,7 +62,7 @@ def channels(paths: Sequence[Path], looks: Sequence[Look]) -> str:
     return f"images have 3 channels: {_share(colour, paths)} are in colour or have a palette, {_example(colour)}"
 
 
-def left_out(paths: Sequence[Path], looks: Sequence[Look]) -> Iterator[str]:
+def dropped_parts(paths: Sequence[Path], looks: Sequence[PixelTraits]) -> Iterator[str]:
     """A line for each part of files that is not learned from, where there is one."""
     parts = {
         "laid on black: the transparency": [look.transparent for look in looks],

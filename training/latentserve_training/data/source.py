@@ -12,7 +12,7 @@ from latentserve_training.data.digits import read_digits
 from latentserve_training.data.folder import Folder
 from latentserve_training.data.mnist import read_mnist
 from latentserve_training.data.placement import Placement, machine_memory, on_disk
-from latentserve_training.data.remarks import untaught
+from latentserve_training.data.remarks import missing_classes
 from latentserve_training.errors import ConfigError
 
 DEFAULT_DIGITS_SIZE = 28
@@ -91,7 +91,7 @@ def load(config: DataConfig, processes: int = 1) -> Dataset:
             in_file = on_disk(config.placement, size, machine_memory() // processes)
             validation, test, train = (folder.read(rows, in_file=in_file) for rows in cuts)
     if train.labels is not None:
-        remarks += tuple(untaught(train.label_names, train.labels))
+        remarks += tuple(missing_classes(train.label_names, train.labels))
     return Dataset(config.name, train, validation, test, remarks)
 
 

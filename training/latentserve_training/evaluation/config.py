@@ -17,7 +17,7 @@ LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effort:
+class EvaluationConfig:
     """Numbers of images and draws, and the seed of everything random."""
 
     samples: int = 10_000
@@ -40,7 +40,7 @@ class Effort:
                 raise ConfigError(f"--{flag} is {value}; it must be {bound}")
 
 
-QUICK = Effort(samples=1_000, nll_draws=50, nll_images=100)
+QUICK = EvaluationConfig(samples=1_000, nll_draws=50, nll_images=100)
 """Enough to see that a run is sound."""
 
 
@@ -50,7 +50,7 @@ class EvaluationRequest:
 
     run: Path
     data_root: Path | None
-    effort: Effort
+    config: EvaluationConfig
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:
@@ -79,7 +79,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:
     parser.add_argument("--quick", action="store_true", help="1,000 samples, 50 draws and 100 images, unless given.")
     parser.add_argument("--untuned", action="store_true", help="Leave malloc and OpenMP as they are.")
     values = parser.parse_args(argv)
-    preset = asdict(QUICK if values.quick else Effort())
+    preset = asdict(QUICK if values.quick else EvaluationConfig())
     given = {name: values[name] for name in preset if values[name] is not None}
-    effort = fill(Effort, preset | given)
-    return EvaluationRequest(run=values.run, data_root=values.data_root, effort=effort)
+    config = fill(EvaluationConfig, preset | given)
+    return EvaluationRequest(run=values.run, data_root=values.data_root, config=config)

@@ -17,25 +17,25 @@ from latentserve_training.evaluation import gallery, measurements
 from latentserve_training.evaluation.bound import elbo
 from latentserve_training.evaluation.calibration import Calibration
 from latentserve_training.evaluation.classifier import Classifier
-from latentserve_training.evaluation.config import Effort, parse
+from latentserve_training.evaluation.config import EvaluationConfig, parse
 from latentserve_training.evaluation.curves import draw_curves, draw_latents
 from latentserve_training.evaluation.decoding import decode
 from latentserve_training.evaluation.extractor import IMAGE_SHAPE, Extractor
 from latentserve_training.evaluation.mixture import Mixture
 from latentserve_training.evaluation.report import Report, Section
-from latentserve_training.interruption import uninterrupted
+from latentserve_training.interruption import signals_ignored
 from latentserve_training.models import Vae
 from latentserve_training.models.losses import reparameterize
 from latentserve_training.run.folder import RunFolder
 from latentserve_training.run.records import read_records
-from latentserve_training.run.trained_model import Trained
+from latentserve_training.run.trained_model import TrainedModel
 
 _MNIST = "mnist"
 _AGGREGATE_IMAGES = 50_000
 _ENCODED_ROWS = 250
 
 
-def judge(argv: Sequence[str] | None, prog: str) -> None:
+def main(argv: Sequence[str] | None, prog: str) -> None:
     """Evaluate what the command line names, and print the report; samples that have collapsed are warned of.
 
     Raises:
@@ -43,13 +43,13 @@ def judge(argv: Sequence[str] | None, prog: str) -> None:
         TrainingError: the run or its data cannot be used.
     """
     request = parse(argv, prog)
-    report = evaluate(request.run, request.data_root, request.effort)
+    report = evaluate(request.run, request.data_root, request.config)
     say(report.markdown())
     if report.collapse:
         complain(f"{prog}: warning: {request.run} has collapsed: {report.collapse}")
 
 
-def evaluate(run: Path, data_root: Path | None = None, effort: Effort | None = None) -> Report:
+def evaluate(run: Path, data_root: Path | None = None, config: EvaluationConfig | None = None) -> Report:
     """Judge the run's chosen checkpoint; write the report, the pictures and what an export needs into its folder.
 
     All files appear together at the end, the report last: where there is a report, its files are of the same weights.
@@ -59,47 +59,47 @@ def evaluate(run: Path, data_root: Path | None = None, effort: Effort | None = N
         DataError: its data cannot be read.
         ConfigError: something is asked for that this family does not have.
     """
-    effort = effort or Effort()
-    trained = Trained.load(run)
-    if effort.classifier_score and not trained.model.label_count:
+    config = config or EvaluationConfig()
+    trained = TrainedModel.load(run)
+    if config.classifier_score and not trained.model.label_count:
         raise ConfigError(f"--classifier-score is for conditional models; {trained.config.model.family} is none")
     dataset = trained.dataset(data_root)
     trained.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=run) as name:
         staged = RunFolder(Path(name))
-        report = _judge(trained, dataset, effort, staged)
+        report = _evaluate(trained, dataset, config, staged)
         report.save(staged.report)
         _publish(staged, trained.folder, report)
     return report
 
 
-def _judge(trained: Trained, dataset: Dataset, effort: Effort, staged: RunFolder) -> Report:
+def _evaluate(trained: TrainedModel, dataset: Dataset, config: EvaluationConfig, staged: RunFolder) -> Report:
     extractor = Extractor.read() if dataset.image_shape == IMAGE_SHAPE else None
     model = trained.model
-    asked = model.every_label(effort.samples)
-    samples = decode(model, trained.latents(effort.samples, effort.seed), asked, "samples")
+    asked = model.every_label(config.samples)
+    samples = decode(model, trained.latents(config.samples, config.seed), asked, "samples")
     gallery.draw_samples(samples, staged.path / "samples.png")
     sets = {"samples": samples}
     found: list[Section] = []
-    ends = trained.latents(effort.samples, effort.seed)
+    ends = trained.latents(config.samples, config.seed)
     if isinstance(model, Vae):
-        section, ends = _explain(model, dataset, effort, staged)
+        section, ends = _evaluate_vae(model, dataset, config, staged)
         found.append(section)
-        sets |= _vae_sets(model, dataset, effort, staged)
+        sets |= _vae_sets(model, dataset, config, staged)
     gallery.draw_interpolations(model, ends, staged.path / "interpolations.png")
     gallery.draw_neighbours(samples, torch.from_numpy(dataset.train.images), staged.path / "neighbours.png")
     records = read_records(trained.folder.metrics)
     draw_curves(records, staged.path / "curves.png")
     draw_latents(records, staged.path / "kl_by_latent.png")
-    found.append(measurements.fidelity(extractor, dataset, sets, effort))
+    found.append(measurements.fidelity(extractor, dataset, sets, config))
     if dataset.train.labels is not None:
-        classifier, judge = _classifier(extractor, dataset, effort)
-        found.append(measurements.classes(classifier, judge, dataset.test, sets, effort))
+        classifier, judge = _classifier(extractor, dataset, config)
+        found.append(measurements.classes(classifier, judge, dataset.test, sets, config))
         if asked is not None:
-            lesson = _labelled_samples(trained, len(dataset.train), effort) if effort.classifier_score else None
+            lesson = _labelled_samples(trained, len(dataset.train), config) if config.classifier_score else None
             labelled = Split(samples.numpy(), asked.numpy())
-            found.append(measurements.conditioning(classifier, labelled, dataset, effort, lesson))
-    found.append(measurements.variety(samples, dataset, effort))
+            found.append(measurements.conditioning(classifier, labelled, dataset, config, lesson))
+    found.append(measurements.variety(samples, dataset, config))
     return Report(
         family=trained.config.model.family,
         dataset=trained.config.data.name,
@@ -109,76 +109,76 @@ def _judge(trained: Trained, dataset: Dataset, effort: Effort, staged: RunFolder
         checkpoint_sha256=trained.checkpoint_sha256,
         extractor_sha256=extractor.sha256 if extractor else None,
         sections=found,
-        collapse=trained.collapse(dataset.test, effort.seed),
+        collapse=trained.collapse(dataset.test, config.seed),
         files={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(staged.path.iterdir())},
     )
 
 
-def _explain(model: Vae, dataset: Dataset, effort: Effort, staged: RunFolder) -> tuple[Section, Tensor]:
+def _evaluate_vae(model: Vae, dataset: Dataset, config: EvaluationConfig, staged: RunFolder) -> tuple[Section, Tensor]:
     """How well test images are explained, and their posterior means; leaves the latents' pictures behind."""
-    generator = torch.Generator().manual_seed(effort.seed)
+    generator = torch.Generator().manual_seed(config.seed)
     pixels = model.likelihood.observe(torch.from_numpy(dataset.test.images).float() / 255, generator)
     labels = model.labels_of(dataset.test.labels)
     terms = elbo(model, pixels, labels, generator)
     gallery.draw_traversals(model, terms, labels, staged.path / "traversals.png")
     if model.latent_dim == 2:
         gallery.draw_plane(model, staged.path / "latent_plane.png")
-    return measurements.likelihood(model, pixels, labels, terms, effort), terms.posterior.mean
+    return measurements.likelihood(model, pixels, labels, terms, config), terms.posterior.mean
 
 
-def _vae_sets(model: Vae, dataset: Dataset, effort: Effort, staged: RunFolder) -> dict[str, Tensor]:
+def _vae_sets(model: Vae, dataset: Dataset, config: EvaluationConfig, staged: RunFolder) -> dict[str, Tensor]:
     """Samples of the mixture, and reconstructions of test images; leaves mixture, calibration and pictures behind."""
     test, labels = torch.from_numpy(dataset.test.images), model.labels_of(dataset.test.labels)
     # As they are served: grey values are encoded and scored as they are, and decoded at the mean.
     served = elbo(model, test.float() / 255, labels, None)
     Calibration.of(served.negative).save(staged.calibration)
     rows = torch.cat(
-        (torch.arange(gallery.RECONSTRUCTED), measurements.subset(effort.samples, len(test), effort.seed))
+        (torch.arange(gallery.RECONSTRUCTED), measurements.subset(config.samples, len(test), config.seed))
     ).clamp(max=len(test) - 1)
     asked = None if labels is None else labels[rows]
     decoded = decode(model, served.posterior.mean[rows], asked, "reconstructions")
     gallery.draw_reconstructions(test[rows], decoded, staged.path / "reconstructions.png")
-    mixture = _aggregate_posterior(model, dataset, effort)
+    mixture = _aggregate_posterior(model, dataset, config)
     mixture.save(staged.mixture)
-    drawn = mixture.sample(effort.samples, effort.seed)
-    samples = decode(model, drawn, model.every_label(effort.samples), "mixture samples")
+    drawn = mixture.sample(config.samples, config.seed)
+    samples = decode(model, drawn, model.every_label(config.samples), "mixture samples")
     gallery.draw_samples(samples, staged.path / "mixture_samples.png")
     return {"mixture": samples, "reconstructions": decoded[gallery.RECONSTRUCTED :]}
 
 
 @torch.no_grad()
-def _aggregate_posterior(model: Vae, dataset: Dataset, effort: Effort) -> Mixture:
+def _aggregate_posterior(model: Vae, dataset: Dataset, config: EvaluationConfig) -> Mixture:
     """The mixture that follows z ~ q(z|x), drawn once for each of at most 50,000 training images."""
-    generator = torch.Generator().manual_seed(effort.seed)
+    generator = torch.Generator().manual_seed(config.seed)
     images, labels = torch.from_numpy(dataset.train.images), model.labels_of(dataset.train.labels)
     draws, means = [], []
-    for rows in torch.split(measurements.subset(_AGGREGATE_IMAGES, len(images), effort.seed), _ENCODED_ROWS):
+    for rows in torch.split(measurements.subset(_AGGREGATE_IMAGES, len(images), config.seed), _ENCODED_ROWS):
         pixels = model.likelihood.observe(images[rows].float() / 255, generator)
         posterior = model.encode(pixels, None if labels is None else labels[rows])
         draws.append(reparameterize(*posterior, generator=generator))
         means.append(posterior.mean)
-    return Mixture.fit(torch.cat(draws).numpy(), torch.cat(means).numpy(), effort.seed)
+    return Mixture.fit(torch.cat(draws).numpy(), torch.cat(means).numpy(), config.seed)
 
 
-def _classifier(extractor: Extractor | None, dataset: Dataset, effort: Effort) -> tuple[Classifier, str]:
+def _classifier(extractor: Extractor | None, dataset: Dataset, config: EvaluationConfig) -> tuple[Classifier, str]:
     """The judge of the data's classes, and what it is."""
     if extractor is not None and dataset.name == _MNIST:
         return extractor.classifier, "the pinned feature extractor"
-    judge = f"a small convolutional network trained on the {len(dataset.train):,} training images (seed {effort.seed})"
-    return Classifier.fit(dataset.train, effort.seed), judge
+    judge = f"a small convolutional network trained on the {len(dataset.train):,} training images (seed {config.seed})"
+    return Classifier.fit(dataset.train, config.seed), judge
 
 
-def _labelled_samples(trained: Trained, count: int, effort: Effort) -> Split:
+def _labelled_samples(trained: TrainedModel, count: int, config: EvaluationConfig) -> Split:
     """`count` images of a conditional model with the labels asked for."""
     asked = trained.model.every_label(count)
     assert asked is not None, "a conditional model has labels"
-    images = decode(trained.model, trained.latents(count, effort.seed), asked, "samples to learn from")
+    images = decode(trained.model, trained.latents(count, config.seed), asked, "samples to learn from")
     return Split(images.numpy(), asked.numpy())
 
 
 def _publish(staged: RunFolder, folder: RunFolder, report: Report) -> None:
     """Move the staged files into the run, with no report there meanwhile."""
-    with uninterrupted():
+    with signals_ignored():
         folder.report.unlink(missing_ok=True)
         for name in (*report.files, folder.report.with_suffix(".md").name, folder.report.name):
             (staged.path / name).replace(folder.path / name)

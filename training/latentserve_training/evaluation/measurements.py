@@ -9,7 +9,7 @@ from torch import Tensor
 from latentserve_training.data import Dataset, Split
 from latentserve_training.evaluation.bound import Elbo, importance_weighted_nll
 from latentserve_training.evaluation.classifier import Classifier
-from latentserve_training.evaluation.config import Effort
+from latentserve_training.evaluation.config import EvaluationConfig
 from latentserve_training.evaluation.extractor import IMAGE_SHAPE, Extractor
 from latentserve_training.evaluation.fidelity import (
     KERNEL_SUBSET_SIZE,
@@ -60,13 +60,13 @@ def _mean_of_all(negative: Tensor, gap: Tensor, nll: Tensor, unit: str, seed: in
     return Measurement(value=found, unit=unit, count=count, seed=seed, standard_error=error)
 
 
-def likelihood(model: Vae, pixels: Tensor, labels: Tensor | None, terms: Elbo, effort: Effort) -> Section:
+def likelihood(model: Vae, pixels: Tensor, labels: Tensor | None, terms: Elbo, config: EvaluationConfig) -> Section:
     """-ELBO and its terms on all test images, and the importance-weighted bound on some of them.
 
     `pixels` are float32 [n, channels, height, width] as the likelihood sees them, `labels` int64 [n] for a conditional
     model; `terms` is their ELBO.
     """
-    nats, seed, count = "nats/image", effort.seed, len(pixels)
+    nats, seed, count = "nats/image", config.seed, len(pixels)
     measurements = {
         "negative_elbo_nats": _mean(terms.negative, nats, seed),
         "reconstruction_nats": _mean(terms.reconstruction, nats, seed),
@@ -79,26 +79,28 @@ def likelihood(model: Vae, pixels: Tensor, labels: Tensor | None, terms: Elbo, e
         f"Upper bounds on {what} of test images, {how}. -ELBO: one draw of z an image, the KL term exact. A unit is "
         "active when its posterior mean's variance over the images is above 0.01. ± is the standard error over images."
     )
-    if effort.nll_draws:
-        rows = subset(effort.nll_images, count, seed)
+    if config.nll_draws:
+        rows = subset(config.nll_images, count, seed)
         asked = None if labels is None else labels[rows]
         generator = torch.Generator().manual_seed(seed)
-        nll = importance_weighted_nll(model, pixels[rows], asked, effort.nll_draws, generator)
+        nll = importance_weighted_nll(model, pixels[rows], asked, config.nll_draws, generator)
         gap = terms.negative[rows] - nll
         measurements |= {
             "importance_weighted_nll_nats": _mean_of_all(terms.negative, gap, nll, nats, seed),
             "importance_gap_nats": _mean(gap, nats, seed),
-            "importance_draws": Measurement(value=effort.nll_draws, unit="draws/image", count=len(rows), seed=seed),
+            "importance_draws": Measurement(value=config.nll_draws, unit="draws/image", count=len(rows), seed=seed),
         }
         protocol += (
-            f" Importance-weighted bound (Burda et al. 2015): K = {effort.nll_draws:,} draws an image; the gap is "
+            f" Importance-weighted bound (Burda et al. 2015): K = {config.nll_draws:,} draws an image; the gap is "
             f"-ELBO less the bound, on {len(rows):,} images, and the bound of all is their -ELBO less that gap."
         )
     kl = terms.kl.double().mean(0).tolist()
     return Section(title="Likelihood", protocol=protocol, measurements=measurements, series={"kl_nats_by_latent": kl})
 
 
-def fidelity(extractor: Extractor | None, dataset: Dataset, sets: dict[str, Tensor], effort: Effort) -> Section:
+def fidelity(
+    extractor: Extractor | None, dataset: Dataset, sets: dict[str, Tensor], config: EvaluationConfig
+) -> Section:
     """Distances of sets of images uint8 [n, channels, height, width], by name, from the training images."""
     title = "Fidelity"
     if extractor is None:
@@ -110,21 +112,21 @@ def fidelity(extractor: Extractor | None, dataset: Dataset, sets: dict[str, Tens
             measurements={},
         )
     real = extractor.features(torch.from_numpy(dataset.train.images))
-    floor = torch.from_numpy(dataset.test.images)[subset(effort.samples, len(dataset.test), effort.seed)]
+    floor = torch.from_numpy(dataset.test.images)[subset(config.samples, len(dataset.test), config.seed)]
     measurements: dict[str, Measurement] = {}
     for name, images in {"floor": floor, **sets}.items():
         features = extractor.features(images)
-        found = Fidelity.between(real, features, effort.seed)
+        found = Fidelity.between(real, features, config.seed)
         for metric, unit in (("fid", "squared features"), ("kid", ""), ("precision", "share"), ("recall", "share")):
             measurements[f"{name}_{metric}"] = Measurement(
-                value=getattr(found, metric), unit=unit, count=len(images), seed=effort.seed
+                value=getattr(found, metric), unit=unit, count=len(images), seed=config.seed
             )
         if len(images) > len(floor):
             measurements[f"{name}_fid_at_floor_n"] = Measurement(
                 value=frechet_distance(real, features[: len(floor)]),
                 unit="squared features",
                 count=len(floor),
-                seed=effort.seed,
+                seed=config.seed,
             )
     return Section(title=title, protocol=_fidelity_protocol(len(real), len(floor)), measurements=measurements)
 
@@ -140,7 +142,9 @@ def _fidelity_protocol(training: int, floor: int) -> str:
     )
 
 
-def classes(classifier: Classifier, judge: str, test: Split, sets: dict[str, Tensor], effort: Effort) -> Section:
+def classes(
+    classifier: Classifier, judge: str, test: Split, sets: dict[str, Tensor], config: EvaluationConfig
+) -> Section:
     """How sets of images uint8, by name, spread over the classes that `classifier`, described by `judge`, tells."""
     measurements = {
         "classifier_test_accuracy": Measurement(value=classifier.accuracy(test), unit="share", count=len(test))
@@ -156,22 +160,22 @@ def classes(classifier: Classifier, judge: str, test: Split, sets: dict[str, Ten
             **{f"class_share_{number}": float(share) for number, share in enumerate(shares)},
         }
         measurements |= {
-            f"{name}_{metric}": Measurement(value=value, unit="share", count=len(images), seed=effort.seed)
+            f"{name}_{metric}": Measurement(value=value, unit="share", count=len(images), seed=config.seed)
             for metric, value in found.items()
         }
     protocol = f"Classes are told by {judge}. An image is confident when its class has a probability above {CONFIDENT}."
     return Section(title="Classes", protocol=protocol, measurements=measurements)
 
 
-def variety(samples: Tensor, dataset: Dataset, effort: Effort) -> Section:
+def variety(samples: Tensor, dataset: Dataset, config: EvaluationConfig) -> Section:
     """Whether samples uint8 differ from one another, and from the images that the model was trained on."""
     training, test = torch.from_numpy(dataset.train.images), torch.from_numpy(dataset.test.images)
-    tested = test[subset(_NEIGHBOUR_IMAGES, len(test), effort.seed)]
+    tested = test[subset(_NEIGHBOUR_IMAGES, len(test), config.seed)]
     near_samples = Neighbours.of(samples[:_NEIGHBOUR_IMAGES], training).distances[:, 0]
     near_test = Neighbours.of(tested, training).distances[:, 0]
     copies = (near_samples < near_test.quantile(_COPY_QUANTILE)).double()
     spread = (samples.float().var(dim=0).mean() / test.float().var(dim=0).mean()).item()
-    pixels, seed = "pixel distance", effort.seed
+    pixels, seed = "pixel distance", config.seed
     return Section(
         title="Variety",
         protocol=(
@@ -196,10 +200,10 @@ def variety(samples: Tensor, dataset: Dataset, effort: Effort) -> Section:
 
 
 def conditioning(
-    classifier: Classifier, samples: Split, dataset: Dataset, effort: Effort, lesson: Split | None
+    classifier: Classifier, samples: Split, dataset: Dataset, config: EvaluationConfig, lesson: Split | None
 ) -> Section:
     """Whether labelled `samples` show what was asked for, and whether those of `lesson`, where given, can teach it."""
-    count, seed = len(samples), effort.seed
+    count, seed = len(samples), config.seed
     measurements = {
         "asked_label_accuracy": Measurement(value=classifier.accuracy(samples), unit="share", count=count, seed=seed)
     }

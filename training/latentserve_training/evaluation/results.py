@@ -12,11 +12,11 @@ from latentserve_training.evaluation.calibration import Calibration
 from latentserve_training.evaluation.mixture import Mixture
 from latentserve_training.evaluation.report import Report
 from latentserve_training.models import Vae
-from latentserve_training.run.trained_model import Trained
+from latentserve_training.run.trained_model import TrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class EvaluationResults:
     """Results by name, "test." in front where they are the evaluation's, else "validation."."""
 
     metrics: dict[str, float]
@@ -28,7 +28,7 @@ class Judgement:
     """Those of the evaluation's pictures that go where the weights go."""
 
     @classmethod
-    def of(cls, trained: Trained) -> Self:
+    def of(cls, trained: TrainedModel) -> Self:
         """The evaluation's where it judged this very checkpoint, else those of its validation alone, if it had one.
 
         Raises:
@@ -50,7 +50,7 @@ class Judgement:
         )
 
 
-def _without_data(trained: Trained) -> list[Path]:
+def _without_data(trained: TrainedModel) -> list[Path]:
     """The pictures that show no image of the data, and none that was drawn after one."""
     names = ["samples.png", "mixture_samples.png", "latent_plane.png", "curves.png", "kl_by_latent.png"]
     if not isinstance(trained.model, Vae):  # whose steps lead from one image's latents to another's

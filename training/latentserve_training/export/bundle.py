@@ -16,7 +16,7 @@ from google.protobuf.json_format import MessageToDict
 
 from latentserve.v1 import bundle_pb2
 from latentserve_training.errors import ExportError
-from latentserve_training.interruption import uninterrupted
+from latentserve_training.interruption import signals_ignored
 
 MANIFEST = "manifest.json"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -80,13 +80,13 @@ def staging(place: Path) -> Iterator[Path]:
         _make_durable(folder)
         _require_free(place)
         folder.chmod(0o755)
-        with uninterrupted():
+        with signals_ignored():
             folder.rename(place)
             _sync(place.parent)
     except OSError as error:
         raise ExportError(f"{place}: cannot be published: {error.strerror}") from error
     finally:
-        with uninterrupted():
+        with signals_ignored():
             shutil.rmtree(folder, ignore_errors=True)
             for empty in made:
                 with suppress(OSError):  # it holds what was published, or what another process has put there

@@ -14,17 +14,17 @@ from latentserve.v1 import bundle_pb2
 from latentserve_training.command_line.parser import fill, make_parser
 from latentserve_training.data import PLACES, READING, Dataset
 from latentserve_training.errors import CollapsedError
-from latentserve_training.evaluation.results import Judgement
+from latentserve_training.evaluation.results import EvaluationResults
 from latentserve_training.export.destination import Destination, PublicationRequest, add_publication_options
 from latentserve_training.export.graphs import TorchPlan, plan_graphs
-from latentserve_training.export.precision import NotGoodEnough, PrecisionName, convert
-from latentserve_training.export.precision_data import rows_of
+from latentserve_training.export.precision import PrecisionName, QualityGateError, convert
+from latentserve_training.export.precision_data import conversion_data
 from latentserve_training.export.publish import CHECK_ROWS, Content, created_at, describe_graph, describe_model, publish
 from latentserve_training.export.torch_to_onnx import export_graph
 from latentserve_training.models import Vae
 from latentserve_training.pictures import grid, to_uint8
 from latentserve_training.run.provenance import software
-from latentserve_training.run.trained_model import Trained
+from latentserve_training.run.trained_model import TrainedModel
 
 _SEED = 0
 
@@ -74,7 +74,7 @@ def export(request: ExportRequest, warn: Callable[[str], None]) -> Path:
         CollapsedError: its samples have collapsed, and it is not to be published by force.
         ExportError: a check failed, the version is taken, or with `strict` a precision lost too much. Nothing is left.
     """
-    trained = Trained.load(request.run)
+    trained = TrainedModel.load(request.run)
     name = request.name if request.name is not None else trained.config.model.family
     destination = Destination.choose(request.repository, name, request.version)
     dataset = trained.dataset(request.data_root)
@@ -84,14 +84,14 @@ def export(request: ExportRequest, warn: Callable[[str], None]) -> Path:
     if collapse:
         warn(f"{request.run} has collapsed: {collapse}")
     images = torch.from_numpy(dataset.validation.images[:CHECK_ROWS]).float() / 255
-    judgement = Judgement.of(trained)
+    results = EvaluationResults.of(trained)
     content = Content(
-        manifest=_manifest(trained, judgement, dataset.label_names, name, request.license),
+        manifest=_manifest(trained, results, dataset.label_names, name, request.license),
         plans=plan_graphs(trained.model, _at_least(images, CHECK_ROWS), trained.latents(CHECK_ROWS, _SEED)),
         samples=grid(to_uint8(trained.sample(CHECK_ROWS, _SEED)), columns=8),
-        pictures=judgement.pictures,
-        mixture=judgement.mixture,
-        report=judgement.report,
+        pictures=results.pictures,
+        mixture=results.mixture,
+        report=results.report,
         collapse=collapse,
     )
     return publish(
@@ -103,7 +103,7 @@ def _write(
     plan: TorchPlan,
     folder: Path,
     request: ExportRequest,
-    trained: Trained,
+    trained: TrainedModel,
     dataset: Dataset,
     warn: Callable[[str], None],
 ) -> list[bundle_pb2.Graph]:
@@ -112,11 +112,11 @@ def _write(
     graphs = [describe_graph(plan.role, path, export_graph(plan, path))]
     if not request.precisions:
         return graphs
-    rows = rows_of(plan.role, trained, dataset)
+    rows = conversion_data(plan.role, trained, dataset)
     for precision in dict.fromkeys(request.precisions):
         try:
             graphs.append(convert(plan, path, precision, rows))
-        except NotGoodEnough as error:
+        except QualityGateError as error:
             if request.strict:
                 raise
             warn(str(error))
@@ -129,7 +129,7 @@ def _at_least(rows: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _manifest(
-    trained: Trained, judgement: Judgement, label_names: Sequence[str], name: str, license_id: str
+    trained: TrainedModel, results: EvaluationResults, label_names: Sequence[str], name: str, license_id: str
 ) -> bundle_pb2.Manifest:
     """The manifest without its files."""
     model = trained.model
@@ -144,15 +144,15 @@ def _manifest(
         provenance=_provenance(trained),
         license_id=license_id,
     )
-    manifest.metrics.update(judgement.metrics)
-    if judgement.mixture is not None:
-        manifest.latent.mixture.components = judgement.mixture.components
-    if judgement.calibration is not None:
-        manifest.calibration.CopyFrom(bundle_pb2.Calibration(**asdict(judgement.calibration)))
+    manifest.metrics.update(results.metrics)
+    if results.mixture is not None:
+        manifest.latent.mixture.components = results.mixture.components
+    if results.calibration is not None:
+        manifest.calibration.CopyFrom(bundle_pb2.Calibration(**asdict(results.calibration)))
     return manifest
 
 
-def _provenance(trained: Trained) -> bundle_pb2.Provenance:
+def _provenance(trained: TrainedModel) -> bundle_pb2.Provenance:
     return bundle_pb2.Provenance(
         created_at=created_at(),
         family=trained.config.model.family,

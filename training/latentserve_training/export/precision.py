@@ -43,7 +43,7 @@ Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reference:
+class FidReference:
     """What tells how far samples are from real images."""
 
     extractor: Extractor
@@ -58,7 +58,7 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explained:
+class LikelihoodReference:
     """What tells how well a VAE's decoder explains images, as the server scores them."""
 
     likelihood: LikelihoodName
@@ -78,42 +78,42 @@ class Explained:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class ConversionData:
     """A graph's inputs to convert and to judge with."""
 
     calibration: Arrays
     """Such as the graph will meet; the ranges of int8 activations come from them."""
     held_out: Arrays
     """As many others, on which the conversion is judged."""
-    reference: Reference | None = None
+    fid_reference: FidReference | None = None
     """For a decoder of images that the pinned extractor knows."""
-    explained: Explained | None = None
+    likelihood_reference: LikelihoodReference | None = None
     """For a VAE's decoder."""
 
 
-class NotGoodEnough(ExportError):
+class QualityGateError(ExportError):
     """A graph in lower precision that lost too much; the message says what."""
 
 
-def convert(plan: GraphPlan, source: Path, precision: PrecisionName, rows: Rows) -> bundle_pb2.Graph:
+def convert(plan: GraphPlan, source: Path, precision: PrecisionName, data: ConversionData) -> bundle_pb2.Graph:
     """Write the float32 graph in `source` in lower precision beside it; returns its entry.
 
     Of the forms of int8 the first that is good enough is kept.
 
     Raises:
-        NotGoodEnough: no form is. Nothing is left of it.
+        QualityGateError: no form is. Nothing is left of it.
     """
     target = source.with_name(f"{plan.role}.{precision}.onnx")
     complaints = []
     exact = onnx.load(source)
     if precision == "float16":
-        _require_room(plan.role, exact, rows.held_out)
-    for form, model in _forms(exact, precision, rows):
+        _require_room(plan.role, exact, data.held_out)
+    for form, model in _forms(exact, precision, data):
         strip(model)
         onnx.save(model, target)
         try:
             check_graph(target, plan)
-            conversion = _measure(plan, source, target, rows, with_distance=precision == "int8")
+            conversion = _measure(plan, source, target, data, with_distance=precision == "int8")
         except ExportError as error:
             target.unlink()
             complaints.append(f"{form}: {error}")
@@ -124,7 +124,7 @@ def convert(plan: GraphPlan, source: Path, precision: PrecisionName, rows: Rows)
         if precision == "int8":
             graph.conversion.weight_bits = WEIGHT_BITS
         return graph
-    raise NotGoodEnough(f"{plan.role} in {precision} is left out ({'; '.join(complaints)})")
+    raise QualityGateError(f"{plan.role} in {precision} is left out ({'; '.join(complaints)})")
 
 
 def _require_room(role: str, model: onnx.ModelProto, inputs: Arrays) -> None:
@@ -144,35 +144,39 @@ def _require_room(role: str, model: onnx.ModelProto, inputs: Arrays) -> None:
             largest = np.abs(values).max(initial=0) if np.issubdtype(values.dtype, np.floating) else 0
             if not largest <= _LARGEST_FLOAT16:
                 reached, most = apart(largest, _LARGEST_FLOAT16, 5)
-                raise NotGoodEnough(f"{role} in float16 is left out: {name!r} reaches {reached} of at most {most}")
+                raise QualityGateError(f"{role} in float16 is left out: {name!r} reaches {reached} of at most {most}")
 
 
-def _forms(model: onnx.ModelProto, precision: PrecisionName, rows: Rows) -> Iterator[tuple[str, onnx.ModelProto]]:
+def _forms(
+    model: onnx.ModelProto, precision: PrecisionName, data: ConversionData
+) -> Iterator[tuple[str, onnx.ModelProto]]:
     if precision == "float16":
         yield "all layers", float16(model)
         return
     for form, kept in int8_forms(model).items():
-        yield form, int8(model, rows.calibration, kept)
+        yield form, int8(model, data.calibration, kept)
 
 
-def _measure(plan: GraphPlan, source: Path, target: Path, rows: Rows, *, with_distance: bool) -> bundle_pb2.Conversion:
+def _measure(
+    plan: GraphPlan, source: Path, target: Path, data: ConversionData, *, with_distance: bool
+) -> bundle_pb2.Conversion:
     exact, converted = (open_session(path.read_bytes()) for path in (source, target))
     judged = plan.outputs[:1] if plan.role == "decoder" else plan.outputs
-    psnr = {name: _psnr(plan, run(converted, name, rows.held_out), run(exact, name, rows.held_out)) for name in judged}
+    psnr = {name: _psnr(plan, run(converted, name, data.held_out), run(exact, name, data.held_out)) for name in judged}
     for name, decibels in psnr.items():
         if not decibels >= MIN_PSNR_DB:
             found, least = apart(decibels, MIN_PSNR_DB)
-            raise NotGoodEnough(f"{name!r} has {found} dB against float32; at least {least} are demanded")
+            raise QualityGateError(f"{name!r} has {found} dB against float32; at least {least} are demanded")
     name = plan.outputs[0]
     conversion = bundle_pb2.Conversion(
         psnr_db=psnr[name],
-        speedup=speedup(exact, converted, name, rows.held_out),
+        speedup=speedup(exact, converted, name, data.held_out),
         golden_psnr_db=_golden_psnr(plan, converted, judged),
     )
-    if rows.explained is not None:
-        conversion.nll_shift_nats = _nll_shift(exact, converted, rows.explained)
-    if with_distance and rows.reference is not None:
-        conversion.fid_shift = _fid_shift(exact, converted, rows.reference)
+    if data.likelihood_reference is not None:
+        conversion.nll_shift_nats = _nll_shift(exact, converted, data.likelihood_reference)
+    if with_distance and data.fid_reference is not None:
+        conversion.fid_shift = _fid_shift(exact, converted, data.fid_reference)
     return conversion
 
 
@@ -182,26 +186,26 @@ def _golden_psnr(plan: GraphPlan, converted: onnxruntime.InferenceSession, judge
     golden = plan.compute(inputs)
     decibels = min(_psnr(plan, run(converted, name, inputs), golden[name]) for name in judged)
     if not decibels >= MIN_GOLDEN_PSNR_DB:
-        raise NotGoodEnough(
+        raise QualityGateError(
             f"the golden rows have {decibels:.1f} dB against float32; at least {MIN_GOLDEN_PSNR_DB:g} are demanded"
         )
     return decibels
 
 
 def _nll_shift(
-    exact: onnxruntime.InferenceSession, converted: onnxruntime.InferenceSession, explained: Explained
+    exact: onnxruntime.InferenceSession, converted: onnxruntime.InferenceSession, reference: LikelihoodReference
 ) -> float:
     """The mean change in nats. What is ranked by nats may move by a small part of their spread only."""
-    before, after = (explained.nll(session) for session in (exact, converted))
+    before, after = (reference.nll(session) for session in (exact, converted))
     moved, allowed = (after - before).abs().mean().item(), MAX_NLL_SHIFT * before.std().item()
     if not moved <= allowed:
         shift, most = apart(moved, allowed)
-        raise NotGoodEnough(f"the nats of images move by {shift} on average; {most} are allowed")
+        raise QualityGateError(f"the nats of images move by {shift} on average; {most} are allowed")
     return (after - before).mean().item()
 
 
 def _fid_shift(
-    exact: onnxruntime.InferenceSession, converted: onnxruntime.InferenceSession, reference: Reference
+    exact: onnxruntime.InferenceSession, converted: onnxruntime.InferenceSession, reference: FidReference
 ) -> float:
     before, after = (
         reference.distance(run(session, "image_uint8", reference.samples).astype(np.uint8))
@@ -210,7 +214,7 @@ def _fid_shift(
     shift = (after - before) / before
     if not abs(shift) <= MAX_FID_SHIFT:
         moved, most = apart(100 * abs(shift), 100 * MAX_FID_SHIFT)
-        raise NotGoodEnough(
+        raise QualityGateError(
             f"the samples' FID moves by {moved} %, from {before:.4g} to {after:.4g}; {most} % are allowed"
         )
     return shift

@@ -8,11 +8,11 @@ import torch
 from latentserve_training.data import Dataset, Split
 from latentserve_training.evaluation.extractor import IMAGE_SHAPE, Extractor
 from latentserve_training.export.graphs import Arrays
-from latentserve_training.export.precision import Explained, Reference, Rows
+from latentserve_training.export.precision import ConversionData, FidReference, LikelihoodReference
 from latentserve_training.models import Vae
 from latentserve_training.models.losses import reparameterize
 from latentserve_training.models.vae import Posterior
-from latentserve_training.run.trained_model import Trained
+from latentserve_training.run.trained_model import TrainedModel
 
 _ROWS = 512
 _REFERENCE_ROWS = 10_000
@@ -20,7 +20,7 @@ _CALIBRATION_SEED = 1
 _HELD_OUT_SEED = 2
 
 
-def rows_of(role: str, trained: Trained, dataset: Dataset) -> Rows:
+def conversion_data(role: str, trained: TrainedModel, dataset: Dataset) -> ConversionData:
     """The rows for the graph of a role: calibrated with training images, judged with validation images.
 
     What is judged here decides which graphs a bundle has, so the test images, which are only reported on, take no part.
@@ -29,26 +29,28 @@ def rows_of(role: str, trained: Trained, dataset: Dataset) -> Rows:
     training images (all, where there are fewer) to compare them with.
     """
     if role == "encoder":
-        return Rows(calibration=_images(trained, dataset.train), held_out=_images(trained, dataset.validation))
-    return Rows(
+        return ConversionData(
+            calibration=_images(trained, dataset.train), held_out=_images(trained, dataset.validation)
+        )
+    return ConversionData(
         calibration=_latents(trained, dataset.train, _CALIBRATION_SEED),
         held_out=_latents(trained, dataset.validation, _HELD_OUT_SEED),
-        reference=_reference(trained, dataset),
-        explained=_explained(trained, dataset),
+        fid_reference=_fid_reference(trained, dataset),
+        likelihood_reference=_likelihood_reference(trained, dataset),
     )
 
 
-def _images(trained: Trained, split: Split) -> Arrays:
+def _images(trained: TrainedModel, split: Split) -> Arrays:
     images = split.images[:_ROWS].astype(np.float32) / 255
     return {"image": images, **_labels(trained, split, len(images))}
 
 
-def _labels(trained: Trained, split: Split, count: int) -> Arrays:
+def _labels(trained: TrainedModel, split: Split, count: int) -> Arrays:
     labels = trained.model.labels_of(split.labels)
     return {} if labels is None else {"label": labels[:count].numpy()}
 
 
-def _latents(trained: Trained, split: Split, seed: int) -> Arrays:
+def _latents(trained: TrainedModel, split: Split, seed: int) -> Arrays:
     prior = _prior(trained, _ROWS, seed)
     if not isinstance(trained.model, Vae):
         return prior
@@ -62,26 +64,26 @@ def _posterior(model: Vae, images: Arrays) -> Posterior:
     return model.encode(*(torch.from_numpy(array) for array in images.values()))
 
 
-def _explained(trained: Trained, dataset: Dataset) -> Explained | None:
+def _likelihood_reference(trained: TrainedModel, dataset: Dataset) -> LikelihoodReference | None:
     if not isinstance(trained.model, Vae):
         return None
     images = _images(trained, dataset.validation)
     means = _posterior(trained.model, images).mean.numpy()
-    return Explained(
+    return LikelihoodReference(
         likelihood=trained.model.likelihood.name,
         images=torch.from_numpy(images["image"]),
         latents={"latent": means, **_labels(trained, dataset.validation, len(means))},
     )
 
 
-def _prior(trained: Trained, count: int, seed: int) -> Arrays:
+def _prior(trained: TrainedModel, count: int, seed: int) -> Arrays:
     labels = trained.model.every_label(count)
     return {"latent": trained.latents(count, seed).numpy()} | ({} if labels is None else {"label": labels.numpy()})
 
 
-def _reference(trained: Trained, dataset: Dataset) -> Reference | None:
+def _fid_reference(trained: TrainedModel, dataset: Dataset) -> FidReference | None:
     if trained.model.image_shape != IMAGE_SHAPE:
         return None
     extractor = Extractor.read()
     real = extractor.features(torch.from_numpy(dataset.train.images[:_REFERENCE_ROWS]))
-    return Reference(extractor=extractor, real=real, samples=_prior(trained, _REFERENCE_ROWS, _HELD_OUT_SEED))
+    return FidReference(extractor=extractor, real=real, samples=_prior(trained, _REFERENCE_ROWS, _HELD_OUT_SEED))

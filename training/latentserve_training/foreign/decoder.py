@@ -53,7 +53,7 @@ class ForeignDecoderPlan(ForeignPlan):
             outputs["log_scale"] = (own - math.log(high - low)).astype(np.float32).reshape(image.shape)
         return outputs
 
-    def dress(self, path: Path) -> None:
+    def write(self, path: Path) -> None:
         """The names, a Clip, the bytes, and the logits or log-scales."""
         low, high = self.description.range_
         adapter = self.adapter("latent", (self.description.latent_dim,))
@@ -132,7 +132,7 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
         example=example,
         outputs=("image", "image_uint8", *own),
         description=description,
-        graph=graph.raised(tensors),
+        graph=graph.upgraded(tensors),
         reference=graph.reference(tensors),
         source=latent,
         label=LabelInput.of(graph, names.label, description.label_count),

@@ -41,7 +41,7 @@ class ForeignEncoderPlan(ForeignPlan):
             log_variance = 2 * np.log(deviation)
         return {"mean": found[self.names.mean].reshape(latent), "log_variance": log_variance.reshape(latent)}
 
-    def dress(self, path: Path) -> None:
+    def write(self, path: Path) -> None:
         """The names, and the logarithm where there is a standard deviation."""
         low, high = self.description.range_
         latent = (self.description.latent_dim,)
@@ -77,7 +77,7 @@ def plan_encoder(
         example=example,
         outputs=("mean", "log_variance"),
         description=description,
-        graph=graph.raised(outputs),
+        graph=graph.upgraded(outputs),
         reference=graph.reference(outputs),
         source=image,
         label=LabelInput.of(graph, names.label, description.label_count),

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from latentserve_training.errors import ExportError
 from latentserve_training.export.conformance import OPSETS, check_operators
 from latentserve_training.export.onnx_model import opset
-from latentserve_training.foreign.onnx_file import Reference, Source, watched
-from latentserve_training.foreign.opset_upgrade import raised
+from latentserve_training.foreign.onnx_file import ForeignSession, OnnxFile, with_outputs
+from latentserve_training.foreign.opset_upgrade import upgrade_opset
 
 _RESHAPES = frozenset({"Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze"})
 Float = NDArray[np.float32]
@@ -26,9 +26,9 @@ class ForeignGraph:
     """A model with its weights inside it, and the file that it is of."""
 
     role: str
-    source: Source
+    source: OnnxFile
     model: onnx.ModelProto
-    """The file's own, until it is raised."""
+    """The file's own, until its operator set is upgraded."""
 
     @classmethod
     def load(cls, role: str, path: Path) -> Self:
@@ -38,7 +38,7 @@ class ForeignGraph:
             ExportError: the file cannot be read, is not valid ONNX, or has operators that no bundle may have.
         """
         try:
-            source = Source.read(path)
+            source = OnnxFile.read(path)
         except ExportError as error:
             raise ExportError(f"{role}: {error}") from error
         if opset(source.model) > OPSETS[-1]:
@@ -46,7 +46,7 @@ class ForeignGraph:
         check_operators(source.model, role)
         return cls(role, source, source.model)
 
-    def raised(self, tensors: Sequence[str]) -> Self:
+    def upgraded(self, tensors: Sequence[str]) -> Self:
         """The graph in an operator set that bundles may have, in which these tensors have their names.
 
         Raises:
@@ -56,7 +56,7 @@ class ForeignGraph:
         if own >= oldest:
             return self
         try:
-            model = raised(watched(self.model, tensors), oldest)
+            model = upgrade_opset(with_outputs(self.model, tensors), oldest)
         except Exception as error:  # the converter raises kinds of its own
             where = f"{self.role}: {self.source.path}"
             raise ExportError(f"{where}: onnx cannot raise operator set {own} to {oldest}: {error}") from error
@@ -149,7 +149,7 @@ class ForeignGraph:
                 return tuple(axis.dim_value for axis in axes) if all(axis.dim_value > 0 for axis in axes) else None
         return None
 
-    def reference(self, names: Sequence[str]) -> Reference:
+    def reference(self, names: Sequence[str]) -> ForeignSession:
         """What onnxruntime makes of the file itself: these tensors.
 
         Raises:

@@ -20,7 +20,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Source:
+class OnnxFile:
     """An ONNX file, untouched."""
 
     path: Path
@@ -48,7 +48,7 @@ class Source:
             raise ExportError(f"{path}: not ONNX that can be used: {error}") from error
         return cls(path, model, digest)
 
-    def reference(self, names: Sequence[str]) -> Reference:
+    def reference(self, names: Sequence[str]) -> ForeignSession:
         """What gives these tensors, each an output or inside of the graph.
 
         Raises:
@@ -57,8 +57,8 @@ class Source:
         given = {value.name for value in self.model.graph.output}
         parts = [(self._as_it_lies(), [name for name in names if name in given])]
         if inner := [name for name in names if name not in given]:
-            parts.append((open_session(watched(self.model, inner).SerializeToString()), inner))
-        return Reference(parts)
+            parts.append((open_session(with_outputs(self.model, inner).SerializeToString()), inner))
+        return ForeignSession(parts)
 
     def _as_it_lies(self) -> onnxruntime.InferenceSession:
         try:
@@ -69,7 +69,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Reference:
+class ForeignSession:
     """What onnxruntime makes of a file. Tensors inside of it come from a copy in which they are outputs."""
 
     parts: Sequence[tuple[onnxruntime.InferenceSession, Sequence[str]]]
@@ -87,7 +87,7 @@ class Reference:
         return found
 
 
-def watched(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     """A copy of the model in which these tensors are outputs, too."""
     copy = onnx.shape_inference.infer_shapes(model)
     known = {value.name: value for value in copy.graph.value_info}

@@ -14,7 +14,7 @@ _COORDINATES_SINCE = 11
 """The operator set from which on a Resize says where its samples lie, by default elsewhere than before."""
 
 
-def raised(model: onnx.ModelProto, target: int) -> onnx.ModelProto:
+def upgrade_opset(model: onnx.ModelProto, target: int) -> onnx.ModelProto:
     """A copy of the model in the operator set `target`. Raises what onnx's converter does.
 
     Before operator set 11 a sample of Upsample and Resize lies at i / scale, and "nearest" takes the pixel below where

@@ -19,7 +19,7 @@ from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import Float, ForeignGraph
 from latentserve_training.foreign.label import LabelInput
-from latentserve_training.foreign.onnx_file import Reference
+from latentserve_training.foreign.onnx_file import ForeignSession
 
 Shape = tuple[int, int, int]
 """Channels, height and width."""
@@ -31,7 +31,7 @@ class ForeignPlan(GraphPlan):
 
     description: ForeignModel
     graph: ForeignGraph
-    reference: Reference
+    reference: ForeignSession
     """What onnxruntime makes of the foreign file, untouched."""
     source: onnx.ValueInfoProto
     """The foreign input of latents or images."""
@@ -41,7 +41,7 @@ class ForeignPlan(GraphPlan):
     """Of one image."""
 
     @abstractmethod
-    def dress(self, path: Path) -> None:
+    def write(self, path: Path) -> None:
         """Write the adapted graph."""
 
     def adapter(self, name: str, shape: tuple[int, ...], scale: float = 1.0, offset: float = 0.0) -> Adapter:
@@ -77,7 +77,7 @@ def write_graph(plan: ForeignPlan, path: Path) -> float:
     Raises:
         ExportError: a check failed.
     """
-    plan.dress(path)
+    plan.write(path)
     check_graph(path, plan)
     try:
         return check_parity(path, plan)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def aside(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """Where the next content of `path` is written."""
     return path.with_name(f".{path.name}.tmp")
 
@@ -21,7 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: the file cannot be written, as on a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = aside(path)
+    temporary = temporary_path(path)
     # What a kill left here may be a second name of a file that is still wanted: to be unlinked, never written to.
     temporary.unlink(missing_ok=True)
     try:

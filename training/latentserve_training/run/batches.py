@@ -19,7 +19,7 @@ from latentserve_training.run.accelerator import takes_images
 from latentserve_training.run.distributed import Processes
 
 
-class Feed:
+class BatchLoader:
     """Cuts the shuffled training images of every epoch into batches, of which each process gets its share."""
 
     def __init__(

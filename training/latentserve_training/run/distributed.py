@@ -29,7 +29,7 @@ class Processes:
         self.rank: int = fabric.global_rank
 
     @property
-    def leads(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
@@ -44,7 +44,7 @@ class Processes:
         """This process's rows of a batch."""
         return rows[self.rank :: self.count]
 
-    def diverge(self, seed: int) -> None:
+    def seed_rank(self, seed: int) -> None:
         """Give every process but the first its own random numbers, so that no two draw the same noise."""
         if self.rank:
             torch.manual_seed(int(np.random.SeedSequence((seed, self.rank)).generate_state(1, np.uint64)[0]))
@@ -80,14 +80,14 @@ class Processes:
         torch.distributed.all_gather(tensors, mine)
         return tensors
 
-    def lead(self, act: Callable[[], T]) -> T | None:
+    def on_rank_zero(self, act: Callable[[], T]) -> T | None:
         """Have the first process act while the others wait; returns what came of it there, and None in the others.
 
         Raises:
             RunError: in every process, if it fails in the first.
         """
         failure, outcome = "", None
-        if self.leads:
+        if self.is_rank_zero:
             try:
                 outcome = act()
             except (RunError, OSError) as error:

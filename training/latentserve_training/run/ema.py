@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from latentserve_training.models import GenerativeModel
 
 
-def averaged(model: GenerativeModel, decay: float) -> AveragedModel:
+def make_ema(model: GenerativeModel, decay: float) -> AveragedModel:
     """A copy of `model` whose every update moves it towards the model by 1 - min(decay, (1 + t) / (10 + t)).
 
     Buffers, such as batch normalisation's statistics, are averaged as well; integers are copied.

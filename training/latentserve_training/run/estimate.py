@@ -71,7 +71,7 @@ def estimate(trainer: Trainer) -> Estimate:
         DivergedError: a loss or gradient is not finite within these steps.
     """
     model = trainer.model
-    batch = trainer.feed.batch(trainer.feed.order(0)[0], number=0, step=0, epoch=0)
+    batch = trainer.loader.batch(trainer.loader.order(0)[0], number=0, step=0, epoch=0)
     shares = kinds_of_steps(trainer.phases, trainer.batches * trainer.config.epochs)
     batches = [replace(batch, step=step) for step in shares]
     seconds = sum(share * _seconds_of_step(trainer, step) for step, share in shares.items())
@@ -88,7 +88,7 @@ def estimate(trainer: Trainer) -> Estimate:
                 for value in state.values()
                 if isinstance(value, Tensor)
             ),
-            "average": _size(trainer.averaged_model().state_dict().values()),
+            "average": _size(trainer.ema_model().state_dict().values()),
             "activations": max(_activations(trainer, kind) for kind in batches),
         },
         step_seconds=seconds,
@@ -121,12 +121,12 @@ def _seconds_of_step(trainer: Trainer, step: int) -> float:
     """The median time of steps like that one, without those that are skipped, as float16's first ones may be."""
     trainer.model.train()
     seconds: list[float] = []
-    rows = itertools.cycle(trainer.feed.order(0))
+    rows = itertools.cycle(trainer.loader.order(0))
     while len(seconds) < _FIRST_STEPS + _TIMED_STEPS:
         skipped = sum(trainer.progress.skipped.values())
         started = time.perf_counter()
         # Reads its losses, so that a GPU has finished when it returns.
-        trainer.step(trainer.feed.batch(next(rows), number=0, step=step, epoch=0))
+        trainer.step(trainer.loader.batch(next(rows), number=0, step=step, epoch=0))
         if sum(trainer.progress.skipped.values()) == skipped:
             seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[_FIRST_STEPS:])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentserve_training.errors import RunError
-from latentserve_training.run.atomic_file import aside
+from latentserve_training.run.atomic_file import temporary_path
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class RunFolder:
         """Whether nothing is there but, at most, what a run leaves that ended before its first checkpoint was whole."""
         if not self.path.is_dir():
             return not self.path.exists()
-        return set(self.path.rglob("*")) <= {self.last.parent, aside(self.last)}
+        return set(self.path.rglob("*")) <= {self.last.parent, temporary_path(self.last)}
 
     def chosen(self) -> Path:
         """The checkpoint to evaluate and export: the best where there is one, else the last.

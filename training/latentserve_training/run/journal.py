@@ -19,7 +19,7 @@ from latentserve_training.run.records import add_record, keep_records
 _GRID_COLUMNS = 8
 
 
-class Silence:
+class NullJournal:
     """What a process that trains beside the first one tells: nothing."""
 
     def __enter__(self) -> Self:

@@ -21,7 +21,7 @@ from latentserve_training.run.checkpoint import Checkpoint, Origin
 from latentserve_training.run.config import RunConfig, RunRequest, differences, from_dict, parse_command_line
 from latentserve_training.run.estimate import estimate
 from latentserve_training.run.folder import RunFolder
-from latentserve_training.run.journal import Journal, Silence
+from latentserve_training.run.journal import Journal, NullJournal
 from latentserve_training.run.provenance import git_commit
 from latentserve_training.run.trainer import Trainer
 
@@ -64,9 +64,9 @@ def _train(request: RunRequest, fabric: Fabric) -> None:
     assert request.output is not None, "only a dry run may be without"
     folder = RunFolder(request.output)
     trainer = prepare(config, folder, fabric)
-    with trainer.processes.lead(lambda: Journal(folder, trainer.progress.step)) or Silence() as journal:
+    with trainer.processes.on_rank_zero(lambda: Journal(folder, trainer.progress.step)) or NullJournal() as journal:
         journal.say(config.to_yaml())
-        for remark in trainer.feed.remarks:
+        for remark in trainer.loader.remarks:
             journal.say(remark)
         journal.say(_opening(trainer, config.data.name, folder))
         trainer.fit(journal, folder)
@@ -95,7 +95,7 @@ def prepare(config: RunConfig, folder: RunFolder, fabric: Fabric) -> Trainer:
         replace_text(folder.config, config.to_yaml())
 
     fabric.barrier()  # until every process has seen the folder as it was
-    trainer.processes.lead(write)
+    trainer.processes.on_rank_zero(write)
     return trainer
 
 
@@ -192,4 +192,4 @@ def _opening(trainer: Trainer, data: str, folder: RunFolder) -> str:
     computing = f"{device} in {precision} on {torch.get_num_threads()} threads"
     if trainer.processes.count > 1:
         computing = f"{trainer.processes.count} processes, each on {computing}"
-    return f"{start}: {weights:,} weights, {len(trainer.feed):,} images of {data}, {computing}, into {folder.path}"
+    return f"{start}: {weights:,} weights, {len(trainer.loader):,} images of {data}, {computing}, into {folder.path}"

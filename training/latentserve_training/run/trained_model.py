@@ -12,12 +12,12 @@ from latentserve_training.errors import RunError
 from latentserve_training.models import GenerativeModel, build
 from latentserve_training.run.checkpoint import Checkpoint
 from latentserve_training.run.config import RunConfig, from_dict
-from latentserve_training.run.ema import averaged
+from latentserve_training.run.ema import make_ema
 from latentserve_training.run.folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """The averaged weights of a run's chosen checkpoint, in inference mode, and what they came from."""
 
     folder: RunFolder
@@ -27,7 +27,7 @@ class Trained:
     model: GenerativeModel
 
     @classmethod
-    def load(cls, path: Path) -> Trained:
+    def load(cls, path: Path) -> TrainedModel:
         """The model of the run in `path`: its best checkpoint where the family has one, else its last.
 
         Raises:
@@ -39,10 +39,10 @@ class Trained:
             raise RunError(f"{path} has not finished its first epoch; train on before evaluating or exporting")
         config = from_dict(checkpoint.origin.config)
         model = build(config.model, checkpoint.origin.image_shape, len(checkpoint.origin.label_names))
-        average = averaged(model, config.trainer.ema_decay)
+        ema = make_ema(model, config.trainer.ema_decay)
         with checkpoint.refusing_other_networks():
-            average.load_state_dict(checkpoint.average)
-        model.load_state_dict(average.module.state_dict())
+            ema.load_state_dict(checkpoint.average)
+        model.load_state_dict(ema.module.state_dict())
         return cls(folder, config, checkpoint, digest, model.eval().requires_grad_(False))
 
     def dataset(self, root: Path | None) -> Dataset:

@@ -20,12 +20,12 @@ from latentserve_training.models import Batch, GenerativeModel, Phase, Validatio
 from latentserve_training.pictures import to_uint8
 from latentserve_training.run import rng
 from latentserve_training.run.accelerator import Device, Precision
-from latentserve_training.run.batches import Feed
+from latentserve_training.run.batches import BatchLoader
 from latentserve_training.run.checkpoint import Checkpoint, Origin, Progress
 from latentserve_training.run.distributed import Processes
-from latentserve_training.run.ema import averaged
+from latentserve_training.run.ema import make_ema
 from latentserve_training.run.folder import RunFolder
-from latentserve_training.run.journal import Journal, Silence
+from latentserve_training.run.journal import Journal, NullJournal
 from latentserve_training.run.loss_scale import LossScale
 
 _GRID_IMAGES = 64
@@ -93,20 +93,20 @@ class Trainer:
         self.progress = Progress()
         conditional = bool(model.label_count)
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.feed = Feed(
+        self.loader = BatchLoader(
             dataset, batch_size=config.batch_size, labelled=conditional, memory_format=memory_format, seed=seed,
             fabric=fabric, processes=self.processes, placement=placement,
         )  # fmt: skip
-        self.batches = self.feed.batches
+        self.batches = self.loader.batches
         self.model = model.to(fabric.device).to(memory_format=memory_format)  # type: ignore[call-overload]
-        self.average = averaged(self.model, config.ema_decay)
+        self.ema = make_ema(self.model, config.ema_decay)
         self.phases = self.model.phases()
         self.optimizers = [phase.optimizer for phase in self.phases]
         self.scales = {phase.name: LossScale.first(config.precision) for phase in self.phases}
         self.progress.skipped = {name: 0 for name, scale in self.scales.items() if scale.adapts}
-        self.processes.diverge(seed)
+        self.processes.seed_rank(seed)
 
-    def fit(self, journal: Journal | Silence, folder: RunFolder) -> None:
+    def fit(self, journal: Journal | NullJournal, folder: RunFolder) -> None:
         """Train until `epochs` are done, saving after every epoch and when a signal asks to stop.
 
         Raises:
@@ -126,17 +126,17 @@ class Trainer:
                 if stopping and self.progress.epoch < self.config.epochs:
                     raise InterruptedRun(f"stopped after epoch {self.progress.epoch}, step {self.progress.step}")
 
-    def _train_epoch(self, journal: Journal | Silence, interruption: Interruption) -> bool:
+    def _train_epoch(self, journal: Journal | NullJournal, interruption: Interruption) -> bool:
         """The batches still to do of the epoch under way, up to an interruption; returns whether one came."""
         progress = self.progress
-        order = self.feed.order(progress.epoch)
+        order = self.loader.order(progress.epoch)
         self.model.train()
         stopping = False
         with journal.bar(progress.epoch + 1, self.config.epochs, self.batches, progress.batch) as bar:
             while progress.batch < self.batches and not stopping:
                 started = time.perf_counter()
                 rows = order[progress.batch]
-                batch = self.feed.batch(rows, number=progress.batch, step=progress.step, epoch=progress.epoch)
+                batch = self.loader.batch(rows, number=progress.batch, step=progress.step, epoch=progress.epoch)
                 progress.count(self.step(batch), time.perf_counter() - started)
                 bar.update()
                 stopping = self.processes.any(interruption.requested)
@@ -151,12 +151,12 @@ class Trainer:
         losses: dict[str, float] = {}
         for phase in self.phases:
             if phase.is_due(batch.step):
-                losses |= self._descend(phase, batch)
+                losses |= self._step_phase(phase, batch)
         self.processes.average(self.model.buffers())  # batch normalisation has seen this process's share alone
-        self.average.update_parameters(self.model)
+        self.ema.update_parameters(self.model)
         return losses
 
-    def _descend(self, phase: Phase, batch: Batch) -> dict[str, float]:
+    def _step_phase(self, phase: Phase, batch: Batch) -> dict[str, float]:
         scale = self.scales[phase.name]
         parameters = [parameter for group in phase.optimizer.param_groups for parameter in group["params"]]
         with self.fabric.autocast():
@@ -179,7 +179,7 @@ class Trainer:
         phase.optimizer.zero_grad()
         return losses
 
-    def _end_epoch(self, journal: Journal | Silence) -> bool:
+    def _end_epoch(self, journal: Journal | NullJournal) -> bool:
         """Close the epoch: validate, record, judge. True where this is the best epoch so far."""
         progress = self.progress
         means = progress.means()
@@ -197,7 +197,7 @@ class Trainer:
             "validation": validation.results,
             "series": validation.series,
         }
-        self.processes.lead(lambda: journal.epoch(record, to_uint8(self._grid(self.averaged_model()))))
+        self.processes.on_rank_zero(lambda: journal.epoch(record, to_uint8(self._grid(self.ema_model()))))
         for remark in self.model.diagnose(means | progress.results, progress.step):
             journal.say(f"warning: {remark}")
         return self.model.selection is not None and progress.improve(progress.results[self.model.selection])
@@ -205,11 +205,11 @@ class Trainer:
     def validate(self) -> Validation:
         """The averaged model on the validation images; the same noise every time."""
         generator = torch.Generator(self.fabric.device).manual_seed(_VALIDATION_SEED)
-        return self.averaged_model().validate(self.feed.validation_images, generator, self.feed.validation_labels)
+        return self.ema_model().validate(self.loader.validation_images, generator, self.loader.validation_labels)
 
-    def averaged_model(self) -> GenerativeModel:
+    def ema_model(self) -> GenerativeModel:
         """The model that is evaluated and exported, ready for inference."""
-        return cast("GenerativeModel", self.average.module).eval()
+        return cast("GenerativeModel", self.ema.module).eval()
 
     @torch.no_grad()
     def _grid(self, model: GenerativeModel) -> Tensor:
@@ -220,7 +220,7 @@ class Trainer:
 
     def _save(self, path: Path, *also: Path) -> None:
         checkpoint = self.checkpoint()
-        self.processes.lead(lambda: checkpoint.save(path, *also))
+        self.processes.on_rank_zero(lambda: checkpoint.save(path, *also))
 
     def checkpoint(self) -> Checkpoint:
         """The state between two steps."""
@@ -228,7 +228,7 @@ class Trainer:
             origin=self.origin,
             progress=self.progress,
             model=self.model.state_dict(),
-            average=self.average.state_dict(),
+            average=self.ema.state_dict(),
             optimizers=[optimizer.state_dict() for optimizer in self.optimizers],
             scales={name: asdict(scale) for name, scale in self.scales.items()},
             rng=rng.capture(self.processes, self.fabric.device),
@@ -242,7 +242,7 @@ class Trainer:
         """
         with checkpoint.refusing_other_networks():
             self.model.load_state_dict(checkpoint.model)
-            self.average.load_state_dict(checkpoint.average)
+            self.ema.load_state_dict(checkpoint.average)
             for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
                 optimizer.load_state_dict(state)
             self.scales = {name: LossScale(**checkpoint.scales[name]) for name in self.scales}
