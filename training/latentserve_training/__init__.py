@@ -1,1 +1,1 @@
-"""Offline training of VAEs and GANs: `latentserve-train`, `latentserve-evaluate` and `latentserve-export`."""
+"""Training, evaluation and export of VAEs and GANs."""

@@ -1,4 +1,4 @@
-"""The four commands of this package, from the process's first moment to its exit code."""
+"""The four commands of this package, from process start to exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ends a command with one line for its user.
+"""Errors that end a command with one line for its user.
 
 TrainingError
 ├── ConfigError      a setting that is wrong by itself or does not fit the data

@@ -1,10 +1,10 @@
-"""Numbers in messages."""
+"""Numbers in messages, with enough digits to tell them apart."""
 
 from __future__ import annotations
 
 
 def apart(value: float, limit: float, digits: int = 4) -> tuple[str, str]:
-    """A number and its limit, with as many significant digits, `digits` at least, as tell them apart."""
+    """A number and its limit as text, with enough significant digits, at least `digits`, to tell them apart."""
     for count in range(digits, 18):
         texts = f"{value:.{count}g}", f"{limit:.{count}g}"
         if texts[0] != texts[1] or value == limit:

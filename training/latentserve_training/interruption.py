@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: as a question that the trainer asks between two steps, or as the end of work not worth saving."""
+"""SIGINT and SIGTERM: a flag the trainer polls, or an immediate end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """While entered, the first signal only sets `requested`; a second one acts as it would have without this."""
+    """While entered, the first signal only sets `requested`; a second one has its usual effect."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -47,8 +47,8 @@ def raise_on_signal() -> Iterator[None]:
 def exit_on_signal(prog: str, *, last: bool) -> Iterator[None]:
     """While entered, either signal ends the process, with a line and the exit code 130.
 
-    For the time of imports: they leave nothing to clean up, and packages that are left half imported fail in ways of
-    their own before an exception gets through. A signal that `signals_blocked` kept is heard now.
+    Meant for the time of imports: they leave nothing to clean up, and half-imported packages fail in odd ways before
+    an exception gets through. A signal that `signals_blocked` held back is delivered now.
 
     With `last`, what follows the block is the process's end, which takes moments and which no signal is to break.
     """
@@ -65,7 +65,7 @@ def exit_on_signal(prog: str, *, last: bool) -> Iterator[None]:
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """While entered, signals wait; also for a program that the process becomes meanwhile."""
+    """While entered, signals stay pending, even across an exec."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -75,7 +75,7 @@ def signals_blocked() -> Iterator[None]:
 
 @contextmanager
 def signals_ignored() -> Iterator[None]:
-    """While entered, neither signal does anything: for the moments in which it takes less to finish than to stop."""
+    """While entered, neither signal does anything: for moments when finishing is quicker than stopping."""
     with _handled_by(signal.SIG_IGN):
         yield
 
@@ -84,7 +84,7 @@ def signals_ignored() -> Iterator[None]:
 def _handled_by(
     handler: Callable[[int, FrameType | None], object] | signal.Handlers, *, afterwards: signal.Handlers | None = None
 ) -> Iterator[None]:
-    """While entered, either signal is handled so; then as before, or as is said."""
+    """While entered, `handler` takes either signal; then the previous one, or `afterwards`."""
     previous = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
         yield

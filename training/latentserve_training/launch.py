@@ -1,4 +1,4 @@
-"""The process environment that training on a CPU runs best in, and the restart that puts a process into it.
+"""The tuned process environment for training on a CPU, and the restart that sets it.
 
 glibc hands every freed block of a few megabytes back to the kernel and asks for it again a moment later. The
 activations of a convolution are such blocks, so half of a training step goes into page faults; the MALLOC variables
@@ -26,7 +26,7 @@ VARIABLES: Mapping[str, str] = {
 
 
 def restart_tuned() -> None:
-    """Start this process again with the variables set; return where they are, or where the C library is not glibc.
+    """Restart this process with the variables set; returns if they are set already, or if the C library is not glibc.
 
     Variables that the user has set stay as they are.
     """

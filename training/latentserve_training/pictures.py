@@ -1,4 +1,4 @@
-"""Images laid out in a grid and written as PNG."""
+"""Images arranged in a grid and written as PNG."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def latent_plane(side: int) -> Tensor:
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
-    """Write `picture` to `path`, whose folder is made if need be."""
+    """Write `picture` to `path`, creating its folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png(picture))
 

@@ -1,1 +1,1 @@
-"""The plumbing of every command: options, refusals, output, version, exit code."""
+"""The plumbing that every command shares."""

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and the one line where something went wrong."""
+"""Exit codes, and the one line on standard error when a command fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
 def run(command: Callable[[], object], prog: str) -> int:
-    """Run `command` and return the process's exit code, having said on standard error what went wrong.
+    """Run `command`; returns the exit code, after one line on standard error if something went wrong.
 
     SIGINT and SIGTERM end it at once, as a KeyboardInterrupt, wherever it does not ask for them itself.
     """
@@ -50,12 +50,12 @@ def _outcome(command: Callable[[], object], prog: str) -> int:
 
 
 def _said(error: OSError) -> str:
-    """What the operating system refused, and of which file."""
+    """The file's name and the operating system's reason."""
     return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part is not None)
 
 
 def _lacks_memory(error: Exception) -> bool:
-    """Whether memory was asked for that there is not: of torch's errors, the words tell."""
+    """Whether memory ran out; torch's errors show it only in their wording."""
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
 
 

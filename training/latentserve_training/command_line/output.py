@@ -1,4 +1,4 @@
-"""What a command tells on standard output and standard error, and how it ends where nobody takes that."""
+"""Writes to standard output and standard error, also when nobody reads them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _FAILURE = 1
 
 
 class OutputError(OSError):
-    """Standard output takes no more; `filename` says that it is meant."""
+    """Standard output cannot be written to; `filename` names it."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error.errno, error.strerror, "standard output")
 
 
 def say(text: str) -> None:
-    """Write to standard output, at once; what its encoding does not have, as in names of files, is escaped.
+    """Write to standard output and flush; characters outside its encoding, as in file names, are escaped.
 
     Raises:
         OutputError: it takes no more.
@@ -37,7 +37,7 @@ def say(text: str) -> None:
 
 
 def complain(line: str) -> None:
-    """Write one line to standard error; where nobody takes it, the exit code has to do."""
+    """Write one line to standard error; if that fails, the exit code has to suffice."""
     if sys.stderr is None:
         return
     try:
@@ -48,7 +48,7 @@ def complain(line: str) -> None:
 
 
 def written_out(command: Callable[[], int], prog: str) -> int:
-    """The exit code of `command`, once all that it printed is on its way, or that of an output that takes no more."""
+    """The exit code of `command` once its output is flushed, or that of an output that cannot be written."""
     try:
         try:
             return command()
@@ -63,5 +63,5 @@ def written_out(command: Callable[[], int], prog: str) -> int:
 
 
 def _drop(stream: TextIO) -> None:
-    """Let what the stream still holds go nowhere; else Python tries again as it ends, and changes the exit code."""
+    """Discard what the stream still buffers; else Python retries at exit and changes the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""What every command of this package shares: its parser, in our words, and the dataclass that it fills."""
+"""The argument parser of every command, a jsonargparse with our error messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Request = TypeVar("Request", bound=Dataclass)
 
 
 class _Parser(ArgumentParser):
-    """jsonargparse's, whose refusals are in our words, and whose help ends in an error where it cannot be written."""
+    """jsonargparse's parser with our error messages; help that cannot be written is an error."""
 
     bare = False
 
@@ -45,26 +45,26 @@ class _FileParser(_Parser):
 
 
 def make_parser(prog: str, description: str | None = None, *, tells_version: bool = True) -> ArgumentParser:
-    """A parser that takes whole option names alone, and raises ArgumentError, in our words, where a value is wrong.
+    """A parser that takes no abbreviated options, and raises ArgumentError with our message for a wrong value.
 
-    With `tells_version` its option --version prints the package's, and is not free for another use.
+    With `tells_version` its option --version prints the package's version and cannot mean anything else.
     """
     version = package_version() if tells_version else None
     return _Parser(prog=prog, description=description, version=version, exit_on_error=False, allow_abbrev=False)
 
 
 def make_file_parser(prog: str | None = None, description: str | None = None) -> ArgumentParser:
-    """As `make_parser`, for options that a YAML file has, too, or alone: they are named as there, without dashes."""
+    """As `make_parser`, for options that may stand in a YAML file: messages name them as there, without dashes."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     version = package_version() if prog else None
     return _FileParser(prog=prog, description=description, version=version, exit_on_error=False, allow_abbrev=False)
 
 
 def fill(request: type[Request], values: Namespace | Mapping[str, Any]) -> Request:
-    """The dataclass `request` with the parsed values of its fields' names.
+    """An instance of the dataclass `request`, its fields filled from the parsed values.
 
     Raises:
-        ArgumentError: it does not allow one of them.
+        ArgumentError: it rejects one of them.
     """
     try:
         return request(**{field.name: values[field.name] for field in fields(request)})

@@ -1,4 +1,4 @@
-"""Why an option is refused: what jsonargparse has found, as the option, its value and what it may be."""
+"""jsonargparse's error messages, reworded: the option, its value, and what is allowed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECTION = "options of its own, or a YAML file of them"
 
 
 def reword(message: str, actions: Sequence[Action], *, bare: bool) -> str:
-    """The message of jsonargparse in the words of this package, for a parser of these actions.
+    """jsonargparse's message, reworded for a parser with these actions.
 
     `bare` names options as a file does, without dashes. A message that is not known stays as it is.
     """
@@ -62,7 +62,7 @@ def _name(key: str, actions: Iterable[Action], bare: bool) -> str:
 
 
 def _shown(value: str) -> str:
-    """A value of Python as YAML writes it."""
+    """A Python value as YAML writes it."""
     value = value[1:-1] if value[:1] in ("'", '"') and value[-1:] == value[:1] else value
     return {"None": "null", "True": "true", "False": "false", "": "empty"}.get(value, value)
 
@@ -73,7 +73,7 @@ def _allowed(action: Action | None) -> str:
 
 
 def _described(kind: Any) -> str:
-    """What values of the type are, such as "a whole number"."""
+    """The type's values in words, such as "a whole number"."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Literal:
         return f"one of {', '.join(map(str, parts))}"

@@ -1,4 +1,4 @@
-"""What a YAML file of options says, before anyone knows which options there are."""
+"""YAML files of options, read before it is known which options exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from latentserve_training.errors import ConfigError
 
 
 def read_options(path: Path, sections: Collection[str], *, may_be_empty: bool = False) -> dict[str, Any]:
-    """The mapping in the file, in which `sections`, where they are there, are mappings, too, or empty if they may be.
+    """The mapping in the file; the `sections` present in it are mappings as well, or empty if `may_be_empty`.
 
     A section within another one has a dotted name, and comes after it.
 
@@ -40,7 +40,7 @@ def read_options(path: Path, sections: Collection[str], *, may_be_empty: bool = 
 
 
 def place_of(name: str, path: Path) -> str | None:
-    """The file and the line where the option of the dotted name stands; None where the file does not have it."""
+    """The file and line that set the option of the dotted name; None if the file does not set it."""
     node, line = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader), 0
     for part in name.split("."):
         entries = node.value if isinstance(node, yaml.MappingNode) else []

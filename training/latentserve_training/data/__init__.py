@@ -1,4 +1,4 @@
-"""Image datasets, whole and in memory: uint8 images [n, channels, height, width] in three splits."""
+"""Image datasets in three splits of uint8 arrays [n, channels, height, width]."""
 
 from latentserve_training.data.dataset import Dataset, Split
 from latentserve_training.data.reading import READING

@@ -1,4 +1,4 @@
-"""What every data source yields: three splits of uint8 images, and the seeded cut that makes them."""
+"""A dataset: uint8 images in training, validation and test splits, cut by a seed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One dataset, cut once: `train` moves weights, `validation` chooses among them, `test` is only reported on.
+    """One dataset in three splits: `train` fits weights, `validation` selects them, `test` is only reported on.
 
     Raises:
         DataError: a split has too few images to be measured, or nothing but the same image.

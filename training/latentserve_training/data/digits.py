@@ -1,4 +1,4 @@
-"""scikit-learn's bundled handwritten digits, drawn large: data that needs no file and no network."""
+"""scikit-learn's bundled handwritten digits, enlarged; no file and no network needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of image files, with a subfolder a class where there are classes."""
+"""A folder of image files, with one subfolder per class if there are classes."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Folder:
 
 
 def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Every file under the folder, through links as well, but not round in circles; hidden folders as they are."""
+    """Every file under the folder; links are followed, but not in circles, and hidden folders are not entered."""
     place = folder.resolve()
     if place in above:
         return
@@ -126,12 +126,12 @@ def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether tools keep their own files under such a name: notebooks, file managers, macOS in its archives."""
+    """Whether the name is one that tools give to their own files: notebooks, file managers, macOS archives."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def _threaded(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
-    """`function` of every item, in order, computed by threads (Pillow lets go of the interpreter as it decodes)."""
+    """`function` of every item, in order, computed on threads (Pillow releases the GIL while it decodes)."""
     ahead: deque[Future[Result]] = deque()
     with ThreadPoolExecutor() as threads, tqdm(total=len(items), desc=what, leave=False, disable=None) as bar:
         try:
@@ -153,7 +153,7 @@ def _look(path: Path) -> PixelTraits:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Picture]:
-    """The picture in the file; what is wrong with it within the block is a DataError, too."""
+    """The opened picture; errors of the picture within the block become DataErrors as well."""
     try:
         with open_picture(path, READING, OWN_FORMATS) as picture:
             yield picture

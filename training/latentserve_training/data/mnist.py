@@ -1,4 +1,4 @@
-"""MNIST from its four IDX files: found in any folder, or downloaded into it; always checked by digest."""
+"""MNIST from its four IDX files, local or downloaded, always checked by digest."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _checked(packed: bytes, origin: str, digest: str) -> bytes:
 
 
 def _download(path: Path, publication: Publication) -> bytes:
-    """Fetch the file from the mirror into `path`, which appears only when it is whole and right."""
+    """Download the file from the mirror to `path`, which appears only once it is complete and verified."""
     url = publication.mirror + path.name
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as reply:  # noqa: S310  the mirror is not user input
@@ -111,7 +111,7 @@ def _download(path: Path, publication: Publication) -> bytes:
 
 
 def unpack(packed: bytes, origin: str) -> bytes:
-    """The bytes of a file, unpacked where they are gzip; `origin` says in messages where they came from.
+    """The bytes of a file, decompressed if they are gzip; `origin` names the file in messages.
 
     Raises:
         DataError: the gzip stream is damaged.

@@ -1,4 +1,4 @@
-"""Where a dataset's images lie while they are used: in a device's memory, in the machine's, or on disk."""
+"""The memory that holds a dataset's images: the device's, the machine's, or a file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from latentserve_training.errors import DataError
 Placement = Literal["auto", "device", "memory", "disk"]
 
 _ROOMY = 2
-"""What fills no more than one part in so many of a memory may lie there."""
+"""Images may take at most this fraction, 1 / _ROOMY, of a memory."""
 
 
 def has_room(size: int, memory: int) -> bool:
-    """Whether so many bytes of images leave enough of so many bytes of memory for all else."""
+    """Whether `size` bytes of images leave enough of `memory` bytes for everything else."""
     return _ROOMY * size <= memory
 
 
 def on_disk(placement: Placement, size: int, memory: int) -> bool:
-    """Whether so many bytes of images belong into a file, where a process has so many bytes of memory."""
+    """Whether `size` bytes of images belong in a file, for a process with `memory` bytes."""
     return placement == "disk" or (placement == "auto" and not has_room(size, memory))
 
 

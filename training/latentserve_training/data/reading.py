@@ -1,4 +1,4 @@
-"""What is done with picture files in training, and is told to servers of what was trained."""
+"""How training reads picture files, as servers are told."""
 
 from __future__ import annotations
 

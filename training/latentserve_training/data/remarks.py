@@ -1,4 +1,4 @@
-"""What a folder of images has, and what of it is not trained on: a line each, for whoever starts the training."""
+"""Remarks on a folder of images: what it holds, and what is left out of training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NAMED = 8
-"""How many classes or kinds of files are named before it is enough."""
+"""How many classes or kinds of files a remark names at most."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class PixelTraits:
 
 
 def skipped_files(hidden: Sequence[Path], others: Sequence[Path]) -> Iterator[str]:
-    """The lines about hidden names and about files that are called no pictures, where there are any."""
+    """The lines about hidden files and files of other kinds, if there are any."""
     if hidden:
         yield f"passed over: hidden names (a leading dot, or __MACOSX), {len(hidden):,}, {_example(hidden)}"
     if others:
@@ -47,7 +47,7 @@ def classes(paths: Sequence[Path], root: Path, names: Sequence[str]) -> str:
 
 
 def missing_classes(names: Sequence[str], labels: NDArray[np.int64]) -> Iterator[str]:
-    """The line about classes that are not among the labels of the training images, where there are any."""
+    """The line about classes without a training image, if there are any."""
     taught = set(labels.tolist())
     missing = [name for number, name in enumerate(names) if number not in taught]
     if missing:
@@ -63,7 +63,7 @@ def channels(paths: Sequence[Path], looks: Sequence[PixelTraits]) -> str:
 
 
 def dropped_parts(paths: Sequence[Path], looks: Sequence[PixelTraits]) -> Iterator[str]:
-    """A line for each part of files that is not learned from, where there is one."""
+    """A line for each part of the files that training ignores, if there is one."""
     parts = {
         "laid on black: the transparency": [look.transparent for look in looks],
         "left out: pages and frames after the first": [look.paged for look in looks],

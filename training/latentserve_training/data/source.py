@@ -1,4 +1,4 @@
-"""Which data a run uses: the settings, and the one function that turns them into a Dataset."""
+"""The data settings of a run, and the function that loads the dataset they name."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class DataConfig:
 
 
 def load(config: DataConfig, processes: int = 1) -> Dataset:
-    """The dataset that `config` names, read, checked and cut into its splits; so many processes hold one each.
+    """The dataset that `config` names, read, checked and split; each of `processes` holds a copy.
 
     Raises:
         DataError: files are missing, damaged or do not fit together.

@@ -1,1 +1,1 @@
-"""A trained model judged on test images that it has never seen."""
+"""The evaluation of a trained model on its test images."""

@@ -1,4 +1,4 @@
-"""Bounds on a VAE's log-likelihood: the ELBO's terms, and the importance-weighted bound, tighter with every draw."""
+"""Bounds on a VAE's log-likelihood: the ELBO and the importance-weighted bound."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Elbo:
 
     @property
     def active(self) -> Tensor:
-        """Which latents say something of the image, bool [latent_dim]."""
+        """Which latents depend on the image, bool [latent_dim]."""
         return active_latents(self.posterior.mean)
 
 

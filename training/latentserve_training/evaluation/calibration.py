@@ -1,4 +1,4 @@
-"""What ordinary images score, so that a served image's score can be ranked among them."""
+"""Quantiles of ordinary images' scores, against which a served score is ranked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small seeded classifier of a dataset's own classes, by which samples are sorted and counted."""
+"""A small seeded classifier that sorts samples by the dataset's own classes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Classifier:
         return torch.cat([self.network(rows).softmax(1) for rows in torch.split(images, _INFERENCE_ROWS)])
 
     def accuracy(self, split: Split) -> float:
-        """Share of the images of `split` that are given their own label."""
+        """The share of `split`'s images that are classified correctly."""
         assert split.labels is not None, "accuracy needs labels"
         guesses = self.probabilities(torch.from_numpy(split.images).float() / 255).argmax(1)
         return (guesses == torch.from_numpy(split.labels)).double().mean().item()

@@ -1,4 +1,4 @@
-"""How much work an evaluation takes on."""
+"""The settings of an evaluation, and the command line that sets them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class EvaluationRequest:
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:
-    """The request that a command line makes.
+    """The request parsed from a command line.
 
     Raises:
         ArgumentError: an option is unknown, missing, of the wrong type or out of range.

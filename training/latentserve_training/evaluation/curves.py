@@ -1,4 +1,4 @@
-"""A run's losses, and what its latents were used for, over its epochs: drawn from the records of metrics.jsonl."""
+"""Plots of a run's losses and latents over its epochs, drawn from metrics.jsonl."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images out of latents as they are served: in 8 bits, many at a time in little memory."""
+"""Latents to 8-bit images, as they are served, in little memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROWS = 250
 
 @torch.no_grad()
 def decode(model: GenerativeModel, latents: Tensor, labels: Tensor | None, what: str) -> Tensor:
-    """Images uint8 [n, channels, height, width] of latents float32 [n, latent_dim]; `what` names them beside a bar.
+    """Images uint8 [n, channels, height, width] of latents float32 [n, latent_dim]; `what` labels the progress bar.
 
     A conditional model needs labels int64 [n].
     """

@@ -1,4 +1,4 @@
-"""A run's model judged on images that neither training nor the choice of weights has seen."""
+"""One evaluation of a trained model, from its command line to its report."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ENCODED_ROWS = 250
 
 
 def main(argv: Sequence[str] | None, prog: str) -> None:
-    """Evaluate what the command line names, and print the report; samples that have collapsed are warned of.
+    """Evaluate the run on the command line and print the report, with a warning if samples have collapsed.
 
     Raises:
         ArgumentError: the command line is wrong.
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
 
 
 def evaluate(run: Path, data_root: Path | None = None, config: EvaluationConfig | None = None) -> Report:
-    """Judge the run's chosen checkpoint; write the report, the pictures and what an export needs into its folder.
+    """Evaluate the run's chosen checkpoint; writes the report, the pictures and what an export needs into its folder.
 
     All files appear together at the end, the report last: where there is a report, its files are of the same weights.
 
@@ -115,7 +115,7 @@ def _evaluate(trained: TrainedModel, dataset: Dataset, config: EvaluationConfig,
 
 
 def _evaluate_vae(model: Vae, dataset: Dataset, config: EvaluationConfig, staged: RunFolder) -> tuple[Section, Tensor]:
-    """How well test images are explained, and their posterior means; leaves the latents' pictures behind."""
+    """The likelihood section on test images, and their posterior means; draws the pictures of the latents."""
     generator = torch.Generator().manual_seed(config.seed)
     pixels = model.likelihood.observe(torch.from_numpy(dataset.test.images).float() / 255, generator)
     labels = model.labels_of(dataset.test.labels)
@@ -127,7 +127,7 @@ def _evaluate_vae(model: Vae, dataset: Dataset, config: EvaluationConfig, staged
 
 
 def _vae_sets(model: Vae, dataset: Dataset, config: EvaluationConfig, staged: RunFolder) -> dict[str, Tensor]:
-    """Samples of the mixture, and reconstructions of test images; leaves mixture, calibration and pictures behind."""
+    """Samples of the mixture and reconstructions of test images; writes mixture, calibration and pictures."""
     test, labels = torch.from_numpy(dataset.test.images), model.labels_of(dataset.test.labels)
     # As they are served: grey values are encoded and scored as they are, and decoded at the mean.
     served = elbo(model, test.float() / 255, labels, None)
@@ -161,7 +161,7 @@ def _aggregate_posterior(model: Vae, dataset: Dataset, config: EvaluationConfig)
 
 
 def _classifier(extractor: Extractor | None, dataset: Dataset, config: EvaluationConfig) -> tuple[Classifier, str]:
-    """The judge of the data's classes, and what it is."""
+    """The classifier of the data's classes, and its description."""
     if extractor is not None and dataset.name == _MNIST:
         return extractor.classifier, "the pinned feature extractor"
     judge = f"a small convolutional network trained on the {len(dataset.train):,} training images (seed {config.seed})"

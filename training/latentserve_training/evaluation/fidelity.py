@@ -1,4 +1,4 @@
-"""How far generated images are from real ones, measured between two sets of features, a row an image."""
+"""Distances between generated and real images: FID, KID, precision and recall."""
 
 from __future__ import annotations
 

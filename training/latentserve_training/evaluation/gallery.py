@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: what numbers do not show."""
+"""The pictures of an evaluation: samples, reconstructions, walks and neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of a report: each measures one thing and says how."""
+"""The sections of a report, each a group of measurements and their protocol."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _fidelity_protocol(training: int, floor: int) -> str:
 def classes(
     classifier: Classifier, judge: str, test: Split, sets: dict[str, Tensor], config: EvaluationConfig
 ) -> Section:
-    """How sets of images uint8, by name, spread over the classes that `classifier`, described by `judge`, tells."""
+    """How sets of uint8 images, by name, spread over the classes of `classifier`, which `judge` describes."""
     measurements = {
         "classifier_test_accuracy": Measurement(value=classifier.accuracy(test), unit="share", count=len(test))
     }
@@ -168,7 +168,7 @@ def classes(
 
 
 def variety(samples: Tensor, dataset: Dataset, config: EvaluationConfig) -> Section:
-    """Whether samples uint8 differ from one another, and from the images that the model was trained on."""
+    """Whether uint8 samples differ from one another and from the training images."""
     training, test = torch.from_numpy(dataset.train.images), torch.from_numpy(dataset.test.images)
     tested = test[subset(_NEIGHBOUR_IMAGES, len(test), config.seed)]
     near_samples = Neighbours.of(samples[:_NEIGHBOUR_IMAGES], training).distances[:, 0]
@@ -202,7 +202,7 @@ def variety(samples: Tensor, dataset: Dataset, config: EvaluationConfig) -> Sect
 def conditioning(
     classifier: Classifier, samples: Split, dataset: Dataset, config: EvaluationConfig, lesson: Split | None
 ) -> Section:
-    """Whether labelled `samples` show what was asked for, and whether those of `lesson`, where given, can teach it."""
+    """Whether `samples` show their labels, and, if `lesson` is given, whether a classifier can learn from it."""
     count, seed = len(samples), config.seed
     measurements = {
         "asked_label_accuracy": Measurement(value=classifier.accuracy(samples), unit="share", count=count, seed=seed)

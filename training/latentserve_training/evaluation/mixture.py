@@ -1,4 +1,4 @@
-"""A Gaussian mixture fitted on the aggregate posterior: where a VAE's latents really lie, as a prior to sample from."""
+"""A Gaussian mixture fitted to a VAE's aggregate posterior, as a prior to sample from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a model repeats its training images: every image's distance to the nearest of them."""
+"""The nearest training images of every sample, which show whether a model memorised."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Neighbours:
         )
 
     def joined_by(self, distances: Tensor, start: int, count: int) -> Self:
-        """The `count` nearest of these and of others, at `distances` [n, others], whose indices begin at `start`."""
+        """The `count` nearest among these and others at `distances` [n, others], whose indices begin at `start`."""
         near, rows = distances.topk(min(count, distances.shape[1]), largest=False)
         both, order = torch.cat((self.distances, near), dim=1).sort(dim=1, stable=True)
         kept = torch.cat((self.rows, start + rows), dim=1).gather(1, order)
         return type(self)(kept[:, :count], both[:, :count])
 
     def exact(self, images: Tensor, training: Tensor) -> Self:
-        """The same, with distances of differences: by products of matrices, an image is not quite at its own place."""
+        """The same, with exact distances: matrix products do not give 0 for an image and itself."""
         distances = torch.stack(
             [
                 ((training[rows].float() - image.float()) / 255).flatten(1).norm(dim=1)

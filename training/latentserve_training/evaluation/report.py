@@ -1,4 +1,4 @@
-"""The results of an evaluation: report.json for programs, report.md for people."""
+"""The report of an evaluation: report.json for programs, report.md for people."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Report:
         return {name: digest for name, digest in self.files.items() if name.endswith(".png")}
 
     def save(self, json_path: Path) -> None:
-        """Write report.json, and report.md beside it. "metrics" repeats the values for programs that want no more."""
+        """Write report.json and report.md; "metrics" repeats the values for programs that need only those."""
         content = asdict(self) | {"metrics": self.metrics}
         json_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         json_path.with_suffix(".md").write_text(self.markdown(), encoding="utf-8")

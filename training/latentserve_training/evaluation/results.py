@@ -1,4 +1,4 @@
-"""What a run knows of the weights that are exported: the evaluation's results, mixture and calibration."""
+"""The evaluation's results that an export takes along."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from latentserve_training.run.trained_model import TrainedModel
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResults:
-    """Results by name, "test." in front where they are the evaluation's, else "validation."."""
+    """Metrics of the exported weights, named "test.…" if an evaluation measured them, else "validation.…"."""
 
     metrics: dict[str, float]
     report: Report | None = None
@@ -29,7 +29,7 @@ class EvaluationResults:
 
     @classmethod
     def of(cls, trained: TrainedModel) -> Self:
-        """The evaluation's where it judged this very checkpoint, else those of its validation alone, if it had one.
+        """The evaluation's results if it was of this very checkpoint, else those of its last validation, if any.
 
         Raises:
             RunError: a file of the evaluation is missing or not what it wrote.
@@ -51,7 +51,7 @@ class EvaluationResults:
 
 
 def _without_data(trained: TrainedModel) -> list[Path]:
-    """The pictures that show no image of the data, and none that was drawn after one."""
+    """The pictures that neither show an image of the data nor were derived from one."""
     names = ["samples.png", "mixture_samples.png", "latent_plane.png", "curves.png", "kl_by_latent.png"]
     if not isinstance(trained.model, Vae):  # whose steps lead from one image's latents to another's
         names.append("interpolations.png")
@@ -59,7 +59,7 @@ def _without_data(trained: TrainedModel) -> list[Path]:
 
 
 def _written(report: Report, path: Path) -> bool:
-    """Whether the evaluation wrote the file, which must then be there as it wrote it."""
+    """Whether the evaluation wrote the file; if so, it must be unchanged."""
     if path.name not in report.files:
         return False
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != report.files[path.name]:

@@ -1,1 +1,1 @@
-"""A trained model as a bundle that servers can load."""
+"""The export of a trained model as a bundle that servers load."""

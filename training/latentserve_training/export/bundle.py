@@ -1,4 +1,4 @@
-"""A model bundle on disk: staged beside its place, made durable, and published by one rename."""
+"""A model bundle on disk, staged beside its place and published by one rename."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _require_free(place: Path) -> None:
 
 @contextmanager
 def staging(place: Path) -> Iterator[Path]:
-    """A new folder to fill; when the block ends well it becomes `place` in one rename, else nothing is left of it.
+    """A new folder to fill; renamed to `place` when the block succeeds, and removed when it fails.
 
     That holds for the folders above it, too, where they were not there.
 

@@ -1,4 +1,4 @@
-"""CARD.md: what a person should know before using a bundle."""
+"""CARD.md, the model card of a bundle."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _beside_latents(manifest: bundle_pb2.Manifest) -> str:
 
 
 def _evaluation(manifest: bundle_pb2.Manifest, report: Report) -> str:
-    """The report's numbers with all that it takes to read them, its pictures that are here, and the names of others."""
+    """The report's numbers and their protocols, the pictures in the bundle, and the names of the others."""
     sections = "\n\n".join(section.markdown(level=3) for section in report.sections)
     here = [file.path for file in manifest.files if file.path in report.pictures]
     shown = "\n".join(f"![{Path(name).stem}]({name})" for name in here if name != "samples.png")

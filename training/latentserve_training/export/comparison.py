@@ -1,4 +1,4 @@
-"""How the graph in one session compares with that in another: what it computes, how near that is, and how fast."""
+"""Two ONNX sessions compared: outputs, PSNR and speed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def psnr_db(found: NDArray[np.generic], expected: NDArray[np.generic], peak: flo
 def speedup(
     exact: onnxruntime.InferenceSession, converted: onnxruntime.InferenceSession, name: str, inputs: Arrays
 ) -> float:
-    """The first session's median time for 64 rows by the second's, taken in turns so that both meet the same load."""
+    """The first session's median time for 64 rows over the second's, measured alternately under the same load."""
     batch = {key: rows[:_TIMED_ROWS] for key, rows in inputs.items()}
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(_TIMED_ROUNDS):

@@ -1,4 +1,4 @@
-"""What every graph of a bundle must be, as far as it shows without a run."""
+"""The static checks of a bundle's graph: opset, operators, names, batch axis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOOPS = frozenset({"Loop", "Scan"})
 
 
 def check_graph(path: Path, plan: GraphPlan) -> None:
-    """Hold the file to what needs no run: valid ONNX, known opset and operators, right names, a batch axis that varies.
+    """Check what needs no run: valid ONNX, allowed opset and operators, the plan's names, a dynamic batch axis.
 
     Raises:
         ExportError: one of these does not hold; the message names the graph, and the node or tensor.
@@ -40,7 +40,7 @@ def check_graph(path: Path, plan: GraphPlan) -> None:
 
 
 def check_operators(model: onnx.ModelProto, role: str) -> None:
-    """Hold a model to standard operators, which neither draw nor loop, with all weights in the file.
+    """Check that operators are standard, neither random nor loops, and that all weights are in the file.
 
     Raises:
         ExportError: there is another; the message names the node or the weights.
@@ -74,7 +74,7 @@ def _check_batch_axis(value: onnx.ValueInfoProto, inferred: onnx.ModelProto, rol
 
 
 def _culprit(model: onnx.ModelProto) -> str:
-    """The first node that takes rows of the batch and gives another number of rows; where there is none, a guess."""
+    """The first node whose output loses the batch axis; if there is none, a guess."""
     graph = model.graph
     first_axis = {
         value.name: value.type.tensor_type.shape.dim[0].dim_param

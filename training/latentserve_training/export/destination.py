@@ -1,4 +1,4 @@
-"""Where a bundle goes: the options that say so, and the place itself."""
+"""The place of a bundle in a repository, and the options that choose it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latentserve_training.export.bundle import check_name, check_version, choose
 
 @dataclass(frozen=True, kw_only=True)
 class PublicationRequest:
-    """What `add_publication_options` asks for."""
+    """The values of the options that `add_publication_options` adds."""
 
     repository: Path
     name: str | None = None
@@ -29,7 +29,7 @@ class PublicationRequest:
 
 
 def add_publication_options(parser: ArgumentParser, *, default_name: str | None = None) -> None:
-    """Let a command take --repository, --name, --version and --license.
+    """Add --repository, --name, --version and --license to a command.
 
     `default_name` says what the name is where --name is absent, which is None then; without it --name is required.
     """
@@ -45,7 +45,7 @@ def add_publication_options(parser: ArgumentParser, *, default_name: str | None 
 
 
 def _folder(text: str | Path) -> Path:
-    """A path, but not of a URL, which would be a folder of an odd name."""
+    """A path; a URL is refused, since it would become a folder with an odd name."""
     if "://" in str(text):
         raise ArgumentTypeError(f"{text} is a URL; publish into a folder, and copy its bundles there")
     return Path(text)
@@ -61,7 +61,7 @@ class Destination:
 
     @classmethod
     def choose(cls, repository: Path, name: str, version: int | None) -> Destination:
-        """The place of `version`, or of one above the highest.
+        """The destination for `version`, or for one above the highest.
 
         Raises:
             ExportError: the name or version cannot be served, or the version exists already.

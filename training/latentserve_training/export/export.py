@@ -1,4 +1,4 @@
-"""A run's model as a bundle in a repository, checked before anyone can see it."""
+"""One export, from its command line to a checked and published bundle."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ExportRequest(PublicationRequest):
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> ExportRequest:
-    """The request that a command line makes.
+    """The request parsed from a command line.
 
     Raises:
         ArgumentError: an option is unknown, missing or not allowed.
@@ -67,7 +67,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> ExportRequest:
 
 
 def export(request: ExportRequest, warn: Callable[[str], None]) -> Path:
-    """Write, check and publish the bundle; returns its folder. `warn` is told of what is left out or not promised.
+    """Write, check and publish the bundle; returns its folder. `warn` hears what is left out or not promised.
 
     Raises:
         RunError: the run cannot be used.
@@ -167,6 +167,6 @@ def _provenance(trained: TrainedModel) -> bundle_pb2.Provenance:
 
 
 def _published(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without the data's places on this machine: the digest says what the data was."""
+    """The configuration without the data's paths on this machine: the digest identifies the data."""
     data = {key: value for key, value in config["data"].items() if key not in PLACES}
     return {**config, "data": data}

@@ -1,4 +1,4 @@
-"""The graphs of a trained model: modules whose inputs and outputs are those that a bundle promises."""
+"""The graphs of a trained model, with the inputs and outputs that a bundle promises."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEVELS = 255
 
 @dataclass(frozen=True, kw_only=True)
 class GraphPlan(ABC):
-    """A graph's role, its tensors by name, and the model that it must agree with."""
+    """A graph's role, its tensors by name, and the model that it must reproduce."""
 
     role: str
     """ "encoder" or "decoder"."""
@@ -41,7 +41,7 @@ class GraphPlan(ABC):
 
 
 def in_range(image: Tensor) -> Tensor:
-    """The image, clipped to [0, 1]: torch's activations keep within it, onnxruntime's Tanh and Sigmoid round beyond 1.
+    """The image clipped to [0, 1], since onnxruntime's Tanh and Sigmoid, unlike torch's, may round beyond 1.
 
     NaN stays NaN, so that every check still sees it.
     """
@@ -82,7 +82,7 @@ class DecoderGraph(nn.Module):
 
 
 class LikelihoodDecoderGraph(nn.Module):
-    """As DecoderGraph, with what the likelihood needs beside the image: logits, or the logarithm of a scale."""
+    """As DecoderGraph, with the likelihood's output beside the image: logits, or log-scales."""
 
     def __init__(self, model: Vae) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""An ONNX model as data: its nodes, its operator set, and what it need not carry."""
+"""Helpers for ONNX models: nodes, tensors, operator set, and stripping."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def describe_node(node: onnx.NodeProto) -> str:
-    """The node's operator and its name or first output, as a message names it."""
+    """The node's operator and its name or first output, for messages."""
     operator = node.op_type if node.domain in STANDARD_DOMAINS else f"{node.domain}.{node.op_type}"
     return f"{operator} {node.name or (node.output[0] if node.output else '?')!r}"
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Drop what no runtime reads: remarks, and an exporter's traces, which hold the paths of sources on its machine."""
+    """Drop what no runtime reads: doc strings and exporter metadata, which hold source paths of its machine."""
     graph = model.graph
     values = (*graph.input, *graph.output, *graph.value_info)
     described: list[Any] = [model, graph, *nodes(model), *values, *graph.initializer]

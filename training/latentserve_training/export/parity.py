@@ -1,4 +1,4 @@
-"""Whether a graph's file computes what its model does, and where it begins not to."""
+"""The comparison of a graph's outputs with its model's, and the first node to differ."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ParityError(ExportError):
 
 
 def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
-    """A session of a model, or of the file of one, on the CPU with one thread, whose sums have one order.
+    """A CPU session of a model or model file, with one thread so that sums have a fixed order.
 
     Raises:
         ExportError: onnxruntime cannot run the model.
@@ -42,7 +42,7 @@ def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
 
 
 def check_parity(path: Path, plan: GraphPlan) -> float:
-    """Run the file at several batch sizes; the largest absolute difference of a float output from the model's.
+    """Run the file at several batch sizes; returns the largest absolute difference of a float output from the model's.
 
     Raises:
         ParityError: the difference is more than is allowed.
@@ -66,7 +66,7 @@ def check_parity(path: Path, plan: GraphPlan) -> float:
 
 
 def row_dependence(path: Path, plan: GraphPlan) -> str:
-    """The first output and batch in which a row has other last bits than among many; empty where none was found."""
+    """The first output and batch size at which a row's bits differ from those in a large batch; empty if none."""
     session = open_session(path.read_bytes())
 
     def run(rows: Mapping[str, NDArray[np.generic]]) -> Arrays:
@@ -76,7 +76,7 @@ def row_dependence(path: Path, plan: GraphPlan) -> str:
 
 
 def _difference(found: NDArray[np.generic], expected: NDArray[np.generic], where: str) -> float:
-    """The largest absolute difference of float arrays; 0 for uint8 arrays, where a level either way is rounding."""
+    """The largest absolute difference of float arrays; 0 for uint8 arrays, where one level is rounding."""
     if found.shape != expected.shape or found.dtype != expected.dtype:
         ours, theirs = f"{expected.dtype}{list(expected.shape)}", f"{found.dtype}{list(found.shape)}"
         raise ParityError(f"{where} is {theirs} in onnxruntime, but {ours} in the model")
@@ -110,7 +110,7 @@ def largest_difference(found: NDArray[np.generic], expected: NDArray[np.generic]
 
 
 def first_difference(model: onnx.ModelProto, inputs: Arrays, expected: Mapping[str, NDArray[np.generic]]) -> str | None:
-    """The first node, described, with an output that is not as `expected` has it by name; None where all agree."""
+    """A description of the first node with an output other than `expected`; None if all agree."""
     watched = onnx.shape_inference.infer_shapes(model)
     known = {value.name: value for value in watched.graph.value_info}
     outputs = {value.name for value in watched.graph.output}

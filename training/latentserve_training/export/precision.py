@@ -1,4 +1,4 @@
-"""Graphs in lower precision: made, measured against the float32 graph, and kept only where they are good enough."""
+"""float16 and int8 graphs, kept only where they stay close enough to float32."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Images = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class FidReference:
-    """What tells how far samples are from real images."""
+    """What the FID of a decoder's samples is measured with."""
 
     extractor: Extractor
     real: torch.Tensor
@@ -59,7 +59,7 @@ class FidReference:
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodReference:
-    """What tells how well a VAE's decoder explains images, as the server scores them."""
+    """What a VAE decoder's likelihood of images is measured with, as the server scores them."""
 
     likelihood: LikelihoodName
     images: torch.Tensor
@@ -79,12 +79,12 @@ class LikelihoodReference:
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionData:
-    """A graph's inputs to convert and to judge with."""
+    """A graph's inputs for calibrating and checking its conversion."""
 
     calibration: Arrays
-    """Such as the graph will meet; the ranges of int8 activations come from them."""
+    """Typical inputs, from which the ranges of int8 activations are taken."""
     held_out: Arrays
-    """As many others, on which the conversion is judged."""
+    """As many others, on which the conversion is checked."""
     fid_reference: FidReference | None = None
     """For a decoder of images that the pinned extractor knows."""
     likelihood_reference: LikelihoodReference | None = None
@@ -92,7 +92,7 @@ class ConversionData:
 
 
 class QualityGateError(ExportError):
-    """A graph in lower precision that lost too much; the message says what."""
+    """A graph in lower precision that lost too much; the message says in which measure."""
 
 
 def convert(plan: GraphPlan, source: Path, precision: PrecisionName, data: ConversionData) -> bundle_pb2.Graph:
@@ -195,7 +195,7 @@ def _golden_psnr(plan: GraphPlan, converted: onnxruntime.InferenceSession, judge
 def _nll_shift(
     exact: onnxruntime.InferenceSession, converted: onnxruntime.InferenceSession, reference: LikelihoodReference
 ) -> float:
-    """The mean change in nats. What is ranked by nats may move by a small part of their spread only."""
+    """The mean change in nats, which may be only a small part of their spread, since images are ranked by them."""
     before, after = (reference.nll(session) for session in (exact, converted))
     moved, allowed = (after - before).abs().mean().item(), MAX_NLL_SHIFT * before.std().item()
     if not moved <= allowed:

@@ -1,4 +1,4 @@
-"""What a trained model's graphs are converted and judged with: the latents that they meet, and real images."""
+"""The data that lower-precision graphs are calibrated with and checked on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HELD_OUT_SEED = 2
 
 
 def conversion_data(role: str, trained: TrainedModel, dataset: Dataset) -> ConversionData:
-    """The rows for the graph of a role: calibrated with training images, judged with validation images.
+    """The data for the graph of a role: calibrated with training images, checked on validation images.
 
     What is judged here decides which graphs a bundle has, so the test images, which are only reported on, take no part.
     An encoder gets 512 images. A decoder gets 512 draws from the prior, and of a VAE as many from the posteriors of

@@ -1,4 +1,4 @@
-"""From graphs and a manifest to a published bundle: what an export and an import share."""
+"""The publication of a bundle: graphs, golden rows, pictures, card and manifest."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Plan = TypeVar("Plan", bound=GraphPlan)
 
 @dataclass(frozen=True, kw_only=True)
 class Content(Generic[Plan]):
-    """What a bundle is made of."""
+    """The contents of a bundle."""
 
     manifest: bundle_pb2.Manifest
     """All but its files; they are added as they are written."""
@@ -103,7 +103,7 @@ def publish(
 
 
 def _tried(graph: bundle_pb2.Graph, plan: GraphPlan, folder: Path, warn: Callable[[str], None]) -> bundle_pb2.Graph:
-    """The entry, which says whether a row's bits depend on its batch."""
+    """The manifest entry, marked if a row's bits depend on its batch."""
     if dependence := row_dependence(folder / graph.file.path, plan):
         warn(f"{graph.file.path}: the last bits of a row depend on its batch ({dependence}); a server promises none")
         graph.batch_dependent = True
@@ -111,7 +111,7 @@ def _tried(graph: bundle_pb2.Graph, plan: GraphPlan, folder: Path, warn: Callabl
 
 
 def golden_rows(plans: Sequence[GraphPlan]) -> Arrays:
-    """Rows in and the model's rows out of every graph, named "<role>.<tensor>"."""
+    """Input rows and the model's output rows for every graph, named "<role>.<tensor>"."""
     golden: Arrays = {}
     for plan in plans:
         inputs = plan.rows(0, GOLDEN_ROWS)
@@ -131,7 +131,7 @@ def describe_model(
     provenance: bundle_pb2.Provenance,
     license_id: str,
 ) -> bundle_pb2.Manifest:
-    """The manifest without its files, of a VAE where there is a likelihood, else of a GAN.
+    """The manifest without its files, of a VAE if there is a likelihood, else of a GAN.
 
     `image_shape` is channels, height and width, of pixels in [0, 1], and `reading` how picture files become such; a
     `label_count` of 0 is that of a model without labels, whose data may have named some; `license_id` is an SPDX
@@ -154,7 +154,7 @@ def describe_model(
 
 
 def describe_graph(role: str, path: Path, parity: float) -> bundle_pb2.Graph:
-    """The entry of a float32 graph's file, which differs by `parity` from its model, in the manifest."""
+    """The manifest entry of a float32 graph's file, which differs by `parity` from its model."""
     model = onnx.load(path)
     return bundle_pb2.Graph(
         role=ROLES[role],

@@ -1,4 +1,4 @@
-"""An ONNX graph in lower precision, by onnxruntime's own converters; inputs and outputs stay what they are."""
+"""Conversion of an ONNX graph to float16 or int8 by onnxruntime's converters."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Rows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no 
 
 
 def int8_forms(model: onnx.ModelProto) -> dict[str, list[str]]:
-    """The ways to put a graph into 8 bits, most layers first: what each is called, and the layers it keeps in float32.
+    """The int8 variants of a graph, most layers first: the name of each, and the layers it keeps in float32.
 
     The last layer sets the pixels directly, so that its rounding is seen most. Behind many convolutions that of the
     first is, too; the dense layers are most of a small decoder's bytes, and lie before them.
@@ -78,7 +78,7 @@ def int8(model: onnx.ModelProto, inputs: Arrays, kept: list[str]) -> onnx.ModelP
 
 
 def float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with weights and arithmetic in float16, but for what has no such form, as Resize's scales."""
+    """The graph in float16, except for what must stay float32, such as Resize's scales."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     _unshare_weights(copy.graph)
@@ -94,7 +94,7 @@ def float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _bytes_of_images(graph: onnx.GraphProto) -> list[str]:
-    """The nodes from the image to its bytes: 255 times a float16 would round to another level than the image says."""
+    """The nodes from the image to its bytes: 255 times a float16 would round to another level."""
     makers = {output: node for node in graph.node for output in node.output}
     outputs = {value.name for value in graph.output}
     nodes: list[str] = []
@@ -106,7 +106,7 @@ def _bytes_of_images(graph: onnx.GraphProto) -> list[str]:
 
 
 def _unshare_weights(graph: onnx.GraphProto) -> None:
-    """Give every node constants of its own: a cast of one is named by the constant, and would be made twice."""
+    """Give every node its own constants: casts are named after the constant, so a shared one would clash."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     seen: set[str] = set()
     for node in graph.node:
@@ -118,7 +118,7 @@ def _unshare_weights(graph: onnx.GraphProto) -> None:
 
 
 def _sort(graph: onnx.GraphProto) -> None:
-    """Put every node behind those whose outputs it reads, in their order otherwise."""
+    """Sort the nodes topologically, otherwise in their order."""
     made = {output for node in graph.node for output in node.output}
     waiting, done, ordered = list(graph.node), set[str](), list[onnx.NodeProto]()
     while waiting:
@@ -133,7 +133,7 @@ def _sort(graph: onnx.GraphProto) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the converters' advice off the terminal."""
+    """Silence the converters' advice."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

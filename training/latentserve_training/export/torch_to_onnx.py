@@ -1,4 +1,4 @@
-"""From torch to an ONNX file, held to every promise that a bundle makes about it."""
+"""Conversion of a torch module to an ONNX file, and the checks of the result."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def export_graph(plan: TorchPlan, path: Path) -> float:
 
 
 def _convert(plan: TorchPlan) -> Any:
-    """torch's own answer, an ONNXProgram."""
+    """torch's own result, an ONNXProgram."""
     example = TorchPlan.tensors(plan.rows(0, _EXAMPLE_BATCH))
     try:
         with _quiet_exporter():
@@ -71,7 +71,7 @@ def _convert(plan: TorchPlan) -> Any:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keep the exporter's remarks on absent torchvision operators and on its own internals off the terminal."""
+    """Silence the exporter's remarks on absent torchvision operators and on its internals."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -106,7 +106,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _line_of(error: BaseException) -> str:
-    """Where in the model's own code the error came up; empty where torch's code alone took part."""
+    """The line of the model's code that raised the error; empty if only torch's code took part."""
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -118,7 +118,7 @@ def _line_of(error: BaseException) -> str:
 
 
 class _Recorder(Interpreter):
-    """Runs a traced program and keeps the value of every node, by the name that the ONNX graph has for it too."""
+    """Runs a traced program and records every node's value under the name it has in the ONNX graph."""
 
     def __init__(self, module: torch.fx.GraphModule) -> None:
         super().__init__(module)
@@ -133,7 +133,7 @@ class _Recorder(Interpreter):
 
 
 def _origin(plan: TorchPlan, model: onnx.ModelProto, program: torch.export.ExportedProgram) -> str:
-    """Where the graph parts from the model: in tracing the model's code, or at a node."""
+    """Where the graph diverges from the model: in tracing, or at a node."""
     recorder = _Recorder(program.module())
     inputs = plan.rows(0, _EXAMPLE_BATCH)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Models of other libraries, from their ONNX files: described, dressed as a bundle's, and held to what they were."""
+"""The import of other libraries' ONNX files as bundles."""
 
 from __future__ import annotations
 

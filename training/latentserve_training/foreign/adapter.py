@@ -1,4 +1,4 @@
-"""Graphs of another library, dressed as a bundle's: the names, the range of pixels, and the outputs that it lacks."""
+"""ONNX nodes around a foreign graph that give it a bundle's inputs and outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PREFIX = "imported/"
 
 @dataclass
 class Adapter:
-    """Nodes around a foreign graph, whose own names all get a prefix so that none of them collide."""
+    """Nodes around a foreign graph, whose own names get a prefix so that none collide."""
 
     graph: ForeignGraph
     _before: list[onnx.NodeProto] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Adapter:
     def feed(
         self, name: str, shape: tuple[int, ...], foreign: onnx.ValueInfoProto, scale: float, offset: float
     ) -> None:
-        """Make `name` [batch, *shape] an input; the foreign one gets scale * it + offset, in its own shape."""
+        """Add the input `name` [batch, *shape]; the foreign input gets scale * it + offset, in its own shape."""
         self._inputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [BATCH, *shape]))
         value = self._affine(name, scale, offset, f"{name}_in_range", self._before)
         rank = len(foreign.type.tensor_type.shape.dim)
@@ -42,7 +42,7 @@ class Adapter:
         self._reshape(value, target, _PREFIX + foreign.name, self._before)
 
     def feed_label(self, foreign: LabelInput | None) -> None:
-        """Make `label` int64 [batch] an input; the foreign one, where there is one, gets it in its own form."""
+        """Add the input `label` int64 [batch]; the foreign label input, if any, gets it in its own form."""
         self._inputs.append(helper.make_tensor_value_info("label", onnx.TensorProto.INT64, [BATCH]))
         if foreign is None:
             return
@@ -55,27 +55,27 @@ class Adapter:
         self._reshape("label_in_form", foreign.shape, _PREFIX + foreign.name, self._before)
 
     def take(self, foreign: str, shape: tuple[int, ...], name: str, scale: float = 1.0, offset: float = 0.0) -> str:
-        """Name scale * the foreign tensor + offset, in `shape`; returns the name."""
+        """Add a tensor scale * the foreign tensor + offset, in `shape`; returns its name."""
         flat = self._affine(_PREFIX + foreign, scale, offset, f"{name}_unshaped", self._after)
         self._reshape(flat, shape, name, self._after)
         return name
 
     def add(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        """A node after the foreign graph; returns the name of what it gives."""
+        """Add a node after the foreign graph; returns the name of its output."""
         self._after.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
-        """A constant; returns its name."""
+        """Add a constant; returns its name."""
         self._constants[name] = value
         return name
 
     def give(self, name: str, shape: tuple[int, ...], dtype: int = onnx.TensorProto.FLOAT) -> None:
-        """Make `name` [batch, *shape] an output."""
+        """Declare `name` [batch, *shape] an output."""
         self._outputs.append(helper.make_tensor_value_info(name, dtype, [BATCH, *shape]))
 
     def write(self, path: Path) -> None:
-        """Write the graph with all that was added."""
+        """Write the adapted graph."""
         model = onnx.compose.add_prefix(self.graph.model, _PREFIX)
         graph = model.graph
         fed = {name for node in self._before for name in node.output}

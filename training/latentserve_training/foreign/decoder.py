@@ -1,4 +1,4 @@
-"""A foreign decoder: what it draws, brought to a bundle's range, bytes and likelihood."""
+"""The plan of a foreign decoder: pixel range, uint8 images and likelihood outputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ForeignDecoderPlan(ForeignPlan):
     """The foreign tensor of the logits or log-scales, where there is one."""
 
     def compute(self, inputs: Arrays) -> Arrays:
-        """The images, brought to [0, 1], as uint8, and what the likelihood needs."""
+        """The images scaled to [0, 1], the same as uint8, and the likelihood's output."""
         latents = inputs["latent"].astype(np.float32)
         found = self.run(latents, inputs.get("label"))
         low, high = self.description.range_
@@ -54,7 +54,7 @@ class ForeignDecoderPlan(ForeignPlan):
         return outputs
 
     def write(self, path: Path) -> None:
-        """The names, a Clip, the bytes, and the logits or log-scales."""
+        """Write the graph with a bundle's names, a Clip, uint8 images, and logits or log-scales."""
         low, high = self.description.range_
         adapter = self.adapter("latent", (self.description.latent_dim,))
         if self._bernoulli and self.beside == self.image:

@@ -1,4 +1,4 @@
-"""A model of another library as its user describes it: ONNX files, and a YAML file that says what their tensors are."""
+"""The YAML description of a foreign model: its ONNX files and what their tensors mean."""
 
 from __future__ import annotations
 

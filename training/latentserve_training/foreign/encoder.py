@@ -1,4 +1,4 @@
-"""A foreign encoder: images in its own range to posteriors."""
+"""The plan of a foreign encoder: images in its own range to posteriors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ForeignEncoderPlan(ForeignPlan):
         return {"mean": found[self.names.mean].reshape(latent), "log_variance": log_variance.reshape(latent)}
 
     def write(self, path: Path) -> None:
-        """The names, and the logarithm where there is a standard deviation."""
+        """Write the graph with a bundle's names, and a logarithm if the graph gives a standard deviation."""
         low, high = self.description.range_
         latent = (self.description.latent_dim,)
         adapter = self.adapter("image", self.shape, high - low, low)

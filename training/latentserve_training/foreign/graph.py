@@ -1,4 +1,4 @@
-"""A graph of another library: its tensors found by name, and its operator set one that bundles may have."""
+"""A foreign graph: its tensors by name, in an operator set that bundles allow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Float = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ForeignGraph:
-    """A model with its weights inside it, and the file that it is of."""
+    """A model with its weights loaded, and the file it came from."""
 
     role: str
     source: OnnxFile
@@ -47,10 +47,10 @@ class ForeignGraph:
         return cls(role, source, source.model)
 
     def upgraded(self, tensors: Sequence[str]) -> Self:
-        """The graph in an operator set that bundles may have, in which these tensors have their names.
+        """The graph upgraded to an operator set that bundles allow, with these tensors under their names.
 
         Raises:
-            ExportError: onnx cannot raise it.
+            ExportError: onnx cannot convert it.
         """
         own, oldest = opset(self.model), OPSETS[0]
         if own >= oldest:
@@ -64,18 +64,18 @@ class ForeignGraph:
 
     @property
     def change(self) -> str:
-        """Why the graph may not do what its file does, for a message; empty where it is the file's own."""
+        """A remark that the graph was upgraded, for a message; empty if it is the file's own."""
         own, now = opset(self.source.model), opset(self.model)
         return f"raised from operator set {own} to {now} it is another: export it with {now} or later" * (own != now)
 
     @property
     def inputs(self) -> dict[str, onnx.ValueInfoProto]:
-        """What the graph is fed with, by name."""
+        """The graph's inputs by name, without its weights."""
         weights = {tensor.name for tensor in self.model.graph.initializer}
         return {value.name: value for value in self.model.graph.input if value.name not in weights}
 
     def main_input(self, name: str | None, label: str | None) -> onnx.ValueInfoProto:
-        """The one input beside that of the label, if there is one; it has the name where one is given.
+        """The one input that is not the label's; it must have the given name, if any.
 
         Raises:
             ExportError: there are more, or it has another name, is not float32, or has a batch axis that is fixed.
@@ -120,7 +120,7 @@ class ForeignGraph:
         return name or names[0]
 
     def tensor(self, name: str) -> str:
-        """`name`, of an output or of a tensor inside of the graph.
+        """`name`, checked to be an output or an inner tensor of the graph.
 
         Raises:
             ExportError: no node makes such a tensor.
@@ -130,7 +130,7 @@ class ForeignGraph:
         return name
 
     def logits_of(self, name: str) -> str | None:
-        """What the Sigmoid node reads that gives the tensor, perhaps reshaped; None where no such node does."""
+        """The input of the Sigmoid whose output, perhaps reshaped, is the tensor; None if there is none."""
         makers = {output: node for node in self.model.graph.node for output in node.output}
         while (node := makers.get(name)) is not None:
             if node.op_type == "Sigmoid":
@@ -141,7 +141,7 @@ class ForeignGraph:
         return None
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        """The extents of the tensor without its batch axis; None where they are not known."""
+        """The tensor's shape without its batch axis; None if it is not known."""
         inferred = onnx.shape_inference.infer_shapes(self.model).graph
         for value in (*inferred.input, *inferred.output, *inferred.value_info):
             if value.name == name and value.type.tensor_type.HasField("shape"):
@@ -150,7 +150,7 @@ class ForeignGraph:
         return None
 
     def reference(self, names: Sequence[str]) -> ForeignSession:
-        """What onnxruntime makes of the file itself: these tensors.
+        """A session of the file itself that computes these tensors.
 
         Raises:
             ExportError: onnxruntime cannot run it.

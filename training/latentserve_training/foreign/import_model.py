@@ -1,4 +1,4 @@
-"""ONNX files of another library as a bundle, checked as an export is."""
+"""One import, from its command line to a checked and published bundle."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ImportRequest(PublicationRequest):
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest:
-    """The request that a command line makes.
+    """The request parsed from a command line.
 
     Raises:
         ArgumentError: an option, or one of the description, is unknown, missing or not allowed.
@@ -52,7 +52,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest:
 
 
 def import_model(request: ImportRequest, warn: Callable[[str], None]) -> Path:
-    """Adapt, check and publish the described graphs; returns the bundle's folder. `warn` hears of what is not promised.
+    """Adapt, check and publish the described graphs; returns the bundle's folder. `warn` hears what is not promised.
 
     Raises:
         ExportError: a graph does not fit it, a check failed, or the version is taken. Nothing is left behind.
@@ -97,7 +97,7 @@ def _manifest(plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb
 
 
 def _origin(description: ForeignModel, plans: Sequence[ForeignPlan]) -> dict[str, Any]:
-    """The description, with each graph's digest in the place of its file's path."""
+    """The description, with each graph's digest instead of its file's path."""
     origin = {key: value for key, value in asdict(description).items() if value is not None}
     for plan in plans:
         named = {key: value for key, value in origin[plan.role].items() if value is not None and key != "file"}

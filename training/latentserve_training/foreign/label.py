@@ -1,4 +1,4 @@
-"""The label of a foreign conditional graph: which input takes it, and in what form."""
+"""The label input of a foreign conditional graph: integers or one-hot rows."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ class LabelInput:
 
 
 def labels_in_turn(count: int, rows: int) -> NDArray[np.int64]:
-    """0, 1, ... and again; where there are more labels than rows, some of them, with the first and the last."""
+    """0, 1, ... repeated; if there are more labels than rows, evenly spaced ones with the first and the last."""
     return np.arange(rows) % count if count <= rows else np.linspace(0, count - 1, rows).astype(np.int64)

@@ -1,4 +1,4 @@
-"""An ONNX file of another library as it lies on the disk: what it is made of, and what onnxruntime draws with it."""
+"""A foreign ONNX file as it is on disk, and a session that runs it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class OnnxFile:
 
     path: Path
     model: onnx.ModelProto
-    """What is in it, with its weights, wherever they lie."""
+    """Its model, with all weights loaded, external ones as well."""
     sha256: str
-    """Of the file's bytes and, behind them, those of its weights' files in the order of their names; in hexadecimal."""
+    """Digest, in hexadecimal, of the file's bytes followed by those of its external weights in name order."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -49,7 +49,7 @@ class OnnxFile:
         return cls(path, model, digest)
 
     def reference(self, names: Sequence[str]) -> ForeignSession:
-        """What gives these tensors, each an output or inside of the graph.
+        """A session that computes these tensors, outputs or inner ones of the graph.
 
         Raises:
             ExportError: onnxruntime cannot run the graph.
@@ -70,17 +70,17 @@ class OnnxFile:
 
 @dataclass(frozen=True)
 class ForeignSession:
-    """What onnxruntime makes of a file. Tensors inside of it come from a copy in which they are outputs."""
+    """Runs a foreign file in onnxruntime; inner tensors come from a copy in which they are outputs."""
 
     parts: Sequence[tuple[onnxruntime.InferenceSession, Sequence[str]]]
 
     def shape(self, name: str) -> list[int | str | None]:
-        """The shape of an input, with its batch axis, as onnxruntime knows it."""
+        """The shape of an input, with its batch axis, as onnxruntime reports it."""
         (shape,) = [port.shape for port in self.parts[0][0].get_inputs() if port.name == name]
         return list(shape)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The tensors, by name. Raises what onnxruntime does."""
+        """The tensors, by name; onnxruntime's errors pass through."""
         found: dict[str, NDArray[Any]] = {}
         for session, names in self.parts:
             found |= zip(names, session.run(names, feeds), strict=True)
@@ -88,7 +88,7 @@ class ForeignSession:
 
 
 def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """A copy of the model in which these tensors are outputs, too."""
+    """A copy of the model with these tensors as additional outputs."""
     copy = onnx.shape_inference.infer_shapes(model)
     known = {value.name: value for value in copy.graph.value_info}
     given = {value.name for value in copy.graph.output}
@@ -97,7 +97,7 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
 
 
 def _location(tensor: onnx.TensorProto) -> str:
-    """The name of the file in which the tensor's values lie; empty where that is the graph's own."""
+    """The name of the tensor's external file; empty if its values are in the graph's own."""
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
         return ""
     return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")

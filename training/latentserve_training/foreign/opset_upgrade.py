@@ -1,4 +1,4 @@
-"""A model of an older operator set brought to one that bundles may have, meaning what it meant."""
+"""Conversion of a model to a newer operator set without a change of meaning."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from onnx import helper, numpy_helper
 from latentserve_training.export.onnx_model import nodes, opset
 
 _COORDINATES_SINCE = 11
-"""The operator set from which on a Resize says where its samples lie, by default elsewhere than before."""
+"""The operator set that gave Resize a coordinate mode, with another default than before."""
 
 
 def upgrade_opset(model: onnx.ModelProto, target: int) -> onnx.ModelProto:
-    """A copy of the model in the operator set `target`. Raises what onnx's converter does.
+    """A copy of the model in the operator set `target`; the converter's errors pass through.
 
     Before operator set 11 a sample of Upsample and Resize lies at i / scale, and "nearest" takes the pixel below where
     a side grows, the pixel above where it shrinks (onnxruntime, upsamplebase.h; ONNX's own test of a Resize that
@@ -40,7 +40,7 @@ def _constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
 
 
 def _shrinks(node: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> bool:
-    """Whether a side shrinks, and none grows, as far as the file says; no mode does right by both."""
+    """Whether some side shrinks and none grows, as far as the file says; no mode is right for both."""
     scales = constants.get(node.input[2])
     return scales is not None and bool((scales <= 1).all() and (scales < 1).any())
 

@@ -1,4 +1,4 @@
-"""What the plans of a foreign model's graphs share: the file as it is tells what the adapted graph must compute."""
+"""The shared part of foreign plans: the original file defines the expected outputs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignPlan(GraphPlan):
-    """The plan of a graph that is adapted."""
+    """The plan of an adapted foreign graph."""
 
     description: ForeignModel
     graph: ForeignGraph
     reference: ForeignSession
-    """What onnxruntime makes of the foreign file, untouched."""
+    """A session of the original file."""
     source: onnx.ValueInfoProto
     """The foreign input of latents or images."""
     label: LabelInput | None
@@ -45,7 +45,7 @@ class ForeignPlan(GraphPlan):
         """Write the adapted graph."""
 
     def adapter(self, name: str, shape: tuple[int, ...], scale: float = 1.0, offset: float = 0.0) -> Adapter:
-        """Around the foreign graph, `name` [batch, *shape] as its input, scaled and shifted, and any labels."""
+        """An adapter with the input `name` [batch, *shape], scaled and shifted, and any labels of the example."""
         adapter = Adapter(self.graph)
         adapter.feed(name, shape, self.source, scale, offset)
         if "label" in self.example:
@@ -53,7 +53,7 @@ class ForeignPlan(GraphPlan):
         return adapter
 
     def run(self, fed: Float, labels: NDArray[Any] | None) -> dict[str, Float]:
-        """What the foreign file itself gives, by name, for latents or images and, where it takes them, labels.
+        """The original file's outputs, by name, for latents or images and, if it takes them, labels.
 
         Raises:
             ExportError: it cannot run these rows.
@@ -86,7 +86,7 @@ def write_graph(plan: ForeignPlan, path: Path) -> float:
 
 
 def require_size(graph: ForeignGraph, name: str, size: int, what: str) -> None:
-    """Raise ExportError where the tensor is known to have another number of values a row than `what` has."""
+    """Raise ExportError if the tensor is known to have a number of values per row other than `what` has."""
     shape = graph.shape(name)
     if shape is not None and math.prod(shape) != size:
         raise ExportError(

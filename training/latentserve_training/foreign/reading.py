@@ -1,4 +1,4 @@
-"""How picture files become the images of a model of another library, as its user says."""
+"""How picture files become a foreign model's images, as its description says."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ForeignReading:
             raise ConfigError(f"reading.background is {ground}; it must be [red, green, blue], each from 0 to 255")
 
     def message(self) -> bundle_pb2.PictureReading:
-        """The reading as a manifest has it."""
+        """The reading as a message of the manifest."""
         ground = None if self.background is None else dict(zip(("red", "green", "blue"), self.background, strict=True))
         return bundle_pb2.PictureReading(
             upright=self.upright,

@@ -1,4 +1,4 @@
-"""The model families: one file each, a frozen configuration beside every model."""
+"""The model families, one file each, with a frozen configuration beside every model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conditional GAN: the networks of dcgan, told which label to draw and which to expect.
+"""A conditional GAN: dcgan with the label given to both networks.
 
 The generator reads an embedding of the label beside its latents. The discriminator projects: its score is that of the
 features, plus their inner product with an embedding of the label (Miyato & Koyama 2018, arXiv:1802.05637, equation 3).

@@ -1,4 +1,4 @@
-"""Labels beside what a network reads: as numbers next to a vector, as a channel next to an image."""
+"""Labels as a network's input: appended to a vector, or as a channel of an image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LabelledVector(nn.Module):
         self.embedding = nn.Embedding(num_embeddings=label_count, embedding_dim=label_dim)
 
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
-        """What `network` makes of both."""
+        """The network's output for both."""
         output: Tensor = self.network(torch.cat((vectors, self.embedding(labels)), dim=1))
         return output
 
@@ -33,14 +33,14 @@ class LabelledImage(nn.Module):
         self.embedding = nn.Embedding(num_embeddings=label_count, embedding_dim=image_shape[1] * image_shape[2])
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """What `network` makes of both."""
+        """The network's output for both."""
         planes = self.embedding(labels).view(-1, *self.plane)
         output: Tensor = self.network(torch.cat((images, planes), dim=1))
         return output
 
 
 def require_labels(family: str, label_count: int) -> None:
-    """Refuse data without labels.
+    """Require data with labels.
 
     Raises:
         ConfigError: the data has fewer than two labels.

@@ -1,4 +1,4 @@
-"""A conditional VAE (Sohn et al. 2015): the networks of conv_vae, both told the label.
+"""A conditional VAE (Sohn et al. 2015): conv_vae with the label given to both networks.
 
 The prior stays N(0, I) whatever the label, so that the latents are left with what the label does not say: the style.
 """

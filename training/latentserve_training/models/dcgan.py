@@ -1,4 +1,4 @@
-"""A convolutional GAN after Radford et al. 2015 (arXiv:1511.06434): strides instead of pooling, both ways.
+"""A convolutional GAN after Radford et al. 2015 (arXiv:1511.06434).
 
 A dense layer stands between the latents and the first image, and between the last image and the score, and the
 generator may take larger steps, as Chen et al. 2016 have both for MNIST (arXiv:1606.03657, appendix C.1). There, after

@@ -1,4 +1,4 @@
-"""The game of a GAN: which losses its two players descend, what the discriminator pays for, and who moves how often."""
+"""The adversarial game of a GAN: losses, penalties and the order of steps."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ class Game:
 
     @property
     def penalises(self) -> bool:
-        """Whether the gradients of D are penalised, each image's by itself."""
+        """Whether the gradients of D are penalised, image by image."""
         return bool(self.slope_penalty or self.r1)
 
     @property
     def unit(self) -> str:
-        """What the names of the losses end in."""
+        """The suffix of the losses' names."""
         return "_nats" if self.loss == "non_saturating" else ""
 
     @property
     def can_be_won(self) -> bool:
-        """Whether a discriminator's loss of 0 says that it tells all images apart; a critic's has no lowest value."""
+        """Whether a discriminator's loss of 0 means that it has won; a critic's loss has no minimum."""
         return self.loss != "wasserstein"
 
     @property

@@ -1,4 +1,4 @@
-"""What every generative adversarial network shares: the two-player step, and the signs that the game is over."""
+"""The base class of all GANs: the two-player step and the signs of a lost game."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class Gan(GenerativeModel):
         return Validation({"diversity": torch.tensor(ratios).min().item()})
 
     def diagnose(self, results: Mapping[str, float], step: int) -> list[str]:
-        """Say so when the discriminator has won outright or the generator draws one image for every latent."""
+        """Warnings if the discriminator has won outright or the generator draws one image for every latent."""
         config = self.config
         if step < config.collapse_after_steps:
             return []
@@ -191,7 +191,7 @@ class Gan(GenerativeModel):
         return []
 
     def collapse(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> str:
-        """By the samples' variance alone, whatever the number of steps."""
+        """Judged by the samples' variance alone, whatever the number of steps."""
         return self._sameness(self.validate(images, generator, labels).results["diversity"])
 
     def _sameness(self, diversity: float) -> str:

@@ -1,4 +1,4 @@
-"""How a VAE explains pixels: p(x|z), given the logits that its decoder computes."""
+"""Pixel likelihoods p(x|z) of a VAE, from the logits that its decoder computes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEAST_LOG_SCALE = -7.0
 
 
 class PixelParameters(NamedTuple):
-    """What p(x|z) is made of, [batch, channels, height, width]; its mean is sigmoid(logits), in [0, 1]."""
+    """The parameters of p(x|z), [batch, channels, height, width]; its mean is sigmoid(logits), in [0, 1]."""
 
     logits: Tensor
     log_scale: Tensor | None
@@ -38,7 +38,7 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def observe(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The x that is explained, and that the encoder reads, for images in [0, 1]."""
+        """The x that is modelled, and that the encoder reads, for images in [0, 1]."""
 
     @abstractmethod
     def parameters_of(self, logits: Tensor) -> PixelParameters:
@@ -50,7 +50,7 @@ class Likelihood(nn.Module, ABC):
 
 
 class BernoulliLikelihood(Likelihood):
-    """Coins: x is a binarisation of the image, drawn afresh, so that the ELBO bounds a true log-likelihood."""
+    """Bernoulli pixels: x is a fresh binarisation of the image, so that the ELBO bounds a true log-likelihood."""
 
     name = "bernoulli"
 
@@ -68,7 +68,7 @@ class BernoulliLikelihood(Likelihood):
 
 
 class ScaledLikelihood(Likelihood):
-    """A location and a scale: the decoded image, and one learned number a channel.
+    """A location and a scale: the decoded image, and one learned log-scale per channel.
 
     One scale for all pixels and images, not one that the decoder computes: a decoder that may choose the scale of each
     pixel drives it to nothing where the data is constant, and then learns little else; a shared one balances the terms
@@ -93,7 +93,7 @@ class ScaledLikelihood(Likelihood):
 
 
 class GaussianLikelihood(ScaledLikelihood):
-    """Normal variables: a density over values from 0 to 1, so that its nats may be negative."""
+    """Gaussian pixels: a density over values from 0 to 1, so that its nats may be negative."""
 
     name = "gaussian"
 
@@ -104,7 +104,7 @@ class GaussianLikelihood(ScaledLikelihood):
 
 
 class DiscretizedLogisticLikelihood(ScaledLikelihood):
-    """Logistic variables, rounded to the 256 levels of a pixel: a probability of the stored image itself."""
+    """Logistic pixels, rounded to 256 levels: a probability of the stored image itself."""
 
     name = "discretized_logistic"
 

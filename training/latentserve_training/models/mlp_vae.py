@@ -1,4 +1,4 @@
-"""A dense VAE, by default with two latents: small enough to look at its whole latent space."""
+"""A dense VAE, by default with two latents, so that all of its latent space can be seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the trainer, the evaluation and the export know of a model, whatever its family."""
+"""The interface of every model: training phases, decoding and validation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ImageShape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Batch:
-    """What a training step is made of."""
+    """The images and labels of a training step."""
 
     images: Tensor
     """float32 [batch, channels, height, width] in [0, 1]."""
@@ -58,7 +58,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Validation:
-    """What the validation images say of a model."""
+    """The results of a validation."""
 
     results: dict[str, float]
     """One number each, by name."""
@@ -103,7 +103,7 @@ class GenerativeModel(nn.Module, ABC):
         """
 
     def diagnose(self, results: Mapping[str, float], step: int) -> list[str]:
-        """Judge an epoch's mean losses and validation results after `step` steps; what the user should know of them.
+        """Warnings for the user about an epoch's mean losses and validation results, after `step` steps.
 
         Raises:
             CollapsedError: training further would not help.
@@ -111,7 +111,7 @@ class GenerativeModel(nn.Module, ABC):
         return []
 
     def collapse(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> str:
-        """In what way the samples have collapsed beside images, as `validate` takes them; empty where they have not."""
+        """How the samples have collapsed compared with images, as `validate` takes them; empty if they have not."""
         return ""
 
     def every_label(self, count: int, device: torch.device | None = None) -> Tensor | None:
@@ -134,7 +134,7 @@ class GenerativeModel(nn.Module, ABC):
 
 
 def require_positive(config: object, *fields: str) -> None:
-    """Refuse a model's configuration in which one of the numbers is there, and not finite, or 0 or less.
+    """Require the model's numbers, where given, to be finite and greater than 0.
 
     Raises:
         ConfigError: naming the first that is.
@@ -146,7 +146,7 @@ def require_positive(config: object, *fields: str) -> None:
 
 
 def require_not_negative(place: str, config: object, *fields: str) -> None:
-    """Refuse the part at `place` of a configuration in which one of the numbers is below 0, or not finite.
+    """Require the numbers at `place` of the configuration to be finite and at least 0.
 
     Raises:
         ConfigError: naming the first that is.
@@ -157,7 +157,7 @@ def require_not_negative(place: str, config: object, *fields: str) -> None:
 
 
 def require_fraction(config: object, *fields: str) -> None:
-    """Refuse a model's configuration in which one of the numbers is no share of a whole, or all of it.
+    """Require the model's numbers to be at least 0 and less than 1.
 
     Raises:
         ConfigError: naming the first that is below 0, or 1 and above.
@@ -168,7 +168,7 @@ def require_fraction(config: object, *fields: str) -> None:
 
 
 def require_sides(family: str, image_shape: ImageShape) -> None:
-    """Refuse images that cannot be halved twice.
+    """Require images whose sides are multiples of 4.
 
     Raises:
         ConfigError: a side of the images is not a multiple of 4.

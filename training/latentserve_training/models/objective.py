@@ -1,4 +1,4 @@
-"""What a VAE descends: the KL term's weight, its growth and its least, and how many latents are drawn an image."""
+"""The training objective of a VAE: KL weight, warm-up, free bits, and draws per image."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Objective:
 
     @property
     def selection(self) -> str:
-        """The result by which the best epoch is chosen: what is descended, once warm-up is over, less free bits."""
+        """The validation result that selects the best epoch: the objective after warm-up, without free bits."""
         if self.draws > 1:
             return "importance_bound_nats"
         return "negative_elbo_nats" if self.beta == 1 else "weighted_elbo_nats"

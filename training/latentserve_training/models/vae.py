@@ -1,4 +1,4 @@
-"""What every variational autoencoder shares: the evidence lower bound, its step and its validation."""
+"""The base class of all VAEs: the evidence lower bound, its step and its validation."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class Vae(GenerativeModel):
         return x, None if labels is None else labels[rows].to(generator.device)
 
     def diagnose(self, results: Mapping[str, float], step: int) -> list[str]:
-        """Say so when the posterior has collapsed: when hardly a latent says anything of the image."""
+        """Warnings if the posterior has collapsed, that is, if hardly any latent depends on the image."""
         active = int(results["active_units"])
         if active >= min(_COLLAPSED_SHARE * self.latent_dim, _ENOUGH_ACTIVE):
             return []
@@ -203,7 +203,7 @@ class Vae(GenerativeModel):
 
 
 def active_latents(means: Tensor) -> Tensor:
-    """Which latents say something of the image, bool [latent_dim], by posterior means [n, latent_dim].
+    """Which latents depend on the image, bool [latent_dim], judged by posterior means [n, latent_dim].
 
     Those whose mean varies with the image, Var_x(E_q[z]) > 0.01 (Burda et al. 2015, arXiv:1509.00519, section 5).
     """
@@ -211,6 +211,6 @@ def active_latents(means: Tensor) -> Tensor:
 
 
 def _logged(reconstruction: Tensor, kl: Tensor) -> dict[str, Tensor]:
-    """The plain -ELBO and its terms, in nats, whatever was descended."""
+    """The plain -ELBO and its terms, in nats, whatever the objective."""
     mean, kl_mean = reconstruction.mean(), kl.mean()
     return {"negative_elbo_nats": mean + kl_mean, "reconstruction_nats": mean, "kl_nats": kl_mean}

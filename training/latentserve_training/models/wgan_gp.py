@@ -1,4 +1,4 @@
-"""A Wasserstein GAN whose critic's slope is held at 1 by a penalty (Gulrajani et al. 2017, arXiv:1704.00028).
+"""A Wasserstein GAN with gradient penalty (Gulrajani et al. 2017, arXiv:1704.00028).
 
 The networks are those of dcgan, but the critic has no batch normalisation: the penalty is on each image's own gradient.
 """

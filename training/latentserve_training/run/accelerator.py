@@ -1,4 +1,4 @@
-"""The device and the precision that a run really uses."""
+"""The device and the precision that a run uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Precision = Literal["auto"] | ComputedPrecision
 
 
 def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
-    """Fabric on so many devices, one process each; on "auto" CUDA devices if there are any.
+    """Fabric on `devices` devices, one process each; "auto" takes CUDA if there is any.
 
     Started by torchrun, the processes are there and torchrun's number counts. Otherwise this process is the first, and
     starts the others with its own command line.
@@ -53,7 +53,7 @@ def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
 
 
 def takes_images(device: torch.device, size: int) -> bool:
-    """Whether so many bytes of images may lie in the device's memory; in that of a CPU they lie already."""
+    """Whether `size` bytes of images may be kept in the device's memory; on a CPU they already are."""
     return device.type != "cuda" or has_room(size, torch.cuda.mem_get_info(device)[0])
 
 

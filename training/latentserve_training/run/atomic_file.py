@@ -1,4 +1,4 @@
-"""A file that is replaced as a whole: written beside its place, made durable, and put there by one rename."""
+"""Atomic replacement of a file: written beside it, flushed to disk, renamed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 def temporary_path(path: Path) -> Path:
-    """Where the next content of `path` is written."""
+    """The temporary file in which the next content of `path` is written."""
     return path.with_name(f".{path.name}.tmp")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A place to write to, which becomes `path` when the block ends well; else `path` stays as it was.
+    """A temporary path that replaces `path` when the block succeeds; else `path` stays as it was.
 
     Raises:
         OSError: the file cannot be written, as on a full disk.
@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Let `path` hold `text`; where it does already, nothing is written.
+    """Write `text` to `path`, unless it is already there.
 
     Raises:
         OSError: the file cannot be written; what `path` held before is still there.

@@ -1,4 +1,4 @@
-"""The images that steps are made of: which of them make up a batch is a function of seed and epoch alone.
+"""The batches of training images, a function of seed and epoch alone.
 
 They are cut from one array, wherever that lies. A loader with worker processes takes longer than the step itself where
 images are small, and the files of a folder are decoded before the first step.
@@ -20,13 +20,13 @@ from latentserve_training.run.distributed import Processes
 
 
 class BatchLoader:
-    """Cuts the shuffled training images of every epoch into batches, of which each process gets its share."""
+    """Cuts every epoch's shuffled training images into batches, and each batch into the processes' shares."""
 
     def __init__(
         self, dataset: Dataset, *, batch_size: int, labelled: bool, memory_format: torch.memory_format, seed: int,
         fabric: Fabric, processes: Processes, placement: Placement,
     ) -> None:  # fmt: skip
-        """`batch_size` counts the images of all processes together; what does not fill a batch sits an epoch out.
+        """`batch_size` counts the images of all processes together; an incomplete last batch is dropped.
 
         Raises:
             ConfigError: there are too few images for a batch, a batch does not divide among the processes, or the

@@ -1,4 +1,4 @@
-"""A checkpoint: everything that a run needs to go on to the bit, in one file that appears whole or not at all."""
+"""A checkpoint: all that a run needs to continue bit for bit, in one atomic file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REMEDY = "train again, or use the version that wrote it"
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a run is made from: its configuration, of which only the epochs may change, its data and its code."""
+    """The origin of a run: its configuration, of which only the epochs may change, its data and its code."""
 
     config: dict[str, Any]
     """The resolved configuration, plain values."""
@@ -88,7 +88,7 @@ class Progress:
     """The lowest value so far of the result that marks the best checkpoint."""
 
     def count(self, losses: Mapping[str, float], seconds: float) -> None:
-        """Put down one more step of the epoch under way."""
+        """Record one more step of the current epoch."""
         self.batch += 1
         self.step += 1
         self.seconds += seconds
@@ -97,18 +97,18 @@ class Progress:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        """The mean losses of the epoch under way so far, and what it has skipped."""
+        """The mean losses of the current epoch so far, and its skipped steps."""
         means = {name: total / self.counts[name] for name, total in self.totals.items()}
         means.update((f"{phase}_skipped_steps", count) for phase, count in self.skipped.items())
         return means
 
     def close_epoch(self) -> None:
-        """Turn to the next epoch, of which nothing is done yet."""
+        """Begin the next epoch."""
         self.epoch, self.batch, self.totals, self.counts = self.epoch + 1, 0, {}, {}
         self.skipped = dict.fromkeys(self.skipped, 0)
 
     def require_finite(self, whose: str, values: Mapping[str, float]) -> None:
-        """Raise DivergedError, with the place and the name, at the first of the values that is not finite."""
+        """Raise DivergedError, with epoch, step and name, for the first value that is not finite."""
         for what, value in values.items():
             if not math.isfinite(value):
                 precision = " or another trainer.precision" if self.skipped else ""
@@ -118,7 +118,7 @@ class Progress:
                 )
 
     def improve(self, result: float) -> bool:
-        """Note the result that marks the best checkpoint; returns whether it is the best so far."""
+        """Record the result that selects the best checkpoint; returns whether it is the best so far."""
         if self.best is not None and result >= self.best:
             return False
         self.best = result
@@ -138,7 +138,7 @@ class Checkpoint:
     rng: dict[str, Tensor]
 
     def save(self, path: Path, *also: Path) -> None:
-        """Write once to `path`, and let the paths `also` name the same file, in the same folder.
+        """Write to `path`, and hard-link the paths `also`, in the same folder, to the same file.
 
         Each appears atomically, `path` last: a reader, or a run after a crash, finds the old file or the new one.
 
@@ -166,7 +166,7 @@ class Checkpoint:
 
     @contextmanager
     def refusing_other_networks(self) -> Iterator[None]:
-        """Within the block, a state of this checkpoint that does not fit what it is loaded into is a RunError."""
+        """Within the block, a state of this checkpoint that does not fit its network raises RunError."""
         try:
             yield
         except (RuntimeError, ValueError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""One run's whole configuration: parsed from YAML and flags in one place, compared, written down and read back."""
+"""The configuration of a run: parsed from YAML and flags, compared and saved."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _INNER_SECTIONS = ("model.objective", "model.game")
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides what a run does, but not where it is kept."""
+    """Everything that decides what a run does, except its folder."""
 
     seed: int
     data: DataConfig
@@ -44,7 +44,7 @@ class RunConfig:
         return asdict(self, dict_factory=lambda pairs: {k: str(v) if isinstance(v, Path) else v for k, v in pairs})
 
     def to_yaml(self) -> str:
-        """The file that would make this run again."""
+        """The YAML file that would repeat this run."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
@@ -63,7 +63,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """What a command line asks for."""
+    """The run that a command line asks for, and its folder."""
 
     config: RunConfig
     output: Path | None
@@ -85,7 +85,7 @@ def parse_command_line(argv: Sequence[str] | None, prog: str, description: str) 
 
 
 def _place_in_files(problem: str, argv: Sequence[str] | None) -> str | None:
-    """Where the option that the problem begins with stands, unless that is on the command line."""
+    """The file and line of the option that the message begins with, unless the command line sets it."""
     named = re.match(r"[\w.]*\w", problem)
     words = sys.argv[1:] if argv is None else argv
     if named is None or any(word.partition("=")[0] == f"--{named[0]}" for word in words):
@@ -139,7 +139,7 @@ def _instantiate(parser: ArgumentParser, namespace: Any) -> RunConfig:
 
 
 def _family_asked_for(argv: Sequence[str] | None) -> str:
-    """The model family that decides which `model.*` options exist, read before all else."""
+    """The model family, which decides what `model.*` options exist and so is read first."""
     asked = _scout(argv)
     files = [_options(path) for path in asked.config]
     if asked.family is not None:
@@ -154,7 +154,7 @@ class _Scout(argparse.ArgumentParser):
 
 
 def _scout(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The files and the family that a command line names, whatever else it says."""
+    """The files and the family that a command line names; everything else is ignored."""
     scout = _Scout(add_help=False, allow_abbrev=False)
     scout.add_argument("--config", action="append", default=[], type=Path)
     scout.add_argument("--model.family", dest="family")

@@ -1,4 +1,4 @@
-"""The processes that train one model together: each takes its share of every batch, and all hold the same weights.
+"""The processes that train one model together, and what they share.
 
 Gradients are averaged after each backward pass, in one message, instead of by wrapping the model: a GAN descends two
 losses through one another's networks, which a wrapper that waits for the gradients of every weight cannot follow.
@@ -20,17 +20,17 @@ T = TypeVar("T")
 
 
 class Processes:
-    """What the processes of one run have to agree on. With a single one every call gives back what it gets."""
+    """The communication between the processes of one run; with a single one every call returns its argument."""
 
     def __init__(self, fabric: Fabric) -> None:
-        """`fabric` is launched."""
+        """`fabric` must be launched."""
         self._fabric = fabric
         self.count: int = fabric.world_size
         self.rank: int = fabric.global_rank
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the first process, which writes files and prints."""
         return self.rank == 0
 
     def require_shares(self, batch_size: int) -> None:
@@ -45,7 +45,7 @@ class Processes:
         return rows[self.rank :: self.count]
 
     def seed_rank(self, seed: int) -> None:
-        """Give every process but the first its own random numbers, so that no two draw the same noise."""
+        """Seed every process but the first by its rank, so that no two draw the same noise."""
         if self.rank:
             torch.manual_seed(int(np.random.SeedSequence((seed, self.rank)).generate_state(1, np.uint64)[0]))
 
@@ -81,7 +81,7 @@ class Processes:
         return tensors
 
     def on_rank_zero(self, act: Callable[[], T]) -> T | None:
-        """Have the first process act while the others wait; returns what came of it there, and None in the others.
+        """Call `act` on rank zero while the others wait; returns its result there, and None elsewhere.
 
         Raises:
             RunError: in every process, if it fails in the first.

@@ -1,4 +1,4 @@
-"""An exponential moving average of a model, warmed up so that early averages forget the first weights."""
+"""An exponential moving average of a model's weights, with a warm-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run is going to cost, found by taking its first few steps: memory of a step and time of the whole."""
+"""An estimate of a run's memory and time, measured over its first few steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MEBIBYTE = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a run costs on the device it was asked for."""
+    """The memory and time that a run takes on its device."""
 
     parameters: Mapping[str, int]
     """Trained numbers in each part of the model."""
@@ -65,7 +65,7 @@ class Estimate:
 
 
 def estimate(trainer: Trainer) -> Estimate:
-    """Train a few steps of each kind and validate once, on real images; the trainer is then of no use for a run.
+    """Train a few steps of each kind and validate once on real images; do not use the trainer afterwards.
 
     Raises:
         DivergedError: a loss or gradient is not finite within these steps.
@@ -118,7 +118,7 @@ def _size(tensors: Iterable[Tensor]) -> int:
 
 
 def _seconds_of_step(trainer: Trainer, step: int) -> float:
-    """The median time of steps like that one, without those that are skipped, as float16's first ones may be."""
+    """The median time of steps of this kind, without skipped ones, as float16's first ones may be."""
     trainer.model.train()
     seconds: list[float] = []
     rows = itertools.cycle(trainer.loader.order(0))
@@ -139,7 +139,7 @@ def _seconds_of_validation(trainer: Trainer) -> float:
 
 
 def _activations(trainer: Trainer, batch: Batch) -> int:
-    """The most bytes, at any time of a step, of tensors that autograd keeps for the backward pass, weights left out."""
+    """The peak bytes, within a step, of the tensors that autograd saves for the backward pass, without weights."""
     kept = _Kept(parameter.untyped_storage().data_ptr() for parameter in trainer.model.parameters())
     trainer.model.train()
     with saved_tensors_hooks(kept.pack, kept.unpack):
@@ -177,7 +177,7 @@ class _Kept:
 
 
 class _Saved:
-    """A tensor in autograd's keeping; a tensor itself would be saved without an object that ends with it."""
+    """A handle for a tensor that autograd saves, so that its release can be observed."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor

@@ -1,4 +1,4 @@
-"""Where a run keeps what it makes."""
+"""The folder of a run and the names of its files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class RunFolder:
         return self.path / "samples" / f"epoch-{epoch:04d}.png"
 
     def is_fresh(self) -> bool:
-        """Whether nothing is there but, at most, what a run leaves that ended before its first checkpoint was whole."""
+        """Whether the folder is absent, empty, or left by a run that ended before its first checkpoint."""
         if not self.path.is_dir():
             return not self.path.exists()
         return set(self.path.rglob("*")) <= {self.last.parent, temporary_path(self.last)}

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: a bar, a line an epoch, metrics.jsonl, TensorBoard and sample grids."""
+"""The log of a run: progress bar, printed lines, metrics.jsonl, TensorBoard and samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GRID_COLUMNS = 8
 
 
 class NullJournal:
-    """What a process that trains beside the first one tells: nothing."""
+    """The journal of every process but the first: it records nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -36,11 +36,11 @@ class NullJournal:
         return tqdm(disable=True)
 
     def epoch(self, record: Mapping[str, Any], samples: NDArray[np.uint8]) -> None:
-        """Put down nothing."""
+        """Record nothing."""
 
 
 class Journal:
-    """The record of one run, continued after `step` where the run is: later entries, of a lost future, are dropped."""
+    """The journal of one run, continued after `step`; entries of later steps are dropped."""
 
     def __init__(self, folder: RunFolder, step: int) -> None:
         self._folder = folder
@@ -67,7 +67,7 @@ class Journal:
         )
 
     def epoch(self, record: Mapping[str, Any], samples: NDArray[np.uint8]) -> None:
-        """Put down an epoch: its numbers, nested one level deep, and its samples uint8 [n, channels, height, width]."""
+        """Record an epoch: its numbers, nested one level deep, and its samples uint8 [n, channels, height, width]."""
         add_record(self._folder.metrics, record)
         for group in ("train", "validation"):
             for name, value in record[group].items():

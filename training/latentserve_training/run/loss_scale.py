@@ -1,4 +1,4 @@
-"""The scale of a loss, which keeps its gradients within float16: coarse below 6e-5, infinite beyond 65504."""
+"""Dynamic loss scaling, which keeps gradients within float16's range."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GROWTH_STEPS = 2000
 
 @dataclass
 class LossScale:
-    """What one phase's loss is multiplied by before its backward pass, and its gradients are divided by after it.
+    """The factor of one phase's loss before its backward pass, by which its gradients are then divided.
 
     In float16 it starts at 2^16, halves where a gradient overflows, and doubles after 2000 steps without (Micikevicius
     et al. 2017, arXiv:1710.03740, section 3.2; the numbers are torch.amp.GradScaler's). In other precisions it stays 1.
@@ -34,12 +34,12 @@ class LossScale:
 
     @classmethod
     def first(cls, precision: str) -> LossScale:
-        """That of a run's first step."""
+        """The scale of a run's first step."""
         half = precision == "float16"
         return cls(adapts=half, factor=_START if half else 1.0)
 
     def unscale(self, parameters: Iterable[Tensor]) -> list[Tensor]:
-        """Divide the gradients that a scaled loss has left in `parameters`; returns them."""
+        """Unscale the gradients of `parameters` in place; returns them."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self.adapts:
             for gradient in gradients:
@@ -47,7 +47,7 @@ class LossScale:
         return gradients
 
     def overflows(self, norm: float) -> bool:
-        """Adapt to the norm of an unscaled gradient; returns whether its step has to be skipped.
+        """Adapt to the norm of an unscaled gradient; returns whether its step must be skipped.
 
         Not finite at a scale of 1, it is not skipped: the scale magnifies nothing there, so that the gradient overflows
         by itself, and smaller scales would do no more than hide it. A run thus skips 16 steps in a row at the most.

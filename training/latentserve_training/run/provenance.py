@@ -1,4 +1,4 @@
-"""Which code and which packages made something."""
+"""The git commit and the package versions that made something."""
 
 from __future__ import annotations
 

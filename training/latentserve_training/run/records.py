@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON record an epoch, of which a crash or a full disk may have cut the last one short."""
+"""metrics.jsonl: one JSON record per epoch, the last perhaps cut short by a crash."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FIELDS = frozenset({"epoch", "step", "train", "validation"})
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The whole records in `path`, in their order; none where there is no such file."""
+    """The complete records in `path`, in order; none if there is no such file."""
     if not path.is_file():
         return []
     records = [_parse(line) for line in path.read_bytes().splitlines()]
@@ -21,7 +21,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def keep_records(path: Path, step: int) -> None:
-    """Drop the records of later steps than `step`, and what is no whole record."""
+    """Drop records of steps later than `step`, and incomplete ones."""
     if path.is_file():
         replace_text(path, "".join(_line(record) for record in read_records(path) if record["step"] <= step))
 

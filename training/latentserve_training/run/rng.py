@@ -1,4 +1,4 @@
-"""The state of torch's random number generators, in every process of a run, as a checkpoint holds it."""
+"""The state of torch's random number generators in every process of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def capture(processes: Processes, device: torch.device) -> dict[str, Tensor]:
 
 
 def restore(states: Mapping[str, Tensor], processes: Processes, device: torch.device) -> None:
-    """Set the generators of this process to what `capture` found in it.
+    """Restore this process's generators to the states that `capture` saved.
 
     Raises:
         RunError: there were more processes then, or fewer.

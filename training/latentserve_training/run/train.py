@@ -126,7 +126,7 @@ def start(config: RunConfig, dataset: Dataset, fabric: Fabric) -> Trainer:
 
 @contextmanager
 def _allocating() -> Iterator[None]:
-    """Say of the configuration what torch says of a tensor that is too large; which error it raises depends on how far.
+    """Turn torch's errors for tensors that are too large, of several kinds, into an error of the configuration.
 
     Raises:
         ConfigError: the weights, their average or their gradients' moments cannot be allocated.
@@ -141,7 +141,7 @@ def _allocating() -> Iterator[None]:
 
 
 def _require_statistics(model: GenerativeModel, batch_size: int, devices: int) -> None:
-    """Refuse batches, or devices' shares of them, of one image where layers normalise by a batch's spread."""
+    """Raise ConfigError if batch normalisation would get a batch, or a device's share, of one image."""
     normalises = any(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) for layer in model.modules())
     if normalises and batch_size < 2 * devices:
         raise ConfigError(
@@ -178,7 +178,7 @@ def _previous(folder: RunFolder, config: RunConfig) -> Checkpoint | None:
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without what may change: the epochs, and the data's places; its digest is compared instead."""
+    """The configuration without the epochs, which may change, and the data's paths, whose digest is compared."""
     data = {key: value for key, value in config["data"].items() if key not in PLACES}
     trainer = {key: value for key, value in config["trainer"].items() if key != "epochs"}
     return {**config, "data": data, "trainer": trainer}

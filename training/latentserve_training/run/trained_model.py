@@ -59,7 +59,7 @@ class TrainedModel:
         return dataset
 
     def collapse(self, split: Split, seed: int) -> str:
-        """In what way samples drawn with `seed` have collapsed beside images of `split`; empty where they have not."""
+        """How samples drawn with `seed` have collapsed compared with images of `split`; empty if they have not."""
         generator = torch.Generator().manual_seed(seed)
         return self.model.collapse(torch.from_numpy(split.images), generator, self.model.labels_of(split.labels))
 

@@ -1,4 +1,7 @@
-"""The trainer owns time: which images come when, when state is saved, when to stop. Models own what a step does."""
+"""The training loop: batches, optimizer steps, validation and checkpoints.
+
+The trainer decides when something happens, the models what happens in a step.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +130,7 @@ class Trainer:
                     raise InterruptedRun(f"stopped after epoch {self.progress.epoch}, step {self.progress.step}")
 
     def _train_epoch(self, journal: Journal | NullJournal, interruption: Interruption) -> bool:
-        """The batches still to do of the epoch under way, up to an interruption; returns whether one came."""
+        """Train the remaining batches of the current epoch, or until interrupted; returns whether it was."""
         progress = self.progress
         order = self.loader.order(progress.epoch)
         self.model.train()
@@ -143,7 +146,7 @@ class Trainer:
         return stopping
 
     def step(self, batch: Batch) -> dict[str, float]:
-        """One step of every phase whose turn it is; the losses by name.
+        """One step of every phase that is due; returns the losses by name.
 
         Raises:
             DivergedError: a loss or gradient is not finite.
@@ -180,7 +183,7 @@ class Trainer:
         return losses
 
     def _end_epoch(self, journal: Journal | NullJournal) -> bool:
-        """Close the epoch: validate, record, judge. True where this is the best epoch so far."""
+        """Close the epoch: validate, record, warn; returns whether it is the best so far."""
         progress = self.progress
         means = progress.means()
         validation = self.validate()
@@ -203,17 +206,17 @@ class Trainer:
         return self.model.selection is not None and progress.improve(progress.results[self.model.selection])
 
     def validate(self) -> Validation:
-        """The averaged model on the validation images; the same noise every time."""
+        """Validate the averaged model, with the same noise every time."""
         generator = torch.Generator(self.fabric.device).manual_seed(_VALIDATION_SEED)
         return self.ema_model().validate(self.loader.validation_images, generator, self.loader.validation_labels)
 
     def ema_model(self) -> GenerativeModel:
-        """The model that is evaluated and exported, ready for inference."""
+        """The averaged model, which is evaluated and exported, in inference mode."""
         return cast("GenerativeModel", self.ema.module).eval()
 
     @torch.no_grad()
     def _grid(self, model: GenerativeModel) -> Tensor:
-        """Images of the same latents, whatever the epoch."""
+        """Sample images, from the same latents in every epoch."""
         generator = torch.Generator().manual_seed(_GRID_SEED)
         latents = torch.randn(_GRID_IMAGES, model.latent_dim, generator=generator)
         return model.decode(self.fabric.to_device(latents), model.every_label(_GRID_IMAGES, self.fabric.device))
@@ -235,7 +238,7 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from where `checkpoint` was taken.
+        """Restore the state of `checkpoint`.
 
         Raises:
             RunError: another number of processes took it, or another network.

@@ -1,4 +1,4 @@
-"""The pinned feature extractor: a small LeNet, trained once on MNIST's training images and shipped with its digest."""
+"""The pinned feature extractor: a small LeNet trained once on MNIST and shipped."""
 
 from latentserve_training.evaluation.extractor.lenet import IMAGE_SHAPE, LeNet
 from latentserve_training.evaluation.extractor.pinned import WEIGHTS, Extractor

@@ -1,4 +1,4 @@
-"""`python -m latentserve_training.evaluation.extractor`: trains the feature extractor; writes weights and a card.
+"""`python -m latentserve_training.evaluation.extractor`: the extractor's own training.
 
 A new extractor makes all distances measured before it incomparable. This is here to show how the pinned one was made.
 """

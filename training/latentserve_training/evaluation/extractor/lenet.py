@@ -1,4 +1,4 @@
-"""LeNet-5 (LeCun et al. 1998), with rectifiers and max pooling: 61,706 weights, 84 features before the classes."""
+"""LeNet-5 (LeCun et al. 1998) with ReLU and max pooling: 61,706 weights, 84 features."""
 
 from __future__ import annotations
 

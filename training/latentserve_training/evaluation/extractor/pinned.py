@@ -1,4 +1,4 @@
-"""The extractor's weights on disk, and what is asked of them: features for distances, classes for counting."""
+"""The extractor's weights on disk, the features it computes and the classes it tells."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Extractor:
 
     @property
     def classifier(self) -> Classifier:
-        """The same network as a judge of classes."""
+        """The same network as a classifier."""
         return Classifier(self.network)
 
     @torch.no_grad()
