@@ -16,7 +16,7 @@ REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup wheels demo test test-server test-kernels test-oldest docs-test test-processors lint format proto proto-check serve gpu-check image clean
+.PHONY: help setup wheels demo test test-server test-training test-kernels test-oldest docs-test test-processors lint format proto proto-check serve gpu-check image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -40,7 +40,7 @@ demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
 	$(@D)/bin/pip install -q -r $<
 	touch $@
 
-.venv/pythae/installed: tests/training/pythae.txt | setup
+.venv/pythae/installed: tests/support/training/pythae.txt | setup
 	$(BIN)/pip install -q --no-deps --target $(@D) -r $<
 	touch $@
 
@@ -56,6 +56,9 @@ test: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run every te
 
 test-server: setup .venv/tritonclient/installed  ## Run the tests of the server and of the contract.
 	$(BIN)/python $(PYTEST) tests/server tests/proto tests/contract
+
+test-training: setup .venv/pythae/installed  ## Run the tests of training.
+	$(BIN)/python $(PYTEST) tests/training
 
 test-kernels: setup .venv/tritonclient/installed  ## Run the tests of the client and the contract with NumPy's kernels for AVX2.
 	OPENBLAS_CORETYPE=Haswell $(BIN)/python $(PYTEST) tests/client tests/contract

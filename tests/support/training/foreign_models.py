@@ -1,0 +1,66 @@
+"""Small ONNX models written as text, imported and run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime
+import yaml
+from numpy.typing import NDArray
+
+from latentserve_server.bundle import read_bundle
+from latentserve_training import commands
+
+RANDOM = np.random.default_rng(0)
+WEIGHTS = {
+    "w": RANDOM.standard_normal((3, 12), dtype=np.float32),
+    "v": RANDOM.standard_normal((12, 6), dtype=np.float32) / 4,
+    "table": RANDOM.standard_normal((4, 12), dtype=np.float32),
+    "lean": RANDOM.standard_normal((4, 6), dtype=np.float32),
+    "share": np.array(1e-7, np.float32),
+    "zeros": np.zeros((3, 12), np.float32),
+    "saturated": np.array([17.844, 17.857412, 17.868923, 17.87294, 17.89196, 17.89684] * 2, np.float32),
+}
+LATENTS = RANDOM.standard_normal((5, 3), dtype=np.float32)
+IMAGES = RANDOM.random((5, 3, 2, 2), dtype=np.float32)
+GAN = {"kind": "gan", "latent_dim": 3, "decoder": {"file": "g.onnx"}}
+VAE = {**GAN, "kind": "vae", "encoder": {"file": "e.onnx", "mean": "mu", "log_variance": "s"}}
+TANH = "g (float[N, 3] z) => (float[N, 3, 2, 2] x) { h = MatMul(z, w)\n y = Tanh(h)\n x = Reshape(y, shape) }"
+SIGMOID = TANH.replace("Tanh", "Sigmoid")
+LINEAR = TANH.replace("y = Tanh(h)\n x = Reshape(y, shape)", "x = Reshape(h, shape)")
+ENCODER = (
+    "e (float[N, 3, 2, 2] a) => (float[N, 3] mu, float[N, 3] s) "
+    "{ r = Flatten(a)\n p = MatMul(r, v)\n mu, s = Split(p, halves) }"
+)
+SHAPES = {"shape": np.array([-1, 3, 2, 2]), "two": np.array([-1, 2, 3, 2]), "halves": np.array([3, 3])}
+SHAPES |= {"first": np.array([0]), "turns": np.array(2), "always": np.array(True)}
+
+
+def write(path: Path, text: str, opset: int = 18) -> Path:
+    """An ONNX file of the graph in onnx's textual syntax; Split is over axis 1."""
+    header = f'<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1]>\n'
+    model = onnx.parser.parse_model(header + text.replace("Split(p", "Split<axis = 1>(p"))
+    used = {name for node in model.graph.node for name in node.input}
+    constants = {name: value for name, value in (WEIGHTS | SHAPES).items() if name in used}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    onnx.save(model, path)
+    return path
+
+
+def bring(folder: Path, description: dict[str, Any]) -> int:
+    (folder / "model.yaml").write_text(yaml.safe_dump(description))
+    return commands.import_model([str(folder / "model.yaml"), "--repository", str(folder / "models"), "--name", "m"])
+
+
+def run(folder: Path, role: str, *inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """What the imported graph gives, having been read as the server reads it."""
+    bundle = folder / "models" / "m" / "1"
+    read_bundle(bundle)
+    session = onnxruntime.InferenceSession(bundle / f"{role}.onnx", providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    fed = {value.name: rows for value, rows in zip(session.get_inputs(), inputs, strict=True)}
+    return dict(zip(names, session.run(names, fed), strict=True))
