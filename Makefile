@@ -77,7 +77,7 @@ lint: setup  ## Check style, types and who may import whom.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES) $(TYPE_TESTS)
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 format: setup  ## Rewrite the code in the project's style.
 	$(BIN)/ruff check --fix .
