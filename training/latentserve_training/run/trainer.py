@@ -1,7 +1,4 @@
-"""The training loop: batches, optimizer steps, validation and checkpoints.
-
-The trainer decides when something happens, the models what happens in a step.
-"""
+"""The training loop: batches, optimizer steps, validation and checkpoints."""
 
 from __future__ import annotations
 
@@ -71,7 +68,7 @@ class TrainerConfig:
 
 
 class Trainer:
-    """Trains one model on one dataset, from its first step or from a checkpoint.
+    """Trains one model on one dataset: it decides when things happen, the model what happens in a step.
 
     Noise and dropout draw from torch's global generator, which a checkpoint holds; the order of the images is a
     function of the seed and the epoch. On one CPU and with as many threads a continued run is the same to the bit.
