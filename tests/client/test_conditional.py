@@ -19,7 +19,7 @@ from latentserve_client import Axis, FailedPreconditionError, InvalidArgumentErr
 from latentserve_server.latent.labels import Labels
 from latentserve_server.latent.mixture import Mixture
 from latentserve_server.latent.noise import NoiseSource, Stream
-from latentserve_server.latent.prior import Drawing, Prior, PriorSource
+from latentserve_server.latent.prior import Prior, PriorSource, SamplingSpec
 
 FULL = TinyModel(labels=4, components=3, quantiles=tuple(np.linspace(-40.0, 300.0, 101)), likelihood="gaussian", seed=5)
 PIXELS = FULL.random_images(6)
@@ -52,7 +52,7 @@ def target(served: RunningServer) -> str:
 def mixed(count: int, first: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
     arrays = FULL.mixture()
     mixture = Mixture(arrays["weights"], arrays["means"], arrays["factors"])
-    return PriorSource(NoiseSource(), 3, mixture).draw(9, first, count, Drawing(Prior.MIXTURE))
+    return PriorSource(NoiseSource(), 3, mixture).draw(9, first, count, SamplingSpec(Prior.MIXTURE))
 
 
 @pytest.mark.parametrize("labels", [None, 2, [3, 1], np.array([1, 2, 0])])

@@ -12,7 +12,7 @@ import onnxruntime
 import yaml
 from numpy.typing import NDArray
 
-from latentserve_server.bundle import read_bundle
+from latentserve_server.bundle.bundle import read_bundle
 from latentserve_training import commands
 
 RANDOM = np.random.default_rng(0)
