@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -40,6 +41,8 @@ class Tally:
     rows: int = 0
     wrong: int = 0
     refused: int = 0
+    left_waiting: int = 0
+    """For a connection, until their deadline."""
     failed: collections.Counter[str] = field(default_factory=collections.Counter)
     seconds: list[float] = field(default_factory=list)
 
@@ -80,6 +83,9 @@ async def client_loop(target: str, model: str, truth: Truth, until: float, tally
                 tally.refused += 1
                 return
             except CallError as error:
+                if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and not error.answered:
+                    tally.left_waiting += 1
+                    return
                 tally.failed[error.code.name] += 1
                 return
             tally.seconds.append(time.monotonic() - began)
@@ -145,7 +151,7 @@ async def soak(arguments: argparse.Namespace, server: subprocess.Popen[bytes], t
     report("ended by SIGTERM", stopped, 2.0)
     status = await asyncio.to_thread(server.wait)
     print(f"  server exit status {status}")
-    lost = steady.refused + sum(steady.failed.values()) + sum(stopped.failed.values())
+    lost = steady.refused + steady.left_waiting + sum(steady.failed.values()) + sum(stopped.failed.values())
     return not (steady.wrong or stopped.wrong or lost or status), steady.answered + stopped.answered
 
 
@@ -156,7 +162,8 @@ def report(name: str, tally: Tally, seconds: float) -> None:
     print(f"{name}: {tally.answered} calls, {tally.rows} rows answered, {tally.wrong} wrong")
     print(f"  {tally.answered / seconds:.0f} calls/s, {tally.rows / seconds:.0f} rows/s")
     print(f"  p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {1e3 * ordered[-1]:.1f} ms")
-    print(f"  refused (never accepted) {tally.refused}, failed {dict(tally.failed)}")
+    never = f"refused {tally.refused}, left waiting for a connection {tally.left_waiting}"
+    print(f"  never accepted: {never}; failed {dict(tally.failed)}")
 
 
 def endings(server: ServerProcess) -> collections.Counter[str]:

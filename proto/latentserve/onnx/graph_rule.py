@@ -8,7 +8,8 @@ from google.protobuf.message import DecodeError
 
 from latentserve.onnx import outline_pb2 as outline
 
-MIN_OPSET, MAX_OPSET = 18, 20
+OPSETS = range(18, 21)
+"""Versions of ONNX's own operator set."""
 
 _ONNX = ("", "ai.onnx")
 _RANDOM = frozenset(
@@ -24,12 +25,12 @@ class GraphRuleError(ValueError):
     """A model is not what a bundle's graph may be; the message says why, and names the operator."""
 
 
-def check_graph(model: bytes) -> None:
+def check_graph(model: bytes, opsets: range = OPSETS) -> None:
     """Hold a serialized ONNX model to the rule, without running or loading it.
 
     Raises:
-        GraphRuleError: it is no ONNX model; its operators are not those of ONNX's own sets 18 to 20; or it reads other
-            files, draws random numbers or loops.
+        GraphRuleError: it is no ONNX model; its operators are not those of one of ONNX's own sets `opsets`; or it reads
+            other files, draws random numbers or loops.
     """
     if model[4:8] == _ORT_FORMAT:  # onnxruntime would take it for a format of its own, which nothing here looks into
         raise GraphRuleError("the graph is in onnxruntime's own format, not in ONNX's")
@@ -42,9 +43,9 @@ def check_graph(model: bytes) -> None:
     if parsed.functions or parsed.training_info:
         raise GraphRuleError("the graph has functions or training information, which a bundle's may not have")
     versions = [opset.version for opset in parsed.opset_import if opset.domain in _ONNX]
-    if len(versions) != 1 or not MIN_OPSET <= versions[0] <= MAX_OPSET:
+    if len(versions) != 1 or versions[0] not in opsets:
         said = ", ".join(map(str, versions)) or "not stated"
-        raise GraphRuleError(f"the graph's operator set is {said}; allowed are {MIN_OPSET} to {MAX_OPSET}")
+        raise GraphRuleError(f"the graph's operator set is {said}; allowed are {opsets[0]} to {opsets[-1]}")
     for graph in _graphs(parsed.graph):
         for node in graph.node:
             _check_operator(node)

@@ -37,7 +37,8 @@ ENCODER = (
     "{ r = Flatten(a)\n p = MatMul(r, v)\n mu, s = Split(p, halves) }"
 )
 SHAPES = {"shape": np.array([-1, 3, 2, 2]), "two": np.array([-1, 2, 3, 2]), "halves": np.array([3, 3])}
-SHAPES |= {"first": np.array([0]), "turns": np.array(2), "always": np.array(True)}
+SHAPES |= {"first": np.array([0]), "turns": np.array(2), "zero": np.array(0)}
+SHAPES |= {"always": np.array(True), "never": np.array(False), "half": np.array(0.5, np.float32)}
 
 
 def write(path: Path, text: str, opset: int = 18) -> Path:

@@ -112,17 +112,17 @@ def test_a_good_graph_passes_every_check(tmp_path: Path) -> None:
     ("module", "message"),
     [
         (StaticBatch(), "batch axis of 'latent' is fixed at 2; it must vary .code that uses the batch's size"),
-        (OwnNoise(), r"decoder: draws its own noise \(RandomNormalLike 'node_randn_like'\)"),
+        (OwnNoise(), r"decoder: the graph's operator 'RandomNormalLike' at 'node_randn_like' draws random numbers"),
         (Ragged(), r"batch axis of 'image' is fixed at '3\*batch'; it must vary \(lost at Reshape "),
         (
             Branching(),
-            r"control flow depends on the values of a tensor at test_conversion.py:\d+ \(if latent.sum\(\) > 0:\)",
+            r"control flow depends on the values of a tensor at test_torch_to_onnx.py:\d+ \(if latent.sum\(\) > 0:\)",
         ),
         (Unsupported(), "decoder: the operator aten.linalg_eig has no ONNX form"),
         (MixedRows(), "decoder: 'image' of a row changes by .* with the other rows of its batch"),
         (Counting(), "differs from the model by .*; the trace of the model's code differs already"),
         (Chaotic(), "differs from the model by .*; the first node that differs is Sin 'node_sin'"),
-        (Broken(), r"decoder: cannot be exported: 'no such layer' at test_conversion.py:\d+"),
+        (Broken(), r"decoder: cannot be exported: 'no such layer' at test_torch_to_onnx.py:\d+"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
@@ -168,7 +168,7 @@ def test_a_renamed_output_an_old_opset_and_a_fixed_axis_are_caught(good_graph: P
 
     with pytest.raises(ExportError, match="batch axis of 'latent' is fixed at 2"):
         check_graph(edited(good_graph, tmp_path, fix), plan(Doubling()))
-    with pytest.raises(ExportError, match="opset is 17; allowed are 18 to 20"):
+    with pytest.raises(ExportError, match="operator set is 17; allowed are 18 to 20"):
         check_graph(edited(good_graph, tmp_path, age), plan(Doubling()))
     with pytest.raises(ExportError, match=r"outputs are \['image'\]; they must be \['picture'\]"):
         check_graph(good_graph, replace(plan(Doubling()), outputs=("picture",)))

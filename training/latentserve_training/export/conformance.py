@@ -7,15 +7,11 @@ from pathlib import Path
 
 import onnx
 
+from latentserve.onnx import graph_rule
+from latentserve.onnx.graph_rule import OPSETS
 from latentserve_training.errors import ExportError
 from latentserve_training.export.graphs import BATCH, GraphPlan
-from latentserve_training.export.onnx_model import STANDARD_DOMAINS, describe_node, nodes, opset
-
-OPSETS = range(18, 21)
-_RANDOM_OPERATORS = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-)
-_LOOPS = frozenset({"Loop", "Scan"})
+from latentserve_training.export.onnx_model import describe_node
 
 
 def check_graph(path: Path, plan: GraphPlan) -> None:
@@ -30,31 +26,23 @@ def check_graph(path: Path, plan: GraphPlan) -> None:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{plan.role}: not valid ONNX: {error}") from error
-    if opset(model) not in OPSETS:
-        raise ExportError(f"{plan.role}: opset is {opset(model)}; allowed are {OPSETS[0]} to {OPSETS[-1]}")
-    check_operators(model, plan.role)
+    check_rule(path.read_bytes(), plan.role)
     _require_names("inputs", [value.name for value in model.graph.input], list(plan.example), plan.role)
     _require_names("outputs", [value.name for value in model.graph.output], plan.outputs, plan.role)
     for value in (*model.graph.input, *model.graph.output):
         _check_batch_axis(value, inferred, plan.role)
 
 
-def check_operators(model: onnx.ModelProto, role: str) -> None:
-    """Check that operators are standard, neither random nor loops, and that all weights are in the file.
+def check_rule(model: bytes, role: str, opsets: range = OPSETS) -> None:
+    """Hold a serialized model to the rule that the server has for graphs.
 
     Raises:
-        ExportError: there is another; the message names the node or the weights.
+        ExportError: it breaks the rule; the message names the operator.
     """
-    for node in nodes(model):
-        if node.domain not in STANDARD_DOMAINS:
-            raise ExportError(f"{role}: {describe_node(node)} is not an operator of the ONNX standard")
-        if node.op_type in _RANDOM_OPERATORS:
-            raise ExportError(f"{role}: draws its own noise ({describe_node(node)}); noise must be an input")
-        if node.op_type in _LOOPS:
-            raise ExportError(f"{role}: {describe_node(node)} repeats as often as its data says; that is not allowed")
-    outside = [tensor.name for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
-    if outside:
-        raise ExportError(f"{role}: weights of {outside[0]!r} lie outside of the file; a graph is one file")
+    try:
+        graph_rule.check_graph(model, opsets)
+    except graph_rule.GraphRuleError as error:
+        raise ExportError(f"{role}: {error}") from error
 
 
 def _require_names(what: str, found: Sequence[str], wanted: Sequence[str], role: str) -> None:

@@ -40,6 +40,24 @@ def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                 yield from graph.initializer
 
 
+def without_idle_dropout(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, or a copy in which no Dropout has a constant that says what it does anyway: that it drops nothing."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    constants = {tensor.name: tensor for tensor in copy.graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in nodes(copy) if node.op_type == "Constant"}
+    idle = [
+        node
+        for node in nodes(copy)
+        if node.op_type == "Dropout"
+        and (training := constants.get("".join(node.input[2:3]))) is not None
+        and not onnx.numpy_helper.to_array(training).any()
+    ]
+    for node in idle:
+        del node.input[1:]
+    return copy if idle else model
+
+
 def describe_node(node: onnx.NodeProto) -> str:
     """The node's operator and its name or first output, for messages."""
     operator = node.op_type if node.domain in STANDARD_DOMAINS else f"{node.domain}.{node.op_type}"

@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from latentserve.onnx.graph_rule import OPSETS
 from latentserve_training.errors import ExportError
-from latentserve_training.export.conformance import OPSETS, check_operators
-from latentserve_training.export.onnx_model import opset
+from latentserve_training.export.conformance import check_rule
+from latentserve_training.export.onnx_model import opset, without_idle_dropout
 from latentserve_training.foreign.onnx_file import ForeignSession, OnnxFile, with_outputs
 from latentserve_training.foreign.opset_upgrade import upgrade_opset
 
@@ -28,7 +29,7 @@ class ForeignGraph:
     role: str
     source: OnnxFile
     model: onnx.ModelProto
-    """The file's own, until its operator set is upgraded."""
+    """The file's own, but for dropout that drops nothing, until its operator set is upgraded."""
 
     @classmethod
     def load(cls, role: str, path: Path) -> Self:
@@ -41,10 +42,9 @@ class ForeignGraph:
             source = OnnxFile.read(path)
         except ExportError as error:
             raise ExportError(f"{role}: {error}") from error
-        if opset(source.model) > OPSETS[-1]:
-            raise ExportError(f"{role}: {path}: opset is {opset(source.model)}; allowed are up to {OPSETS[-1]}")
-        check_operators(source.model, role)
-        return cls(role, source, source.model)
+        model = without_idle_dropout(source.model)
+        check_rule(model.SerializeToString(), role, range(1, OPSETS[-1] + 1))  # older ones are upgraded
+        return cls(role, source, model)
 
     def upgraded(self, tensors: Sequence[str]) -> Self:
         """The graph upgraded to an operator set that bundles allow, with these tensors under their names.
