@@ -10,9 +10,8 @@ from typing import Self
 import numpy as np
 from torch import Tensor
 
+from latentserve.contract import CALIBRATION_QUANTILES
 from latentserve_training.errors import RunError
-
-QUANTILES = 101
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,7 @@ class Calibration:
     @classmethod
     def of(cls, negative_elbo: Tensor) -> Self:
         """The calibration by scores [n] in nats; quantiles are interpolated linearly between neighbours."""
-        quantiles = np.quantile(negative_elbo.double().numpy(), np.linspace(0, 1, QUANTILES))
+        quantiles = np.quantile(negative_elbo.double().numpy(), np.linspace(0, 1, CALIBRATION_QUANTILES))
         # Interpolation can round a value below its neighbour's.
         return cls(negative_elbo_quantiles=np.maximum.accumulate(quantiles).tolist(), images=len(negative_elbo))
 

@@ -14,28 +14,27 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
 
+from latentserve.contract import MAX_VERSION, NAME
 from latentserve.v1 import bundle_pb2
 from latentserve_training.errors import ExportError
 from latentserve_training.interruption import signals_ignored
 
 MANIFEST = "manifest.json"
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_LARGEST_VERSION = 10**18 - 1
 _VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,17}")
 
 
 def check_name(name: str) -> None:
     """Raise ExportError unless `name` can be a model's directory."""
-    if not NAME_PATTERN.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise ExportError(
-            f"--name {name!r} is not a model name: letters, digits, '.', '_' and '-', a letter or digit first"
+            f"--name {name!r} is not a model name: letters, digits, '.', '_' and '-', the first neither '.' nor '-'"
         )
 
 
 def check_version(version: int) -> None:
     """Raise ExportError unless `version` can be a version's directory."""
-    if not 1 <= version <= _LARGEST_VERSION:
-        raise ExportError(f"--version is {version}; it must be from 1 to {_LARGEST_VERSION}")
+    if not 1 <= version <= MAX_VERSION:
+        raise ExportError(f"--version is {version}; it must be from 1 to {MAX_VERSION}")
 
 
 def choose_version(model_folder: Path, version: int | None) -> int:

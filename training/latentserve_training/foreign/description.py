@@ -10,6 +10,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentError
 
+from latentserve.contract import MAX_LABELS, MIN_LABELS
 from latentserve_training.command_line.parser import make_file_parser
 from latentserve_training.command_line.yaml_file import place_of, read_options
 from latentserve_training.errors import ConfigError
@@ -17,7 +18,7 @@ from latentserve_training.foreign.reading import ForeignReading
 
 _SECTIONS = ("decoder", "encoder", "reading")
 _LARGEST_LOG_SCALE = 30.0
-_LABELS = range(2, 65_537)
+_LABELS = range(MIN_LABELS, MAX_LABELS + 1)
 """As many as a bundle may have."""
 
 
