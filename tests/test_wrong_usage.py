@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from latentserve_client import cli as client
+from latentserve_client.cli.main import main as client
 from latentserve_server import cli as server
 from latentserve_training import commands
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "latentserve": client.main,
+    "latentserve": client,
     "latentserve-server": server.main,
     "latentserve-train": commands.train,
     "latentserve-evaluate": commands.evaluate,

@@ -19,8 +19,8 @@ def main() -> int:
     # A shell without job control has its background jobs ignore Ctrl-C, which is to stay.
     handled = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     _end_at_once(handled)
-    from latentserve_client.cli import Terminated
-    from latentserve_client.cli import main as run
+    from latentserve_client.cli.main import Terminated
+    from latentserve_client.cli.main import main as run
 
     def terminate(number: int, frame: FrameType | None) -> Never:
         raise Terminated

@@ -19,7 +19,7 @@ from grpc import ServicerContext
 
 from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
 from latentserve_client import CHANNEL_OPTIONS, AsyncClient, Client, Samples
-from latentserve_client.cli import main
+from latentserve_client.cli.main import main
 
 
 @dataclass

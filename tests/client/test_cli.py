@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentserve_client import Client
-from latentserve_client.grid import draw_grid, draw_pairs
+from latentserve_client.cli.grid import draw_grid, draw_pairs
 
 Run = Callable[..., tuple[int, str, str]]
 COMMAND = Path(sys.executable).with_name("latentserve")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentserve_client.cli import main
+from latentserve_client.cli.main import main
 
 Misuse = Callable[[list[str]], str]
 

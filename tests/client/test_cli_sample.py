@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentserve_client import Client
-from latentserve_client.cli import main
-from latentserve_client.files import FileError
-from latentserve_client.growing_array import GrowingArray
+from latentserve_client.cli.files import FileError, GrowingArray
+from latentserve_client.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]
 COMMAND = Path(sys.executable).with_name("latentserve")

@@ -13,7 +13,7 @@ from model_shelf import Shelf
 from running_server import running_server
 from tiny_bundle import TinyModel
 
-from latentserve_client.cli import main
+from latentserve_client.cli.main import main
 from latentserve_server.latent.noise import NoiseSource, Stream
 
 Edit = Callable[[onnx.ModelProto], None]

@@ -8,7 +8,7 @@ import pytest
 from picture_files import DEEP, FILES, HEIGHT, WIDTH, PictureFile, assert_seen, in_channels
 
 from latentserve.v1 import bundle_pb2
-from latentserve_client.files import FileError, read_image
+from latentserve_client.cli.files import FileError, read_image
 
 SPEC = bundle_pb2.ImageSpec(
     channels=3,

@@ -32,7 +32,7 @@ def test_the_two_clients_have_the_same_calls() -> None:
 
 
 def test_importing_brings_no_model_runtime() -> None:
-    program = "import latentserve_client.cli, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    program = "import latentserve_client.cli.main, sys; print(*{name.partition('.')[0] for name in sys.modules})"
     unwanted = {"onnxruntime", "torch", "onnx", "latentserve_server", "latentserve_training"}
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert set(run.stdout.split()).isdisjoint(unwanted)

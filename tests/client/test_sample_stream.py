@@ -23,7 +23,7 @@ from latentserve_client import (
     SampleStream,
     UnavailableError,
 )
-from latentserve_client._resumption import MAX_FRUITLESS_CALLS, Backoff
+from latentserve_client._calls.resumption import MAX_FRUITLESS_CALLS, Backoff
 
 Attempts = list[tuple[str, str, Any]]
 Collect = Callable[..., Awaitable[list[Samples[Any]]]]

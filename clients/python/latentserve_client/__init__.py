@@ -1,10 +1,8 @@
 """The Python clients of latentserve, blocking and asyncio, what they return and what they raise."""
 
-from latentserve_client._channel import CHANNEL_OPTIONS
-from latentserve_client.admin import AdminClient
+from latentserve_client._calls.channel import CHANNEL_OPTIONS
+from latentserve_client.admin import AdminClient, AsyncAdminClient
 from latentserve_client.aio import AsyncClient
-from latentserve_client.aio_admin import AsyncAdminClient
-from latentserve_client.aio_sample_stream import AsyncSampleStream
 from latentserve_client.client import Client
 from latentserve_client.errors import (
     CallError,
@@ -26,11 +24,19 @@ from latentserve_client.errors import (
     UnimplementedError,
 )
 from latentserve_client.inputs import Axis, ImagesLike, LatentsLike, PointsLike, PosteriorMeans, Seeds
-from latentserve_client.model_info import Capability, Limits, ModelInfo, ModelState, ModelStatus, Rescanned
-from latentserve_client.model_ref import ModelLike, ModelRef
+from latentserve_client.models import (
+    Capability,
+    Limits,
+    ModelInfo,
+    ModelLike,
+    ModelRef,
+    ModelState,
+    ModelStatus,
+    Rescanned,
+)
 from latentserve_client.options import CallOptions, FileFormat, Format, GenerationOptions, LabelsLike, Prior, Priority
 from latentserve_client.results import Decoded, Posterior, Reconstruction, Samples, Scores, Served, Timing, Walk
-from latentserve_client.sample_stream import SampleStream
+from latentserve_client.stream import AsyncSampleStream, SampleStream
 
 __all__ = [
     "CHANNEL_OPTIONS",

@@ -7,12 +7,12 @@ from typing import Literal, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_client import _exchanges
-from latentserve_client._aio_connection import AsyncConnection
-from latentserve_client.aio_sample_stream import AsyncSampleStream
-from latentserve_client.model_ref import ModelLike
+from latentserve_client._calls import generation as _exchanges
+from latentserve_client._transport.connection import AsyncConnection
+from latentserve_client.models import ModelLike
 from latentserve_client.options import FileFormat, Format, Pictures, SampleOptions, StreamOptions
 from latentserve_client.results import Samples
+from latentserve_client.stream import AsyncSampleStream
 
 
 class AsyncDrawing(AsyncConnection):

@@ -8,10 +8,10 @@ from typing import Literal, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_client import _walk_exchanges
-from latentserve_client._connection import BlockingConnection
+from latentserve_client._calls import walks as _walk_exchanges
+from latentserve_client._transport.connection import BlockingConnection
 from latentserve_client.inputs import Axis, PointsLike
-from latentserve_client.model_ref import ModelLike
+from latentserve_client.models import ModelLike
 from latentserve_client.options import FileFormat, Format, InterpolateOptions, Pictures, TraverseOptions
 from latentserve_client.results import Walk
 

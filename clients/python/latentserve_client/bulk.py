@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_client._channel import MAX_MESSAGE_BYTES
+from latentserve_client._calls.channel import MAX_MESSAGE_BYTES
 from latentserve_client.client import Client
 from latentserve_client.errors import RequestError
-from latentserve_client.model_info import ModelInfo
-from latentserve_client.model_ref import ModelRef
+from latentserve_client.models import ModelInfo, ModelRef
 from latentserve_client.options import ArrayFormat
 from latentserve_client.results import Scores
 

@@ -7,12 +7,11 @@ from typing import Literal, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_client import _exchanges
+from latentserve_client._calls import generation as _exchanges
 from latentserve_client._drawing import Drawing
 from latentserve_client._walking import Walking
 from latentserve_client.inputs import ImagesLike, LatentsLike
-from latentserve_client.model_info import ModelInfo, ModelStatus
-from latentserve_client.model_ref import ModelLike
+from latentserve_client.models import ModelInfo, ModelLike, ModelStatus
 from latentserve_client.options import (
     CallOptions,
     EncodeOptions,

@@ -1,0 +1,69 @@
+"""How the client's channels are set up: message sizes, keepalive, retries, load balancing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from latentserve_client._transport.address import is_on_this_machine
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+_SERVICE_CONFIG = {
+    # Over one address this is that address; over a headless service it is every replica in turn.
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": "latentserve.v1.GenerationService"}, {"service": "latentserve.v1.ModelService"}],
+            # Every call may be repeated: none changes the server, and the seed is fixed before the first attempt.
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 4,
+                # A stopping server gives CANCELLED to calls that reached its socket and not yet itself. A call that is
+                # cancelled on this side ends here and is never retried.
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+            },
+        },
+        # A stream that breaks is resumed by the client, which knows what has arrived; gRPC would begin anew.
+        {"name": [{"service": "latentserve.v1.GenerationService", "method": "StreamSamples"}]},
+    ],
+    # There is no "retryThrottling": it counts the failures of all calls of a channel, so that a server that is replaced
+    # under many threads would end the retries of them all. What is retried is what no server has taken on.
+}
+
+_WINDOW_BYTES = 1 << 20
+"""Of one call's replies that the server sends ahead. gRPC would widen this window to 4 to 8 MiB on a quick line, and a
+stream that is not read would be made as far ahead."""
+
+CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # gRPC keeps a request for its retries up to this size; at its 256 KiB a batch of images would never be retried.
+    ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES + 64 * 1024),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
+    # Pings notice a dead peer while a call is in flight. The server permits one every 30 s.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # The default of 1 s would let every retry above meet the same failed connection.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+)
+"""The options of every channel that the client opens; give them to a channel of your own to keep its behaviour."""
+
+BLOCKING_CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
+    *CHANNEL_OPTIONS,
+    # Streams are read by the thread that wants them, as single calls are. gRPC would start a thread of its own; where
+    # an interrupt (Ctrl-C) comes between the start of the call and that of the thread, close() never returns.
+    ("SingleThreadedUnaryStream", 1),
+)
+"""What a blocking client has besides."""
+
+
+def for_address(address: str, options: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
+    """`options`, for a channel to the address: what is on this machine is never reached through a proxy."""
+    # gRPC obeys http_proxy even for 127.0.0.1, unless no_proxy names it.
+    return (*options, ("grpc.enable_http_proxy", 0)) if is_on_this_machine(address) else options

@@ -1,0 +1,1 @@
+"""The channel to a server, and what is known of it."""

@@ -1,0 +1,187 @@
+"""What a client's calls share: the channel, its life, and how one call is made. `_aio_connection` awaits them."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from types import TracebackType
+from typing import Any, Generic, Self
+
+import grpc
+
+from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
+from latentserve_client._calls.channel import BLOCKING_CHANNEL_OPTIONS, CHANNEL_OPTIONS, for_address
+from latentserve_client._calls.exchange import Exchange, RequestT, ResponseT, ResultT, build_timeout
+from latentserve_client._transport.address import check_address
+from latentserve_client._transport.link import EventT, Link
+from latentserve_client.errors import ClosedError
+
+_STATE_SECONDS = 1.0
+"""What is waited at most for a channel to tell its state, which it does at once."""
+
+
+class Connection(Generic[EventT]):
+    """Something to make calls with, until it is closed; what both kinds know of that."""
+
+    def __init__(self, timeout: float, link: Link[EventT]) -> None:
+        self._timeout = build_timeout(timeout)
+        self._link = link
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._link.closing.is_set()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedError("the client is closed")
+
+    def _begin(self, exchange: Exchange[Any, Any, Any]) -> float:
+        """Seconds that the call, or one chunk, may take; ClosedError where there can be none."""
+        self._check_open()
+        return self._timeout if exchange.timeout is None else exchange.timeout
+
+
+class BlockingConnection(Connection[threading.Event]):
+    """A channel to a server, open until close()."""
+
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        timeout: float = 30.0,
+        credentials: grpc.ChannelCredentials | None = None,
+        channel: grpc.Channel | None = None,
+    ) -> None:
+        link = Link(None if channel else check_address(target), threading.Event(), self._is_connected)
+        super().__init__(timeout, link)
+        self._owns_channel = channel is None
+        if channel is None:
+            options = for_address(target, BLOCKING_CHANNEL_OPTIONS)
+            channel = (
+                grpc.insecure_channel(target, options=options)
+                if credentials is None
+                else grpc.secure_channel(target, credentials, options=options)
+            )
+        self._channel = channel
+        self._generation = generation_pb2_grpc.GenerationServiceStub(channel)
+        self._models = models_pb2_grpc.ModelServiceStub(channel)
+        self._admin = models_pb2_grpc.ModelAdminServiceStub(channel)
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the calls in flight, as CancelledError, and the channel. Closing twice is closing once."""
+        if not self.closed:
+            self._link.closing.set()
+            if self._owns_channel:
+                self._channel.close()
+
+    def _run(
+        self, rpc: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT], exchange: Exchange[RequestT, ResponseT, ResultT]
+    ) -> ResultT:
+        timeout = self._begin(exchange)
+        try:
+            response, call = rpc.with_call(
+                exchange.request, timeout=timeout, metadata=exchange.metadata, wait_for_ready=self._link.answered
+            )
+        except grpc.RpcError as error:
+            raise self._link.failure(exchange, error, timeout) from error
+        self._link.answered = True
+        return exchange.result(response, call.trailing_metadata())
+
+    def _is_connected(self) -> bool:
+        if self.closed:
+            return False
+        # A blocking channel tells its state to those alone who watch it, from a thread.
+        states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
+        watcher = states.put
+        self._channel.subscribe(watcher)
+        try:
+            return states.get(timeout=_STATE_SECONDS) is grpc.ChannelConnectivity.READY
+        except queue.Empty:
+            return False
+        finally:
+            self._channel.unsubscribe(watcher)
+
+
+class AsyncConnection(Connection[asyncio.Event]):
+    """A channel to a server, open until close()."""
+
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        timeout: float = 30.0,
+        credentials: grpc.ChannelCredentials | None = None,
+        channel: grpc.aio.Channel | None = None,
+    ) -> None:
+        link = Link(None if channel else check_address(target), asyncio.Event(), self._is_connected)
+        super().__init__(timeout, link)
+        self._owns_channel = channel is None
+        if channel is None:
+            options = for_address(target, CHANNEL_OPTIONS)
+            channel = (
+                grpc.aio.insecure_channel(target, options=options)
+                if credentials is None
+                else grpc.aio.secure_channel(target, credentials, options=options)
+            )
+        self._channel = channel
+        self._generation = generation_pb2_grpc.GenerationServiceStub(channel)
+        self._models = models_pb2_grpc.ModelServiceStub(channel)
+        self._admin = models_pb2_grpc.ModelAdminServiceStub(channel)
+
+    async def __aenter__(self) -> Self:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the calls in flight, as CancelledError, and the channel. Closing twice is closing once."""
+        if not self.closed:
+            self._link.closing.set()
+            if self._owns_channel:
+                await self._channel.close()
+
+    async def _run(
+        self,
+        rpc: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT],
+        exchange: Exchange[RequestT, ResponseT, ResultT],
+    ) -> ResultT:
+        timeout = self._begin(exchange)
+        call = rpc(exchange.request, timeout=timeout, metadata=exchange.metadata, wait_for_ready=self._link.answered)
+        try:
+            response = await call
+        except grpc.RpcError as error:
+            raise self._link.failure(exchange, error, timeout) from error
+        except asyncio.CancelledError as error:
+            if not cancelled_by_closing(self.closed):
+                raise
+            raise exchange.ended(grpc.StatusCode.CANCELLED, "the client was closed during the call") from error
+        self._link.answered = True
+        return exchange.result(response, await call.trailing_metadata())
+
+    def _is_connected(self) -> bool:
+        return not self.closed and self._channel.get_state() is grpc.ChannelConnectivity.READY
+
+
+def cancelled_by_closing(closed: bool) -> bool:
+    """Whether an asyncio.CancelledError is the end of a call under the task that awaited it.
+
+    gRPC says this both when the awaiting task is cancelled, which is the caller's own affair, and when the call or its
+    channel is closed under it, which the task did not ask for.
+    """
+    task = asyncio.current_task()
+    return closed and task is not None and not task.cancelling()

@@ -1,0 +1,169 @@
+"""Two versions of a model side by side: the same noise through both."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve_client.bulk import max_image_rows
+from latentserve_client.cli.models import align
+from latentserve_client.cli.outcome import Outcome
+from latentserve_client.cli.progress import Progress
+from latentserve_client.client import Client
+from latentserve_client.errors import LatentServeError
+from latentserve_client.models import Capability, ModelInfo, ModelRef
+from latentserve_client.results import Samples, Served
+
+BEYOND_THRESHOLD = 3
+"""Exit code where the versions differ by more than the threshold."""
+
+_CHUNK_ROWS = 256
+"""Images compared at a time."""
+
+
+class ComparisonError(LatentServeError):
+    """Two versions of which nothing can be said side by side."""
+
+
+@dataclass
+class Difference:
+    """What was seen so far: absolute differences of pixel values, and the second version's ELBO less the first's.
+
+    An image is broken where a pixel of either version, or the shift of its ELBO, is not finite.
+    """
+
+    images: int = 0
+    broken: int = 0
+    first_broken: int = 0
+    sum_of_means: float = 0.0
+    largest: float = 0.0
+    largest_at: int = 0
+    shifts: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def add(
+        self,
+        first: NDArray[np.float32],
+        second: NDArray[np.float32],
+        shifts: NDArray[np.float64] | None,
+        index: int,
+    ) -> None:
+        """Take images of both versions, of which the first has the index, and their ELBOs' shifts, where there are."""
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(first.astype(np.float64) - second).reshape(len(first), -1)
+        worst = difference.max(axis=1)
+        finite = np.isfinite(worst) if shifts is None else np.isfinite(worst) & np.isfinite(shifts)
+        if not finite.all() and not self.broken:
+            self.first_broken = index + int(finite.argmin())
+        self.images += len(first)
+        self.broken += int((~finite).sum())
+        self.sum_of_means += float(difference[finite].mean(axis=1).sum())
+        if shifts is not None:
+            self.shifts.append(shifts[finite])
+        worst[~finite] = 0
+        if worst.max() > self.largest:
+            self.largest, self.largest_at = float(worst.max()), index + int(worst.argmax())
+
+    @property
+    def mean(self) -> float:
+        """The mean absolute difference of pixel values, over the images that are not broken."""
+        return self.sum_of_means / max(1, self.images - self.broken)
+
+
+@dataclass
+class Numerics:
+    """The fingerprints of the bits that each version computed, and where one changed under the comparison."""
+
+    latest: dict[int, str] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
+
+    def see(self, served: Served, index: int) -> None:
+        """Take who answered for images, of which the first has the index."""
+        before = self.latest.setdefault(served.version, served.numerics)
+        if served.numerics != before:
+            what = f"{before or 'none promised'} to {served.numerics or 'none promised'}"
+            self.changes.append(f"{served.model}:{served.version} at index {index}, {what}")
+            self.latest[served.version] = served.numerics
+
+
+def compare(client: Client, args: argparse.Namespace) -> Outcome:
+    """The differences as a table; beyond the threshold with an exit code of its own."""
+    first, second = client.model(args.model), client.model(args.other)
+    _check_comparable(first, second)
+    with Progress(sys.stderr, args.count) as progress:
+        difference, numerics = _measure(client, (first, second), args, progress)
+    beyond = args.threshold is not None and (difference.broken > 0 or difference.mean > args.threshold)
+    facts = [
+        ("versions", f"{first.name}:{first.version} and {second.name}:{second.version}"),
+        ("images", f"{difference.images}, seed {args.seed}"),
+        ("mean difference", f"{difference.mean:.6f}, of pixel values {_range(first)}"),
+        ("largest difference", f"{difference.largest:.6f}, at index {difference.largest_at}"),
+    ]
+    if difference.broken:
+        facts.append(
+            ("not finite", f"{difference.broken} images, left out above; the first at {difference.first_broken}")
+        )
+    shifts = np.concatenate([*difference.shifts, np.empty(0)])
+    if len(shifts):
+        facts.append(("ELBO shift", f"{shifts.mean():+.4f} nats, on images of {first.name}:{first.version}"))
+    if numerics.changes:
+        others = f"; {len(numerics.changes) - 1} more" if len(numerics.changes) > 1 else ""
+        facts.append(("numerics changed", f"{numerics.changes[0]}{others}: last bits are of different servers"))
+    if args.threshold is not None:
+        facts.append(("threshold", f"{args.threshold:g}: {'beyond it' if beyond else 'within it'}"))
+    return Outcome(align(facts), BEYOND_THRESHOLD if beyond else 0)
+
+
+def _measure(
+    client: Client, versions: tuple[ModelInfo, ModelInfo], args: argparse.Namespace, progress: Progress
+) -> tuple[Difference, Numerics]:
+    refs = [ModelRef(info.name, version=info.version) for info in versions]
+    rows = min(_CHUNK_ROWS, *(max_image_rows(info, "float32") for info in versions))
+    can_score = all(Capability.SCORE in info.capabilities for info in versions)
+    difference, numerics = Difference(), Numerics()
+    with (
+        client.stream_samples(refs[0], args.count, seed=args.seed, chunk_rows=rows, any_numerics=True) as one,
+        client.stream_samples(refs[1], args.count, seed=args.seed, chunk_rows=rows, any_numerics=True) as other,
+    ):
+        for ours, theirs in zip(one, other, strict=True):
+            for samples in (ours, theirs):
+                numerics.see(samples.served, samples.first_index)
+            shifts = _shifts(client, refs, ours) if can_score else None
+            difference.add(ours.images, theirs.images, shifts, ours.first_index)
+            progress.advance(len(ours.images))
+    return difference, numerics
+
+
+def _shifts(client: Client, refs: Sequence[ModelRef], samples: Samples[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """The second version's ELBOs of the images less the first's, [n]; NaN for images that are no numbers."""
+    shifts = np.full(len(samples.images), np.nan)
+    rows = np.isfinite(samples.images).all(axis=(1, 2, 3))
+    if rows.any():
+        labels = None if samples.labels is None else samples.labels[rows]
+        before, after = (client.score(ref, samples.images[rows], priority="bulk", labels=labels).elbo for ref in refs)
+        with np.errstate(invalid="ignore"):
+            shifts[rows] = after.astype(np.float64) - before
+    return shifts
+
+
+def _check_comparable(first: ModelInfo, second: ModelInfo) -> None:
+    """Refuse versions of which one seed does not mean the same latents, or whose images differ in shape or range."""
+    for what, one, other in (
+        ("latent dimensions", first.latent_dim, second.latent_dim),
+        ("image shape", first.image_shape, second.image_shape),
+        ("value range", first.value_range, second.value_range),
+        ("noise scheme", first.noise_scheme, second.noise_scheme),
+        ("labels", first.labels, second.labels),
+    ):
+        if one != other:
+            names = f"{first.name}:{first.version} and {second.name}:{second.version}"
+            raise ComparisonError(f"{names} cannot be compared: {what} {one} and {other}")
+
+
+def _range(info: ModelInfo) -> str:
+    low, high = info.value_range
+    return f"{low:g} to {high:g}"

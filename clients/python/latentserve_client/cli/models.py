@@ -1,0 +1,114 @@
+"""What the server holds."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from latentserve_client.cli.outcome import Outcome
+from latentserve_client.client import Client
+from latentserve_client.models import ModelInfo, ModelState, ModelStatus
+
+
+def models(client: Client, args: argparse.Namespace) -> Outcome:
+    """Every version of every model, in a table."""
+    return Outcome(list_models(client.models()))
+
+
+def model(client: Client, args: argparse.Namespace) -> Outcome:
+    """One version, fact by fact."""
+    return Outcome(describe_model(client.model(args.model)))
+
+
+_SHOWN_NAMES = 10
+
+_HEADER = ("NAME", "VERSION", "STATE", "DEFAULT", "ALIASES", "CAPABILITIES", "MEMORY", "REASON")
+
+
+def list_models(models: Sequence[ModelStatus]) -> str:
+    """One line a model version, in aligned columns."""
+    if not models:
+        return "the server has no models"
+    rows = [
+        (
+            status.name,
+            str(status.version),
+            status.state,
+            "yes" if status.is_default else "-",
+            ",".join(status.aliases) or "-",
+            ",".join(status.capabilities) or "-",
+            f"{status.memory_bytes / (1 << 20):.1f} MiB" if status.memory_bytes else "-",
+            " ".join(status.reason.split()) or "-",
+        )
+        for status in models
+    ]
+    return align([_HEADER, *rows])
+
+
+def list_names(models: Sequence[ModelStatus]) -> str:
+    """The models with their versions that are READY and their aliases, on a line: "digits (1 @stable, 2)"."""
+    versions: dict[str, list[str]] = {}
+    for status in models:
+        if status.state == ModelState.READY:
+            words = [str(status.version), *(f"@{alias}" for alias in status.aliases)]
+            versions.setdefault(status.name, []).append(" ".join(words))
+    shown = [f"{name} ({', '.join(of)})" for name, of in list(versions.items())[:_SHOWN_NAMES]]
+    more = [f"{len(versions) - _SHOWN_NAMES} more"] if len(versions) > _SHOWN_NAMES else []
+    return ", ".join([*shown, *more]) or "no model that is ready"
+
+
+def describe_model(info: ModelInfo) -> str:
+    """One line a fact, names to the left: what it is, where it runs, what it takes, how it was trained."""
+    channels, height, width = info.image_shape
+    limits, provenance = info.limits, info.manifest.provenance
+    facts = [
+        ("model", f"{info.name}:{info.version}"),
+        ("aliases", ", ".join(info.aliases) or "-"),
+        ("kind", info.kind),
+        ("capabilities", ", ".join(info.capabilities)),
+        ("device", info.device),
+        ("precision", info.precision or "-"),
+        ("numerics", _numerics(info)),
+        ("latent", f"{info.latent_dim} dimensions"),
+        ("prior", f"standard normal{_mixture(info)}"),
+        ("likelihood", info.likelihood.replace("_", " ") or "-"),
+        ("labels", _labels(info)),
+        ("calibration", f"{info.calibration_images} images" if info.calibration_images else "-"),
+        ("image", f"{channels} x {height} x {width}, values {info.value_range[0]:g} to {info.value_range[1]:g}"),
+        ("limits", f"{limits.max_rows_per_request} rows a call, {limits.max_batch_rows} a batch"),
+        ("", f"{limits.max_queue_rows} rows waiting, {limits.max_message_bytes} bytes a message"),
+        ("noise", info.noise_scheme),
+        ("family", provenance.family or "-"),
+        ("dataset", provenance.dataset or "-"),
+        ("license", info.manifest.license or "-"),
+        ("digest", info.digest),
+        *((name, f"{value:g}") for name, value in sorted(info.manifest.metrics.items())),
+    ]
+    return align(facts)
+
+
+def _mixture(info: ModelInfo) -> str:
+    if not info.mixture_components:
+        return ""
+    plural = "s" if info.mixture_components > 1 else ""
+    return f", or a mixture of {info.mixture_components} component{plural}"
+
+
+def _numerics(info: ModelInfo) -> str:
+    if info.row_bits == "batch_dependent":
+        return "none promised: the last bits of a row depend on its batch"
+    return info.numerics or "-"
+
+
+def _labels(info: ModelInfo) -> str:
+    if not info.labels:
+        return "-"
+    shown = ", ".join(info.label_names[:_SHOWN_NAMES]) + (", ..." if len(info.label_names) > _SHOWN_NAMES else "")
+    return f"0 to {info.labels - 1}" + (f": {shown}" if shown else "")
+
+
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of as many cells each as lines of text, in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

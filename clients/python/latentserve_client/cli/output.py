@@ -1,0 +1,149 @@
+"""Where the command line puts what a command makes: a file, a folder with a file an image, or standard output."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO, Literal, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from latentserve_client.cli.files import FileError, check_folder, check_output, replacing
+from latentserve_client.cli.grid import draw_grid
+from latentserve_client.errors import RequestError
+from latentserve_client.options import FileFormat
+
+Form: TypeAlias = FileFormat | Literal["npy"]
+
+PICTURES: tuple[FileFormat, ...] = ("png", "jpeg", "webp")
+STANDARD_OUTPUT = "-"
+
+_FORMS: MappingProxyType[str, Form] = MappingProxyType(
+    {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".npy": "npy"}
+)
+# As a server writes them; webp is lossless.
+_SAVED: MappingProxyType[FileFormat, dict[str, Any]] = MappingProxyType(
+    {"png": {}, "jpeg": {"quality": 90, "subsampling": 0}, "webp": {"lossless": True}}
+)
+_LONGEST_SIDE = MappingProxyType({"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383})
+
+
+class StandardOutputError(OSError):
+    """Standard output cannot be written: its reader left, or its disk is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a result goes, and in which form.
+
+    Attributes:
+        path: of the file or folder; None for standard output.
+        form: pictures of one of these formats, or a .npy array.
+        is_folder: whether each image has a file of its own.
+    """
+
+    path: Path | None
+    form: Form
+    is_folder: bool = False
+
+    @classmethod
+    def parse(cls, text: str, form: FileFormat | None, forms: Sequence[Form], *, folders: bool) -> Self:
+        """The output that `text` names, of the form of its ending; standard output and folders take `form`.
+
+        Raises:
+            RequestError: it is none of those that the command can write, or has another form than the one given.
+        """
+        is_folder = folders and text.endswith("/")
+        if text == STANDARD_OUTPUT or is_folder:
+            return cls(None if text == STANDARD_OUTPUT else Path(text), form or forms[0], is_folder)
+        path = Path(text)
+        found = _FORMS.get(path.suffix.lower())
+        if found is None or found not in forms:
+            endings = [ending for ending, of in _FORMS.items() if of in forms] + (["/"] if folders else [])
+            raise RequestError(f"output {text!r} does not end in {' or '.join(endings)}; {STANDARD_OUTPUT} is a pipe")
+        if form not in (None, found):
+            raise RequestError(f"output {text!r} is {found} by its ending, and --format says {form}")
+        return cls(path, found)
+
+    def __str__(self) -> str:
+        return "standard output" if self.path is None else str(self.path)
+
+    @property
+    def format(self) -> Literal["float32", "uint8"]:
+        """What has to be asked for: the values themselves, or what can be seen of them."""
+        return "float32" if self.form == "npy" else "uint8"
+
+    def check(self) -> None:
+        """Find out before the work whether it can be written at its end. Raises FileError where it cannot."""
+        if self.path is not None:
+            (check_folder if self.is_folder else check_output)(self.path)
+
+    def write_images(self, images: NDArray[Any], columns: int | None = None) -> None:
+        """Images in the dtype that `format` names: an array, a grid of so many columns, or a file an image."""
+        if self.form == "npy":
+            self.write_array(images)
+        elif self.path is not None and self.is_folder:
+            self.path.mkdir(exist_ok=True)
+            for index, image in enumerate(images):
+                self.write_file(index, self._encode(draw_image(image)))
+        else:
+            self.write_picture(draw_grid(images, columns))
+
+    def write_picture(self, picture: Image.Image) -> None:
+        """One picture, whole or not at all. Raises FileError where it cannot be written."""
+        data = self._encode(picture)
+        with self._open() as file:
+            file.write(data)
+
+    def write_array(self, array: NDArray[Any]) -> None:
+        """A .npy file, whole or not at all. Raises FileError where it cannot be written."""
+        with self._open() as file:
+            write_header(file, array.dtype, array.shape)
+            file.write(np.ascontiguousarray(array).data)
+
+    def write_file(self, index: int, data: bytes) -> None:
+        """The file of one image in the folder, named by its index. Raises FileError where it cannot be written."""
+        assert self.path is not None
+        ending = "jpg" if self.form == "jpeg" else self.form
+        with replacing(self.path / f"{index:09d}.{ending}") as file:
+            file.write(data)
+
+    @contextmanager
+    def _open(self) -> Iterator[BinaryIO]:
+        with standard_output() if self.path is None else replacing(self.path) as file:
+            yield file
+
+    def _encode(self, picture: Image.Image) -> bytes:
+        assert self.form != "npy"
+        if max(picture.size) > _LONGEST_SIDE[self.form]:
+            width, height = picture.size
+            raise FileError(f"{self}: {width} x {height} pixels are more than {self.form} takes; write png")
+        picture.save(data := io.BytesIO(), format=self.form, **_SAVED[self.form])
+        return data.getvalue()
+
+
+@contextmanager
+def standard_output() -> Iterator[BinaryIO]:
+    """The process's own, which has taken everything when the block ends well. Raises StandardOutputError."""
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise StandardOutputError(error.errno, error.strerror) from error
+
+
+def draw_image(image: NDArray[np.uint8]) -> Image.Image:
+    """One image, uint8 [1 or 3, height, width], as a picture."""
+    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+
+
+def write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """What a .npy file of such an array in C order begins with."""
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})

@@ -1,0 +1,95 @@
+"""Images from the prior to files, in one call where they fit and as a stream where they do not."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from latentserve.seed import draw_seed
+from latentserve_client.bulk import max_image_rows
+from latentserve_client.cli.labels import read_labels
+from latentserve_client.cli.outcome import Outcome, quantity, written
+from latentserve_client.cli.output import Output
+from latentserve_client.cli.progress import Progress
+from latentserve_client.cli.sinks import ArraySink, FolderSink, GridSink, PipedArraySink, Sink
+from latentserve_client.client import Client
+from latentserve_client.models import ModelInfo, ModelRef
+from latentserve_client.options import Format
+from latentserve_client.results import Samples
+
+
+def sample(client: Client, args: argparse.Namespace) -> Outcome:
+    """A grid, an array or a folder of images. What has arrived when a long job is broken off is kept, and said."""
+    started = time.perf_counter()
+    args.output.check()
+    info = client.model(args.model)
+    args.labels = read_labels(args.labels, info)
+    seed = draw_seed() if args.seed is None else args.seed
+    with Progress(sys.stderr, args.count) as progress, _open_sink(args, info, seed) as sink:
+        try:
+            for chunk in _draw(client, info, args, seed, sink.format):
+                sink.write(chunk)
+                progress.advance(len(chunk.images))
+        except BaseException as error:
+            _keep(sink, args, info, seed, error)
+            raise
+    start = f" from index {args.first_index}" if args.first_index else ""
+    prior = f", {args.prior.replace('_', ' ')} prior" if args.prior else ""
+    return written(args.output, quantity(args.count, "image"), f"seed {seed}{start}{prior}", info, started)
+
+
+def _open_sink(args: argparse.Namespace, info: ModelInfo, seed: int) -> Sink:
+    output: Output = args.output
+    if output.form == "npy":
+        if output.path is None:
+            return PipedArraySink(args.count, info.image_shape)
+        return ArraySink(output.path, info.image_shape, seed, args.first_index)
+    if output.path is not None and output.is_folder:
+        return FolderSink(output.path, output, output.form)
+    return GridSink(output)
+
+
+def _draw(
+    client: Client, info: ModelInfo, args: argparse.Namespace, seed: int, format: Format
+) -> Iterator[Samples[Any]]:
+    model = ModelRef(info.name, version=info.version)
+    how = {
+        "seed": seed,
+        "first_index": args.first_index,
+        "temperature": args.temperature,
+        "truncation": args.truncation,
+        "prior": args.prior,
+        "labels": args.labels,
+        "format": format,
+    }
+    if args.count <= max_image_rows(info, "float32"):
+        yield client.sample(model, args.count, **how)
+        return
+    with client.stream_samples(model, args.count, **how) as stream:
+        yield from stream
+
+
+def _keep(sink: Sink, args: argparse.Namespace, info: ModelInfo, seed: int, error: BaseException) -> None:
+    """Keep what is of use, and have the error say where it is and how to go on."""
+    if sink.rows < args.count and (kept := sink.keep()) is not None:
+        error.add_note(
+            f"{sink.rows} of {args.count} images are in {kept}; go on with model {info.name}:{info.version} and "
+            f"{_rest(args, seed, sink.rows)}"
+        )
+
+
+def _rest(args: argparse.Namespace, seed: int, rows: int) -> str:
+    """The options that draw what is missing after so many rows."""
+    options = {
+        "seed": seed,
+        "first-index": args.first_index + rows,
+        "count": args.count - rows,
+        "prior": args.prior,
+        "temperature": args.temperature,
+        "truncation": args.truncation,
+        "labels": ",".join(map(str, args.labels)) if args.labels else None,
+    }
+    return " ".join(f"--{name} {value}" for name, value in options.items() if value is not None)

@@ -1,0 +1,170 @@
+"""Where the command line puts samples as they arrive: one picture, one array, or a folder of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentserve_client.cli.files import GrowingArray
+from latentserve_client.cli.output import Output, standard_output, write_header
+from latentserve_client.options import FileFormat, Format
+from latentserve_client.results import Samples
+
+
+class Sink(Protocol):
+    """Takes chunks in index order, within a `with` block whose good end completes the output."""
+
+    format: Format
+    """What the chunks have to hold."""
+
+    @property
+    def rows(self) -> int:
+        """Images taken."""
+
+    def write(self, chunk: Samples[Any]) -> None:
+        """Take a chunk."""
+
+    def keep(self) -> Path | None:
+        """Where what was written stays although there is more to come; None where nothing is of use."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Complete the output, or leave what keep() kept."""
+
+
+class GridSink:
+    """A picture of all images on a near-square grid, whole or not at all. Holds the pixels of all images."""
+
+    format: Format = "uint8"
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._images: list[NDArray[np.uint8]] = []
+        self.rows = 0
+
+    def write(self, chunk: Samples[Any]) -> None:
+        """Take a chunk."""
+        self._images.append(chunk.images)
+        self.rows += len(chunk.images)
+
+    def keep(self) -> Path | None:
+        """Nothing."""
+        return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._output.write_images(np.concatenate(self._images))
+
+
+class ArraySink:
+    """A .npy file float32 [n, *shape]. What is kept has the seed and the indices in its name."""
+
+    format: Format = "float32"
+
+    def __init__(self, path: Path, shape: tuple[int, ...], seed: int, first_index: int) -> None:
+        self._path = path
+        self._seed = seed
+        self._first_index = first_index
+        self._array = GrowingArray(path, shape, "<f4")
+
+    @property
+    def rows(self) -> int:
+        """Images taken."""
+        return self._array.rows
+
+    def write(self, chunk: Samples[Any]) -> None:
+        """Take a chunk."""
+        self._array.append(chunk.images)
+
+    def keep(self) -> Path | None:
+        """The file so far, which is whole as far as it goes."""
+        if not self.rows:
+            return None
+        last = self._first_index + self.rows - 1
+        kept = self._path.with_name(f"{self._path.stem}.seed-{self._seed}.rows-{self._first_index}-{last}.npy")
+        self._array.publish(kept)
+        return kept
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._array.publish(self._path)
+        finally:
+            self._array.discard()
+
+
+class PipedArraySink:
+    """A .npy array float32 [n, *shape] on standard output, as it arrives: cut short where the job is broken off."""
+
+    format: Format = "float32"
+
+    def __init__(self, count: int, shape: tuple[int, ...]) -> None:
+        self._shape = (count, *shape)
+        self.rows = 0
+
+    def write(self, chunk: Samples[Any]) -> None:
+        """Take a chunk."""
+        with standard_output() as file:
+            file.write(np.ascontiguousarray(chunk.images, "<f4").data)
+        self.rows += len(chunk.images)
+
+    def keep(self) -> Path | None:
+        """Nothing: the reader has it."""
+        return None
+
+    def __enter__(self) -> Self:
+        with standard_output() as file:
+            write_header(file, np.dtype("<f4"), self._shape)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """The reader has it."""
+
+
+class FolderSink:
+    """A folder with one file an image, as the server made it, named by its index. Each is whole or not there."""
+
+    def __init__(self, folder: Path, output: Output, format: FileFormat) -> None:
+        self._folder = folder
+        self._output = output
+        self.format: Format = format
+        self.rows = 0
+
+    def write(self, chunk: Samples[Any]) -> None:
+        """Take a chunk."""
+        for index, picture in enumerate(chunk.images, chunk.first_index):
+            self._output.write_file(index, picture)
+            self.rows += 1
+
+    def keep(self) -> Path | None:
+        """The folder."""
+        return self._folder if self.rows else None
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(exist_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """The files are there."""
