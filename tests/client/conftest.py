@@ -148,10 +148,10 @@ def invoke(request: pytest.FixtureRequest, target: str) -> Callable[..., Awaitab
 
 
 @pytest.fixture(params=[Client, AsyncClient], ids=["sync", "asyncio"])
-def collect(request: pytest.FixtureRequest, target: str) -> Callable[..., Awaitable[list[Samples[Any]]]]:
+def collect(request: pytest.FixtureRequest, target: str) -> Callable[..., Awaitable[list[Samples]]]:
     """Reads a stream of a fresh client of either kind to its end: `await collect("linear", 10, seed=1)`."""
 
-    async def collect(*args: Any, **kwargs: Any) -> list[Samples[Any]]:
+    async def collect(*args: Any, **kwargs: Any) -> list[Samples]:
         if request.param is Client:
             with Client(target) as client:
                 return list(client.stream_samples(*args, **kwargs))

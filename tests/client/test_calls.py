@@ -11,7 +11,19 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from latentserve_client import AsyncClient, Capability, Client, ModelRef, ModelState, RequestError, Timing
+from latentserve_client import (
+    AsyncClient,
+    Capability,
+    Client,
+    Decoded,
+    FormatError,
+    ModelRef,
+    ModelState,
+    ModelStatus,
+    RequestError,
+    Samples,
+    Timing,
+)
 
 Invoke = Callable[..., Awaitable[Any]]
 
@@ -75,7 +87,7 @@ async def test_a_version_is_said_once(invoke: Invoke) -> None:
 async def test_samples_come_in_every_format(invoke: Invoke) -> None:
     floats = (await invoke("sample", "linear", 4, seed=7)).images
     quantised = (await invoke("sample", "linear", 4, seed=7, format="uint8")).images
-    files = (await invoke("sample", "linear", 4, seed=7, format="png")).images
+    files = (await invoke("sample", "linear", 4, seed=7, format="png")).files
     assert (floats.dtype, floats.shape) == (np.float32, (4, 3, 4, 6))
     assert 0 < floats.min() < floats.max() < 1
     np.testing.assert_array_equal(quantised, np.rint(floats * 255).astype(np.uint8))
@@ -160,10 +172,20 @@ async def test_both_clients_return_the_same(target: str) -> None:
     np.testing.assert_array_equal(blocking.kl, awaited.kl)
 
 
-async def test_the_type_follows_the_format(target: str) -> None:
+async def test_images_are_an_array_or_files_as_was_asked_for(invoke: Invoke) -> None:
+    array = await invoke("decode", "linear", np.zeros((1, 5)))
+    with pytest.raises(FormatError, match="the images came as an array; read images"):
+        _ = array.files
+    files = await invoke("decode", "linear", np.zeros((1, 5)), format="png")
+    with pytest.raises(FormatError, match="the images came as files; read files"):
+        _ = files.images
+    assert not hasattr(array, "files")
+
+
+async def test_methods_have_the_types_of_their_results(target: str) -> None:
     with Client(target) as client:
-        assert_type(client.sample("linear", 1).images, NDArray[np.float32])
-        assert_type(client.sample("linear", 1, format="uint8").images, NDArray[np.uint8])
-        assert_type(client.sample("linear", 1, format="png").images, list[bytes])
+        assert_type(client.sample("linear", 1), Samples)
+        assert_type(client.sample("linear", 1, format="png").files, list[bytes])
+        assert_type(client.models(), list[ModelStatus])
     async with AsyncClient(target) as client_:
-        assert_type((await client_.decode("linear", np.zeros((1, 5)), format="png")).images, list[bytes])
+        assert_type(await client_.decode("linear", np.zeros((1, 5))), Decoded)

@@ -59,7 +59,7 @@ def test_a_folder_of_samples_has_the_format_that_was_asked_for(
     run("sample", "linear", "--count", count, "--seed", 7, "--format", form, "-o", f"{tmp_path}/")
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{index:09d}.{ending}" for index in range(count)]
     with Client(target) as client:
-        files = client.sample("linear", 6, seed=7, format=form).images  # type: ignore[call-overload]
+        files = client.sample("linear", 6, seed=7, format=form).files  # type: ignore[arg-type]
     assert (tmp_path / f"000000005.{ending}").read_bytes() == files[5]
 
 

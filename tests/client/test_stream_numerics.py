@@ -61,7 +61,7 @@ def images_of(seed: int, first: int, count: int) -> NDArray[np.float64]:
 def read(request: pytest.FixtureRequest) -> Read:
     """Reads a stream from a target, with a client of either kind, into a list."""
 
-    async def read(target: str, chunks: list[Samples[Any]], **options: Any) -> None:
+    async def read(target: str, chunks: list[Samples], **options: Any) -> None:
         how = {"seed": SEED, "chunk_rows": CHUNK_ROWS, **options}
 
         def block() -> None:
@@ -87,7 +87,7 @@ async def breaking_off(served: RunningServer, following: RunningServer) -> Async
 
 
 async def test_a_stream_goes_on_where_the_same_bits_are_computed(read: Read, servers: Servers) -> None:
-    chunks: list[Samples[Any]] = []
+    chunks: list[Samples] = []
     async with breaking_off(servers.one, servers.twin) as relay:
         await read(f"127.0.0.1:{relay.port}", chunks)
     assert {chunk.served.numerics for chunk in chunks} == {await numerics_of(servers.one)}
@@ -96,7 +96,7 @@ async def test_a_stream_goes_on_where_the_same_bits_are_computed(read: Read, ser
 
 
 async def test_a_stream_that_could_only_go_on_with_other_bits_ends(read: Read, servers: Servers) -> None:
-    chunks: list[Samples[Any]] = []
+    chunks: list[Samples] = []
     async with breaking_off(servers.one, servers.other) as relay:
         with pytest.raises(NumericsError, match="the rows would have other last bits") as raised:
             await read(f"127.0.0.1:{relay.port}", chunks, timeout=1.0)
@@ -108,7 +108,7 @@ async def test_a_stream_that_could_only_go_on_with_other_bits_ends(read: Read, s
 
 
 async def test_a_stream_to_which_any_bits_will_do_goes_on_and_says_so(read: Read, servers: Servers) -> None:
-    chunks: list[Samples[Any]] = []
+    chunks: list[Samples] = []
     async with breaking_off(servers.one, servers.other) as relay:
         await read(f"127.0.0.1:{relay.port}", chunks, any_numerics=True)
     numerics = [chunk.served.numerics for chunk in chunks]
@@ -121,7 +121,7 @@ async def test_a_stream_to_which_any_bits_will_do_goes_on_and_says_so(read: Read
 
 
 async def test_among_unlike_servers_a_stream_finds_one_like_its_first(read: Read, servers: Servers) -> None:
-    chunks: list[Samples[Any]] = []
+    chunks: list[Samples] = []
     unlike = breaking_off(servers.one, servers.one), breaking_off(servers.other, servers.other)
     async with unlike[0] as one, unlike[1] as other:
         await read(f"ipv4:127.0.0.1:{one.port},127.0.0.1:{other.port}", chunks)

@@ -121,12 +121,14 @@ def test_tensors_of_the_open_inference_protocol_come_back(run: Run, name: str, l
 def test_the_client_sends_back_what_it_got(run: Run, name: str, latents: Float, form: Any) -> None:
     async def scenario(served: RunningServer) -> None:
         async with AsyncClient(f"127.0.0.1:{served.server.port}") as client:
-            decoded = (await client.decode(name, latents, format=form)).images
-            sampled = (await client.sample(name, 3, temperature=4.0, format=form)).images
-            for images in (decoded, sampled):
+            decoded = await client.decode(name, latents, format=form)
+            sampled = await client.sample(name, 3, temperature=4.0, format=form)
+            for result in (decoded, sampled):
+                images = result.files if form == "webp" else result.images
                 posterior = await client.encode(name, images, draw_seed=1)
                 await client.decode(name, posterior.mean)
-                await client.score(name, (await client.reconstruct(name, images, format=form)).images)
+                again = await client.reconstruct(name, images, format=form)
+                await client.score(name, again.files if form == "webp" else again.images)
 
     run(scenario)
 

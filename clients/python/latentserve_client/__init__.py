@@ -2,14 +2,14 @@
 
 from latentserve_client._calls.channel import CHANNEL_OPTIONS
 from latentserve_client.admin import AdminClient, AsyncAdminClient
-from latentserve_client.aio import AsyncClient
-from latentserve_client.client import Client
+from latentserve_client.client import AsyncClient, Client
 from latentserve_client.errors import (
     CallError,
     CancelledError,
     ClosedError,
     DeadlineExceededError,
     FailedPreconditionError,
+    FormatError,
     InternalError,
     InvalidArgumentError,
     LatentServeError,
@@ -23,7 +23,19 @@ from latentserve_client.errors import (
     UnavailableError,
     UnimplementedError,
 )
-from latentserve_client.inputs import Axis, ImagesLike, LatentsLike, PointsLike, PosteriorMeans, Seeds
+from latentserve_client.inputs import (
+    Axis,
+    FileFormat,
+    Format,
+    ImagesLike,
+    LabelsLike,
+    LatentsLike,
+    PointsLike,
+    PosteriorMeans,
+    Prior,
+    Priority,
+    Seeds,
+)
 from latentserve_client.models import (
     Capability,
     Limits,
@@ -34,7 +46,6 @@ from latentserve_client.models import (
     ModelStatus,
     Rescanned,
 )
-from latentserve_client.options import CallOptions, FileFormat, Format, GenerationOptions, LabelsLike, Prior, Priority
 from latentserve_client.results import Decoded, Posterior, Reconstruction, Samples, Scores, Served, Timing, Walk
 from latentserve_client.stream import AsyncSampleStream, SampleStream
 
@@ -46,7 +57,6 @@ __all__ = [
     "AsyncSampleStream",
     "Axis",
     "CallError",
-    "CallOptions",
     "CancelledError",
     "Capability",
     "Client",
@@ -56,7 +66,7 @@ __all__ = [
     "FailedPreconditionError",
     "FileFormat",
     "Format",
-    "GenerationOptions",
+    "FormatError",
     "ImagesLike",
     "InternalError",
     "InvalidArgumentError",

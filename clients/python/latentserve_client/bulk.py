@@ -1,9 +1,8 @@
-"""Work of any size, in calls of as many rows as the model's limits and the message size allow."""
+"""Jobs of any size, in calls of as many rows as the model's limits and the message size allow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import repeat
 from math import prod
 from typing import Any
 
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 from latentserve_client._calls.channel import MAX_MESSAGE_BYTES
 from latentserve_client.client import Client
 from latentserve_client.errors import RequestError
+from latentserve_client.inputs import ArrayFormat
 from latentserve_client.models import ModelInfo, ModelRef
-from latentserve_client.options import ArrayFormat
 from latentserve_client.results import Scores
 
 _ENVELOPE_BYTES = 64 * 1024  # what a message holds besides its rows, generously
@@ -36,7 +35,7 @@ class BulkClient:
     """
 
     def __init__(
-        self, client: Client, info: ModelInfo, advance: Callable[[int], None], labels: Sequence[int] | None = None
+        self, client: Client, info: ModelInfo, advance: Callable[[int], object], labels: Sequence[int] | None = None
     ) -> None:
         self._client = client
         self._labels = labels
@@ -50,63 +49,46 @@ class BulkClient:
         """Posterior means of the image files or, with a seed, a draw from each posterior: [n, latent_dim]."""
         replies: list[NDArray[np.float32]] = []
         reply_bytes = 3 * _FLOAT_BYTES * self._info.latent_dim
-        for rows in self._split(max(len(file), reply_bytes) for file in files):
+        for rows, labels in self._parts([max(len(file), reply_bytes) for file in files]):
+            start = first_index if draw_seed is None else first_index + rows.start
             reply = self._client.encode(
-                self._model,
-                files[rows.start : rows.stop],
-                draw_seed=draw_seed,
-                first_index=first_index if draw_seed is None else first_index + rows.start,
-                resize=resize,
-                labels=self._labels_of(rows, len(files)),
+                self._model, files[rows], draw_seed=draw_seed, first_index=start, resize=resize, labels=labels
             )
             replies.append(reply.mean if reply.z is None else reply.z)
-            self._advance(len(rows))
         return np.concatenate(replies)
 
     def decode(self, latents: NDArray[np.float32], *, format: ArrayFormat) -> NDArray[Any]:
         """The images of latents [n, latent_dim]: [n, channels, height, width]."""
-        replies: list[NDArray[Any]] = []
-        row_bytes = max(self._image_bytes(format), _FLOAT_BYTES * self._info.latent_dim)
-        for rows in self._split(repeat(row_bytes, len(latents))):
-            labels, part = self._labels_of(rows, len(latents)), latents[rows.start : rows.stop]
-            replies.append(self._client.decode(self._model, part, format=format, labels=labels).images)
-            self._advance(len(rows))
-        return np.concatenate(replies)
+        row_bytes = max(image_bytes(self._info, format), _FLOAT_BYTES * self._info.latent_dim)
+        replies = [
+            self._client.decode(self._model, latents[rows], format=format, labels=labels)
+            for rows, labels in self._parts([row_bytes] * len(latents))
+        ]
+        return np.concatenate([reply.images for reply in replies])
 
     def reconstruct(
         self, files: Sequence[bytes], *, format: ArrayFormat, resize: bool
     ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
         """Reconstructions [n, channels, height, width] of the files, and their errors and KL, [n] each, in nats."""
-        images: list[NDArray[Any]] = []
-        errors: list[NDArray[np.float32]] = []
-        divergences: list[NDArray[np.float32]] = []
-        reply_bytes = self._image_bytes(format)
-        for rows in self._split(max(len(file), reply_bytes) for file in files):
-            labels, part = self._labels_of(rows, len(files)), files[rows.start : rows.stop]
-            reply = self._client.reconstruct(self._model, part, format=format, resize=resize, labels=labels)
-            images.append(reply.images)
-            errors.append(reply.reconstruction_error)
-            divergences.append(reply.kl)
-            self._advance(len(rows))
-        return np.concatenate(images), np.concatenate(errors), np.concatenate(divergences)
+        reply_bytes = image_bytes(self._info, format)
+        replies = [
+            self._client.reconstruct(self._model, files[rows], format=format, resize=resize, labels=labels)
+            for rows, labels in self._parts([max(len(file), reply_bytes) for file in files])
+        ]
+        return (
+            np.concatenate([reply.images for reply in replies]),
+            np.concatenate([reply.reconstruction_error for reply in replies]),
+            np.concatenate([reply.kl for reply in replies]),
+        )
 
     def score(self, files: Sequence[bytes], *, draws: int, seed: int, resize: bool) -> Scores:
         """The scores of the files; served by the last call."""
-        replies: list[Scores] = []
-        max_rows = max(1, self._info.limits.max_rows_per_request // max(1, draws))
-        for rows in split(map(len, files), max_rows, max_message_bytes(self._info)):
-            part = files[rows.start : rows.stop]
-            reply = self._client.score(
-                self._model,
-                part,
-                draws=draws,
-                seed=seed,
-                first_index=rows.start,
-                resize=resize,
-                labels=self._labels_of(rows, len(files)),
+        replies = [
+            self._client.score(
+                self._model, files[rows], first_index=rows.start, resize=resize, labels=labels, draws=draws, seed=seed
             )
-            replies.append(reply)
-            self._advance(len(rows))
+            for rows, labels in self._parts([len(file) for file in files], rows_each=draws)
+        ]
         bounds = [reply.importance_bound for reply in replies if reply.importance_bound is not None]
         percentiles = [reply.anomaly_percentile for reply in replies if reply.anomaly_percentile is not None]
         return Scores(
@@ -118,6 +100,13 @@ class BulkClient:
             anomaly_percentile=np.concatenate(percentiles) if percentiles else None,
         )
 
+    def _parts(self, row_bytes: Sequence[int], rows_each: int = 0) -> Iterator[tuple[slice, Sequence[int] | None]]:
+        """The rows of each call, and their labels; rows_each of the model's make one row of the job, at least one."""
+        max_rows = max(1, self._info.limits.max_rows_per_request // max(1, rows_each))
+        for rows in split(row_bytes, max_rows, max_message_bytes(self._info)):
+            yield slice(rows.start, rows.stop), self._labels_of(rows, len(row_bytes))
+            self._advance(len(rows))
+
     def _labels_of(self, rows: range, total: int) -> Sequence[int] | None:
         """The labels of some of the rows."""
         if self._labels is None or len(self._labels) == 1:
@@ -125,12 +114,6 @@ class BulkClient:
         if len(self._labels) != total:
             raise RequestError(f"labels has {len(self._labels)} labels for {total} rows; give one, or one for each")
         return self._labels[rows.start : rows.stop]
-
-    def _image_bytes(self, format: ArrayFormat) -> int:
-        return image_bytes(self._info, format)
-
-    def _split(self, row_bytes: Iterable[int]) -> Iterator[range]:
-        return split(row_bytes, self._info.limits.max_rows_per_request, max_message_bytes(self._info))
 
 
 def image_bytes(info: ModelInfo, format: ArrayFormat) -> int:

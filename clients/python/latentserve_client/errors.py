@@ -4,6 +4,7 @@ LatentServeError
 ├── RequestError (also a ValueError)      refused by the client; nothing was sent
 ├── ClosedError                           called after close()
 ├── ReplyError                            the server's reply breaks the contract
+├── FormatError (also an AttributeError)  the array of a result that has files, or its files where it has an array
 ├── NumericsError                         a stream could go on with other bits alone
 └── CallError                             the call ended with a status; the classes below by status:
     ├── InvalidArgumentError              INVALID_ARGUMENT, OUT_OF_RANGE
@@ -42,6 +43,10 @@ class ClosedError(LatentServeError):
 
 class ReplyError(LatentServeError):
     """A reply that breaks the contract: fewer rows than asked for, or a tensor that does not fit its own shape."""
+
+
+class FormatError(LatentServeError, AttributeError):
+    """The array was read of a result whose images came as files, or the files of one whose images came as an array."""
 
 
 class NumericsError(LatentServeError):

@@ -1,10 +1,10 @@
-"""What calls work on: images, points of the latent space, and axes through it."""
+"""Arguments of calls: images, points of the latent space, axes through it, and choices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,3 +49,20 @@ class Axis:
     low: float
     high: float
     steps: int
+
+
+ArrayFormat: TypeAlias = Literal["float32", "float16", "uint8"]
+FileFormat: TypeAlias = Literal["png", "jpeg", "webp"]
+Format: TypeAlias = ArrayFormat | FileFormat
+"""How images come back: as one array [n, channels, height, width], float in the model's value range or uint8 from 0 to
+255; or as files, one an image: PNG, JPEG at quality 90, or lossless WebP."""
+
+Priority: TypeAlias = Literal["interactive", "bulk"]
+"""Who may wait for whom: "bulk" has the batches that no "interactive" call is in, and a quarter of every other."""
+
+Prior: TypeAlias = Literal["standard_normal", "mixture"]
+"""What samples are drawn from: the standard normal prior, or a mixture fitted on the encoded training images."""
+
+LabelsLike: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]]
+"""Labels of a conditional model, from 0: one for all rows, or one for each. Of samples: any number, given to indices in
+turn."""

@@ -1,19 +1,17 @@
-"""What comes out of a call, as plain frozen values: no messages, no channel.
-
-Where grid_columns was given, `images` is a list of one file, the picture of all images.
+"""Results of calls, as plain frozen values: no messages, no channel.
 
 Arrays that come out of a reply share its memory and are read-only; copy one to change it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Generic
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_client.options import ImagesT
+from latentserve_client.errors import FormatError
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +51,41 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Samples(Generic[ImagesT]):
+class Pictures:
+    """Images in the form that was asked for: one array, or files."""
+
+    _pictures: NDArray[Any] | list[bytes] = field(repr=False)
+
+    @property
+    def images(self) -> NDArray[Any]:
+        """The images as one array [n, channels, height, width] of the dtype asked for: float32, float16 or uint8.
+
+        Raises:
+            FormatError: they were asked for as files.
+        """
+        if isinstance(self._pictures, list):
+            raise FormatError('the images came as files; read files, or ask for format="float32", "float16" or "uint8"')
+        return self._pictures
+
+    @property
+    def files(self) -> list[bytes]:
+        """The encoded files, one an image; with grid_columns one file, the picture of all images.
+
+        Raises:
+            FormatError: the images were asked for as an array.
+        """
+        if not isinstance(self._pictures, list):
+            raise FormatError('the images came as an array; read images, or ask for format="png", "jpeg" or "webp"')
+        return self._pictures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples(Pictures):
     """Images drawn from the prior: those of a call, or one chunk of a stream.
 
     Attributes:
-        images: n images in index order, in the format asked for.
+        images: float32, float16 or uint8 [n, channels, height, width] in index order.
+        files: the same as n encoded files instead, where a file format was asked for.
         seed: the seed they were drawn with.
         first_index: the index of the first one within the seed's sequence.
         noise_scheme: the rule from (seed, index) to latent values, with its version.
@@ -65,7 +93,6 @@ class Samples(Generic[ImagesT]):
         labels: int64 [n], the label of each image; None where the model has no labels.
     """
 
-    images: ImagesT
     seed: int
     first_index: int
     noise_scheme: str
@@ -95,42 +122,48 @@ class Posterior:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decoded(Generic[ImagesT]):
-    """Images of latents, in the order of the latents and in the format asked for, and who answered."""
+class Decoded(Pictures):
+    """Images of latents, in the order of the latents.
 
-    images: ImagesT
+    Attributes:
+        images: float32, float16 or uint8 [n, channels, height, width].
+        files: the same as n encoded files instead, where a file format was asked for.
+        served: who answered.
+    """
+
     served: Served
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reconstruction(Generic[ImagesT]):
+class Reconstruction(Pictures):
     """Decoded posterior means, and what was lost on the way.
 
     Attributes:
-        images: n images in the order of the request, in the format asked for.
+        images: float32, float16 or uint8 [n, channels, height, width] in the order of the request.
+        files: the same as n encoded files instead, where a file format was asked for.
         reconstruction_error: float32 [n], -log p(x|z) at the posterior mean in nats, summed over pixels and channels.
         kl: float32 [n], KL(q(z|x) || N(0, I)) in nats, summed over latent dimensions.
         served: who answered.
     """
 
-    images: ImagesT
     reconstruction_error: NDArray[np.float32]
     kl: NDArray[np.float32]
     served: Served
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Walk(Generic[ImagesT]):
+class Walk(Pictures):
     """Images of points on a way through the latent space.
 
     Attributes:
-        images: n images, in the format asked for. Of an interpolation: all steps of the first path, then of the second,
-            and so on. Of a traversal: one a combination of the axes' values, the last axis varying fastest.
+        images: float32, float16 or uint8 [n, channels, height, width]. Of an interpolation: all steps of the first
+            path, then of the second, and so on. Of a traversal: one a combination of the axes' values, the last axis
+            varying fastest.
+        files: the same as n encoded files instead, where a file format was asked for.
         latents: float32 [n, latent_dim], the points that were decoded.
         served: who answered.
     """
 
-    images: ImagesT
     latents: NDArray[np.float32]
     served: Served
 

@@ -1,4 +1,4 @@
-"""A stream of samples as a blocking iterator. `_resumption` says what to ask for next; this file waits for it."""
+"""Streams of samples, as a blocking and as an asynchronous iterator."""
 
 from __future__ import annotations
 
@@ -7,18 +7,105 @@ import threading
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 import grpc
 
-from latentserve_client._calls.resumption import ResumedStream
-from latentserve_client._transport.connection import cancelled_by_closing
-from latentserve_client.errors import CancelledError
-from latentserve_client.options import ImagesT
+from latentserve_client._calls.resumption import Resumption
+from latentserve_client._transport.connection import (
+    Connection,
+    cancelled_by_closing,
+)
+from latentserve_client._transport.link import EventT
+from latentserve_client.errors import CallError, CancelledError, ClosedError, ReplyError
 from latentserve_client.results import Samples
 
 
-class SampleStream(ResumedStream[ImagesT, threading.Event]):
+class _Stream(Generic[EventT]):
+    """What both kinds of stream know: what is still to come, and the call under way."""
+
+    def __init__(self, connection: Connection[EventT], resumption: Resumption) -> None:
+        self._resumption = resumption
+        self._exchange = resumption.exchange
+        self._timeout = connection._begin(self._exchange)
+        self._rpc = connection._rpcs[self._exchange.method]
+        self._link = connection._link
+        self._closed = False
+        self._call: Any = None
+
+    @property
+    def seed(self) -> int:
+        """The seed of all images."""
+        return self._resumption.seed
+
+    @property
+    def next_index(self) -> int:
+        """The index of the first row that has not arrived: where a stream of the same seed would go on."""
+        return self._resumption.next_index
+
+    def close(self) -> None:
+        """End the call. Closing twice is closing once."""
+        self._closed = True
+        if (call := self._call) is not None:
+            call.cancel()
+
+    @property
+    def _ended(self) -> bool:
+        """Whether the stream or its client was closed."""
+        return self._closed or self._link.closing.is_set()
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise ClosedError("the stream is closed")
+
+    def _open_call(self) -> Any:
+        """The call under way, which is made where there is none."""
+        if self._call is None:
+            self._call = self._rpc(
+                self._exchange.request, metadata=self._exchange.metadata, wait_for_ready=self._link.answered
+            )
+        return self._call
+
+    def _take(self, response: Any, remaining: float) -> Samples | float:
+        """The images of the next message or, where they have other bits, seconds to wait for a call to another server.
+
+        None stands for the end of the call, and the seconds are of the remaining.
+        """
+        if self._resumption.has_other_numerics(response):
+            self._call.cancel()
+            self._call = None
+            return self._resumption.pause_for_numerics(response, remaining)
+        chunk = self._resumption.take(response)
+        self._link.answered = True
+        return chunk
+
+    def _pause_after(self, error: grpc.RpcError, remaining: float) -> float:
+        """Seconds, of the remaining, to wait for the next call; raises what `error` means where there is to be none."""
+        self._call = None
+        if self._ended:
+            raise self._closed_under_way() from error
+        if remaining <= 0:
+            raise self._late() from error
+        failure = self._link.failure(self._exchange, error, self._timeout)
+        pause = self._resumption.pause_after(failure.code, error.trailing_metadata(), remaining)
+        if pause is None:
+            raise failure from error
+        return pause
+
+    def _finish(self, surplus: Any) -> None:
+        """Forget the call, after whose last image nothing should have come."""
+        self._call = None
+        if surplus is not None:
+            raise ReplyError("the stream goes on after the last image that was asked for")
+
+    def _closed_under_way(self) -> CallError:
+        return self._exchange.ended(grpc.StatusCode.CANCELLED, "the stream was closed while it was read")
+
+    def _late(self) -> CallError:
+        return self._link.late(self._exchange, "chunk", self._timeout)
+
+
+class SampleStream(_Stream[threading.Event]):
     """Chunks of samples in index order, each a Samples.
 
     The next chunk is made while one is worked on; the server makes none beyond that. A call that the server breaks off
@@ -47,10 +134,10 @@ class SampleStream(ResumedStream[ImagesT, threading.Event]):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Samples[ImagesT]:
+    def __next__(self) -> Samples:
         """The next chunk, within the timeout, resuming included."""
         deadline = time.monotonic() + self._timeout
-        if self._complete:
+        if self._resumption.complete:
             self._read_end(deadline)
             raise StopIteration
         try:
@@ -59,17 +146,18 @@ class SampleStream(ResumedStream[ImagesT, threading.Event]):
             self.close()
             raise
 
-    def _next(self, deadline: float) -> Samples[ImagesT]:
+    def _next(self, deadline: float) -> Samples:
         while True:
             self._check_open()
             try:
                 response = self._read(deadline)
             except grpc.RpcError as error:
-                self._link.closing.wait(self._pause_after(error, deadline - time.monotonic()))
+                taken: Samples | float = self._pause_after(error, deadline - time.monotonic())
             else:
-                if (pause := self._pause_instead_of(response, deadline - time.monotonic())) is None:
-                    return self._take(response)
-                self._link.closing.wait(pause)
+                taken = self._take(response, deadline - time.monotonic())
+            if isinstance(taken, Samples):
+                return taken
+            self._link.closing.wait(taken)
 
     def _read(self, deadline: float) -> Any:
         """The next message; None at the end of the call."""
@@ -94,7 +182,7 @@ class SampleStream(ResumedStream[ImagesT, threading.Event]):
         self._finish(surplus)
 
 
-class AsyncSampleStream(ResumedStream[ImagesT, asyncio.Event]):
+class AsyncSampleStream(_Stream[asyncio.Event]):
     """`SampleStream` for asyncio. Cancelling the task that awaits a chunk ends the call and the stream."""
 
     async def __aenter__(self) -> Self:
@@ -108,10 +196,10 @@ class AsyncSampleStream(ResumedStream[ImagesT, asyncio.Event]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Samples[ImagesT]:
+    async def __anext__(self) -> Samples:
         """The next chunk, within the timeout, resuming included."""
         deadline = asyncio.get_running_loop().time() + self._timeout
-        if self._complete:
+        if self._resumption.complete:
             await self._read_end(deadline)
             raise StopAsyncIteration
         try:
@@ -124,20 +212,20 @@ class AsyncSampleStream(ResumedStream[ImagesT, asyncio.Event]):
             self.close()
             raise
 
-    async def _next(self, deadline: float) -> Samples[ImagesT]:
+    async def _next(self, deadline: float) -> Samples:
+        clock = asyncio.get_running_loop().time
         while True:
             self._check_open()
             try:
                 response = await self._read()
             except grpc.RpcError as error:
-                pause = self._pause_after(error, deadline - asyncio.get_running_loop().time())
+                taken: Samples | float = self._pause_after(error, deadline - clock())
             else:
-                again = self._pause_instead_of(response, deadline - asyncio.get_running_loop().time())
-                if again is None:
-                    return self._take(response)
-                pause = again
+                taken = self._take(response, deadline - clock())
+            if isinstance(taken, Samples):
+                return taken
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(taken):
                     await self._link.closing.wait()
 
     async def _read(self) -> Any:

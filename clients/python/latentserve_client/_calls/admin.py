@@ -1,59 +1,171 @@
-"""As `_exchanges`, for the calls of administration."""
+"""Requests about models and their replies: what a server holds, and changes of it."""
 
 from __future__ import annotations
 
 from latentserve.v1 import models_pb2
 from latentserve_client._calls.exchange import Exchange
-from latentserve_client._calls.fields import parse_ref
-from latentserve_client._calls.replies import parse_status
+from latentserve_client._calls.fields import build_ref, parse_ref
+from latentserve_client._calls.replies import parse_model, parse_models, parse_status
 from latentserve_client.errors import RequestError
-from latentserve_client.models import ModelLike, ModelRef, ModelStatus, Rescanned
+from latentserve_client.models import ModelInfo, ModelLike, ModelRef, ModelStatus, Rescanned
 
 
-def load(
-    model: ModelLike, *, timeout: float | None = None, request_id: str | None = None
-) -> Exchange[models_pb2.LoadRequest, models_pb2.LoadResponse, ModelStatus]:
-    """The version that `model` names, READY."""
+def models(*, timeout: float | None = None, request_id: str | None = None) -> Exchange[list[ModelStatus]]:
+    """List every version of every model, served or not, by name, then version.
+
+    Args:
+        timeout: seconds that the call may take, retries included; the client's own unless given.
+        request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
+
+    Raises:
+        RequestError: an argument that no server would accept; nothing was sent.
+        CallError: the call failed, as the class that fits its status.
+        ReplyError: the reply breaks the contract. ClosedError: the client is closed.
+    """
+    return Exchange("ListModels", models_pb2.ListModelsRequest(), parse_models, timeout, request_id)
+
+
+def model(
+    name: ModelLike,
+    version: int | None = None,
+    alias: str | None = None,
+    *,
+    timeout: float | None = None,
+    request_id: str | None = None,
+) -> Exchange[ModelInfo]:
+    """Describe the READY version that `name` stands for, or that `version` or `alias` picks.
+
+    Args:
+        name: its name, "name:3" (a version), "name@stable" (an alias) or a ModelRef.
+        version: an exact version, where the name says none.
+        alias: a movable name for a version, where the name says none.
+        timeout: seconds that the call may take, retries included; the client's own unless given.
+        request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
+
+    Raises:
+        RequestError: an argument that no server would accept; nothing was sent.
+        NotFoundError: there is no such model, version or alias.
+        CallError: the call failed otherwise, as the class that fits its status.
+        ReplyError: the reply breaks the contract. ClosedError: the client is closed.
+    """
+    ref = parse_ref(name)
+    if version is not None or alias is not None:
+        if ref.version is not None or ref.alias is not None:
+            raise RequestError(f"model {str(ref)!r} already says which version; give none besides")
+        ref = ModelRef(ref.name, version, alias)
+    request = models_pb2.GetModelRequest(model=build_ref(ref))
+    return Exchange("GetModel", request, parse_model, timeout, request_id)
+
+
+def load(model: ModelLike, *, timeout: float | None = None, request_id: str | None = None) -> Exchange[ModelStatus]:
+    """Make a version READY, and keep it whatever the version policy. Returns once it is READY.
+
+    Args:
+        model: "name:3" or a ModelRef with a version.
+        timeout: seconds that the call may take; the client's own unless given.
+        request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
+
+    Raises:
+        RequestError: an argument that no server would accept; nothing was sent.
+        FailedPreconditionError: it cannot be loaded; the message says why, and nothing has changed.
+        CallError: the call failed otherwise, as the class that fits its status.
+        ReplyError: the reply breaks the contract. ClosedError: the client is closed.
+    """
     name, version = _version_of(model)
     request = models_pb2.LoadRequest(name=name, version=version)
-    return Exchange("Load", request, lambda _request, response, _id: parse_status(response.model), timeout, request_id)
+    return Exchange("Load", request, _parse_load, timeout, request_id)
 
 
-def unload(
-    model: ModelLike, *, timeout: float | None = None, request_id: str | None = None
-) -> Exchange[models_pb2.UnloadRequest, models_pb2.UnloadResponse, None]:
-    """Nothing, once the version that `model` names is out of service."""
+def unload(model: ModelLike, *, timeout: float | None = None, request_id: str | None = None) -> Exchange[None]:
+    """Take a version out of service, whatever the version policy. Returns once its last call is answered.
+
+    Args:
+        model: "name:3" or a ModelRef with a version.
+        timeout: seconds that the call may take; the client's own unless given.
+        request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
+
+    Raises:
+        RequestError: an argument that no server would accept; nothing was sent.
+        FailedPreconditionError: an alias points to the version.
+        CallError: the call failed otherwise, as the class that fits its status.
+        ReplyError: the reply breaks the contract. ClosedError: the client is closed.
+    """
     name, version = _version_of(model)
     request = models_pb2.UnloadRequest(name=name, version=version)
-    return Exchange("Unload", request, lambda _request, _response, _id: None, timeout, request_id)
+    return Exchange("Unload", request, _parse_nothing, timeout, request_id)
 
 
 def set_alias(
     model: ModelLike, alias: str, *, timeout: float | None = None, request_id: str | None = None
-) -> Exchange[models_pb2.SetAliasRequest, models_pb2.SetAliasResponse, bool]:
-    """Whether it was stored that `alias` names the version that `model` names."""
+) -> Exchange[bool]:
+    """Make an alias for a READY version, or move it there.
+
+    Returns whether that was stored in the repository; where that is read-only, the alias ends with the server.
+
+    Args:
+        model: "name:3" or a ModelRef with a version.
+        alias: the movable name, spelt as names of models are.
+        timeout: seconds that the call may take; the client's own unless given.
+        request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
+
+    Raises:
+        RequestError: an argument that no server would accept; nothing was sent.
+        CallError: the call failed, as the class that fits its status.
+        ReplyError: the reply breaks the contract. ClosedError: the client is closed.
+    """
     name, version = _version_of(model)
     ModelRef(name, alias=alias)  # which says what is wrong with its spelling
     request = models_pb2.SetAliasRequest(name=name, alias=alias, version=version)
-    return Exchange("SetAlias", request, lambda _request, response, _id: response.stored, timeout, request_id)
+    return Exchange("SetAlias", request, _parse_stored, timeout, request_id)
 
 
-def delete_alias(
-    model: ModelLike, *, timeout: float | None = None, request_id: str | None = None
-) -> Exchange[models_pb2.DeleteAliasRequest, models_pb2.DeleteAliasResponse, bool]:
-    """Whether it was stored that the alias by which `model` is named is gone."""
+def delete_alias(model: ModelLike, *, timeout: float | None = None, request_id: str | None = None) -> Exchange[bool]:
+    """Delete an alias; returns whether that was stored in the repository.
+
+    Args:
+        model: "name@stable" or a ModelRef with an alias.
+        timeout: seconds that the call may take; the client's own unless given.
+        request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
+
+    Raises:
+        RequestError: an argument that no server would accept; nothing was sent.
+        CallError: the call failed, as the class that fits its status.
+        ReplyError: the reply breaks the contract. ClosedError: the client is closed.
+    """
     ref = parse_ref(model)
     if ref.alias is None:
         raise RequestError(f"model {str(ref)!r} names no alias; write it name@alias")
     request = models_pb2.DeleteAliasRequest(name=ref.name, alias=ref.alias)
-    return Exchange("DeleteAlias", request, lambda _request, response, _id: response.stored, timeout, request_id)
+    return Exchange("DeleteAlias", request, _parse_stored, timeout, request_id)
 
 
-def rescan(
-    *, timeout: float | None = None, request_id: str | None = None
-) -> Exchange[models_pb2.RescanRequest, models_pb2.RescanResponse, Rescanned]:
-    """How things stand after the scan."""
+def rescan(*, timeout: float | None = None, request_id: str | None = None) -> Exchange[Rescanned]:
+    """Have the server read the repository again and follow it; returns once everything is loaded or has failed.
+
+    Args:
+        timeout: seconds that the call may take; the client's own unless given.
+        request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
+
+    Raises:
+        RequestError: an argument that no server would accept; nothing was sent.
+        CallError: the call failed, as the class that fits its status.
+        ReplyError: the reply breaks the contract. ClosedError: the client is closed.
+    """
     return Exchange("Rescan", models_pb2.RescanRequest(), _parse_rescan, timeout, request_id)
+
+
+def _parse_load(_request: models_pb2.LoadRequest, response: models_pb2.LoadResponse, _request_id: str) -> ModelStatus:
+    return parse_status(response.model)
+
+
+def _parse_nothing(_request: object, _response: object, _request_id: str) -> None:
+    return None
+
+
+def _parse_stored(
+    _request: object, response: models_pb2.SetAliasResponse | models_pb2.DeleteAliasResponse, _request_id: str
+) -> bool:
+    return response.stored
 
 
 def _parse_rescan(

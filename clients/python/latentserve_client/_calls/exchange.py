@@ -1,4 +1,4 @@
-"""One call as both clients make it: what is asked, how the reply is read, and what goes with the message."""
+"""One call as both clients make it: the request, what goes with it, and how its reply is read."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ _REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[!-~]{1,128}", re.ASCII)
 
 
-class Exchange(Generic[RequestT, ResponseT, ResultT]):
+class Exchange(Generic[ResultT]):
     """A request, what goes with it, and what the answer means to the caller. The clients send it and wait.
 
     Args:
-        method: the RPC's name.
+        method: the RPC's name, which no two services share.
         request: the message to send.
         parse: the request, its reply and the id under which the server logged the call, to the call's result.
-        timeout: as CallOptions'; None is the client's own.
-        request_id: as CallOptions'; None is a UUID.
+        timeout: seconds for the call, retries included; None is the client's own.
+        request_id: 1 to 128 visible ASCII characters; None is a UUID.
+
+    Raises:
+        RequestError: `timeout` or `request_id` is none.
     """
 
     def __init__(
@@ -39,10 +42,10 @@ class Exchange(Generic[RequestT, ResponseT, ResultT]):
         timeout: float | None,
         request_id: str | None,
     ) -> None:
-        self._method = method
-        self.request = request
-        self._parse = parse
+        self.method = method
+        self.request: Any = request
         self.timeout = None if timeout is None else build_timeout(timeout)
+        self._parse: Callable[[Any, Any, str], ResultT] = parse
         self._request_id = uuid.uuid4().hex if request_id is None else _build_request_id(request_id)
 
     @property
@@ -50,18 +53,18 @@ class Exchange(Generic[RequestT, ResponseT, ResultT]):
         """What is sent besides the message."""
         return ((_REQUEST_ID_KEY, self._request_id),)
 
-    def result(self, response: ResponseT, trailing: Iterable[Any] | None = None) -> ResultT:
+    def result(self, response: Any, trailing: Iterable[Any] | None = None) -> ResultT:
         """What the reply means to the caller, with the trailing metadata of a call that has ended."""
         return self._parse(self.request, response, _find_request_id(trailing) or self._request_id)
 
     def failure(self, error: grpc.RpcError) -> CallError:
         """What a call's error means to the caller; to be raised from it."""
         logged = _find_request_id(error.trailing_metadata())
-        return from_rpc_error(error, self._method, logged or self._request_id, answered=logged is not None)
+        return from_rpc_error(error, self.method, logged or self._request_id, answered=logged is not None)
 
     def ended(self, code: grpc.StatusCode, message: str) -> CallError:
         """What it means that the call ended without a word from the server."""
-        return CLASS_BY_STATUS[code](code, message, self._method, self._request_id, answered=False)
+        return CLASS_BY_STATUS[code](code, message, self.method, self._request_id, answered=False)
 
 
 def _find_request_id(trailing: Iterable[Any] | None) -> str | None:

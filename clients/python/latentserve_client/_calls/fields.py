@@ -1,4 +1,4 @@
-"""Single arguments, checked and as messages have them. Pure functions."""
+"""Single arguments, checked and as messages have them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from latentserve.seed import draw_seed
 from latentserve.v1 import bundle_pb2, generation_pb2
 from latentserve_client.errors import RequestError
+from latentserve_client.inputs import LabelsLike, Prior, Priority
 from latentserve_client.models import ModelLike, ModelRef
-from latentserve_client.options import LabelsLike, Prior, Priority
 
 ValueT = TypeVar("ValueT")
 

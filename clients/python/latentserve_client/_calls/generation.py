@@ -1,124 +1,25 @@
-"""Arguments to exchanges. One pure function a call, named after the method of the two clients that makes it."""
+"""Requests on images and latents: one to the other, and how well images are explained."""
 
 from __future__ import annotations
 
-from latentserve.v1 import generation_pb2, models_pb2
-from latentserve_client._calls import replies as _replies
+from latentserve.v1 import generation_pb2
+from latentserve_client._calls import replies
 from latentserve_client._calls.exchange import Exchange
 from latentserve_client._calls.fields import (
     MAX_INDEX,
     MAX_SEED,
     MAX_UINT32,
     build_labels,
-    build_prior,
     build_priority,
     build_ref,
     build_seed,
-    build_shaping,
     integer,
-    parse_ref,
 )
 from latentserve_client._calls.payload import build_images, build_latents, build_output, count_images
-from latentserve_client._calls.resumption import ChunkExchange
 from latentserve_client.errors import RequestError
-from latentserve_client.inputs import ImagesLike, LatentsLike
-from latentserve_client.models import ModelInfo, ModelLike, ModelRef, ModelStatus
-from latentserve_client.options import Format, LabelsLike, Pictures, Prior, Priority
-from latentserve_client.results import Decoded, Posterior, Reconstruction, Samples, Scores
-
-
-def models(
-    *, timeout: float | None = None, request_id: str | None = None
-) -> Exchange[models_pb2.ListModelsRequest, models_pb2.ListModelsResponse, list[ModelStatus]]:
-    """Every version of every model."""
-    return Exchange("ListModels", models_pb2.ListModelsRequest(), _replies.parse_models, timeout, request_id)
-
-
-def model(
-    name: ModelLike,
-    version: int | None,
-    alias: str | None,
-    *,
-    timeout: float | None = None,
-    request_id: str | None = None,
-) -> Exchange[models_pb2.GetModelRequest, models_pb2.GetModelResponse, ModelInfo]:
-    """The description of `name`, whose version stands in the text or in the arguments, not in both."""
-    ref = parse_ref(name)
-    if version is not None or alias is not None:
-        if ref.version is not None or ref.alias is not None:
-            raise RequestError(f"model {str(ref)!r} already says which version; give none besides")
-        ref = ModelRef(ref.name, version, alias)
-    request = models_pb2.GetModelRequest(model=build_ref(ref))
-    return Exchange("GetModel", request, _replies.parse_model, timeout, request_id)
-
-
-def sample(
-    model: ModelLike,
-    count: int,
-    *,
-    seed: int | None = None,
-    first_index: int = 0,
-    temperature: float | None = None,
-    truncation: float | None = None,
-    prior: Prior | None = None,
-    format: Format,
-    grid_columns: int | None,
-    priority: Priority | None = None,
-    labels: LabelsLike | None = None,
-    timeout: float | None = None,
-    request_id: str | None = None,
-) -> Exchange[generation_pb2.SampleRequest, generation_pb2.SampleResponse, Samples[Pictures]]:
-    """Rows first_index to first_index + count - 1 of the seed, drawn here where none is given."""
-    count = integer("count", count, 1, MAX_UINT32)
-    request = generation_pb2.SampleRequest(
-        model=build_ref(model),
-        count=count,
-        seed=build_seed("seed", seed),
-        first_index=integer("first_index", first_index, 0, MAX_INDEX - count),
-        output=build_output(format, grid_columns),
-        priority=build_priority(priority),
-        labels=build_labels(labels),
-        shaping=build_shaping(temperature, truncation),
-        prior=build_prior(prior),
-    )
-    return Exchange("Sample", request, _replies.parse_sample, timeout, request_id)
-
-
-def stream_samples(
-    model: ModelLike,
-    count: int,
-    *,
-    seed: int | None = None,
-    first_index: int = 0,
-    chunk_rows: int | None = None,
-    any_numerics: bool = False,
-    temperature: float | None = None,
-    truncation: float | None = None,
-    prior: Prior | None = None,
-    format: Format,
-    grid_columns: int | None,
-    priority: Priority | None = None,
-    labels: LabelsLike | None = None,
-    timeout: float | None = None,
-    request_id: str | None = None,
-) -> ChunkExchange:
-    """As sample, for any number of rows in chunks of `chunk_rows`, which the server chooses where None."""
-    count = integer("count", count, 1, MAX_INDEX)
-    if grid_columns is not None and chunk_rows is None:
-        raise RequestError("grid_columns makes one picture of each chunk; give chunk_rows too")
-    request = generation_pb2.StreamSamplesRequest(
-        model=build_ref(model),
-        count=count,
-        seed=build_seed("seed", seed),
-        first_index=integer("first_index", first_index, 0, MAX_INDEX - count),
-        chunk_rows=0 if chunk_rows is None else integer("chunk_rows", chunk_rows, 1, MAX_UINT32),
-        output=build_output(format, grid_columns),
-        priority=build_priority(priority),
-        labels=build_labels(labels),
-        shaping=build_shaping(temperature, truncation),
-        prior=build_prior(prior),
-    )
-    return ChunkExchange(request, any_numerics=any_numerics, timeout=timeout, request_id=request_id)
+from latentserve_client.inputs import Format, ImagesLike, LabelsLike, LatentsLike, Priority
+from latentserve_client.models import ModelLike
+from latentserve_client.results import Decoded, Posterior, Reconstruction, Scores
 
 
 def encode(
@@ -128,12 +29,31 @@ def encode(
     draw_seed: int | None = None,
     first_index: int = 0,
     resize: bool = False,
-    priority: Priority | None = None,
     labels: LabelsLike | None = None,
+    priority: Priority | None = None,
     timeout: float | None = None,
     request_id: str | None = None,
-) -> Exchange[generation_pb2.EncodeRequest, generation_pb2.EncodeResponse, Posterior]:
-    """The posteriors of `images` and, with a seed, for one draw from each."""
+) -> Exchange[Posterior]:
+    """Give the posterior q(z|x) of each image and, with `draw_seed`, a latent drawn from each.
+
+    Args:
+        model: its name, "name:3" (a version), "name@stable" (an alias) or a ModelRef.
+        images: [n, channels, height, width], float32 or float16 in the model's value range or uint8 from 0 to 255, or
+            a list of the bytes of n PNG, JPEG, WebP, GIF or BMP files. float64 is converted to float32.
+        draw_seed: any uint64; the draw of row i uses the noise at first_index + i of its sequence. None is drawn unless
+            given.
+        first_index: the index of the first row's noise, 0 to 2^48 - n; only with draw_seed.
+        resize: whether files of any size are brought to the model's, as its manifest says; refused unless it is set.
+        labels: of a conditional model, which demands them, from 0: one for all images, or one for each.
+        priority: "bulk" lets others go first, "interactive" does not; "interactive" unless given.
+        timeout: seconds that the call may take, retries included; the client's own unless given.
+        request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
+
+    Raises:
+        RequestError: an argument that no server would accept; nothing was sent.
+        CallError: the call failed, as the class that fits its status.
+        ReplyError: the reply breaks the contract. ClosedError: the client is closed.
+    """
     request = generation_pb2.EncodeRequest(
         model=build_ref(model),
         images=build_images(images, resize=resize),
@@ -145,21 +65,38 @@ def encode(
         request.draw.first_index = integer("first_index", first_index, 0, MAX_INDEX - count_images(request.images))
     elif first_index != 0:
         raise RequestError("first_index is the index of the draws' noise; give draw_seed too")
-    return Exchange("Encode", request, _replies.parse_encode, timeout, request_id)
+    return Exchange("Encode", request, replies.parse_encode, timeout, request_id)
 
 
 def decode(
     model: ModelLike,
     latents: LatentsLike,
     *,
-    format: Format,
-    grid_columns: int | None,
-    priority: Priority | None = None,
     labels: LabelsLike | None = None,
+    format: Format = "float32",
+    grid_columns: int | None = None,
+    priority: Priority | None = None,
     timeout: float | None = None,
     request_id: str | None = None,
-) -> Exchange[generation_pb2.DecodeRequest, generation_pb2.DecodeResponse, Decoded[Pictures]]:
-    """The images of `latents`."""
+) -> Exchange[Decoded]:
+    """Give the image of each latent: for a VAE the mean of p(x|z), for a GAN the generator's image.
+
+    Args:
+        model: its name, "name:3" (a version), "name@stable" (an alias) or a ModelRef.
+        latents: float32 [n, latent_dim]; float64 is converted to it.
+        labels: of a conditional model, which demands them, from 0: one for all latents, or one for each.
+        format: "float32" (in the model's value range), "float16" or "uint8" (0 to 255) for one array, in `images`;
+            "png", "jpeg" (at quality 90) or "webp" (lossless) for encoded files, in `files`.
+        grid_columns: with a file format, one file with the picture of all images, in so many columns.
+        priority: "bulk" lets others go first, "interactive" does not; "interactive" unless given.
+        timeout: seconds that the call may take, retries included; the client's own unless given.
+        request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
+
+    Raises:
+        RequestError: an argument that no server would accept; nothing was sent.
+        CallError: the call failed, as the class that fits its status.
+        ReplyError: the reply breaks the contract. ClosedError: the client is closed.
+    """
     request = generation_pb2.DecodeRequest(
         model=build_ref(model),
         latents=build_latents("latents", latents),
@@ -167,7 +104,7 @@ def decode(
         priority=build_priority(priority),
         labels=build_labels(labels),
     )
-    return Exchange("Decode", request, _replies.parse_decode, timeout, request_id)
+    return Exchange("Decode", request, replies.parse_decode, timeout, request_id)
 
 
 def reconstruct(
@@ -175,14 +112,33 @@ def reconstruct(
     images: ImagesLike,
     *,
     resize: bool = False,
-    format: Format,
-    grid_columns: int | None,
-    priority: Priority | None = None,
     labels: LabelsLike | None = None,
+    format: Format = "float32",
+    grid_columns: int | None = None,
+    priority: Priority | None = None,
     timeout: float | None = None,
     request_id: str | None = None,
-) -> Exchange[generation_pb2.ReconstructRequest, generation_pb2.ReconstructResponse, Reconstruction[Pictures]]:
-    """The reconstructions of `images`."""
+) -> Exchange[Reconstruction]:
+    """Encode each image and decode its posterior mean, and say what was lost on the way, in nats.
+
+    Args:
+        model: its name, "name:3" (a version), "name@stable" (an alias) or a ModelRef.
+        images: [n, channels, height, width], float32 or float16 in the model's value range or uint8 from 0 to 255, or
+            a list of the bytes of n PNG, JPEG, WebP, GIF or BMP files. float64 is converted to float32.
+        resize: whether files of any size are brought to the model's, as its manifest says; refused unless it is set.
+        labels: of a conditional model, which demands them, from 0: one for all images, or one for each.
+        format: "float32" (in the model's value range), "float16" or "uint8" (0 to 255) for one array, in `images`;
+            "png", "jpeg" (at quality 90) or "webp" (lossless) for encoded files, in `files`.
+        grid_columns: with a file format, one file with the picture of all images, in so many columns.
+        priority: "bulk" lets others go first, "interactive" does not; "interactive" unless given.
+        timeout: seconds that the call may take, retries included; the client's own unless given.
+        request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
+
+    Raises:
+        RequestError: an argument that no server would accept; nothing was sent.
+        CallError: the call failed, as the class that fits its status.
+        ReplyError: the reply breaks the contract. ClosedError: the client is closed.
+    """
     request = generation_pb2.ReconstructRequest(
         model=build_ref(model),
         images=build_images(images, resize=resize),
@@ -190,7 +146,7 @@ def reconstruct(
         priority=build_priority(priority),
         labels=build_labels(labels),
     )
-    return Exchange("Reconstruct", request, _replies.parse_reconstruct, timeout, request_id)
+    return Exchange("Reconstruct", request, replies.parse_reconstruct, timeout, request_id)
 
 
 def score(
@@ -201,12 +157,34 @@ def score(
     seed: int | None = None,
     first_index: int = 0,
     resize: bool = False,
-    priority: Priority | None = None,
     labels: LabelsLike | None = None,
+    priority: Priority | None = None,
     timeout: float | None = None,
     request_id: str | None = None,
-) -> Exchange[generation_pb2.ScoreRequest, generation_pb2.ScoreResponse, Scores]:
-    """The scores of `images`; without a seed the server takes 0, and not one drawn at random."""
+) -> Exchange[Scores]:
+    """Say how well the model explains each image, in nats: at the posterior mean or, with `draws`, over so many draws.
+
+    Scores are the same every time unless asked otherwise: draw j of image i uses the noise at
+    (first_index + i) * draws + j of the seed.
+
+    Args:
+        model: its name, "name:3" (a version), "name@stable" (an alias) or a ModelRef.
+        images: [n, channels, height, width], float32 or float16 in the model's value range or uint8 from 0 to 255, or
+            a list of the bytes of n PNG, JPEG, WebP, GIF or BMP files. float64 is converted to float32.
+        draws: latents drawn from each image's posterior; 0 takes its mean.
+        seed: any uint64, of the draws; 0 unless given.
+        first_index: the first image's index, which the noise of its draws follows.
+        resize: whether files of any size are brought to the model's, as its manifest says; refused unless it is set.
+        labels: of a conditional model, which demands them, from 0: one for all images, or one for each.
+        priority: "bulk" lets others go first, "interactive" does not; "interactive" unless given.
+        timeout: seconds that the call may take, retries included; the client's own unless given.
+        request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
+
+    Raises:
+        RequestError: an argument that no server would accept; nothing was sent.
+        CallError: the call failed, as the class that fits its status.
+        ReplyError: the reply breaks the contract. ClosedError: the client is closed.
+    """
     pictures = build_images(images, resize=resize)
     draws = integer("draws", draws, 0, MAX_UINT32)
     request = generation_pb2.ScoreRequest(
@@ -218,4 +196,4 @@ def score(
         priority=build_priority(priority),
         labels=build_labels(labels),
     )
-    return Exchange("Score", request, _replies.parse_score, timeout, request_id)
+    return Exchange("Score", request, replies.parse_score, timeout, request_id)

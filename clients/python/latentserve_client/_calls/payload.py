@@ -1,4 +1,4 @@
-"""Images, latents and points to the messages that carry them, and back. Pure functions."""
+"""Images, latents and points, and the messages that carry them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from latentserve import ndarray, pixel_range
 from latentserve.v1 import generation_pb2, tensor_pb2
 from latentserve_client._calls.fields import MAX_SEED, MAX_UINT32, choice, integer
 from latentserve_client.errors import ReplyError, RequestError
-from latentserve_client.inputs import ImagesLike, LatentsLike, PointsLike, PosteriorMeans, Seeds
-from latentserve_client.options import Format, Pictures
+from latentserve_client.inputs import Format, ImagesLike, LatentsLike, PointsLike, PosteriorMeans, Seeds
 
 _ARRAY_FORMATS: dict[str, generation_pb2.ImageFormat] = {
     "float32": generation_pb2.IMAGE_FORMAT_FLOAT32,
@@ -106,7 +105,9 @@ def count_images(images: generation_pb2.Images) -> int:
     return len(images.encoded.files)
 
 
-def parse_images(images: generation_pb2.Images, output: generation_pb2.Output, expected: int) -> Pictures:
+def parse_images(
+    images: generation_pb2.Images, output: generation_pb2.Output, expected: int
+) -> NDArray[Any] | list[bytes]:
     """The `expected` images of a reply, in the form that `output` asked for."""
     dtype = _DTYPES.get(output.format)
     if dtype is not None:

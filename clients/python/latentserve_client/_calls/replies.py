@@ -1,4 +1,4 @@
-"""Replies to results, of the request and under the id that they answer. Pure functions, shared by the two clients."""
+"""Replies as results, of the request and under the id that they answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from latentserve_client._calls.payload import (
 )
 from latentserve_client.errors import ReplyError
 from latentserve_client.models import Capability, Limits, ModelInfo, ModelState, ModelStatus
-from latentserve_client.options import Pictures
 from latentserve_client.results import Decoded, Posterior, Reconstruction, Samples, Scores, Served, Timing, Walk
 
 _STATES: dict[int, ModelState] = {
@@ -112,14 +111,14 @@ def parse_model(
 
 def parse_sample(
     request: generation_pb2.SampleRequest, response: generation_pb2.SampleResponse, request_id: str
-) -> Samples[Pictures]:
+) -> Samples:
     """The images drawn."""
     return _parse_samples(request, response, request.count, request_id)
 
 
 def parse_chunk(
     request: generation_pb2.StreamSamplesRequest, response: generation_pb2.StreamSamplesResponse, request_id: str
-) -> Samples[Pictures]:
+) -> Samples:
     """The first images of those that `request` still asks for."""
     if (response.seed, response.first_index) != (request.seed, request.first_index):
         raise ReplyError(
@@ -154,21 +153,21 @@ def parse_encode(
 
 def parse_decode(
     request: generation_pb2.DecodeRequest, response: generation_pb2.DecodeResponse, request_id: str
-) -> Decoded[Pictures]:
+) -> Decoded:
     """The images of the latents."""
     return Decoded(
-        images=parse_images(response.images, request.output, request.latents.shape[0]),
+        parse_images(response.images, request.output, request.latents.shape[0]),
         served=_parse_served(response.served, request_id),
     )
 
 
 def parse_reconstruct(
     request: generation_pb2.ReconstructRequest, response: generation_pb2.ReconstructResponse, request_id: str
-) -> Reconstruction[Pictures]:
+) -> Reconstruction:
     """The reconstructions and their cost."""
     expected = count_images(request.images)
     return Reconstruction(
-        images=parse_images(response.images, request.output, expected),
+        parse_images(response.images, request.output, expected),
         reconstruction_error=parse_scores("reconstruction_error", response.reconstruction_error, expected),
         kl=parse_scores("kl", response.kl, expected),
         served=_parse_served(response.served, request_id),
@@ -177,14 +176,14 @@ def parse_reconstruct(
 
 def parse_interpolate(
     request: generation_pb2.InterpolateRequest, response: generation_pb2.InterpolateResponse, request_id: str
-) -> Walk[Pictures]:
+) -> Walk:
     """The images along the paths."""
     return _parse_walk(request, response, count_points(request.to) * request.steps, request_id)
 
 
 def parse_traverse(
     request: generation_pb2.TraverseRequest, response: generation_pb2.TraverseResponse, request_id: str
-) -> Walk[Pictures]:
+) -> Walk:
     """The images of the combinations of values."""
     return _parse_walk(request, response, math.prod(axis.steps for axis in request.axes), request_id)
 
@@ -216,9 +215,9 @@ _WalkRequest: TypeAlias = generation_pb2.InterpolateRequest | generation_pb2.Tra
 _WalkResponse: TypeAlias = generation_pb2.InterpolateResponse | generation_pb2.TraverseResponse
 
 
-def _parse_samples(request: _SampleRequest, response: _SampleResponse, rows: int, request_id: str) -> Samples[Pictures]:
+def _parse_samples(request: _SampleRequest, response: _SampleResponse, rows: int, request_id: str) -> Samples:
     return Samples(
-        images=parse_images(response.images, request.output, rows),
+        parse_images(response.images, request.output, rows),
         seed=response.seed,
         first_index=request.first_index,
         noise_scheme=response.noise_scheme,
@@ -227,9 +226,9 @@ def _parse_samples(request: _SampleRequest, response: _SampleResponse, rows: int
     )
 
 
-def _parse_walk(request: _WalkRequest, response: _WalkResponse, expected: int, request_id: str) -> Walk[Pictures]:
+def _parse_walk(request: _WalkRequest, response: _WalkResponse, expected: int, request_id: str) -> Walk:
     return Walk(
-        images=parse_images(response.images, request.output, expected),
+        parse_images(response.images, request.output, expected),
         latents=parse_latents("latents", response.latents, expected),
         served=_parse_served(response.served, request_id),
     )

@@ -1,4 +1,4 @@
-"""What a client's calls share: the channel, its life, and how one call is made. `_aio_connection` awaits them."""
+"""A client's channel, blocking and asyncio: its life, and how one call is made."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any, Generic, Self
 import grpc
 
 from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
-from latentserve_client._calls.channel import BLOCKING_CHANNEL_OPTIONS, CHANNEL_OPTIONS, for_address
-from latentserve_client._calls.exchange import Exchange, RequestT, ResponseT, ResultT, build_timeout
-from latentserve_client._transport.address import check_address
+from latentserve_client._calls.channel import BLOCKING_CHANNEL_OPTIONS, CHANNEL_OPTIONS, check_address, for_address
+from latentserve_client._calls.exchange import Exchange, ResultT, build_timeout
 from latentserve_client._transport.link import EventT, Link
 from latentserve_client.errors import ClosedError
 
@@ -24,9 +23,15 @@ _STATE_SECONDS = 1.0
 class Connection(Generic[EventT]):
     """Something to make calls with, until it is closed; what both kinds know of that."""
 
-    def __init__(self, timeout: float, link: Link[EventT]) -> None:
+    def __init__(self, timeout: float, link: Link[EventT], channel: grpc.Channel | grpc.aio.Channel) -> None:
         self._timeout = build_timeout(timeout)
         self._link = link
+        services = (
+            generation_pb2_grpc.GenerationServiceStub(channel),
+            models_pb2_grpc.ModelServiceStub(channel),
+            models_pb2_grpc.ModelAdminServiceStub(channel),
+        )
+        self._rpcs: dict[str, Any] = {method: rpc for service in services for method, rpc in vars(service).items()}
 
     @property
     def closed(self) -> bool:
@@ -37,7 +42,7 @@ class Connection(Generic[EventT]):
         if self.closed:
             raise ClosedError("the client is closed")
 
-    def _begin(self, exchange: Exchange[Any, Any, Any]) -> float:
+    def _begin(self, exchange: Exchange[Any]) -> float:
         """Seconds that the call, or one chunk, may take; ClosedError where there can be none."""
         self._check_open()
         return self._timeout if exchange.timeout is None else exchange.timeout
@@ -55,7 +60,6 @@ class BlockingConnection(Connection[threading.Event]):
         channel: grpc.Channel | None = None,
     ) -> None:
         link = Link(None if channel else check_address(target), threading.Event(), self._is_connected)
-        super().__init__(timeout, link)
         self._owns_channel = channel is None
         if channel is None:
             options = for_address(target, BLOCKING_CHANNEL_OPTIONS)
@@ -65,9 +69,7 @@ class BlockingConnection(Connection[threading.Event]):
                 else grpc.secure_channel(target, credentials, options=options)
             )
         self._channel = channel
-        self._generation = generation_pb2_grpc.GenerationServiceStub(channel)
-        self._models = models_pb2_grpc.ModelServiceStub(channel)
-        self._admin = models_pb2_grpc.ModelAdminServiceStub(channel)
+        super().__init__(timeout, link, channel)
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -85,12 +87,10 @@ class BlockingConnection(Connection[threading.Event]):
             if self._owns_channel:
                 self._channel.close()
 
-    def _run(
-        self, rpc: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT], exchange: Exchange[RequestT, ResponseT, ResultT]
-    ) -> ResultT:
+    def _run(self, exchange: Exchange[ResultT]) -> ResultT:
         timeout = self._begin(exchange)
         try:
-            response, call = rpc.with_call(
+            response, call = self._rpcs[exchange.method].with_call(
                 exchange.request, timeout=timeout, metadata=exchange.metadata, wait_for_ready=self._link.answered
             )
         except grpc.RpcError as error:
@@ -114,7 +114,7 @@ class BlockingConnection(Connection[threading.Event]):
 
 
 class AsyncConnection(Connection[asyncio.Event]):
-    """A channel to a server, open until close()."""
+    """A channel to a server, open until close(), for asyncio."""
 
     def __init__(
         self,
@@ -125,7 +125,6 @@ class AsyncConnection(Connection[asyncio.Event]):
         channel: grpc.aio.Channel | None = None,
     ) -> None:
         link = Link(None if channel else check_address(target), asyncio.Event(), self._is_connected)
-        super().__init__(timeout, link)
         self._owns_channel = channel is None
         if channel is None:
             options = for_address(target, CHANNEL_OPTIONS)
@@ -135,9 +134,7 @@ class AsyncConnection(Connection[asyncio.Event]):
                 else grpc.aio.secure_channel(target, credentials, options=options)
             )
         self._channel = channel
-        self._generation = generation_pb2_grpc.GenerationServiceStub(channel)
-        self._models = models_pb2_grpc.ModelServiceStub(channel)
-        self._admin = models_pb2_grpc.ModelAdminServiceStub(channel)
+        super().__init__(timeout, link, channel)
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -155,13 +152,11 @@ class AsyncConnection(Connection[asyncio.Event]):
             if self._owns_channel:
                 await self._channel.close()
 
-    async def _run(
-        self,
-        rpc: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT],
-        exchange: Exchange[RequestT, ResponseT, ResultT],
-    ) -> ResultT:
+    async def _run(self, exchange: Exchange[ResultT]) -> ResultT:
         timeout = self._begin(exchange)
-        call = rpc(exchange.request, timeout=timeout, metadata=exchange.metadata, wait_for_ready=self._link.answered)
+        call = self._rpcs[exchange.method](
+            exchange.request, timeout=timeout, metadata=exchange.metadata, wait_for_ready=self._link.answered
+        )
         try:
             response = await call
         except grpc.RpcError as error:

@@ -1,4 +1,4 @@
-"""What a client's calls and streams know of the way to the server, together, and say where it has failed."""
+"""The way to a server, as all calls and streams of a client know it, and where it has failed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
+from latentserve_client._calls.channel import proxy_variable
 from latentserve_client._calls.exchange import Exchange
-from latentserve_client._transport.address import proxy_variable
 from latentserve_client.errors import CallError
 
 EventT = TypeVar("EventT", bound=threading.Event | asyncio.Event)
@@ -37,7 +37,7 @@ class Link(Generic[EventT]):
         self.closing = closing
         self.answered = False
 
-    def failure(self, exchange: Exchange[Any, Any, Any], error: grpc.RpcError, timeout: float) -> CallError:
+    def failure(self, exchange: Exchange[Any], error: grpc.RpcError, timeout: float) -> CallError:
         """What a call's error means to the caller; where no server gave it, with what is known on this side.
 
         To be raised from it.
@@ -50,7 +50,7 @@ class Link(Generic[EventT]):
             return self.late(exchange, "answer", timeout)
         return exchange.ended(failure.code, f"{failure.message}{self._by_proxy()}")
 
-    def late(self, exchange: Exchange[Any, Any, Any], what: str, timeout: float) -> CallError:
+    def late(self, exchange: Exchange[Any], what: str, timeout: float) -> CallError:
         """What it means that there is no `what` after so many seconds."""
         if self._is_connected():
             why = "the server was reached and is not done"

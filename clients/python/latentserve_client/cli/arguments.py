@@ -11,13 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias, get_args
 
+from latentserve_client._calls.channel import check_address
 from latentserve_client._calls.fields import MAX_INDEX, MAX_SEED, MAX_UINT32
-from latentserve_client._transport.address import check_address
 from latentserve_client.cli.output import PICTURES, Form, Output
 from latentserve_client.errors import RequestError
-from latentserve_client.inputs import Axis
+from latentserve_client.inputs import Axis, Prior
 from latentserve_client.models import ModelRef
-from latentserve_client.options import Prior
 
 SERVER = "127.0.0.1:50051"
 ADMIN_SERVER = "127.0.0.1:50052"

@@ -138,7 +138,7 @@ def _measure(
     return difference, numerics
 
 
-def _shifts(client: Client, refs: Sequence[ModelRef], samples: Samples[NDArray[np.float32]]) -> NDArray[np.float64]:
+def _shifts(client: Client, refs: Sequence[ModelRef], samples: Samples) -> NDArray[np.float64]:
     """The second version's ELBOs of the images less the first's, [n]; NaN for images that are no numbers."""
     shifts = np.full(len(samples.images), np.nan)
     rows = np.isfinite(samples.images).all(axis=(1, 2, 3))

@@ -18,7 +18,7 @@ from PIL import Image
 from latentserve_client.cli.files import FileError, check_folder, check_output, replacing
 from latentserve_client.cli.grid import draw_grid
 from latentserve_client.errors import RequestError
-from latentserve_client.options import FileFormat
+from latentserve_client.inputs import FileFormat
 
 Form: TypeAlias = FileFormat | Literal["npy"]
 

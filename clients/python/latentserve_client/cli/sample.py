@@ -12,12 +12,12 @@ from latentserve.seed import draw_seed
 from latentserve_client.bulk import max_image_rows
 from latentserve_client.cli.labels import read_labels
 from latentserve_client.cli.outcome import Outcome, quantity, written
-from latentserve_client.cli.output import Output
+from latentserve_client.cli.output import PICTURES, Output
 from latentserve_client.cli.progress import Progress
 from latentserve_client.cli.sinks import ArraySink, FolderSink, GridSink, PipedArraySink, Sink
 from latentserve_client.client import Client
+from latentserve_client.inputs import Format
 from latentserve_client.models import ModelInfo, ModelRef
-from latentserve_client.options import Format
 from latentserve_client.results import Samples
 
 
@@ -32,7 +32,7 @@ def sample(client: Client, args: argparse.Namespace) -> Outcome:
         try:
             for chunk in _draw(client, info, args, seed, sink.format):
                 sink.write(chunk)
-                progress.advance(len(chunk.images))
+                progress.advance(len(chunk.files if sink.format in PICTURES else chunk.images))
         except BaseException as error:
             _keep(sink, args, info, seed, error)
             raise
@@ -52,11 +52,9 @@ def _open_sink(args: argparse.Namespace, info: ModelInfo, seed: int) -> Sink:
     return GridSink(output)
 
 
-def _draw(
-    client: Client, info: ModelInfo, args: argparse.Namespace, seed: int, format: Format
-) -> Iterator[Samples[Any]]:
+def _draw(client: Client, info: ModelInfo, args: argparse.Namespace, seed: int, format: Format) -> Iterator[Samples]:
     model = ModelRef(info.name, version=info.version)
-    how = {
+    how: dict[str, Any] = {
         "seed": seed,
         "first_index": args.first_index,
         "temperature": args.temperature,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentserve_client.cli.files import GrowingArray
 from latentserve_client.cli.output import Output, standard_output, write_header
-from latentserve_client.options import FileFormat, Format
+from latentserve_client.inputs import FileFormat, Format
 from latentserve_client.results import Samples
 
 
@@ -25,7 +25,7 @@ class Sink(Protocol):
     def rows(self) -> int:
         """Images taken."""
 
-    def write(self, chunk: Samples[Any]) -> None:
+    def write(self, chunk: Samples) -> None:
         """Take a chunk."""
 
     def keep(self) -> Path | None:
@@ -50,7 +50,7 @@ class GridSink:
         self._images: list[NDArray[np.uint8]] = []
         self.rows = 0
 
-    def write(self, chunk: Samples[Any]) -> None:
+    def write(self, chunk: Samples) -> None:
         """Take a chunk."""
         self._images.append(chunk.images)
         self.rows += len(chunk.images)
@@ -85,7 +85,7 @@ class ArraySink:
         """Images taken."""
         return self._array.rows
 
-    def write(self, chunk: Samples[Any]) -> None:
+    def write(self, chunk: Samples) -> None:
         """Take a chunk."""
         self._array.append(chunk.images)
 
@@ -120,7 +120,7 @@ class PipedArraySink:
         self._shape = (count, *shape)
         self.rows = 0
 
-    def write(self, chunk: Samples[Any]) -> None:
+    def write(self, chunk: Samples) -> None:
         """Take a chunk."""
         with standard_output() as file:
             file.write(np.ascontiguousarray(chunk.images, "<f4").data)
@@ -150,9 +150,9 @@ class FolderSink:
         self.format: Format = format
         self.rows = 0
 
-    def write(self, chunk: Samples[Any]) -> None:
+    def write(self, chunk: Samples) -> None:
         """Take a chunk."""
-        for index, picture in enumerate(chunk.images, chunk.first_index):
+        for index, picture in enumerate(chunk.files, chunk.first_index):
             self._output.write_file(index, picture)
             self.rows += 1
 
