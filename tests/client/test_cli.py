@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,9 +166,11 @@ def test_an_interrupt_ends_with_130(target: str, tmp_path: Path, faults: list[An
 
 def test_a_terminal_sees_the_progress(target: str, tmp_path: Path) -> None:
     terminal, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
     argv = [str(COMMAND), "--server", target, "sample", "linear", "--count", "20", "-o", str(tmp_path / "grid.png")]
     subprocess.run(argv, stderr=theirs, stdout=subprocess.DEVNULL, check=True)
     os.close(theirs)
-    shown = os.read(terminal, 1000).decode()
+    shown = os.read(terminal, 4000).decode()
     os.close(terminal)
-    assert shown == "\r4 of 20\r8 of 20\r12 of 20\r16 of 20\r\x1b[K"
+    assert [f"{done}/20" in shown for done in (4, 8, 12, 16)] == [True] * 4
+    assert shown.rpartition("20/20")[2].split("\r")[1:] == [" " * len(shown.split("\r")[1]), ""]  # nothing is left

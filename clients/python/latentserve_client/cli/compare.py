@@ -1,19 +1,19 @@
-"""Two versions of a model side by side: the same noise through both."""
+"""The command `compare`: the same noise through two versions of a model."""
 
 from __future__ import annotations
 
 import argparse
-import sys
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve_client._calls.fields import MAX_INDEX, MAX_SEED
 from latentserve_client.bulk import max_image_rows
-from latentserve_client.cli.models import align
-from latentserve_client.cli.outcome import Outcome
-from latentserve_client.cli.progress import Progress
+from latentserve_client.cli.options import Commands, add_model, integer, model_ref, number
+from latentserve_client.cli.output import Outcome, Progress, align
 from latentserve_client.client import Client
 from latentserve_client.errors import LatentServeError
 from latentserve_client.models import Capability, ModelInfo, ModelRef
@@ -24,6 +24,22 @@ BEYOND_THRESHOLD = 3
 
 _CHUNK_ROWS = 256
 """Images compared at a time."""
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("compare", help="run the same noise through two versions")
+    add_model(parser)
+    parser.add_argument("other", type=model_ref, metavar="OTHER", help="the version to compare with it")
+    parser.add_argument("--count", type=integer(1, MAX_INDEX), default=1000, help="number of images; default 1000")
+    parser.add_argument("--seed", type=integer(0, MAX_SEED), default=0, help="of the images; default 0")
+    parser.add_argument(
+        "--threshold",
+        type=number(0, math.inf),
+        metavar="X",
+        help="exit with 3 where the mean absolute difference of pixel values is larger",
+    )
+    parser.set_defaults(run=compare)
 
 
 class ComparisonError(LatentServeError):
@@ -94,7 +110,7 @@ def compare(client: Client, args: argparse.Namespace) -> Outcome:
     """The differences as a table; beyond the threshold with an exit code of its own."""
     first, second = client.model(args.model), client.model(args.other)
     _check_comparable(first, second)
-    with Progress(sys.stderr, args.count) as progress:
+    with Progress(args.count) as progress:
         difference, numerics = _measure(client, (first, second), args, progress)
     beyond = args.threshold is not None and (difference.broken > 0 or difference.mean > args.threshold)
     facts = [
@@ -134,7 +150,7 @@ def _measure(
                 numerics.see(samples.served, samples.first_index)
             shifts = _shifts(client, refs, ours) if can_score else None
             difference.add(ours.images, theirs.images, shifts, ours.first_index)
-            progress.advance(len(ours.images))
+            progress.update(len(ours.images))
     return difference, numerics
 
 

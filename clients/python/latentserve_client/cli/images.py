@@ -1,20 +1,57 @@
-"""Images to latents, latents to images, and both: from files to files."""
+"""The commands `encode`, `decode` and `reconstruct`, from files to files."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
+from latentserve_client._calls.fields import MAX_SEED
 from latentserve_client.bulk import BulkClient
 from latentserve_client.cli.files import find_images, read_image, read_latents
 from latentserve_client.cli.grid import draw_pairs
-from latentserve_client.cli.labels import read_labels
-from latentserve_client.cli.outcome import Outcome, quantity, written
-from latentserve_client.cli.progress import Progress
+from latentserve_client.cli.options import (
+    GRID,
+    IMAGE_OUTPUT,
+    Commands,
+    add_first_index,
+    add_images,
+    add_labels,
+    add_model,
+    add_output,
+    integer,
+    read_labels,
+)
+from latentserve_client.cli.output import PICTURES, Outcome, Progress, quantity, written
 from latentserve_client.client import Client
+
+
+def add_to(commands: Commands) -> None:
+    """Add the commands to the command line."""
+    parser = commands.add_parser("encode", help="map images to latents")
+    add_model(parser)
+    add_images(parser)
+    add_labels(parser, "one for all images, or one for each")
+    parser.add_argument("--draw-seed", type=integer(0, MAX_SEED), help="draw latents; default the posterior means")
+    add_first_index(parser)
+    add_output(parser, "a .npy array float32 [n, latent_dim]", "npy")
+    parser.set_defaults(run=encode)
+
+    parser = commands.add_parser("decode", help="map latents to images")
+    add_model(parser)
+    parser.add_argument("latents", type=Path, metavar="Z.npy", help="a .npy array float32 [n, latent_dim]")
+    add_labels(parser, "one for all latents, or one for each")
+    add_output(parser, IMAGE_OUTPUT, *PICTURES, "npy", folders=True)
+    parser.set_defaults(run=decode)
+
+    parser = commands.add_parser("reconstruct", help="encode images and decode them again")
+    add_model(parser)
+    add_images(parser)
+    add_labels(parser, "one for all images, or one for each")
+    add_output(parser, f"{GRID} of originals above reconstructions, or a .npy array", *PICTURES, "npy")
+    parser.set_defaults(run=reconstruct)
 
 
 def encode(client: Client, args: argparse.Namespace) -> Outcome:
@@ -24,8 +61,8 @@ def encode(client: Client, args: argparse.Namespace) -> Outcome:
     info = client.model(args.model)
     labels = read_labels(args.labels, info)
     files = [read_image(path, info.manifest.image, resize=args.resize).data for path in find_images(args.images)]
-    with Progress(sys.stderr, len(files)) as progress:
-        latents = BulkClient(client, info, progress.advance, labels).encode(
+    with Progress(len(files)) as progress:
+        latents = BulkClient(client, info, progress.update, labels).encode(
             files, draw_seed=args.draw_seed, first_index=args.first_index, resize=args.resize
         )
     args.output.write_array(latents)
@@ -41,8 +78,8 @@ def decode(client: Client, args: argparse.Namespace) -> Outcome:
     info = client.model(args.model)
     labels = read_labels(args.labels, info)
     latents = read_latents(args.latents, info.latent_dim)
-    with Progress(sys.stderr, len(latents)) as progress:
-        images = BulkClient(client, info, progress.advance, labels).decode(latents, format=args.output.format)
+    with Progress(len(latents)) as progress:
+        images = BulkClient(client, info, progress.update, labels).decode(latents, format=args.output.format)
     args.output.write_images(images)
     return written(args.output, quantity(len(images), "image"), f"latents of {args.latents}", info, started)
 
@@ -54,8 +91,8 @@ def reconstruct(client: Client, args: argparse.Namespace) -> Outcome:
     info = client.model(args.model)
     labels = read_labels(args.labels, info)
     files = [read_image(path, info.manifest.image, resize=args.resize) for path in find_images(args.images)]
-    with Progress(sys.stderr, len(files)) as progress:
-        images, errors, divergences = BulkClient(client, info, progress.advance, labels).reconstruct(
+    with Progress(len(files)) as progress:
+        images, errors, divergences = BulkClient(client, info, progress.update, labels).reconstruct(
             [file.data for file in files], format=args.output.format, resize=args.resize
         )
     if args.output.form == "npy":

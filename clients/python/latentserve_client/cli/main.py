@@ -1,4 +1,4 @@
-"""The `latentserve` command: what the server holds, and its calls from files to files.
+"""The `latentserve` command: its options, its exit codes, and the one line that an error is told in.
 
 Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a comparison beyond its threshold, 130 interrupted,
 141 nobody reads the output, 143 terminated.
@@ -10,17 +10,16 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import MappingProxyType
+from importlib.metadata import version
 
+from latentserve_client._calls.channel import check_address
 from latentserve_client.admin import AdminClient
 from latentserve_client.cli import admin, compare, images, models, sample, score, walk
-from latentserve_client.cli.arguments import parse_arguments
 from latentserve_client.cli.files import FileError
-from latentserve_client.cli.models import list_names
-from latentserve_client.cli.outcome import Outcome
-from latentserve_client.cli.output import StandardOutputError
+from latentserve_client.cli.options import seconds
+from latentserve_client.cli.output import Outcome, StandardOutputError
 from latentserve_client.client import Client
 from latentserve_client.errors import (
     DeadlineExceededError,
@@ -31,20 +30,10 @@ from latentserve_client.errors import (
     UnimplementedError,
 )
 
-_COMMANDS: Mapping[str, Callable[[Client, argparse.Namespace], Outcome]] = MappingProxyType(
-    {
-        "models": models.models,
-        "model": models.model,
-        "sample": sample.sample,
-        "encode": images.encode,
-        "decode": images.decode,
-        "reconstruct": images.reconstruct,
-        "interpolate": walk.interpolate,
-        "traverse": walk.traverse,
-        "score": score.score,
-        "compare": compare.compare,
-    }
-)
+_SERVER = "127.0.0.1:50051"
+_ADMIN_SERVER = "127.0.0.1:50052"
+_SERVER_VARIABLE = "LATENTSERVE_SERVER"
+_ADMIN_SERVER_VARIABLE = "LATENTSERVE_ADMIN_SERVER"
 
 _UNREAD = 141
 """What a shell shows of a command that SIGPIPE has ended, as it ends most commands whose reader leaves."""
@@ -57,14 +46,47 @@ class Terminated(KeyboardInterrupt):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv`, the process's own unless given, and return the exit code."""
+    """Run the command line `argv`, the process's own unless given, and return the exit code.
+
+    Raises:
+        SystemExit: with code 2 for wrong usage, said on stderr, and 0 where help or the version was asked for.
+    """
     try:
         with _written_out():
-            return _answer(parse_arguments(argv))
+            return _answer(_parse(argv))
     except OSError as error:
         if error.errno == errno.EPIPE:
             return _UNREAD
         return _fail(f"standard output: {error.strerror}", error, 1)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, with the function that answers it in `run`."""
+    parser = argparse.ArgumentParser(prog="latentserve", description="Call a latentserve server.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('latentserve-client')}")
+    parser.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        help=f"default ${_SERVER_VARIABLE}, else {_SERVER}; for admin ${_ADMIN_SERVER_VARIABLE}, else {_ADMIN_SERVER}",
+    )
+    parser.add_argument("--timeout", type=seconds, default=30.0, help="seconds that one call may take; default 30")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (models, sample, images, walk, score, compare, admin):
+        module.add_to(commands)
+    args = parser.parse_args(argv)
+    try:
+        args.server = check_address(args.server or _default_server(args.command))
+        if "check" in args:
+            args.check(args)
+    except RequestError as error:
+        parser.error(str(error))
+    return args
+
+
+def _default_server(command: str) -> str:
+    """The server of a command line that names none."""
+    variable, address = (_ADMIN_SERVER_VARIABLE, _ADMIN_SERVER) if command == "admin" else (_SERVER_VARIABLE, _SERVER)
+    return os.environ.get(variable) or address
 
 
 def _answer(args: argparse.Namespace) -> int:
@@ -99,11 +121,12 @@ def _run(args: argparse.Namespace) -> Outcome:
             return admin.admin(admin_client, args)
     with Client(args.server, timeout=args.timeout) as client:
         try:
-            return _COMMANDS[args.command](client, args)
+            outcome: Outcome = args.run(client, args)
         except NotFoundError as error:
             with suppress(LatentServeError):
-                error.add_note(f"the server has {list_names(client.models())}")
+                error.add_note(f"the server has {models.list_names(client.models())}")
             raise
+        return outcome
 
 
 def _fail(message: str, error: BaseException, code: int) -> int:

@@ -1,13 +1,26 @@
-"""What the server holds."""
+"""The commands `models` and `model`: what the server holds."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
-from latentserve_client.cli.outcome import Outcome
+from latentserve_client.cli.options import Commands, add_model
+from latentserve_client.cli.output import Outcome, align
 from latentserve_client.client import Client
 from latentserve_client.models import ModelInfo, ModelState, ModelStatus
+
+_SHOWN_NAMES = 10
+
+_HEADER = ("NAME", "VERSION", "STATE", "DEFAULT", "ALIASES", "CAPABILITIES", "MEMORY", "REASON")
+
+
+def add_to(commands: Commands) -> None:
+    """Add the commands to the command line."""
+    commands.add_parser("models", help="list every version of every model").set_defaults(run=models)
+    parser = commands.add_parser("model", help="describe one model")
+    add_model(parser)
+    parser.set_defaults(run=model)
 
 
 def models(client: Client, args: argparse.Namespace) -> Outcome:
@@ -18,11 +31,6 @@ def models(client: Client, args: argparse.Namespace) -> Outcome:
 def model(client: Client, args: argparse.Namespace) -> Outcome:
     """One version, fact by fact."""
     return Outcome(describe_model(client.model(args.model)))
-
-
-_SHOWN_NAMES = 10
-
-_HEADER = ("NAME", "VERSION", "STATE", "DEFAULT", "ALIASES", "CAPABILITIES", "MEMORY", "REASON")
 
 
 def list_models(models: Sequence[ModelStatus]) -> str:
@@ -105,10 +113,3 @@ def _labels(info: ModelInfo) -> str:
         return "-"
     shown = ", ".join(info.label_names[:_SHOWN_NAMES]) + (", ..." if len(info.label_names) > _SHOWN_NAMES else "")
     return f"0 to {info.labels - 1}" + (f": {shown}" if shown else "")
-
-
-def align(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of as many cells each as lines of text, in aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)

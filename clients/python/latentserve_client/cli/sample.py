@@ -1,24 +1,49 @@
-"""Images from the prior to files, in one call where they fit and as a stream where they do not."""
+"""The command `sample`: images from the prior to files, in one call where they fit and as a stream where not."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from latentserve.seed import draw_seed
+from latentserve_client._calls.fields import MAX_INDEX, MAX_SEED
 from latentserve_client.bulk import max_image_rows
-from latentserve_client.cli.labels import read_labels
-from latentserve_client.cli.outcome import Outcome, quantity, written
-from latentserve_client.cli.output import PICTURES, Output
-from latentserve_client.cli.progress import Progress
+from latentserve_client.cli.options import (
+    IMAGE_OUTPUT,
+    Commands,
+    add_first_index,
+    add_labels,
+    add_model,
+    add_output,
+    integer,
+    number,
+    read_labels,
+)
+from latentserve_client.cli.output import PICTURES, Outcome, Output, Progress, quantity, written
 from latentserve_client.cli.sinks import ArraySink, FolderSink, GridSink, PipedArraySink, Sink
 from latentserve_client.client import Client
-from latentserve_client.inputs import Format
+from latentserve_client.inputs import Format, Prior
 from latentserve_client.models import ModelInfo, ModelRef
 from latentserve_client.results import Samples
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("sample", help="draw images from the prior")
+    add_model(parser)
+    parser.add_argument("--count", type=integer(1, MAX_INDEX), default=64, help="number of images; default 64")
+    parser.add_argument("--seed", type=integer(0, MAX_SEED), help="same seed, same images; default random")
+    add_first_index(parser)
+    parser.add_argument("--temperature", type=number(0, 4), metavar="T", help="times the noise, 0 to 4; default 1")
+    parser.add_argument(
+        "--truncation", type=number(0.5, 8), metavar="T", help="cut the noise off at +-T, 0.5 to 8; default nowhere"
+    )
+    parser.add_argument("--prior", choices=get_args(Prior), help="what to draw from; default the model's own")
+    add_labels(parser, "given to the images in turn; default all labels of the model")
+    add_output(parser, IMAGE_OUTPUT, *PICTURES, "npy", folders=True)
+    parser.set_defaults(run=sample)
 
 
 def sample(client: Client, args: argparse.Namespace) -> Outcome:
@@ -28,11 +53,11 @@ def sample(client: Client, args: argparse.Namespace) -> Outcome:
     info = client.model(args.model)
     args.labels = read_labels(args.labels, info)
     seed = draw_seed() if args.seed is None else args.seed
-    with Progress(sys.stderr, args.count) as progress, _open_sink(args, info, seed) as sink:
+    with Progress(args.count) as progress, _open_sink(args, info, seed) as sink:
         try:
             for chunk in _draw(client, info, args, seed, sink.format):
                 sink.write(chunk)
-                progress.advance(len(chunk.files if sink.format in PICTURES else chunk.images))
+                progress.update(sink.rows - progress.n)
         except BaseException as error:
             _keep(sink, args, info, seed, error)
             raise

@@ -1,24 +1,34 @@
-"""How well a model explains images, as a table."""
+"""The command `score`: how well a model explains images, as a table."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import io
-import sys
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve_client._calls.fields import MAX_SEED, MAX_UINT32
 from latentserve_client.bulk import BulkClient
 from latentserve_client.cli.files import find_images, read_image
-from latentserve_client.cli.labels import read_labels
-from latentserve_client.cli.models import align
-from latentserve_client.cli.outcome import Outcome
-from latentserve_client.cli.progress import Progress
+from latentserve_client.cli.options import Commands, add_images, add_labels, add_model, integer, read_labels
+from latentserve_client.cli.output import Outcome, Progress, align
 from latentserve_client.client import Client
 from latentserve_client.results import Scores
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("score", help="say how well the model explains images, in nats")
+    add_model(parser)
+    add_images(parser)
+    add_labels(parser, "one for all images, or one for each")
+    parser.add_argument("--draws", type=integer(0, MAX_UINT32), default=0, help="latents an image; default its mean")
+    parser.add_argument("--seed", type=integer(0, MAX_SEED), default=0, help="of the draws; default 0")
+    parser.add_argument("--csv", action="store_true", help="as comma-separated values, in full precision")
+    parser.set_defaults(run=score)
 
 
 def score(client: Client, args: argparse.Namespace) -> Outcome:
@@ -26,8 +36,8 @@ def score(client: Client, args: argparse.Namespace) -> Outcome:
     info = client.model(args.model)
     paths = find_images(args.images)
     files = [read_image(path, info.manifest.image, resize=args.resize).data for path in paths]
-    with Progress(sys.stderr, len(files)) as progress:
-        scores = BulkClient(client, info, progress.advance, read_labels(args.labels, info)).score(
+    with Progress(len(files)) as progress:
+        scores = BulkClient(client, info, progress.update, read_labels(args.labels, info)).score(
             files, draws=args.draws, seed=args.seed, resize=args.resize
         )
     names = [str(path) for path in paths]
@@ -37,12 +47,8 @@ def score(client: Client, args: argparse.Namespace) -> Outcome:
 def _as_table(names: Sequence[str], scores: Scores) -> str:
     columns = _columns(scores)
     cells = [[f"{value:.2f}" for value in (*column, column.mean())] for column in columns.values()]
-    widths = [max(len(name), *map(len, column)) for name, column in zip(columns, cells, strict=True)]
-    numbers = [
-        [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        for row in zip(*([name, *column] for name, column in zip(columns, cells, strict=True)), strict=True)
-    ]
-    return align([[name, *row] for name, row in zip(("image (nats)", *names, "mean"), numbers, strict=True)])
+    rows = zip((*names, "mean"), *cells, strict=True)
+    return align([("image (nats)", *columns), *rows], numbers=True)
 
 
 def _as_csv(names: Sequence[str], scores: Scores) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,49 +15,34 @@ from latentserve_client.inputs import FileFormat, Format
 from latentserve_client.results import Samples
 
 
-class Sink(Protocol):
-    """Takes chunks in index order, within a `with` block whose good end completes the output."""
+class Sink:
+    """Takes chunks in index order, within a `with` block whose good end completes the output.
+
+    Attributes:
+        format: what the chunks have to hold.
+    """
 
     format: Format
-    """What the chunks have to hold."""
+    _rows = 0
 
     @property
     def rows(self) -> int:
         """Images taken."""
+        return self._rows
 
     def write(self, chunk: Samples) -> None:
         """Take a chunk."""
+        raise NotImplementedError
 
     def keep(self) -> Path | None:
         """Where what was written stays although there is more to come; None where nothing is of use."""
-
-    def __enter__(self) -> Self:
-        """Begin."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Complete the output, or leave what keep() kept."""
-
-
-class GridSink:
-    """A picture of all images on a near-square grid, whole or not at all. Holds the pixels of all images."""
-
-    format: Format = "uint8"
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._images: list[NDArray[np.uint8]] = []
-        self.rows = 0
-
-    def write(self, chunk: Samples) -> None:
-        """Take a chunk."""
-        self._images.append(chunk.images)
-        self.rows += len(chunk.images)
-
-    def keep(self) -> Path | None:
-        """Nothing."""
         return None
+
+    def complete(self) -> None:
+        """Everything has been written."""
+
+    def close(self) -> None:
+        """Leave what was completed or kept, and nothing else."""
 
     def __enter__(self) -> Self:
         return self
@@ -65,11 +50,33 @@ class GridSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._output.write_images(np.concatenate(self._images))
+        try:
+            if kind is None:
+                self.complete()
+        finally:
+            self.close()
 
 
-class ArraySink:
+class GridSink(Sink):
+    """A picture of all images on a near-square grid, whole or not at all. Holds the pixels of all images."""
+
+    format: Format = "uint8"
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._images: list[NDArray[np.uint8]] = []
+
+    def write(self, chunk: Samples) -> None:
+        """Take a chunk."""
+        self._images.append(chunk.images)
+        self._rows += len(chunk.images)
+
+    def complete(self) -> None:
+        """Draw the picture."""
+        self._output.write_images(np.concatenate(self._images))
+
+
+class ArraySink(Sink):
     """A .npy file float32 [n, *shape]. What is kept has the seed and the indices in its name."""
 
     format: Format = "float32"
@@ -98,73 +105,46 @@ class ArraySink:
         self._array.publish(kept)
         return kept
 
-    def __enter__(self) -> Self:
-        return self
+    def complete(self) -> None:
+        """Give the file its name."""
+        self._array.publish(self._path)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._array.publish(self._path)
-        finally:
-            self._array.discard()
+    def close(self) -> None:
+        """Delete the file, unless it was completed or kept."""
+        self._array.discard()
 
 
-class PipedArraySink:
+class PipedArraySink(Sink):
     """A .npy array float32 [n, *shape] on standard output, as it arrives: cut short where the job is broken off."""
 
     format: Format = "float32"
 
     def __init__(self, count: int, shape: tuple[int, ...]) -> None:
-        self._shape = (count, *shape)
-        self.rows = 0
+        with standard_output() as file:
+            write_header(file, np.dtype("<f4"), (count, *shape))
 
     def write(self, chunk: Samples) -> None:
         """Take a chunk."""
         with standard_output() as file:
             file.write(np.ascontiguousarray(chunk.images, "<f4").data)
-        self.rows += len(chunk.images)
-
-    def keep(self) -> Path | None:
-        """Nothing: the reader has it."""
-        return None
-
-    def __enter__(self) -> Self:
-        with standard_output() as file:
-            write_header(file, np.dtype("<f4"), self._shape)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """The reader has it."""
+        self._rows += len(chunk.images)
 
 
-class FolderSink:
+class FolderSink(Sink):
     """A folder with one file an image, as the server made it, named by its index. Each is whole or not there."""
 
     def __init__(self, folder: Path, output: Output, format: FileFormat) -> None:
         self._folder = folder
         self._output = output
         self.format: Format = format
-        self.rows = 0
+        folder.mkdir(exist_ok=True)
 
     def write(self, chunk: Samples) -> None:
         """Take a chunk."""
         for index, picture in enumerate(chunk.files, chunk.first_index):
             self._output.write_file(index, picture)
-            self.rows += 1
+            self._rows += 1
 
     def keep(self) -> Path | None:
         """The folder."""
         return self._folder if self.rows else None
-
-    def __enter__(self) -> Self:
-        self._folder.mkdir(exist_ok=True)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """The files are there."""

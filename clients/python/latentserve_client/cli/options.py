@@ -1,0 +1,131 @@
+"""Options that several commands take, and what their words may be."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from latentserve_client._calls.fields import MAX_INDEX
+from latentserve_client.cli.output import Form, Output
+from latentserve_client.errors import RequestError
+from latentserve_client.models import ModelInfo, ModelRef
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+GRID = "a grid in .png, .jpg or .webp"
+IMAGE_OUTPUT = f"{GRID}, a .npy array float32 [n, channels, height, width], or a folder/ for a file an image"
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """MODEL, as a ModelRef in `model`."""
+    parser.add_argument("model", type=model_ref, metavar="MODEL", help="name, name:3 (version) or name@stable (alias)")
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """IMAGE and --resize: paths in `images`, and whether to resize them."""
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, WebP, GIF or BMP files, or folders of them"
+    )
+    parser.add_argument("--resize", action="store_true", help="bring images of other sizes to the model's")
+
+
+def add_labels(parser: argparse.ArgumentParser, text: str) -> None:
+    """--labels, for read_labels; the text says which rows they are of."""
+    names = ("--labels", "--label")
+    parser.add_argument(*names, metavar="L,L,...", help=f"of a conditional model, by number or name: {text}")
+
+
+def read_labels(text: str | None, info: ModelInfo) -> list[int] | None:
+    """The labels that the text has, separated by commas; None for None. A number is always the label itself.
+
+    Raises:
+        RequestError: a word is neither a number nor the name of a label of the model.
+    """
+    if text is None:
+        return None
+    if text in info.label_names:  # which may have a comma in it
+        return [info.label(text)]
+    return [int(word) if word.isascii() and word.isdecimal() else info.label(word) for word in text.split(",")]
+
+
+def add_first_index(parser: argparse.ArgumentParser) -> None:
+    """--first-index, from 0."""
+    parser.add_argument(
+        "--first-index",
+        type=integer(0, MAX_INDEX),
+        default=0,
+        help="the first row's place in the sequence; default 0",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, text: str, *forms: Form, folders: bool = False) -> None:
+    """--output and, where there are several forms, --format: an Output in `output` once the command line is read."""
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help=f"{text}; - for standard output")
+    if len(forms) > 1:
+        where = "of standard output and of the files in a folder/" if folders else "of standard output"
+        parser.add_argument("--format", choices=forms, help=f"{where}; default {forms[0]}")
+    parser.set_defaults(format=None, forms=forms, folders=folders, check=resolve_output)
+
+
+def resolve_output(args: argparse.Namespace) -> None:
+    """Make an Output of the name in `output`.
+
+    Raises:
+        RequestError: it cannot be written there.
+    """
+    args.output = Output.parse(args.output, args.format, args.forms, folders=args.folders)
+    if args.output.is_folder and args.output.form == "npy":
+        raise RequestError("--format npy is one array; a folder/ has a picture an image")
+    if args.output.path is None and (sys.stdout is None or sys.stdout.isatty()):
+        raise RequestError("-o - is for a file or a pipe on standard output, not for a terminal")
+
+
+def model_ref(value: str) -> ModelRef:
+    """Reads a model, as ModelRef.parse does."""
+    try:
+        return ModelRef.parse(value)
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """Reads an integer from low to high."""
+
+    def read(value: str) -> int:
+        if not value.isdecimal() or not low <= int(value) <= high:
+            raise argparse.ArgumentTypeError(f"{value!r} is not an integer from {low} to {high}")
+        return int(value)
+
+    return read
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Reads a finite number from low to high."""
+    allowed = f"number from {low:g} to {high:g}" if math.isfinite(high) else f"number of at least {low:g}"
+
+    def read(value: str) -> float:
+        result = _float(value)
+        if not (low <= result <= high and math.isfinite(result)):
+            raise argparse.ArgumentTypeError(f"{value!r} is not a {allowed if math.isfinite(low) else 'finite number'}")
+        return result
+
+    return read
+
+
+def seconds(value: str) -> float:
+    """Reads a positive number of seconds."""
+    seconds = _float(value)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a positive number of seconds")
+    return seconds
+
+
+def _float(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
