@@ -8,15 +8,13 @@ TYPE_TESTS := $(shell grep -rl --include=*.py assert_type tests)
 PYTEST := -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 # The plugin for typed gRPC stubs lies in .venv; the generator has an environment of its own.
 PROTOC := PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/.venv/protoc/bin/python -m grpc_tools.protoc -I.
-# Tests of the client that import the server, which has bounds of its own.
-BESIDE_A_SERVER := test_admin.py test_compare_versions.py test_conditional.py test_server_replaced.py test_stream_numerics.py
 DISTRIBUTIONS := proto server clients/python training
 DIST ?= dist
 REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup wheels demo test test-server test-training test-kernels test-oldest docs-test test-processors lint format proto proto-check serve gpu-check image clean
+.PHONY: help setup wheels demo test test-client test-server test-training test-kernels test-oldest docs-test test-processors lint format proto proto-check serve gpu-check image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -54,6 +52,9 @@ demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
 test: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run every test.
 	$(BIN)/python $(PYTEST)
 
+test-client: setup  ## Run the tests of the client.
+	$(BIN)/python $(PYTEST) tests/client
+
 test-server: setup .venv/tritonclient/installed  ## Run the tests of the server and of the contract.
 	$(BIN)/python $(PYTEST) tests/server tests/proto tests/contract
 
@@ -64,7 +65,7 @@ test-kernels: setup .venv/tritonclient/installed  ## Run the tests of the client
 	OPENBLAS_CORETYPE=Haswell $(BIN)/python $(PYTEST) tests/client tests/contract
 
 test-oldest: .venv/oldest/installed  ## Run the client's tests with the oldest versions that it takes.
-	.venv/oldest/bin/python $(PYTEST) tests/client --confcutdir tests/client --hypothesis-profile ci $(BESIDE_A_SERVER:%=--ignore tests/client/%)
+	.venv/oldest/bin/python $(PYTEST) tests/client
 
 docs-test: setup  ## Run what README and the docs show, against a server of the demo's models.
 	test -d demo/models || $(MAKE) demo

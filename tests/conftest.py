@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import running_server
-from admin_server import AdminServer, admin_server
 from hypothesis import HealthCheck, settings
-from model_shelf import Shelf
+
+if TYPE_CHECKING:
+    from admin_server import AdminServer
+    from model_shelf import Shelf
 
 ON_CPU_ALONE = "what is promised on the CPU alone: the same bits in any company"
 
@@ -20,7 +23,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    running_server.DEFAULTS["device"] = config.getoption("--device")
+    if find_spec("latentserve_server") and find_spec("onnxruntime"):  # the client's tests run without them, too
+        import running_server
+
+        running_server.DEFAULTS["device"] = config.getoption("--device")
     # A shell starts what runs in the background with SIGINT ignored; processes that tests interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # No example fails for being slow: a machine that other work uses too is no finding.
@@ -39,12 +45,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
     """Version 1, with the model of seed 1."""
+    from model_shelf import Shelf
+
     return Shelf.of(tmp_path, 1)
 
 
 @pytest.fixture
 async def server(shelf: Shelf) -> AsyncIterator[AdminServer]:
     """A server over the shelf, which follows it when it is told to."""
+    from admin_server import admin_server
+
     async with admin_server(shelf) as server:
         yield server
 
@@ -52,5 +62,7 @@ async def server(shelf: Shelf) -> AsyncIterator[AdminServer]:
 @pytest.fixture
 async def measured(shelf: Shelf) -> AsyncIterator[AdminServer]:
     """As `server`, with metrics, which take half a second to stop."""
+    from admin_server import admin_server
+
     async with admin_server(shelf, metrics_listen="127.0.0.1:0") as server:
         yield server

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import pydoc
 import subprocess
 import sys
 
+import pytest
+
 import latentserve_client
-from latentserve_client import AsyncClient, Client
+from latentserve_client import AdminClient, AsyncAdminClient, AsyncClient, Client
 
 
 def test_the_public_names_are_the_listed_ones() -> None:
@@ -31,8 +34,37 @@ def test_the_two_clients_have_the_same_calls() -> None:
     assert set(calls(Client)) == {"close"} | about_models | from_noise | through_the_model
 
 
+@pytest.mark.parametrize("client", [Client, AsyncClient, AdminClient, AsyncAdminClient])
+def test_help_tells_of_every_argument(client: type) -> None:
+    for name, method in inspect.getmembers(client, inspect.isfunction):
+        if name[0] == "_" or name == "close":
+            continue
+        shown = pydoc.plain(pydoc.render_doc(method))
+        _, *parameters = inspect.signature(method).parameters
+        assert [parameter for parameter in parameters if f"        {parameter}: " not in shown] == []
+        assert "Exchange" not in shown
+        assert "RequestError: " in shown
+
+
+def test_the_asyncio_client_is_awaited() -> None:
+    calls = {name for name, _ in inspect.getmembers(AsyncClient, inspect.iscoroutinefunction) if name[0] != "_"}
+    assert calls == {name for name, _ in inspect.getmembers(Client, inspect.isfunction) if name[0] != "_"} - {
+        "stream_samples"
+    }
+
+
+def imported_by(module: str) -> set[str]:
+    """The packages that a new process has imported after the module."""
+    program = f"import {module}, sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    )
+
+
 def test_importing_brings_no_model_runtime() -> None:
-    program = "import latentserve_client.cli.main, sys; print(*{name.partition('.')[0] for name in sys.modules})"
     unwanted = {"onnxruntime", "torch", "onnx", "latentserve_server", "latentserve_training"}
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert set(run.stdout.split()).isdisjoint(unwanted)
+    assert imported_by("latentserve_client.cli.main").isdisjoint(unwanted)
+
+
+def test_importing_the_client_brings_nothing_of_the_command_line() -> None:
+    assert imported_by("latentserve_client").isdisjoint({"argparse", "tqdm", "PIL", "csv"})

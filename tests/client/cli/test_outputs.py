@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,3 +141,15 @@ def test_a_terminal_gets_no_pictures(target: str) -> None:
     os.close(theirs)
     os.close(terminal)
     assert (run.returncode, b"-o - is for a file or a pipe" in run.stderr) == (2, True)
+
+
+def test_a_terminal_sees_the_progress(target: str, tmp_path: Path) -> None:
+    terminal, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    argv = [str(COMMAND), "--server", target, "sample", "linear", "--count", "20", "-o", str(tmp_path / "grid.png")]
+    subprocess.run(argv, stderr=theirs, stdout=subprocess.DEVNULL, check=True)
+    os.close(theirs)
+    shown = os.read(terminal, 4000).decode()
+    os.close(terminal)
+    assert [f"{done}/20" in shown for done in (4, 8, 12, 16)] == [True] * 4
+    assert shown.rpartition("20/20")[2].split("\r")[1:] == [" " * len(shown.split("\r")[1]), ""]  # nothing is left

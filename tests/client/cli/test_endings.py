@@ -85,3 +85,14 @@ def test_a_signal_before_the_command_is_there_ends_it_quietly(number: signal.Sig
         _, rest = process.communicate(timeout=30)
     assert process.returncode == -number
     assert [line for line in rest.splitlines() if not line.startswith("import time:")] == []
+
+
+def test_an_interrupt_ends_with_130(target: str, tmp_path: Path, faults: list[Any], stalled: queue.Queue[str]) -> None:
+    faults.extend([None, "stall"])
+    argv = [str(COMMAND), "--server", target, "sample", "linear", "-o", str(tmp_path / "grid.png")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        stalled.get(timeout=30)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "latentserve: interrupted\n")
+    assert list(tmp_path.iterdir()) == []

@@ -23,7 +23,6 @@ from latentserve_client import (
     SampleStream,
     UnavailableError,
 )
-from latentserve_client._calls.resumption import MAX_FRUITLESS_CALLS, Backoff
 
 Attempts = list[tuple[str, str, Any]]
 Collect = Callable[..., Awaitable[list[Samples]]]
@@ -102,14 +101,6 @@ async def test_no_pause_goes_beyond_the_timeout(collect: Collect, faults: list[A
         await collect("linear", 8, timeout=1.0)
     assert raised.value.method == "StreamSamples"
     assert [request.first_index for _, _, request in attempts] == [0, 4, 4, 4]
-
-
-def test_resuming_ends_where_nothing_comes() -> None:
-    backoff = Backoff()
-    pauses = [backoff.pause(grpc.StatusCode.UNAVAILABLE, None) for _ in range(MAX_FRUITLESS_CALLS)]
-    assert pauses.pop() is None
-    waited = [pause for pause in pauses if pause is not None]
-    np.testing.assert_allclose(waited, [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0], rtol=0.21)
 
 
 async def test_a_busy_server_says_when_to_come_back(

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import socket
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -17,7 +13,6 @@ import pytest
 
 from latentserve_client import AsyncClient, CallError, Client, DeadlineExceededError, RequestError, UnavailableError
 
-COMMAND = Path(sys.executable).with_name("latentserve")
 Invoke = Callable[..., Awaitable[Any]]
 Kind = type[Client] | type[AsyncClient]
 KINDS = pytest.mark.parametrize("kind", [Client, AsyncClient])
@@ -112,22 +107,3 @@ async def test_an_error_knows_whose_it_is(invoke: Invoke, faults: list[Any]) -> 
         await invoke("models", timeout=0.2)
     assert not late.value.answered
     assert not pickle.loads(pickle.dumps(late.value)).answered  # noqa: S301  (our own)
-
-
-def command(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LATENTSERVE_")}
-    return subprocess.run([COMMAND, *words], capture_output=True, text=True, env=environment | variables, timeout=60)
-
-
-def test_a_variable_names_the_server(target: str) -> None:
-    assert command("models", LATENTSERVE_SERVER=target).stdout.startswith("NAME")
-    assert command("--server", target, "models", LATENTSERVE_SERVER="localhost:1").returncode == 0
-    wrong = command("models", LATENTSERVE_SERVER="localhost")
-    assert (wrong.returncode, "server 'localhost': write host:port" in wrong.stderr) == (2, True)
-
-
-def test_the_admin_listener_has_a_variable_of_its_own(target: str, unused_tcp_port: int) -> None:
-    nobody = f"127.0.0.1:{unused_tcp_port}"
-    names = {"LATENTSERVE_SERVER": target, "LATENTSERVE_ADMIN_SERVER": nobody}
-    answer = command("admin", "rescan", **names)
-    assert (answer.returncode, f"no answer from {nobody}: " in answer.stderr) == (1, True)

@@ -19,22 +19,24 @@ from PIL import Image
 
 from latentserve_client import Client
 from latentserve_client.cli.files import FileError, GrowingArray
+from latentserve_client.cli.grid import draw_grid
 from latentserve_client.cli.main import main
 
+SECONDS = r"\d+\.\d\d s\n"
 Run = Callable[..., tuple[int, str, str]]
 COMMAND = Path(sys.executable).with_name("latentserve")
 
 
 @pytest.fixture
-def run(target: str, capsys: pytest.CaptureFixture[str]) -> Run:
+def sample(target: str, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs `sample linear` against the server: exit code, stdout and stderr."""
 
-    def run(*argv: object) -> tuple[int, str, str]:
+    def sample(*argv: object) -> tuple[int, str, str]:
         code = main(["--server", target, "sample", "linear", *map(str, argv)])
         out, err = capsys.readouterr()
         return code, out, err
 
-    return run
+    return sample
 
 
 @pytest.fixture
@@ -47,8 +49,8 @@ def expected(target: str) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("count", [6, 20])
-def test_a_folder_has_a_file_an_image(run: Run, tmp_path: Path, expected: NDArray[np.float32], count: int) -> None:
-    code, out, err = run("--count", count, "--seed", 7, "-o", f"{tmp_path}/pictures/")
+def test_a_folder_has_a_file_an_image(sample: Run, tmp_path: Path, expected: NDArray[np.float32], count: int) -> None:
+    code, out, err = sample("--count", count, "--seed", 7, "-o", f"{tmp_path}/pictures/")
     assert (code, err) == (0, "")
     assert re.match(rf"{tmp_path}/pictures: {count} images, seed 7, model linear:2", out)
     paths = sorted((tmp_path / "pictures").iterdir())
@@ -57,39 +59,41 @@ def test_a_folder_has_a_file_an_image(run: Run, tmp_path: Path, expected: NDArra
     np.testing.assert_array_equal(pixels, np.rint(expected[:count] * 255).astype(np.uint8))
 
 
-def test_a_folder_is_gone_on_with(run: Run, tmp_path: Path, faults: list[Any]) -> None:
+def test_a_folder_is_gone_on_with(sample: Run, tmp_path: Path, faults: list[Any]) -> None:
     faults.extend([None, (3, grpc.StatusCode.INTERNAL)])
-    code, _, err = run("--count", 20, "--seed", 7, "-o", f"{tmp_path}/")
+    code, _, err = sample("--count", 20, "--seed", 7, "-o", f"{tmp_path}/")
     assert (code, err.count("\n")) == (1, 1)
     assert f"12 of 20 images are in {tmp_path}; go on with model linear:2" in err
-    run("--count", 8, "--seed", 7, "--first-index", 12, "-o", f"{tmp_path}/")
+    sample("--count", 8, "--seed", 7, "--first-index", 12, "-o", f"{tmp_path}/")
     assert len(list(tmp_path.iterdir())) == 20
 
 
 @pytest.mark.parametrize("count", [8, 20])
-def test_shaping_reaches_the_noise(run: Run, tmp_path: Path, count: int) -> None:
-    run("--count", count, "--temperature", 0, "--truncation", "0.5", "-o", tmp_path / "a.npy")
+def test_shaping_reaches_the_noise(sample: Run, tmp_path: Path, count: int) -> None:
+    sample("--count", count, "--temperature", 0, "--truncation", "0.5", "-o", tmp_path / "a.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.full((count, 3, 4, 6), 0.5, np.float32))
 
 
-def test_what_has_arrived_is_kept(run: Run, tmp_path: Path, expected: NDArray[np.float32], faults: list[Any]) -> None:
+def test_what_has_arrived_is_kept(
+    sample: Run, tmp_path: Path, expected: NDArray[np.float32], faults: list[Any]
+) -> None:
     output = tmp_path / "samples.npy"
     output.write_bytes(b"old")
     faults.extend([None, (2, grpc.StatusCode.INTERNAL)])
-    code, _, err = run("--count", 17, "--seed", 7, "--first-index", 3, "-o", output)
+    code, _, err = sample("--count", 17, "--seed", 7, "--first-index", 3, "-o", output)
     kept = tmp_path / "samples.seed-7.rows-3-10.npy"
     assert (code, err.count("\n")) == (1, 1)
     assert f"8 of 17 images are in {kept}; go on with model linear:2 and --seed 7 --first-index 11 --count 9" in err
     assert output.read_bytes() == b"old"
     assert sorted(tmp_path.iterdir()) == [output, kept]
-    run("--seed", 7, "--first-index", 11, "--count", 9, "-o", output)
+    sample("--seed", 7, "--first-index", 11, "--count", 9, "-o", output)
     np.testing.assert_array_equal(np.concatenate([np.load(kept), np.load(output)]), expected[3:])
 
 
-def test_the_rest_is_drawn_as_what_has_arrived_was(run: Run, tmp_path: Path, faults: list[Any]) -> None:
+def test_the_rest_is_drawn_as_what_has_arrived_was(sample: Run, tmp_path: Path, faults: list[Any]) -> None:
     how = "--prior standard_normal --temperature 0.7 --truncation 2.5 --labels 3,0"
     faults.extend([None, (2, grpc.StatusCode.INTERNAL)])
-    code, _, err = run("--count", 17, "--seed", 7, *how.split(), "-o", tmp_path / "a.npy")
+    code, _, err = sample("--count", 17, "--seed", 7, *how.split(), "-o", tmp_path / "a.npy")
     assert code == 1
     assert err.endswith(f"go on with model linear:2 and --seed 7 --first-index 8 --count 9 {how}\n")
 
@@ -115,9 +119,9 @@ def test_an_interrupt_leaves_what_has_arrived(
 @pytest.mark.parametrize(
     ("name", "message"), [("file/", "is not a directory"), ("none/folder/", "there is no directory")]
 )
-def test_a_folder_that_cannot_be(run: Run, tmp_path: Path, name: str, message: str) -> None:
+def test_a_folder_that_cannot_be(sample: Run, tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "file").touch()
-    code, _, err = run("-o", f"{tmp_path}/{name}")
+    code, _, err = sample("-o", f"{tmp_path}/{name}")
     assert (code, err.count("\n"), message in err) == (1, 1, True)
 
 
@@ -138,3 +142,49 @@ def test_a_growing_array_is_whole_after_every_append(tmp_path: Path) -> None:
 def test_a_growing_array_needs_a_folder(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"a\.npy: cannot be written: No such file"):
         GrowingArray(tmp_path / "none" / "a.npy", (2,), "<f4")
+
+
+def test_a_sample_is_a_grid(run: Run, target: str, tmp_path: Path) -> None:
+    output = tmp_path / "grid.png"
+    code, out, err = run("sample", "linear:1", "--count", 6, "--seed", 7, "-o", output)
+    assert (code, err) == (0, "")
+    assert re.fullmatch(rf"{output}: 6 images, seed 7, model linear:1, {SECONDS}", out)
+    with Client(target) as client:
+        expected = draw_grid(client.sample("linear:1", 6, seed=7, format="uint8").images)
+    np.testing.assert_array_equal(np.asarray(Image.open(output)), np.asarray(expected))
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
+
+
+def test_a_large_sample_is_a_stream(
+    run: Run, target: str, tmp_path: Path, attempts: list[tuple[str, str, Any]]
+) -> None:
+    output = tmp_path / "samples.npy"
+    code, out, _ = run("sample", "linear", "--count", 20, "--seed", 3, "--first-index", 5, "-o", output)
+    assert code == 0
+    assert "20 images, seed 3 from index 5, model linear:2" in out
+    ((_, _, request),) = [attempt for attempt in attempts if attempt[0] == "StreamSamples"]
+    assert (request.first_index, request.count, request.model.version) == (5, 20, 2)
+    array = np.load(output)
+    assert (array.dtype, array.shape) == (np.float32, (20, 3, 4, 6))
+    with Client(target) as client:
+        np.testing.assert_array_equal(array[8:16], client.sample("linear", 8, seed=3, first_index=13).images)
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_sample_without_a_seed_can_be_drawn_again(run: Run, tmp_path: Path) -> None:
+    _, out, _ = run("sample", "linear", "--count", 12, "-o", tmp_path / "a.npy")
+    seed = re.search(r"seed (\d+)", out)
+    assert seed is not None
+    assert int(seed[1]) < 2**53
+    run("sample", "linear", "--count", 12, "--seed", seed[1], "-o", tmp_path / "b.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
+
+
+def test_a_failure_halfway_keeps_the_old_file(run: Run, tmp_path: Path, faults: list[Any]) -> None:
+    output = tmp_path / "grid.png"
+    output.write_bytes(b"old")
+    faults.extend([None, (2, grpc.StatusCode.INTERNAL)])
+    code, _, err = run("sample", "linear", "--count", 20, "-o", output)
+    assert (code, "told to say INTERNAL [StreamSamples: INTERNAL" in err) == (1, True)
+    assert output.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [output]
