@@ -1,4 +1,4 @@
-"""The Python clients of latentserve, blocking and asyncio, what they return and what they raise."""
+"""The Python clients of latentserve: what they take, return and raise."""
 
 from latentserve_client._calls.channel import CHANNEL_OPTIONS
 from latentserve_client.admin import AdminClient, AsyncAdminClient

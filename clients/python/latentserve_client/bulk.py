@@ -1,4 +1,4 @@
-"""Jobs of any size, in calls of as many rows as the model's limits and the message size allow."""
+"""Jobs of any size, in calls as large as the model's limits allow."""
 
 from __future__ import annotations
 

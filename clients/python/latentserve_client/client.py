@@ -1,4 +1,4 @@
-"""The clients, blocking and asyncio. What each call takes and means stands with its request, in `_calls`."""
+"""The clients, blocking and asyncio; `_calls` describes each of their calls."""
 
 from __future__ import annotations
 

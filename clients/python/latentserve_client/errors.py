@@ -1,4 +1,4 @@
-"""Everything that the client raises, and the one table from gRPC status to class.
+"""Errors of the client, and the one table from gRPC status to class.
 
 LatentServeError
 ├── RequestError (also a ValueError)      refused by the client; nothing was sent

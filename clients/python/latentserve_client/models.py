@@ -1,4 +1,4 @@
-"""What a server says of its models, as plain frozen values."""
+"""Models as a server describes them, and references to them."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ import grpc
 from latentserve_client._calls.resumption import Resumption
 from latentserve_client._transport.connection import (
     Connection,
+    EventT,
     cancelled_by_closing,
 )
-from latentserve_client._transport.link import EventT
 from latentserve_client.errors import CallError, CancelledError, ClosedError, ReplyError
 from latentserve_client.results import Samples
 

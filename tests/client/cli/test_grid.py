@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from latentserve_client.cli.grid import SEPARATOR, draw_grid, draw_pairs
+from latentserve_client.cli.output import SEPARATOR, draw_grid, draw_pairs
 
 
 def images(count: int, channels: int, height: int, width: int) -> NDArray[np.uint8]:

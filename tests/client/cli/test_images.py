@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentserve_client import Client
-from latentserve_client.cli.grid import draw_grid, draw_pairs
+from latentserve_client.cli.output import draw_grid, draw_pairs
 
 Run = Callable[..., tuple[int, str, str]]
 SECONDS = r"\d+\.\d\d s\n"

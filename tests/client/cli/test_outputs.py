@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentserve_client import Client
-from latentserve_client.cli.grid import draw_grid
+from latentserve_client.cli.output import draw_grid
 
 Run = Callable[..., tuple[int, str, str]]
 COMMAND = Path(sys.executable).with_name("latentserve")

@@ -19,8 +19,8 @@ from PIL import Image
 
 from latentserve_client import Client
 from latentserve_client.cli.files import FileError, GrowingArray
-from latentserve_client.cli.grid import draw_grid
 from latentserve_client.cli.main import main
+from latentserve_client.cli.output import draw_grid
 
 SECONDS = r"\d+\.\d\d s\n"
 Run = Callable[..., tuple[int, str, str]]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from latentserve_client import Axis, Client, Seeds
-from latentserve_client.cli.grid import draw_grid
+from latentserve_client.cli.output import draw_grid
 
 Run = Callable[..., tuple[int, str, str]]
 Misuse = Callable[[list[str]], str]

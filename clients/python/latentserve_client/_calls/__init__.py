@@ -1,1 +1,1 @@
-"""What calls send and what their replies mean: pure functions and rules, without any I/O."""
+"""Requests and the meaning of their replies: pure functions, without any I/O."""

@@ -1,4 +1,4 @@
-"""Requests about models and their replies: what a server holds, and changes of it."""
+"""Requests about models: what a server holds, and changes of it."""
 
 from __future__ import annotations
 

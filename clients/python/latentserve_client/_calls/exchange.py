@@ -1,4 +1,4 @@
-"""One call as both clients make it: the request, what goes with it, and how its reply is read."""
+"""One call as both clients make it: its request, its metadata and its reply."""
 
 from __future__ import annotations
 

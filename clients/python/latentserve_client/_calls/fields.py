@@ -1,4 +1,4 @@
-"""Single arguments, checked and as messages have them."""
+"""Single arguments, checked and in the form of messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests on images and latents: one to the other, and how well images are explained."""
+"""Requests on images and latents: encode, decode, reconstruct and score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replies as results, of the request and under the id that they answer."""
+"""Replies as results."""
 
 from __future__ import annotations
 
@@ -32,25 +32,17 @@ _CAPABILITIES: dict[int, Capability] = {
     models_pb2.CAPABILITY_RECONSTRUCT: Capability.RECONSTRUCT,
     models_pb2.CAPABILITY_SCORE: Capability.SCORE,
 }
-_KINDS: dict[int, str] = {bundle_pb2.MODEL_KIND_VAE: "vae", bundle_pb2.MODEL_KIND_GAN: "gan"}
 
-_LIKELIHOODS: dict[int, str] = {
-    bundle_pb2.LIKELIHOOD_UNSPECIFIED: "",
-    bundle_pb2.LIKELIHOOD_BERNOULLI: "bernoulli",
-    bundle_pb2.LIKELIHOOD_GAUSSIAN: "gaussian",
-    bundle_pb2.LIKELIHOOD_DISCRETIZED_LOGISTIC: "discretized_logistic",
-}
-_PRECISIONS: dict[int, str] = {
-    bundle_pb2.PRECISION_UNSPECIFIED: "",
-    bundle_pb2.PRECISION_FLOAT32: "float32",
-    bundle_pb2.PRECISION_FLOAT16: "float16",
-    bundle_pb2.PRECISION_INT8: "int8",
-}
-_ROW_BITS: dict[int, str] = {
-    models_pb2.ROW_BITS_UNSPECIFIED: "",
-    models_pb2.ROW_BITS_BATCH_INVARIANT: "batch_invariant",
-    models_pb2.ROW_BITS_BATCH_DEPENDENT: "batch_dependent",
-}
+
+def _words(values: Iterable[tuple[str, int]], prefix: str) -> dict[int, str]:
+    """What the values of an enum are called here: LIKELIHOOD_GAUSSIAN is "gaussian", and what is unspecified empty."""
+    return {value: name.removeprefix(prefix).lower().replace("unspecified", "") for name, value in values}
+
+
+_KINDS = _words(bundle_pb2.ModelKind.items(), "MODEL_KIND_")
+_LIKELIHOODS = _words(bundle_pb2.Likelihood.items(), "LIKELIHOOD_")
+_PRECISIONS = _words(bundle_pb2.Precision.items(), "PRECISION_")
+_ROW_BITS = _words(models_pb2.RowBits.items(), "ROW_BITS_")
 
 
 def parse_models(
@@ -87,7 +79,7 @@ def parse_model(
         version=model.version,
         aliases=tuple(model.aliases),
         capabilities=_parse_capabilities(model.capabilities),
-        kind=_KINDS.get(model.manifest.kind, "unknown"),
+        kind=_KINDS.get(model.manifest.kind) or "unknown",
         likelihood=_LIKELIHOODS.get(model.manifest.likelihood, "unknown"),
         labels=model.manifest.labels.count,
         label_names=tuple(model.manifest.labels.names),

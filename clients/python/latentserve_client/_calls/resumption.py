@@ -1,4 +1,4 @@
-"""The rules of a stream of samples that survives its calls: where it stands, and whether to go on when a call ends."""
+"""The rules by which a stream of samples goes on after a break."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The channel to a server, and what is known of it."""
+"""The channel to a server, and the calls made over it."""

@@ -1,37 +1,90 @@
-"""A client's channel, blocking and asyncio: its life, and how one call is made."""
+"""A client's channel, blocking and asyncio, and how a call is made over it."""
 
 from __future__ import annotations
 
 import asyncio
 import queue
 import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
 from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
-from latentserve_client._calls.channel import BLOCKING_CHANNEL_OPTIONS, CHANNEL_OPTIONS, check_address, for_address
+from latentserve_client._calls.channel import (
+    BLOCKING_CHANNEL_OPTIONS,
+    CHANNEL_OPTIONS,
+    check_address,
+    for_address,
+    proxy_variable,
+)
 from latentserve_client._calls.exchange import Exchange, ResultT, build_timeout
-from latentserve_client._transport.link import EventT, Link
-from latentserve_client.errors import ClosedError
+from latentserve_client.errors import CallError, ClosedError
+
+EventT = TypeVar("EventT", bound=threading.Event | asyncio.Event)
 
 _STATE_SECONDS = 1.0
 """What is waited at most for a channel to tell its state, which it does at once."""
 
 
+class Link(Generic[EventT]):
+    """The way to one server, or to all of one name.
+
+    Args:
+        target: the address; None for a channel of the caller's own.
+        closing: set when the client is closed.
+        is_connected: whether there is a connection now.
+
+    Attributes:
+        closing: as given.
+        answered: whether there was ever an answer. From then on calls wait, within their timeouts, while there is no
+            connection, for the server was there and comes back. Before, the address may be wrong, and they fail.
+    """
+
+    def __init__(self, target: str | None, closing: EventT, is_connected: Callable[[], bool]) -> None:
+        self._target = target
+        self._is_connected = is_connected
+        self._proxy = None if target is None else proxy_variable(target)
+        self.closing = closing
+        self.answered = False
+
+    def failure(self, exchange: Exchange[Any], error: grpc.RpcError, timeout: float) -> CallError:
+        """What a call's error means to the caller; where no server gave it, with what is known on this side.
+
+        To be raised from it.
+        """
+        failure = exchange.failure(error)
+        if failure.answered:
+            self.answered = True
+            return failure
+        if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return self.late(exchange, "answer", timeout)
+        return exchange.ended(failure.code, f"{failure.message}{self._by_proxy()}")
+
+    def late(self, exchange: Exchange[Any], what: str, timeout: float) -> CallError:
+        """What it means that there is no `what` after so many seconds."""
+        if self._is_connected():
+            why = "the server was reached and is not done"
+        else:
+            why = f"there is no connection{f' to {self._target}' if self._target else ''}{self._by_proxy()}"
+        message = f"no {what} within the timeout of {timeout:g} s: {why}"
+        return exchange.ended(grpc.StatusCode.DEADLINE_EXCEEDED, message)
+
+    def _by_proxy(self) -> str:
+        if self._proxy is None:
+            return ""
+        return f"; {self._proxy} is set, and gRPC goes through that proxy unless no_proxy names the host"
+
+
 class Connection(Generic[EventT]):
     """Something to make calls with, until it is closed; what both kinds know of that."""
 
-    def __init__(self, timeout: float, link: Link[EventT], channel: grpc.Channel | grpc.aio.Channel) -> None:
+    _rpcs: dict[str, Any]
+
+    def __init__(self, timeout: float, link: Link[EventT]) -> None:
         self._timeout = build_timeout(timeout)
         self._link = link
-        services = (
-            generation_pb2_grpc.GenerationServiceStub(channel),
-            models_pb2_grpc.ModelServiceStub(channel),
-            models_pb2_grpc.ModelAdminServiceStub(channel),
-        )
-        self._rpcs: dict[str, Any] = {method: rpc for service in services for method, rpc in vars(service).items()}
 
     @property
     def closed(self) -> bool:
@@ -60,6 +113,7 @@ class BlockingConnection(Connection[threading.Event]):
         channel: grpc.Channel | None = None,
     ) -> None:
         link = Link(None if channel else check_address(target), threading.Event(), self._is_connected)
+        super().__init__(timeout, link)
         self._owns_channel = channel is None
         if channel is None:
             options = for_address(target, BLOCKING_CHANNEL_OPTIONS)
@@ -69,7 +123,7 @@ class BlockingConnection(Connection[threading.Event]):
                 else grpc.secure_channel(target, credentials, options=options)
             )
         self._channel = channel
-        super().__init__(timeout, link, channel)
+        self._rpcs = _rpcs_over(channel)
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -125,6 +179,7 @@ class AsyncConnection(Connection[asyncio.Event]):
         channel: grpc.aio.Channel | None = None,
     ) -> None:
         link = Link(None if channel else check_address(target), asyncio.Event(), self._is_connected)
+        super().__init__(timeout, link)
         self._owns_channel = channel is None
         if channel is None:
             options = for_address(target, CHANNEL_OPTIONS)
@@ -134,7 +189,7 @@ class AsyncConnection(Connection[asyncio.Event]):
                 else grpc.aio.secure_channel(target, credentials, options=options)
             )
         self._channel = channel
-        super().__init__(timeout, link, channel)
+        self._rpcs = _rpcs_over(channel)
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -170,6 +225,16 @@ class AsyncConnection(Connection[asyncio.Event]):
 
     def _is_connected(self) -> bool:
         return not self.closed and self._channel.get_state() is grpc.ChannelConnectivity.READY
+
+
+def _rpcs_over(channel: grpc.Channel | grpc.aio.Channel) -> dict[str, Any]:
+    """What makes each call over the channel, by the name of its method, which no two services share."""
+    services = (
+        generation_pb2_grpc.GenerationServiceStub(channel),
+        models_pb2_grpc.ModelServiceStub(channel),
+        models_pb2_grpc.ModelAdminServiceStub(channel),
+    )
+    return {method: rpc for service in services for method, rpc in vars(service).items()}
 
 
 def cancelled_by_closing(closed: bool) -> bool:

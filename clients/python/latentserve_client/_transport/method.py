@@ -1,4 +1,4 @@
-"""Methods of clients, made from the functions that describe their calls."""
+"""Methods of clients, made from the functions that build their requests."""
 
 from __future__ import annotations
 
@@ -18,51 +18,51 @@ MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 
 def blocking(
-    describe: Callable[ParametersT, Exchange[ResultT]],
+    build: Callable[ParametersT, Exchange[ResultT]],
 ) -> Callable[Concatenate[BlockingConnection, ParametersT], ResultT]:
-    """A method that makes the call which `describe` describes, with the same arguments, and returns its result."""
+    """A method that takes what `build` takes, sends the request that it makes, and returns the result."""
 
     def call(self: BlockingConnection, /, *args: ParametersT.args, **kwargs: ParametersT.kwargs) -> ResultT:
-        return self._run(describe(*args, **kwargs))
+        return self._run(build(*args, **kwargs))
 
-    return _documented(call, describe, _result_of(describe))
+    return _documented(call, build, _result_of(build))
 
 
 def awaited(
-    describe: Callable[ParametersT, Exchange[ResultT]],
+    build: Callable[ParametersT, Exchange[ResultT]],
 ) -> Callable[Concatenate[AsyncConnection, ParametersT], Coroutine[Any, Any, ResultT]]:
     """As `blocking`, for asyncio."""
 
     async def call(self: AsyncConnection, /, *args: ParametersT.args, **kwargs: ParametersT.kwargs) -> ResultT:
-        return await self._run(describe(*args, **kwargs))
+        return await self._run(build(*args, **kwargs))
 
-    return _documented(call, describe, _result_of(describe))
+    return _documented(call, build, _result_of(build))
 
 
 def opening(
-    stream: Callable[[ConnectionT, Resumption], StreamT], describe: Callable[ParametersT, Resumption]
+    stream: Callable[[ConnectionT, Resumption], StreamT], build: Callable[ParametersT, Resumption]
 ) -> Callable[Concatenate[ConnectionT, ParametersT], StreamT]:
-    """A method that opens the stream which `describe` describes, with the same arguments; `stream` is its class."""
+    """A method that takes what `build` takes, and opens the stream of the request that it makes."""
 
     def call(self: ConnectionT, /, *args: ParametersT.args, **kwargs: ParametersT.kwargs) -> StreamT:
-        return stream(self, describe(*args, **kwargs))
+        return stream(self, build(*args, **kwargs))
 
-    return _documented(call, describe, stream)
+    return _documented(call, build, stream)
 
 
-def _documented(method: MethodT, describe: Callable[..., Any], result: object) -> MethodT:
-    """`method` with the name, the description and the parameters of `describe`, and its own result, for help()."""
-    update_wrapper(method, describe)
+def _documented(method: MethodT, build: Callable[..., Any], result: object) -> MethodT:
+    """`method` with the name, the docstring and the parameters of `build`, and its own result, for help()."""
+    update_wrapper(method, build)
     del method.__wrapped__  # type: ignore[attr-defined]
-    signature = inspect.signature(describe)
+    signature = inspect.signature(build)
     parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *signature.parameters.values()]
     shown = signature.replace(parameters=parameters, return_annotation=result)
     method.__signature__ = shown  # type: ignore[attr-defined]
-    method.__annotations__ = {**describe.__annotations__, "return": result}
+    method.__annotations__ = {**build.__annotations__, "return": result}
     return method
 
 
-def _result_of(describe: Callable[..., Exchange[Any]]) -> object:
+def _result_of(build: Callable[..., Exchange[Any]]) -> object:
     """The type of the result, which the exchange is of."""
-    (result,) = get_args(get_type_hints(describe)["return"])
+    (result,) = get_args(get_type_hints(build)["return"])
     return None if result is type(None) else result

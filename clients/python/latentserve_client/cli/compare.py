@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from latentserve_client._calls.fields import MAX_INDEX, MAX_SEED
 from latentserve_client.bulk import max_image_rows
-from latentserve_client.cli.options import Commands, add_model, integer, model_ref, number
-from latentserve_client.cli.output import Outcome, Progress, align
+from latentserve_client.cli.command import Commands, Outcome, Progress, add_model, align, integer, model_ref, number
 from latentserve_client.client import Client
 from latentserve_client.errors import LatentServeError
 from latentserve_client.models import Capability, ModelInfo, ModelRef

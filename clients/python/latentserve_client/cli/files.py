@@ -1,4 +1,4 @@
-"""The files that the command line reads and writes."""
+"""Files that the command line reads and writes."""
 
 from __future__ import annotations
 

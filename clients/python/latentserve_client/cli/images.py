@@ -10,21 +10,24 @@ import numpy as np
 
 from latentserve_client._calls.fields import MAX_SEED
 from latentserve_client.bulk import BulkClient
-from latentserve_client.cli.files import find_images, read_image, read_latents
-from latentserve_client.cli.grid import draw_pairs
-from latentserve_client.cli.options import (
+from latentserve_client.cli.command import (
     GRID,
     IMAGE_OUTPUT,
     Commands,
+    Outcome,
+    Progress,
     add_first_index,
     add_images,
     add_labels,
     add_model,
     add_output,
     integer,
+    quantity,
     read_labels,
+    written,
 )
-from latentserve_client.cli.output import PICTURES, Outcome, Progress, quantity, written
+from latentserve_client.cli.files import find_images, read_image, read_latents
+from latentserve_client.cli.output import PICTURES, draw_pairs
 from latentserve_client.client import Client
 
 

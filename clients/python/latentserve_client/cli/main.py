@@ -1,4 +1,4 @@
-"""The `latentserve` command: its options, its exit codes, and the one line that an error is told in.
+"""The `latentserve` command: its options, its exit codes, and errors in one line.
 
 Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 3 a comparison beyond its threshold, 130 interrupted,
 141 nobody reads the output, 143 terminated.
@@ -16,10 +16,10 @@ from importlib.metadata import version
 
 from latentserve_client._calls.channel import check_address
 from latentserve_client.admin import AdminClient
-from latentserve_client.cli import admin, compare, images, models, sample, score, walk
+from latentserve_client.cli import compare, images, models, sample, score, walk
+from latentserve_client.cli.command import Outcome, seconds
 from latentserve_client.cli.files import FileError
-from latentserve_client.cli.options import seconds
-from latentserve_client.cli.output import Outcome, StandardOutputError
+from latentserve_client.cli.output import StandardOutputError
 from latentserve_client.client import Client
 from latentserve_client.errors import (
     DeadlineExceededError,
@@ -71,8 +71,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--timeout", type=seconds, default=30.0, help="seconds that one call may take; default 30")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (models, sample, images, walk, score, compare, admin):
+    for module in (models, sample, images, walk, score, compare):
         module.add_to(commands)
+    models.add_admin_to(commands)
     args = parser.parse_args(argv)
     try:
         args.server = check_address(args.server or _default_server(args.command))
@@ -118,7 +119,7 @@ def _answer(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> Outcome:
     if args.command == "admin":
         with AdminClient(args.server, timeout=args.timeout) as admin_client:
-            return admin.admin(admin_client, args)
+            return models.admin(admin_client, args)
     with Client(args.server, timeout=args.timeout) as client:
         try:
             outcome: Outcome = args.run(client, args)

@@ -1,26 +1,47 @@
-"""The commands `models` and `model`: what the server holds."""
+"""The commands `models`, `model` and `admin`: what a server holds, and changes of it."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
-from latentserve_client.cli.options import Commands, add_model
-from latentserve_client.cli.output import Outcome, align
+from latentserve_client.admin import AdminClient
+from latentserve_client.cli.command import Commands, Outcome, add_model, align, model_ref
 from latentserve_client.client import Client
-from latentserve_client.models import ModelInfo, ModelState, ModelStatus
+from latentserve_client.errors import RequestError
+from latentserve_client.models import ModelInfo, ModelRef, ModelState, ModelStatus
 
 _SHOWN_NAMES = 10
+_PROBLEMS_CODE = 3
+_NOT_STORED = "; the repository was not changed, so that this ends with the server"
 
 _HEADER = ("NAME", "VERSION", "STATE", "DEFAULT", "ALIASES", "CAPABILITIES", "MEMORY", "REASON")
 
 
 def add_to(commands: Commands) -> None:
-    """Add the commands to the command line."""
+    """Add `models` and `model` to the command line."""
     commands.add_parser("models", help="list every version of every model").set_defaults(run=models)
     parser = commands.add_parser("model", help="describe one model")
     add_model(parser)
     parser.set_defaults(run=model)
+
+
+def add_admin_to(commands: Commands) -> None:
+    """Add `admin`, with its actions, to the command line."""
+    parser = commands.add_parser("admin", help="change what is served, on the server's admin listener")
+    parser.set_defaults(check=_check)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for action, form, text in (
+        ("load", "NAME:VERSION", "make a version ready, and keep it"),
+        ("unload", "NAME:VERSION", "take a version out of service"),
+        ("set-alias", "NAME:VERSION", "make an alias for a version, or move it there"),
+        ("delete-alias", "NAME@ALIAS", "delete an alias"),
+    ):
+        command = actions.add_parser(action, help=text)
+        command.add_argument("model", type=model_ref, metavar=form, help="such as digits:3 or digits@stable")
+        if action == "set-alias":
+            command.add_argument("alias", metavar="ALIAS", help="the movable name, such as stable")
+    actions.add_parser("rescan", help="read the repository again and follow it")
 
 
 def models(client: Client, args: argparse.Namespace) -> Outcome:
@@ -31,6 +52,38 @@ def models(client: Client, args: argparse.Namespace) -> Outcome:
 def model(client: Client, args: argparse.Namespace) -> Outcome:
     """One version, fact by fact."""
     return Outcome(describe_model(client.model(args.model)))
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse a model that is not of the form which the action takes."""
+    if args.action == "delete-alias" and not args.model.alias:
+        raise RequestError(f"admin delete-alias takes NAME@ALIAS, not {str(args.model)!r}")
+    if args.action in ("load", "unload", "set-alias") and not args.model.version:
+        raise RequestError(f"admin {args.action} takes NAME:VERSION, not {str(args.model)!r}")
+
+
+def admin(client: AdminClient, args: argparse.Namespace) -> Outcome:
+    """The change made, told in a line; after a load its version's line, and after a rescan the list of all.
+
+    What made no sense to the server follows the list, and makes the exit code 3.
+    """
+    match args.action:
+        case "load":
+            return Outcome(list_models([client.load(args.model)]))
+        case "unload":
+            client.unload(args.model)
+            return Outcome(f"{args.model} is unloaded")
+        case "set-alias":
+            stored = client.set_alias(args.model, args.alias)
+            alias = ModelRef(args.model.name, alias=args.alias)
+            return Outcome(f"{alias} is version {args.model.version}{'' if stored else _NOT_STORED}")
+        case "delete-alias":
+            stored = client.delete_alias(args.model)
+            return Outcome(f"{args.model} is deleted{'' if stored else _NOT_STORED}")
+        case _:
+            scanned = client.rescan()
+            text = "\n".join([list_models(scanned.models), *scanned.problems])
+            return Outcome(text, _PROBLEMS_CODE if scanned.problems else 0)
 
 
 def list_models(models: Sequence[ModelStatus]) -> str:

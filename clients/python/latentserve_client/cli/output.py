@@ -1,11 +1,10 @@
-"""Outputs of commands: a file, a folder with a file an image, or standard output; and what is printed."""
+"""Outputs of commands: pictures and arrays in files, folders or standard output."""
 
 from __future__ import annotations
 
 import io
+import math
 import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +15,10 @@ from typing import Any, BinaryIO, Literal, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from latentserve_client.cli.files import FileError, check_folder, check_output, replacing
-from latentserve_client.cli.grid import draw_grid
 from latentserve_client.errors import RequestError
 from latentserve_client.inputs import FileFormat
-from latentserve_client.models import ModelInfo
 
 Form: TypeAlias = FileFormat | Literal["npy"]
 
@@ -36,6 +32,12 @@ _FORMS: MappingProxyType[str, Form] = MappingProxyType(
 _SAVED: MappingProxyType[FileFormat, dict[str, Any]] = MappingProxyType(
     {"png": {}, "jpeg": {"quality": 90, "subsampling": 0}, "webp": {"lossless": True}}
 )
+SEPARATOR = 2
+"""Pixels around every cell of a grid."""
+
+_BORDER = 160
+_PAIR_LINE = 96
+
 _LONGEST_SIDE = MappingProxyType({"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383})
 
 
@@ -148,55 +150,27 @@ def draw_image(image: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
 
 
+def draw_grid(images: NDArray[np.uint8], columns: int | None = None) -> Image.Image:
+    """`images`, uint8 [n, 1 or 3, height, width], in reading order on a grid of so many columns, else near-square."""
+    count, channels, height, width = images.shape
+    columns = math.ceil(math.sqrt(count)) if columns is None else columns
+    rows = math.ceil(count / columns)
+    down, across = height + SEPARATOR, width + SEPARATOR
+    canvas = np.full((rows * down + SEPARATOR, columns * across + SEPARATOR, channels), _BORDER, np.uint8)
+    for index, image in enumerate(images):
+        top = SEPARATOR + index // columns * down
+        left = SEPARATOR + index % columns * across
+        canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas)
+
+
+def draw_pairs(originals: NDArray[np.uint8], reconstructions: NDArray[np.uint8]) -> Image.Image:
+    """A grid whose cells are an original above its reconstruction, a dark line between; both as draw_grid's images."""
+    count, channels, _, width = originals.shape
+    line = np.full((count, channels, 1, width), _PAIR_LINE, np.uint8)
+    return draw_grid(np.concatenate([originals, line, reconstructions], axis=2))
+
+
 def write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     """What a .npy file of such an array in C order begins with."""
     np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What is printed, and the exit code; `aside` where standard output is taken by what the command has made."""
-
-    text: str
-    code: int = 0
-    aside: bool = False
-
-
-def written(output: Output, what: str, how: str, info: ModelInfo, started: float) -> Outcome:
-    """The line for an output: what is in it, how it was made, by which model and in what time since `started`."""
-    seconds = time.perf_counter() - started
-    line = f"{output}: {what}, {how}, model {info.name}:{info.version}, {seconds:.2f} s"
-    return Outcome(line, aside=output.path is None)
-
-
-def quantity(number: int, noun: str) -> str:
-    """Such as "1 image" and "2 images"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def align(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
-    """Rows of as many cells each as lines of text, in columns; with `numbers` all but the first to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if numbers and place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
-
-
-class Progress(tqdm):  # type: ignore[type-arg]  # it is one in the stubs alone
-    """Counts rows on stderr while the block runs, where that is a terminal, and leaves nothing there."""
-
-    monitor_interval = 0  # no thread beside the work
-
-    def __init__(self, total: int) -> None:
-        # A job of one call is over at its first update, and shows nothing before.
-        super().__init__(
-            total=total, leave=False, delay=1e-9, mininterval=0, disable=not (sys.stderr and sys.stderr.isatty())
-        )
-
-
-Progress.set_lock(threading.RLock())  # unless told, tqdm takes one of multiprocessing's, which may start a process

@@ -1,4 +1,4 @@
-"""The command `sample`: images from the prior to files, in one call where they fit and as a stream where not."""
+"""The command `sample`: images drawn from the prior, to files."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from typing import Any, get_args
 from latentserve.seed import draw_seed
 from latentserve_client._calls.fields import MAX_INDEX, MAX_SEED
 from latentserve_client.bulk import max_image_rows
-from latentserve_client.cli.options import (
+from latentserve_client.cli.command import (
     IMAGE_OUTPUT,
     Commands,
+    Outcome,
+    Progress,
     add_first_index,
     add_labels,
     add_model,
     add_output,
     integer,
     number,
+    quantity,
     read_labels,
+    written,
 )
-from latentserve_client.cli.output import PICTURES, Outcome, Output, Progress, quantity, written
+from latentserve_client.cli.output import PICTURES, Output
 from latentserve_client.cli.sinks import ArraySink, FolderSink, GridSink, PipedArraySink, Sink
 from latentserve_client.client import Client
 from latentserve_client.inputs import Format, Prior

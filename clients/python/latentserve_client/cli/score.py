@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 
 from latentserve_client._calls.fields import MAX_SEED, MAX_UINT32
 from latentserve_client.bulk import BulkClient
+from latentserve_client.cli.command import (
+    Commands,
+    Outcome,
+    Progress,
+    add_images,
+    add_labels,
+    add_model,
+    align,
+    integer,
+    read_labels,
+)
 from latentserve_client.cli.files import find_images, read_image
-from latentserve_client.cli.options import Commands, add_images, add_labels, add_model, integer, read_labels
-from latentserve_client.cli.output import Outcome, Progress, align
 from latentserve_client.client import Client
 from latentserve_client.results import Scores
 

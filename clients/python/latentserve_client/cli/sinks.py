@@ -1,4 +1,4 @@
-"""Where the command line puts samples as they arrive: one picture, one array, or a folder of pictures."""
+"""Sinks for samples as they arrive: one picture, one array, or a folder."""
 
 from __future__ import annotations
 

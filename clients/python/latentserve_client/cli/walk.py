@@ -7,18 +7,21 @@ import math
 import time
 
 from latentserve_client._calls.fields import MAX_SEED, MAX_UINT32
-from latentserve_client.cli.options import (
+from latentserve_client.cli.command import (
     GRID,
     Commands,
+    Outcome,
     add_labels,
     add_model,
     add_output,
     integer,
     number,
+    quantity,
     read_labels,
     resolve_output,
+    written,
 )
-from latentserve_client.cli.output import PICTURES, Outcome, quantity, written
+from latentserve_client.cli.output import PICTURES
 from latentserve_client.client import Client
 from latentserve_client.errors import RequestError
 from latentserve_client.inputs import Axis, Seeds

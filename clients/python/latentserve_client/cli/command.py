@@ -1,13 +1,18 @@
-"""Options that several commands take, and what their words may be."""
+"""What commands share: options, progress, and the outcome that is printed."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
+
+from tqdm import tqdm
 
 from latentserve_client._calls.fields import MAX_INDEX
 from latentserve_client.cli.output import Form, Output
@@ -129,3 +134,52 @@ def _float(value: str) -> float:
         return float(value)
     except ValueError:
         return math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is printed, and the exit code; `aside` where standard output is taken by what the command has made."""
+
+    text: str
+    code: int = 0
+    aside: bool = False
+
+
+def written(output: Output, what: str, how: str, info: ModelInfo, started: float) -> Outcome:
+    """The line for an output: what is in it, how it was made, by which model and in what time since `started`."""
+    seconds = time.perf_counter() - started
+    line = f"{output}: {what}, {how}, model {info.name}:{info.version}, {seconds:.2f} s"
+    return Outcome(line, aside=output.path is None)
+
+
+def quantity(number: int, noun: str) -> str:
+    """Such as "1 image" and "2 images"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def align(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+    """Rows of as many cells each as lines of text, in columns; with `numbers` all but the first to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if numbers and place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+class Progress(tqdm):  # type: ignore[type-arg]  # it is one in the stubs alone
+    """Counts rows on stderr while the block runs, where that is a terminal, and leaves nothing there."""
+
+    monitor_interval = 0  # no thread beside the work
+
+    def __init__(self, total: int) -> None:
+        # A job of one call is over at its first update, and shows nothing before.
+        super().__init__(
+            total=total, leave=False, delay=1e-9, mininterval=0, disable=not (sys.stderr and sys.stderr.isatty())
+        )
+
+
+Progress.set_lock(threading.RLock())  # unless told, tqdm takes one of multiprocessing's, which may start a process
