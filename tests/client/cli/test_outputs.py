@@ -143,13 +143,18 @@ def test_a_terminal_gets_no_pictures(target: str) -> None:
     assert (run.returncode, b"-o - is for a file or a pipe" in run.stderr) == (2, True)
 
 
-def test_a_terminal_sees_the_progress(target: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("count", "seen"), [(20, [4, 8, 12, 16]), (8, [])])
+def test_a_terminal_sees_the_progress_of_a_job_of_several_calls(
+    target: str, tmp_path: Path, count: int, seen: list[int]
+) -> None:
     terminal, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    argv = [str(COMMAND), "--server", target, "sample", "linear", "--count", "20", "-o", str(tmp_path / "grid.png")]
+    argv = [COMMAND, "--server", target, "sample", "linear", "--count", str(count), "-o", tmp_path / "grid.png"]
     subprocess.run(argv, stderr=theirs, stdout=subprocess.DEVNULL, check=True)
+    os.write(theirs, b"end")
     os.close(theirs)
-    shown = os.read(terminal, 4000).decode()
+    *shown, end = os.read(terminal, 4000).decode().split("\r")
     os.close(terminal)
-    assert [f"{done}/20" in shown for done in (4, 8, 12, 16)] == [True] * 4
-    assert shown.rpartition("20/20")[2].split("\r")[1:] == [" " * len(shown.split("\r")[1]), ""]  # nothing is left
+    bars = [line for line in shown if line.strip()]
+    assert [f" {done}/{count} " in bar for done, bar in zip(seen, bars, strict=True)] == [True] * len(seen)
+    assert (end, "".join(shown[len(bars) + 1 :]).strip()) == ("end", "")  # the line is free again

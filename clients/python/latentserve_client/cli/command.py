@@ -176,10 +176,13 @@ class Progress(tqdm):  # type: ignore[type-arg]  # it is one in the stubs alone
     monitor_interval = 0  # no thread beside the work
 
     def __init__(self, total: int) -> None:
-        # A job of one call is over at its first update, and shows nothing before.
-        super().__init__(
-            total=total, leave=False, delay=1e-9, mininterval=0, disable=not (sys.stderr and sys.stderr.isatty())
-        )
+        shown = sys.stderr is not None and sys.stderr.isatty()
+        # The delay is there so that nothing is shown before the first update.
+        super().__init__(total=total, leave=False, delay=1e-9, mininterval=0, disable=not shown)
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Add `n` rows to those done. A job of one call is over then, and shows nothing."""
+        return super().update(n) if self.n + (n or 0) < (self.total or 0) else None
 
 
 Progress.set_lock(threading.RLock())  # unless told, tqdm takes one of multiprocessing's, which may start a process
