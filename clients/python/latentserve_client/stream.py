@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Generic, Self
 
 import grpc
@@ -126,9 +125,7 @@ class SampleStream(_Stream[threading.Event]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def __iter__(self) -> Self:
@@ -188,9 +185,7 @@ class AsyncSampleStream(_Stream[asyncio.Event]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         self.close()
 
     def __aiter__(self) -> Self:

@@ -152,9 +152,12 @@ def test_a_terminal_sees_the_progress_of_a_job_of_several_calls(
     argv = [COMMAND, "--server", target, "sample", "linear", "--count", str(count), "-o", tmp_path / "grid.png"]
     subprocess.run(argv, stderr=theirs, stdout=subprocess.DEVNULL, check=True)
     os.write(theirs, b"end")
+    output = b""
+    while not output.endswith(b"end"):
+        output += os.read(terminal, 4000)
     os.close(theirs)
-    *shown, end = os.read(terminal, 4000).decode().split("\r")
     os.close(terminal)
+    *shown, end = output.decode().split("\r")
     bars = [line for line in shown if line.strip()]
     assert [f" {done}/{count} " in bar for done, bar in zip(seen, bars, strict=True)] == [True] * len(seen)
     assert (end, "".join(shown[len(bars) + 1 :]).strip()) == ("end", "")  # the line is free again

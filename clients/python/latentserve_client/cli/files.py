@@ -97,30 +97,6 @@ def read_latents(path: Path, dim: int) -> NDArray[np.float32]:
     return array.astype(np.float32)
 
 
-def check_output(path: Path) -> None:
-    """Find out before the work whether a file of that name can be written at its end.
-
-    Raises:
-        FileError: there is no directory for it, or a directory in its place.
-    """
-    if not path.parent.is_dir():
-        raise FileError(f"{path}: there is no directory {path.parent}")
-    if path.is_dir():
-        raise FileError(f"{path}: is a directory")
-
-
-def check_folder(path: Path) -> None:
-    """Find out before the work whether a folder of that name is there or can be made.
-
-    Raises:
-        FileError: there is no directory for it, or something else in its place.
-    """
-    if not path.parent.is_dir():
-        raise FileError(f"{path}: there is no directory {path.parent}")
-    if path.exists() and not path.is_dir():
-        raise FileError(f"{path}: is not a directory")
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when the block ends well, and goes away when it does not.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from latentserve_client.cli.files import FileError, check_folder, check_output, replacing
+from latentserve_client.cli.files import FileError, replacing
 from latentserve_client.errors import RequestError
 from latentserve_client.inputs import FileFormat
 
@@ -88,8 +88,14 @@ class Output:
 
     def check(self) -> None:
         """Find out before the work whether it can be written at its end. Raises FileError where it cannot."""
-        if self.path is not None:
-            (check_folder if self.is_folder else check_output)(self.path)
+        if self.path is None:
+            return
+        if not self.path.parent.is_dir():
+            raise FileError(f"{self.path}: there is no directory {self.path.parent}")
+        if self.is_folder and self.path.exists() and not self.path.is_dir():
+            raise FileError(f"{self.path}: is not a directory")
+        if not self.is_folder and self.path.is_dir():
+            raise FileError(f"{self.path}: is a directory")
 
     def write_images(self, images: NDArray[Any], columns: int | None = None) -> None:
         """Images in the dtype that `format` names: an array, a grid of so many columns, or a file an image."""
