@@ -17,9 +17,11 @@ MIN_LABELS, MAX_LABELS = 2, 1 << 16
 MAX_INDEX = 2**48
 """Noise has indices below this, so that rows, and draws of them, never meet another row's noise."""
 
-LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 0.0, 4.0
-LEAST_TRUNCATION, LARGEST_TRUNCATION = 0.5, 8.0
-"""In standard deviations."""
+TEMPERATURES = (0.0, 4.0)
+"""The least and the largest factor of the noise."""
+
+TRUNCATIONS = (0.5, 8.0)
+"""The least and the largest bound of truncated noise, in standard deviations."""
 
 CALIBRATION_QUANTILES = 101
 """A calibration holds the 0 %, 1 %, ..., 100 % quantiles."""

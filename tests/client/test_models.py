@@ -11,7 +11,7 @@ from latentserve_client import ModelRef, RequestError
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]*", fullmatch=True)
 REFS = st.one_of(
     st.builds(ModelRef, NAMES),
-    st.builds(lambda name, version: ModelRef(name, version=version), NAMES, st.integers(1, 2**63 - 1)),
+    st.builds(lambda name, version: ModelRef(name, version=version), NAMES, st.integers(1, 10**18 - 1)),
     st.builds(lambda name, alias: ModelRef(name, alias=alias), NAMES, NAMES),
 )
 
@@ -40,7 +40,7 @@ def test_what_is_read_is_written_back_as_it_was(text: str) -> None:
         ("a:03", "version '03'"),
         ("a:-1", "version '-1'"),
         ("a:latest", "version 'latest'"),
-        ("a:9223372036854775808", "version 9223372036854775808"),
+        ("a:1000000000000000000", "version 1000000000000000000"),
         ("a:" + "9" * 5000, "is not an integer from 1"),
         ("a@", "model alias ''"),
         ("a@b@c", "model alias 'b@c'"),
@@ -60,7 +60,7 @@ def test_a_version_and_an_alias_contradict() -> None:
         ModelRef("a", version=1, alias="stable")
 
 
-@pytest.mark.parametrize("version", [True, 0, -1, 2**63, "3", 1.0])
+@pytest.mark.parametrize("version", [True, 0, -1, 10**18, "3", 1.0])
 def test_a_version_is_a_positive_integer(version: int) -> None:
     with pytest.raises(RequestError, match="is not an integer from 1 to"):
         ModelRef("a", version=version)

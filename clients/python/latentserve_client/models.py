@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self, TypeAlias
 
+from latentserve.contract import MAX_VERSION, NAME
 from latentserve.v1 import bundle_pb2
 from latentserve_client.errors import RequestError
 
@@ -158,8 +159,6 @@ class ModelInfo:
         raise RequestError(f"label {name!r}: {allowed}")
 
 
-_MAX_VERSION = 2**63 - 1
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 _VERSION = re.compile(r"[1-9][0-9]*", re.ASCII)
 
 
@@ -168,7 +167,7 @@ class ModelRef:
     """A model, and which version of it; neither version nor alias means the default, the highest READY version.
 
     Attributes:
-        name: ASCII letters, digits, "_", "." and "-", the first neither "." nor "-".
+        name: at most 128 ASCII letters, digits, "_", "." and "-", the first neither "." nor "-".
         version: an exact version, at least 1.
         alias: a movable name for a version, spelt as names are.
 
@@ -187,9 +186,9 @@ class ModelRef:
             if self.version is not None:
                 raise RequestError(f"model {self.name!r}: give a version or an alias, not both")
         if self.version is not None and not (
-            isinstance(self.version, int) and not isinstance(self.version, bool) and 1 <= self.version <= _MAX_VERSION
+            isinstance(self.version, int) and not isinstance(self.version, bool) and 1 <= self.version <= MAX_VERSION
         ):
-            raise RequestError(f"model {self.name!r}: version {self.version!r} is not an integer from 1 to 2^63 - 1")
+            raise RequestError(f"model {self.name!r}: version {self.version!r} is not an integer from 1 to 10^18 - 1")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -204,8 +203,8 @@ class ModelRef:
         name, colon, version = text.partition(":")
         if not colon:
             return cls(name)
-        if _VERSION.fullmatch(version) is None or len(version) > len(str(_MAX_VERSION)):
-            raise RequestError(f"model {text!r}: version {version!r} is not an integer from 1 to 2^63 - 1")
+        if _VERSION.fullmatch(version) is None or len(version) > len(str(MAX_VERSION)):
+            raise RequestError(f"model {text!r}: version {version!r} is not an integer from 1 to 10^18 - 1")
         return cls(name, version=int(version))
 
     def __str__(self) -> str:
@@ -215,7 +214,7 @@ class ModelRef:
 
 
 def _check_name(part: str, value: object) -> None:
-    if not isinstance(value, str) or _NAME.fullmatch(value) is None:
+    if not isinstance(value, str) or NAME.fullmatch(value) is None:
         raise RequestError(
             f"model {part} {value!r} is not letters, digits, '_', '.' and '-', beginning with neither '.' nor '-' "
             "(a model is written name, name:3 or name@alias)"

@@ -8,13 +8,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve.contract import (
-    LARGEST_TEMPERATURE,
-    LARGEST_TRUNCATION,
-    LEAST_TEMPERATURE,
-    LEAST_TRUNCATION,
-    MAX_INDEX,
-)
+from latentserve.contract import MAX_INDEX, TEMPERATURES, TRUNCATIONS
 from latentserve_server.errors import CapabilityMissing, InvalidArgument
 from latentserve_server.latent.mixture import Mixture
 from latentserve_server.latent.noise import NoiseSource, Stream
@@ -45,9 +39,9 @@ class NoiseTransform:
         Raises:
             InvalidArgument: a value is out of bounds, or not a number.
         """
-        if not LEAST_TEMPERATURE <= self.temperature <= LARGEST_TEMPERATURE:
+        if not TEMPERATURES[0] <= self.temperature <= TEMPERATURES[1]:
             raise InvalidArgument("shaping.temperature", f"{np.float32(self.temperature)!s}; 0 to 4 are allowed")
-        if self.truncation is not None and not LEAST_TRUNCATION <= self.truncation <= LARGEST_TRUNCATION:
+        if self.truncation is not None and not TRUNCATIONS[0] <= self.truncation <= TRUNCATIONS[1]:
             raise InvalidArgument("shaping.truncation", f"{np.float32(self.truncation)!s}; 0.5 to 8 are allowed")
 
 

@@ -10,13 +10,13 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
+from latentserve.contract import REQUEST_ID_KEY
 from latentserve_client.errors import CLASS_BY_STATUS, CallError, RequestError, from_rpc_error
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 ResultT = TypeVar("ResultT")
 
-_REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[!-~]{1,128}", re.ASCII)
 
 
@@ -51,7 +51,7 @@ class Exchange(Generic[ResultT]):
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What is sent besides the message."""
-        return ((_REQUEST_ID_KEY, self._request_id),)
+        return ((REQUEST_ID_KEY, self._request_id),)
 
     def result(self, response: Any, trailing: Iterable[Any] | None = None) -> ResultT:
         """What the reply means to the caller, with the trailing metadata of a call that has ended."""
@@ -70,7 +70,7 @@ class Exchange(Generic[ResultT]):
 def _find_request_id(trailing: Iterable[Any] | None) -> str | None:
     """The id in the trailing (key, value) pairs, with which a server ends every call; gRPC itself sets none."""
     for key, value in trailing or ():
-        if key == _REQUEST_ID_KEY and isinstance(value, str):
+        if key == REQUEST_ID_KEY and isinstance(value, str):
             return value
     return None
 

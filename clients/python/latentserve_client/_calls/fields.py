@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from latentserve.contract import TEMPERATURES, TRUNCATIONS
 from latentserve.seed import draw_seed
 from latentserve.v1 import bundle_pb2, generation_pb2
 from latentserve_client.errors import RequestError
@@ -18,7 +19,6 @@ from latentserve_client.models import ModelLike, ModelRef
 ValueT = TypeVar("ValueT")
 
 MAX_SEED = 2**64 - 1
-MAX_INDEX = 2**48
 MAX_UINT32 = 2**32 - 1
 
 _PRIORITIES: dict[str, generation_pb2.Priority] = {
@@ -79,8 +79,8 @@ def build_shaping(temperature: float | None, truncation: float | None) -> genera
     if temperature is None and truncation is None:
         return None
     return generation_pb2.Shaping(
-        temperature=None if temperature is None else number("temperature", temperature, 0, 4),
-        truncation=None if truncation is None else number("truncation", truncation, 0.5, 8),
+        temperature=None if temperature is None else number("temperature", temperature, *TEMPERATURES),
+        truncation=None if truncation is None else number("truncation", truncation, *TRUNCATIONS),
     )
 
 

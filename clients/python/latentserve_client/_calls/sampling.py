@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from latentserve.contract import MAX_INDEX
 from latentserve.v1 import generation_pb2
 from latentserve_client._calls.exchange import Exchange
 from latentserve_client._calls.fields import (
-    MAX_INDEX,
     MAX_UINT32,
     build_labels,
     build_prior,

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from tqdm import tqdm
 
-from latentserve_client._calls.fields import MAX_INDEX
+from latentserve.contract import MAX_INDEX
 from latentserve_client.cli.output import Form, Output
 from latentserve_client.errors import RequestError
 from latentserve_client.models import ModelInfo, ModelRef

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_client._calls.fields import MAX_INDEX, MAX_SEED
+from latentserve.contract import MAX_INDEX
+from latentserve_client._calls.fields import MAX_SEED
 from latentserve_client.bulk import max_image_rows
 from latentserve_client.cli.command import Commands, Outcome, Progress, add_model, align, integer, model_ref, number
 from latentserve_client.client import Client

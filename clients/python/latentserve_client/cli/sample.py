@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterator
 from typing import Any, get_args
 
+from latentserve.contract import MAX_INDEX, TEMPERATURES, TRUNCATIONS
 from latentserve.seed import draw_seed
-from latentserve_client._calls.fields import MAX_INDEX, MAX_SEED
+from latentserve_client._calls.fields import MAX_SEED
 from latentserve_client.bulk import max_image_rows
 from latentserve_client.cli.command import (
     IMAGE_OUTPUT,
@@ -40,9 +41,17 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--count", type=integer(1, MAX_INDEX), default=64, help="number of images; default 64")
     parser.add_argument("--seed", type=integer(0, MAX_SEED), help="same seed, same images; default random")
     add_first_index(parser)
-    parser.add_argument("--temperature", type=number(0, 4), metavar="T", help="times the noise, 0 to 4; default 1")
     parser.add_argument(
-        "--truncation", type=number(0.5, 8), metavar="T", help="cut the noise off at +-T, 0.5 to 8; default nowhere"
+        "--temperature",
+        type=number(*TEMPERATURES),
+        metavar="T",
+        help="times the noise, 0 to 4; default 1",
+    )
+    parser.add_argument(
+        "--truncation",
+        type=number(*TRUNCATIONS),
+        metavar="T",
+        help="cut the noise off at +-T, 0.5 to 8; default nowhere",
     )
     parser.add_argument("--prior", choices=get_args(Prior), help="what to draw from; default the model's own")
     add_labels(parser, "given to the images in turn; default all labels of the model")
