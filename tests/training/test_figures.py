@@ -15,6 +15,7 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 @given(FINITE, FINITE)
 @example(1.0, math.nextafter(1.0, 2.0))
 @example(39.98, 40.0)
+@example(0.0, -0.0)
 def test_numbers_that_differ_are_told_apart(value: float, limit: float) -> None:
     value_text, limit_text = apart(value, limit)
     assert (value_text == limit_text) is (value == limit)
