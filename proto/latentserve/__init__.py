@@ -1,1 +1,1 @@
-"""The latentserve contract: wire protocol (`latentserve.v1`) and tensors as numpy arrays (`latentserve.ndarray`)."""
+"""The latentserve contract: messages, limits, and what every package reads alike."""

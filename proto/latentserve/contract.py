@@ -1,4 +1,4 @@
-"""Names, limits and keys of the contract, which its messages do not say."""
+"""Names, limits and keys of the contract that its messages do not state."""
 
 from __future__ import annotations
 

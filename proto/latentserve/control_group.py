@@ -1,4 +1,4 @@
-"""What Linux's control groups leave to this process: processors and memory, of both versions of their files.
+"""Quotas of processors and memory from Linux's control groups, version 1 and 2.
 
 A limit of any group above the process's own holds for it, too: `CPUQuota=` of a systemd slice, or the limits of a pod
 around its container's. So the least of all of them counts, as far up as they are mounted.

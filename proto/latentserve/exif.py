@@ -1,4 +1,4 @@
-"""How a camera was held: the orientation in an EXIF block. Knows no Pillow."""
+"""The orientation of a picture in its EXIF block, read without Pillow."""
 
 from __future__ import annotations
 

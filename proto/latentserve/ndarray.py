@@ -1,4 +1,4 @@
-"""Tensor messages as numpy arrays and back. The only place that knows how numbers lie in `Tensor.data`."""
+"""Tensor messages as NumPy arrays and back."""
 
 from __future__ import annotations
 

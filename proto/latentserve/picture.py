@@ -1,4 +1,4 @@
-"""Picture files as pixels, one way for training and for serving. Alone knows Pillow; needs the extra `pictures`."""
+"""Picture files as pixels, the same way in training and serving; alone imports Pillow."""
 
 from __future__ import annotations
 

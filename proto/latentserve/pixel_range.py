@@ -1,4 +1,4 @@
-"""Pixels from 0 to 1, and the rounding beyond these bounds that every reader forgives."""
+"""The range of pixels, 0 to 1, and the rounding beyond it that is forgiven."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a row has the same bits in every batch, as training and server try it alike."""
+"""The check that a row's bits do not depend on its batch, for training and server alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seeds that are drawn where a caller gives none."""
+"""Random seeds for callers who give none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bands of a TIFF file are, by the tags of a page (TIFF 6.0, 1992). Knows no Pillow, and decodes nothing."""
+"""The bands of a TIFF file, by the tags of its page (TIFF 6.0, 1992)."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_what_is_read_is_written_back_as_it_was(text: str) -> None:
         ("a:03", "version '03'"),
         ("a:-1", "version '-1'"),
         ("a:latest", "version 'latest'"),
-        ("a:1000000000000000000", "version 1000000000000000000"),
+        ("a:1000000000000000000", "version '1000000000000000000'"),
         ("a:" + "9" * 5000, "is not an integer from 1"),
         ("a@", "model alias ''"),
         ("a@b@c", "model alias 'b@c'"),

@@ -1,2 +1,5 @@
-"""Generated messages and stubs of package inference, the Open Inference Protocol. `make proto` writes them; never edit
-them by hand. The descriptors of package inference exist once a process: do not import another copy beside this one."""
+"""Generated messages and stubs of the Open Inference Protocol; `make proto` writes them.
+
+Never edit them by hand. The descriptors of package inference exist once a process: do not import another copy beside
+this one.
+"""

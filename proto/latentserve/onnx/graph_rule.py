@@ -1,4 +1,4 @@
-"""The rule for graphs of bundles: what training exports and imports, and what the server opens."""
+"""The rule for a bundle's graphs: allowed operator sets, nothing random, no loops."""
 
 from __future__ import annotations
 

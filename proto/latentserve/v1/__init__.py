@@ -1,1 +1,1 @@
-"""Generated messages and stubs of package latentserve.v1. `make proto` writes them; never edit them by hand."""
+"""Generated messages and stubs of package latentserve.v1; `make proto` writes them."""
