@@ -73,7 +73,7 @@ class TooManyPixelsError(PictureError):
 
 
 def check_reading(reading: bundle_pb2.PictureReading) -> None:
-    """Refuse a reading that says what nobody knows how to do.
+    """Refuse options of a reading that are not known.
 
     Raises:
         PictureError: a value is none of those that there are; begins with the field's name.

@@ -43,7 +43,7 @@ class TiffBands:
 
     @property
     def problem(self) -> str | None:
-        """Why they are not read, where the numbers are of a kind that Pillow may take for another."""
+        """Why the bands cannot be read; None where they are unsigned bytes."""
         if max(self.bits) > 8:
             return TOO_DEEP
         if any(kind != _UNSIGNED for kind in self.formats):

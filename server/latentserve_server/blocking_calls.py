@@ -19,7 +19,7 @@ _PREFIX, _ENDED = "blocking-", "ended"
 
 
 class BlockingCalls:
-    """Calls of which those with the same name are made one at a time, and each is waited for for a limited time."""
+    """Runs work on threads, one piece at a time for each name, and waits no longer than a limit."""
 
     def __init__(self, seconds: float | None = None) -> None:
         """`seconds` is the limit; without, whoever waits may leave at any time."""

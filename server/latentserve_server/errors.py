@@ -110,7 +110,7 @@ class ConfigError(StartupError):
 
 
 class OptionError(ConfigError):
-    """The value of one option is not allowed, whatever else there is in the world."""
+    """The value of one option is not allowed, whatever the others are."""
 
     def __init__(self, flag: str, value: object, problem: str) -> None:
         super().__init__(f"{flag} {value}: {problem}")

@@ -23,27 +23,27 @@ class ModelAdminServicer(models_pb2_grpc.ModelAdminServiceServicer):
         self._repository = repository
 
     async def Load(self, request: pb.LoadRequest, context: Context) -> pb.LoadResponse:
-        """A version made READY."""
+        """Load a version."""
         entry = await self._repository.load(request.name, _version(request.version))
         return pb.LoadResponse(model=model_status(self._repository, entry))
 
     async def Unload(self, request: pb.UnloadRequest, context: Context) -> pb.UnloadResponse:
-        """A version taken out of service."""
+        """Take a version out of service."""
         await self._repository.unload(request.name, _version(request.version))
         return pb.UnloadResponse()
 
     async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.SetAliasResponse:
-        """An alias made or moved."""
+        """Make or move an alias."""
         alias, version = _alias(request.alias), _version(request.version)
         return pb.SetAliasResponse(stored=await self._repository.set_alias(request.name, alias, version))
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Context) -> pb.DeleteAliasResponse:
-        """An alias deleted."""
+        """Delete an alias."""
         alias = _alias(request.alias)
         return pb.DeleteAliasResponse(stored=await self._repository.set_alias(request.name, alias, None))
 
     async def Rescan(self, request: pb.RescanRequest, context: Context) -> pb.RescanResponse:
-        """The directory, followed."""
+        """Scan the repository, and apply what has changed."""
         problems = await self._repository.rescan(by_order=True)
         return pb.RescanResponse(models=list_models(self._repository), problems=problems)
 

@@ -110,7 +110,8 @@ async def read_images(
 
 
 def check_output(output: generation_pb2.Output, rows: int, spec: bundle_pb2.ImageSpec) -> None:
-    """Hold the wanted form of `rows` images to what can be made. No rows have any form: to count them is the model's.
+    """Hold the wanted form of `rows` images to what can be made. With no rows every form passes; the model checks
+    their number.
 
     Raises:
         InvalidArgument: the format is unknown, or a grid is too large or not of files.

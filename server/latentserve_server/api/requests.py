@@ -68,7 +68,7 @@ class InterpolateRequest:
     steps: int
     path: Path
     encode: EncodeRequest
-    """For ends that are images."""
+    """How to encode ends that are images."""
     decode: DecodeRequest
 
 
@@ -78,7 +78,7 @@ class TraverseRequest:
 
     axes: Sequence[Axis]
     encode: EncodeRequest
-    """For an origin that is an image."""
+    """How to encode an origin that is an image."""
     decode: DecodeRequest
 
 

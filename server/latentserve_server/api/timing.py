@@ -22,7 +22,7 @@ class CallClock:
         self._deadline = float("inf") if remaining is None else self._began_ns / 1e9 + remaining
 
     def scheduling(self, priority: pb.Priority) -> Scheduling:
-        """How long the caller waits, and whether for others.
+        """The call's deadline and priority.
 
         Raises:
             InvalidArgument: there is no such priority.

@@ -62,7 +62,7 @@ class Scheduling:
     deadline: float = float("inf")
     """A time of the event loop's clock, in seconds."""
     bulk: bool = False
-    """Whether it gives way to calls that are not."""
+    """Whether this is bulk work, which gives way to interactive calls."""
 
 
 WHENEVER = Scheduling()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MADE_FROM: Mapping[str, str] = MappingProxyType({"image_uint8": "image"})
-"""Outputs of bytes, in which NaN is 0, and what they are made from."""
+"""uint8 outputs, which cannot hold NaN, and the float output that each is made from."""
 
 
 def with_witnesses(outputs: Iterable[str]) -> set[str]:
@@ -20,7 +20,8 @@ def with_witnesses(outputs: Iterable[str]) -> set[str]:
 
 
 class Spoiled:
-    """The rows of one batch that are not finite, by output. Every output is looked at once, spoiled ones longer."""
+    """The rows of one batch that are not finite, by output. Each output is checked once; its rows are looked at only
+    where that fails."""
 
     def __init__(self, outputs: Mapping[str, NDArray[Any]]) -> None:
         self._rows = {

@@ -40,7 +40,7 @@ _PASSING = frozenset(
     )
     if hasattr(errno, name)
 )
-"""What the kernel says where it has no room, or does not get at a disk or a server."""
+"""Errors that may pass: a lack of resources, or storage that cannot be reached."""
 
 
 def is_passing(error: OSError) -> bool:

@@ -108,19 +108,20 @@ def check_outputs(outputs: Mapping[str, NDArray[Any]]) -> None:
 
 
 LEAST_PSNR_DB = 34.0
-"""What is demanded of any such graph, whatever its manifest says: noise of 2 % of the peak."""
+"""The least that is demanded, whatever the manifest says: noise of 2 % of the peak."""
 
 MOST_PSNR_DB = 50.0
-"""What a graph is held to of which its manifest says more. Such noise is below one level of 256, and arithmetic in
+"""The most that is demanded, where the manifest promises more. Such noise is below one level of 256, and arithmetic in
 float16 or TF32, which the CPU that wrote the manifest does not have, may well add as much."""
 
 MARGIN_DB = 1.0
-"""Off what was reached over the golden rows. An activation on the edge between two levels falls to either side by the
+"""Subtracted from what the manifest says of the golden rows. An activation on the edge between two levels falls to
+either side by the
 last bits of float32, which differ between processors."""
 
 OTHER_ROWS_MARGIN_DB = 6.0
-"""Off what was reached over other rows, where a manifest says nothing of the golden ones: of a trained VAE, 8 rows were
-seen to be up to 4.2 dB below the whole."""
+"""Subtracted from what the manifest says of other rows, where it says nothing of the golden ones: of a trained VAE, 8
+rows were seen to be up to 4.2 dB below the whole."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,8 @@ class Fidelity:
     def check(self, computed: Arrays, expected: Arrays, golden: Arrays) -> None:
         """Hold computed outputs to those expected: the golden ones, or some of their rows, over and over again.
 
-        Not each value and not each row, but all together. So where there are few rows, they may have all of the noise
-        that the golden ones may have together.
+        Not each value and not each row, but all together. So a few rows may have the noise that is
+        allowed to all golden rows together.
 
         Raises:
             PrecisionShortfall: an output has less than is demanded.

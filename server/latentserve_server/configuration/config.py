@@ -25,7 +25,7 @@ class ServerConfig:
     repository: str
     """Directory of model bundles, <name>/<version>/manifest.json, or its URL: s3://, gs:// or file://."""
     links_within: str = ""
-    """Directory inside which the files of a bundle may be links to; empty: links in the place of files are refused."""
+    """Directory that links in the place of a bundle's files may lead into; empty refuses links."""
     cache_dir: str = ""
     """Directory where the bundles of a URL are kept, for one server; empty for one that goes with the process."""
     cache_bytes: int = 10 << 30

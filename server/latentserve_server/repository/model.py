@@ -196,13 +196,13 @@ class Model:
         )
 
     def try_again(self) -> None:
-        """Have what failed for what may pass by itself be loaded once more, where it is wanted."""
+        """Let versions whose failure may pass be loaded once more."""
         for entry in self:
             if entry.waits_for_retry:
                 entry.failed_digest = None
 
     def ask(self) -> None:
-        """Have what cannot be loaded be told of anew."""
+        """Log again every version that cannot be loaded."""
         for entry in self:
             entry.ask()
 

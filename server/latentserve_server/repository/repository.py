@@ -68,7 +68,7 @@ class Repository:
         self._stuck_aliases = StuckAliases(observer)
         self._rescan_waits = False
         self.unsettled = asyncio.Event()
-        """Set while a look or a load is to be tried again, because what it failed of may pass by itself."""
+        """Set while a scan or a load that failed is due for a retry."""
         self._commands = CommandQueue()
 
     async def open(self) -> None:
@@ -283,7 +283,7 @@ class Repository:
             self._models[name].observe(catalog.models.get(name), now=now, patience=patience, retry=retry)
 
     async def _look_for_missing(self) -> None:
-        """Look, for what was missing alone: who does not poll would not have a half-copied version met."""
+        """Scan for missing versions only: without polling, a new one may still be half copied."""
         catalog = await self._looks.take(retry=None, had_models=True)
         now = asyncio.get_running_loop().time()
         for name in self._models.keys() - catalog.unreadable:

@@ -15,7 +15,7 @@ class AliasObserver(Protocol):
     """What is told of aliases, on the event loop."""
 
     def alias_stuck(self, model: str, alias: str, *, is_stuck: bool) -> None:
-        """The alias cannot move to the version that it is to name; or that is over."""
+        """The alias has become stuck, or is no longer stuck."""
         ...
 
 

@@ -117,7 +117,7 @@ class ModelVersion:
             self.reason = f"its directory is not there; unloaded where that is still so after {patience:g} s"
 
     def ask(self) -> None:
-        """Note that someone wants to be told anew of what cannot be loaded."""
+        """Log the next failure again, because someone asked."""
         self.failures = 0
 
     def fail(self, reason: str, *, now: float, may_pass: bool) -> None:

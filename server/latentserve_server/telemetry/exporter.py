@@ -86,7 +86,7 @@ class _Handler(WSGIRequestHandler):
         """Say nothing of an answered scrape."""
 
     def log_message(self, *words: Any) -> None:
-        """Say of a request that is none what is wrong with it."""
+        """Log what is wrong with a malformed request."""
         _logger.debug(*words)
 
     def get_stderr(self) -> Any:

@@ -68,8 +68,9 @@ class _WriterHandler(logging.Handler):
 def log_to_standard_error(level: str, style: Literal["json", "text"]) -> Iterator[LogWriter]:
     """Send this process's log lines, and what is printed to standard error, there from a thread, within the block.
 
-    Nobody waits for who reads standard error, neither Python nor the libraries below it. What these write there comes
-    as log lines; only where the process crashes do Python's stacks stand there as they are.
+    A slow reader of standard error holds up neither Python nor the native libraries, whose lines come as log lines,
+    too.
+    Only a crash writes there directly: Python's stacks.
     """
     descriptor = os.dup(_STANDARD_ERROR)
     handler = _WriterHandler(descriptor)

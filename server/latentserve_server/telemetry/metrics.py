@@ -159,7 +159,7 @@ class Metrics:
             self._missing.remove(model, str(version))
 
     def alias_stuck(self, model: str, alias: str, *, is_stuck: bool) -> None:
-        """The alias cannot move to the version that it is to name; or that is over."""
+        """The alias has become stuck, or is no longer stuck."""
         if is_stuck:
             self._stuck.labels(model, alias).set(1)
         else:

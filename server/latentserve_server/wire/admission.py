@@ -36,7 +36,7 @@ class Admission:
         return self._ended
 
     def take(self) -> bool:
-        """Count the call that the running task is, to the end of the task, message or no message; False: do not."""
+        """Count the running task as a call until it ends. Returns False where the call must be refused."""
         if self.draining.is_set() or len(self._under_way) >= self._max_calls:
             return False
         task = asyncio.current_task()
@@ -71,14 +71,14 @@ class Admission:
         self._answering.add(task)
 
     def give_up(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """Count the call that the running task is no longer: nobody reads its reply."""
+        """Stop counting the running task as a call: nobody reads its reply."""
         task = asyncio.current_task()
         assert task is not None
         self._under_way.discard(task)
         self._sent(context)
 
     def end(self) -> None:
-        """The running task has an answer, or has none to give; it is not cancelled any more."""
+        """Mark the running task as answered, so that draining does not cancel it any more."""
         task = asyncio.current_task()
         assert task is not None
         self._answering.discard(task)

@@ -20,11 +20,12 @@ from latentserve_server.errors import InvalidArgument
 FREE_BYTES = 1 << 12
 """A message of fewer bytes is parsed at once: its fields take half a millisecond at most."""
 MAX_TEXT_BYTES = 1 << 16
-"""Of one text; the longest that mean anything are names of 140 characters."""
+"""The longest text; the longest that mean anything are names of 140 characters."""
 MAX_ELEMENTS = 1 << 20
-"""Of the integers of an OIP tensor's typed contents: some 15 ms to parse. Its raw contents may hold more."""
+"""Integers in an OIP tensor's typed contents: some 15 ms to parse. Its raw contents may hold more."""
 MAX_REPEATS = 64
-"""Of a field that holds a message, or is no list: requests have at most two tensors, two axes, and few parameters."""
+"""How often a message field, or a field that is no list, may appear: requests have at most two tensors, two axes, and
+few parameters."""
 _OTHER_FIELDS = 1 << 10
 """Fields of a message that are not one a row."""
 _FIELDS_A_ROW = 4

@@ -34,14 +34,15 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _GUARDED = ("/latentserve.", "/inference.")
 _MAX_REQUEST_ID = 128
 _PRINTABLE = re.compile(r"[ -~]+")
-"""All that gRPC sends as metadata."""
+"""The characters that gRPC allows in metadata."""
 _MAX_WATCHES = 1000
 """Streams of health and reflection at a time, of one listener; they last as long as their callers wish."""
 _CUT_OFF = "the server stopped before the call was answered; ask another one"
 _JITTER_SECONDS = 0.02
-"""Of the ways of a request and of its cancellation, one against the other."""
+"""How much longer than its cancellation a request may take to arrive."""
 _MAX_MESSAGE_BYTES = 1024
-"""Of a status message; gRPC sends other bytes than those of printable ASCII as three, and drops trailers over 8 KiB."""
+"""The longest status message; gRPC sends other bytes than those of printable ASCII as three, and drops trailers over 8
+KiB."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):

@@ -18,16 +18,17 @@ _MAX_PENDING_CALLS = 1 << 16
 and by default to some beyond 1,000."""
 
 _MAX_PENDING_SECONDS = 300
-"""For which it holds them; by default 30."""
+"""How long gRPC holds a pending call; its default is 30."""
 
 _HANDSHAKE_MS = 20_000
-"""For a connection to say that it speaks HTTP/2."""
+"""How long a new connection may take to say that it speaks HTTP/2."""
 
 _PING_MS = 60_000
-"""Of silence, until a connection is asked whether there is anyone left."""
+"""Idle time before a keepalive ping."""
 
 _WINDOW_BYTES = 1 << 20
-"""Of requests of one stream that a client sends ahead. By default gRPC widens that window to 4 to 8 MiB on a quick
+"""What a client may send ahead of the requests of one stream. By default gRPC widens that window to 4 to 8 MiB on a
+quick
 line, and holds as much of every stream whose requests the server does not take yet."""
 
 _OPTIONS = (
