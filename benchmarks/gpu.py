@@ -26,10 +26,10 @@ import numpy as np
 from server_process import serving
 
 from latentserve.v1 import bundle_pb2, generation_pb2, generation_pb2_grpc
+from latentserve_server.available_cpus import available_cpus
 from latentserve_server.bundle.bundle import Bundle, read_bundle, role_name
 from latentserve_server.engine import Cpu, Cuda, Engine, choose_placement, runtime_version
 from latentserve_server.errors import DeviceError
-from latentserve_server.workers import available_cpus
 
 TOLERANCE = 1e-4
 CALLERS = 4

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from latentserve.v1 import bundle_pb2
+from latentserve_server.available_cpus import available_cpus
 from latentserve_server.bundle.bundle import read_bundle
 from latentserve_server.engine import Cpu, Engine
-from latentserve_server.workers import available_cpus
 
 BATCHES = 30
 ROUNDS = 7

@@ -63,8 +63,8 @@ def _main(arguments: Sequence[str] | None) -> int:
 
     from latentserve_server.configuration.command_line import parse_config
     from latentserve_server.errors import ConfigError, StartupError
-    from latentserve_server.telemetry.descriptors import raise_limit
     from latentserve_server.telemetry.logs import log_to_standard_error
+    from latentserve_server.telemetry.open_files import raise_limit
 
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime writes files into the home directory
     try:

@@ -17,9 +17,10 @@ from latentserve.oip import inference_pb2, inference_pb2_grpc
 from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
 from latentserve_server.api.admin import ModelAdminServicer
 from latentserve_server.api.generation import GenerationServicer
-from latentserve_server.api.model_names import model_of
 from latentserve_server.api.models import ModelServicer
+from latentserve_server.api.oip.model_names import model_of
 from latentserve_server.api.oip.service import InferenceServicer
+from latentserve_server.available_cpus import available_cpus
 from latentserve_server.blocking_calls import BlockingCalls, on_thread
 from latentserve_server.bundle.loader import Loader
 from latentserve_server.bundle.precision import precision_of
@@ -37,9 +38,9 @@ from latentserve_server.repository.remote_store import RemoteStore
 from latentserve_server.repository.repository import Repository
 from latentserve_server.repository.store import LocalStore, ModelStore
 from latentserve_server.repository.watcher import watch
-from latentserve_server.telemetry.descriptors import MAX_ADMIN_CONNECTIONS, room_for_connections
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics import Metrics
+from latentserve_server.telemetry.open_files import MAX_ADMIN_CONNECTIONS, room_for_connections
 from latentserve_server.wire.admission import Admission
 from latentserve_server.wire.bytes_under_way import BytesUnderWay
 from latentserve_server.wire.field_count import FieldLimits
@@ -47,7 +48,7 @@ from latentserve_server.wire.interceptor import CallInterceptor
 from latentserve_server.wire.listener import add_port, listener_options, renewal_options
 from latentserve_server.wire.reflection import add_reflection
 from latentserve_server.wire.small_requests import SmallRequests
-from latentserve_server.workers import Workers, available_cpus
+from latentserve_server.workers import Workers
 
 _logger = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class Server:
             self._models_changed,
             removal_delay=config.removal_delay,
             require_models=config.require_models,
-            look_timeout=config.look_timeout,
+            scan_timeout=config.scan_timeout,
         )
         self._watcher: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()

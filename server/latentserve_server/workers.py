@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import ParamSpec, TypeVar
-
-from latentserve.control_group import cpu_quota
 
 INLINE_BYTES = 1 << 16
 """Work on fewer bytes than this is done where it stands: the way to a thread and back would take longer."""
@@ -45,13 +41,3 @@ class Workers:
         """Wait for work under way and end the threads."""
         self._executor.shutdown(wait=True)
         self._parts.shutdown(wait=True)
-
-
-def available_cpus(root: Path = Path("/")) -> int:
-    """Processors this process may use: its affinity, or the whole ones of its quota where they are fewer; at least 1.
-
-    `root` is where the quota is looked up, as `cpu_quota` has it.
-    """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota(root)
-    return allowed if quota is None else max(1, min(allowed, int(quota)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from running_server import running_server
 
-from latentserve_server.workers import available_cpus
+from latentserve_server.available_cpus import available_cpus
 
 ALL = len(os.sched_getaffinity(0))
 

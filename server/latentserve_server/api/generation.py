@@ -16,7 +16,7 @@ from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc
 from latentserve_server.api.images import read_images, read_latents, write_images
-from latentserve_server.api.models import lease
+from latentserve_server.api.model_reference import lease
 from latentserve_server.api.requests import (
     decode_request,
     encode_request,
@@ -29,7 +29,7 @@ from latentserve_server.api.requests import (
 )
 from latentserve_server.api.streams import chunks
 from latentserve_server.api.timing import CallClock
-from latentserve_server.batching.entry import Timing
+from latentserve_server.batching.scheduling import Timing
 from latentserve_server.latent.noise import NOISE_SCHEME
 from latentserve_server.latent.walks import interpolate, interpolation_bytes, traverse
 from latentserve_server.model.answers import Decoded

@@ -1,4 +1,4 @@
-"""Image files to arrays and back; alone imports Pillow."""
+"""Image files decoded, encoded and tiled into a grid; alone imports Pillow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from latentserve.picture import FORMATS, Picture, PictureError, TooManyPixelsError, open_picture
 from latentserve.v1 import bundle_pb2, generation_pb2
-from latentserve_server.api.picture_outline import PatientFile, check_outline
+from latentserve_server.api.picture_cost import PatientFile, check_outline
 from latentserve_server.errors import InvalidArgument
 
 LEVELS = np.float32(255)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
 
-from latentserve.contract import MAX_NAME_CHARACTERS
-from latentserve.v1 import generation_pb2, models_pb2_grpc
 from latentserve.v1 import models_pb2 as pb
-from latentserve_server.errors import InvalidArgument
+from latentserve.v1 import models_pb2_grpc
+from latentserve_server.api.model_reference import resolve
 from latentserve_server.latent.noise import NOISE_SCHEME
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.repository import Repository
@@ -25,26 +23,6 @@ _STATES = {
     State.UNLOADING: pb.MODEL_STATE_UNLOADING,
     State.UNAVAILABLE: pb.MODEL_STATE_UNAVAILABLE,
 }
-
-
-def lease(repository: Repository, ref: generation_pb2.ModelRef) -> AbstractContextManager[ServedModel]:
-    """The model that a request names, for as long as the block that answers it: the model stays open that long.
-
-    Raises:
-        InvalidArgument: the reference is malformed. ModelNotFound, ModelNotReady: as the repository says, on entry.
-    """
-    version, alias = _selector(ref)
-    return repository.lease(ref.name, version, alias)
-
-
-def resolve(repository: Repository, ref: generation_pb2.ModelRef) -> ServedModel:
-    """The model that a request names, to be described; a call that it is to answer takes a `lease`.
-
-    Raises:
-        InvalidArgument: the reference is malformed. ModelNotFound, ModelNotReady: as the repository says.
-    """
-    version, alias = _selector(ref)
-    return repository.get(ref.name, version, alias)
 
 
 def list_models(repository: Repository) -> list[pb.ModelStatus]:
@@ -83,24 +61,6 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         model = resolve(self._repository, request.model)
         aliases = self._repository.aliases_of(model.identity.name, model.identity.version)
         return pb.GetModelResponse(model=_describe(model, aliases))
-
-
-def _selector(ref: generation_pb2.ModelRef) -> tuple[int | None, str | None]:
-    """The version and the alias that a reference, which is well formed, selects by."""
-    if not ref.name:
-        raise InvalidArgument("model.name", "is empty; name a model")
-    for field in ("name", "alias"):  # errors repeat them, and a status holds no more than a few kilobytes
-        if len(getattr(ref, field)) > MAX_NAME_CHARACTERS:
-            raise InvalidArgument(f"model.{field}", f"is over {MAX_NAME_CHARACTERS} characters long")
-    match ref.WhichOneof("selector"):
-        case "version":
-            if ref.version < 1:
-                raise InvalidArgument("model.version", f"{ref.version}; versions are at least 1")
-            return ref.version, None
-        case "alias":
-            return None, ref.alias
-        case _:
-            return None, None
 
 
 def _row_bits(model: ServedModel) -> pb.RowBits:

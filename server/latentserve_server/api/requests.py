@@ -16,10 +16,10 @@ from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import Labels
 from latentserve_server.latent.prior import NoiseTransform, Prior, SamplingSpec, check_indices
 from latentserve_server.latent.walks import Axis, Path
-from latentserve_server.model.answers import PixelForm
 from latentserve_server.model.requests import (
     DecodeRequest,
     EncodeRequest,
+    PixelForm,
     PosteriorDraw,
     ReconstructRequest,
     SampleRequest,

@@ -49,8 +49,7 @@ async def answer_in_order(
     """Send the answer to every request, in order.
 
     The requests that are read and not yet answered weigh at most `room` in total, unless there is only one: the
-    requests
-    of one stream do not crowd each other out, and a stream whose answers are not taken is read no further.
+    requests of one stream do not crowd each other out, and a stream whose answers are not taken is read no further.
     Cancellation cancels every answer under way. Once `draining` is set, no request is read any more.
 
     Raises:

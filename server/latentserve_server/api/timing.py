@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.batching.entry import Scheduling, Timing
+from latentserve_server.batching.scheduling import Scheduling, Timing
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.model.served_model import ServedModel
 

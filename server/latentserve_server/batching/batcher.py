@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from latentserve_server.batching.batch import Batch, Graph
-from latentserve_server.batching.entry import WHENEVER, Entry, Result, Run, Scheduling
+from latentserve_server.batching.entry import Entry, Run
 from latentserve_server.batching.queue import RowQueue, Slice
+from latentserve_server.batching.scheduling import WHENEVER, Result, Scheduling
 from latentserve_server.batching.wait_estimate import WaitEstimate
 from latentserve_server.engine import Arrays
 from latentserve_server.errors import DeadlineExpired, EngineFailure, LatentServeError, Overloaded, ShuttingDown

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from latentserve_server.batching.finite_rows import Spoiled
 from latentserve_server.batching.queue import Slice, Ticket
+from latentserve_server.batching.scheduling import Result, Scheduling, Timing
 from latentserve_server.engine import Arrays
 
 
@@ -25,48 +26,6 @@ class Run:
     started_ns: int
     ended_ns: int
     rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """What a call's rows took of the engine."""
-
-    queue_ns: int = 0
-    """Time from admission to the last row's entry into the engine, less this call's own computing, in nanoseconds."""
-    compute_ns: int = 0
-    """Time that batches with rows of this call ran, in nanoseconds."""
-    batch_rows: int = 0
-    """Rows of the largest of these batches."""
-
-    def __add__(self, other: Timing) -> Timing:
-        """One after the other."""
-        return Timing(
-            self.queue_ns + other.queue_ns,
-            self.compute_ns + other.compute_ns,
-            max(self.batch_rows, other.batch_rows),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A call's output rows and what they took."""
-
-    outputs: Arrays
-    timing: Timing
-
-
-@dataclass(frozen=True, slots=True)
-class Scheduling:
-    """A call's deadline and priority."""
-
-    deadline: float = float("inf")
-    """A time of the event loop's clock, in seconds."""
-    bulk: bool = False
-    """Whether this is bulk work, which gives way to interactive calls."""
-
-
-WHENEVER = Scheduling()
-"""No deadline, and nobody comes first."""
 
 
 class Entry(Ticket):

@@ -1,4 +1,4 @@
-"""The bits that a version computes: batch invariance, and a fingerprint.
+"""A version's numerics: a fingerprint of its bits, and whether batches change them.
 
 Runs nothing: it looks at what the golden rows' runs gave.
 """

@@ -39,13 +39,13 @@ class ServerConfig:
     version_policy: str = "latest:1"
     """Versions of each model to serve: 'latest:N', the N highest that load; 'all'; 'explicit', what aliases name."""
     poll_interval: float = 0.0
-    """Seconds between looks for changes in the repository; 0 looks on SIGHUP or on request alone."""
+    """Seconds between scans of the repository for changes; 0 scans on SIGHUP or on request alone."""
     removal_delay: float = 60.0
     """Seconds that a version must be missing from the repository before it is unloaded, unless by Rescan or Unload."""
     require_models: bool = False
     """Do not start over a repository without a model; else the server waits for the first one."""
-    look_timeout: float = 120.0
-    """Seconds that a look at the repository may take; what is served stays then."""
+    scan_timeout: float = 120.0
+    """Seconds that a scan of the repository may take; what is served stays then."""
     load_timeout: float = 600.0
     """Seconds that a version may take to be fetched, opened and tried; it is UNAVAILABLE then, and tried again."""
     device: str = "auto"
@@ -139,7 +139,7 @@ class ServerConfig:
             problem = f"must not be below {_flag(floor)}, which is {getattr(self, floor)}"
             self._check(name, getattr(self, name) >= getattr(self, floor), problem)
         self._check("poll_interval", self.poll_interval == 0 or self.poll_interval >= 0.1, "must be 0 or at least 0.1")
-        for name in ("look_timeout", "load_timeout"):
+        for name in ("scan_timeout", "load_timeout"):
             self._check(name, getattr(self, name) > 0, "must be above 0")
         self._check("removal_delay", self.removal_delay >= 0, "must not be negative")
         VersionPolicy.parse(self.version_policy)

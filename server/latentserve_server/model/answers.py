@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_server.batching.entry import Timing
+from latentserve_server.batching.scheduling import Timing
 from latentserve_server.latent.scores import Scores
 
 Float32 = NDArray[np.float32]
-
-
-class PixelForm(Enum):
-    """The form in which a decoder gives images; the value is the output's name in the graph."""
-
-    FLOAT32 = "image"
-    UINT8 = "image_uint8"
 
 
 @dataclass(frozen=True, slots=True)

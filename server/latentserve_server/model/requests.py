@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
-from latentserve_server.batching.entry import WHENEVER, Scheduling
+from latentserve_server.batching.scheduling import WHENEVER, Scheduling
 from latentserve_server.latent.labels import NO_LABELS, Labels
 from latentserve_server.latent.prior import STANDARD_NORMAL, SamplingSpec
-from latentserve_server.model.answers import PixelForm
+
+
+class PixelForm(Enum):
+    """The form in which a decoder gives images; the value is the output's name in the graph."""
+
+    FLOAT32 = "image"
+    UINT8 = "image_uint8"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

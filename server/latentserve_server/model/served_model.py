@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve_server.batching.batcher import Batcher
-from latentserve_server.batching.entry import Result, Scheduling
+from latentserve_server.batching.scheduling import Result, Scheduling
 from latentserve_server.engine import Arrays
 from latentserve_server.errors import CapabilityMissing, InvalidArgument, NotFinite
 from latentserve_server.latent.labels import Int64

@@ -111,9 +111,9 @@ class Model:
         return AliasFile(dict(self._intended), self._aliases_digest)
 
     def observe(self, found: ModelDirectory | None, *, now: float, patience: float, retry: bool) -> None:
-        """Note what a look found at `now`; None where the model's directory is missing.
+        """Note what a scan found at `now`; None where the model's directory is missing.
 
-        What is missing is gone only when a look finds it missing again after `patience` seconds.
+        What is missing is gone only when a scan finds it missing again after `patience` seconds.
         """
         for version, digest in found.digests.items() if found else ():
             if version not in self._entries:
@@ -121,9 +121,9 @@ class Model:
             self._entries[version].observe(digest, now=now, retry=retry)
         if found and found.aliases is not None and found.aliases.digest not in ("", self._aliases_digest):
             self.set_aliases(found.aliases)
-        self.look_for_missing(found, now=now, patience=patience)
+        self.find_missing(found, now=now, patience=patience)
 
-    def look_for_missing(self, found: ModelDirectory | None, *, now: float, patience: float) -> None:
+    def find_missing(self, found: ModelDirectory | None, *, now: float, patience: float) -> None:
         """As `observe`, but for what is missing alone: nothing that is new or has changed is taken note of."""
         digests = found.digests if found else {}
         for entry in self:
@@ -137,7 +137,7 @@ class Model:
         if not any(entry.exists for entry in self):
             self.set_aliases(AliasFile())
         elif found is None or found.aliases is not None:
-            self._look_for_aliases(found.aliases if found else None, now=now, patience=patience)
+            self._find_missing_aliases(found.aliases if found else None, now=now, patience=patience)
 
     @property
     def is_missing_something(self) -> bool:
@@ -145,7 +145,7 @@ class Model:
         return self._aliases_missing_since is not None or any(entry.is_missing for entry in self)
 
     def set_aliases(self, aliases: AliasFile) -> None:
-        """Have these aliases and no others, until a look finds another file than that of the digest."""
+        """Have these aliases and no others, until a scan finds another file than that of the digest."""
         self._intended, self._aliases_digest = dict(aliases.versions), aliases.digest
         self._aliases_missing_since = None
 
@@ -235,7 +235,7 @@ class Model:
         moved = {alias: version for alias, version in self._intended.items() if version in staying}
         return {alias: version for alias, version in (kept | moved).items() if alias in self._intended}
 
-    def _look_for_aliases(self, found: AliasFile | None, *, now: float, patience: float) -> None:
+    def _find_missing_aliases(self, found: AliasFile | None, *, now: float, patience: float) -> None:
         since = now if self._aliases_missing_since is None else self._aliases_missing_since
         if (found and found.digest) or not self._aliases_digest:
             self._aliases_missing_since = None

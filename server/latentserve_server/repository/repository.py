@@ -18,11 +18,11 @@ from latentserve_server.errors import ChangeRefused, ConfigError, ModelNotFound,
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.absences import AbsenceObserver, Absences
 from latentserve_server.repository.catalog import Catalog
-from latentserve_server.repository.changes import CommandQueue
+from latentserve_server.repository.command_queue import CommandQueue
 from latentserve_server.repository.lifecycle import Lifecycle
 from latentserve_server.repository.model import Model
 from latentserve_server.repository.policy import VersionPolicy
-from latentserve_server.repository.scan import LookObserver, Looks
+from latentserve_server.repository.scanner import Scanner, ScanObserver
 from latentserve_server.repository.store import ModelStore, store_alias
 from latentserve_server.repository.stuck_aliases import AliasObserver, StuckAliases
 from latentserve_server.repository.version import LeasedModel, ModelVersion, State
@@ -30,7 +30,7 @@ from latentserve_server.repository.version import LeasedModel, ModelVersion, Sta
 _logger = logging.getLogger(__name__)
 
 
-class RepositoryObserver(LookObserver, AbsenceObserver, AliasObserver, Protocol):
+class RepositoryObserver(ScanObserver, AbsenceObserver, AliasObserver, Protocol):
     """What is told of the store, and of what cannot follow it, on the event loop."""
 
 
@@ -47,20 +47,20 @@ class Repository:
         *,
         removal_delay: float,
         require_models: bool,
-        look_timeout: float,
+        scan_timeout: float,
     ) -> None:
         """`changed` is awaited after whatever may have changed what is served, once `open` has returned.
 
         What is missing from the store for `removal_delay` seconds is gone. A store without a model is waited for, or
-        an error with `require_models`. A look, or a change of an alias, may take `look_timeout` seconds.
+        an error with `require_models`. A scan, or a change of an alias, may take `scan_timeout` seconds.
         """
         self._store = store
         self._policy = policy
         self._lifecycle = lifecycle
         self._changed = changed
         self._models: dict[str, Model] = {}
-        self._looks = Looks(store, observer, look_timeout)
-        self._alias_calls = BlockingCalls(look_timeout)
+        self._scanner = Scanner(store, observer, scan_timeout)
+        self._alias_calls = BlockingCalls(scan_timeout)
         self._removal_delay = removal_delay
         self._require_models = require_models
         self._waits_for_first = False
@@ -83,7 +83,7 @@ class Repository:
             await on_thread("open", self._store.open)
         except OSError as error:  # there can be no thread
             raise ConfigError(f"{self._store.place}: {error.strerror}") from error
-        self._observe(await self._looks.first())
+        self._observe(await self._scanner.first())
         entries = self.entries()
         if not entries and self._require_models:
             raise ConfigError(f"{self._store.place}: no model found; bundles lie in <name>/<version>/manifest.json")
@@ -171,7 +171,7 @@ class Repository:
                 self._rescan_waits = True
 
     async def retry(self) -> None:
-        """Make what `unsettled` stands for once more: the look that failed, or else the loads.
+        """Make what `unsettled` stands for once more: the scan that failed, or else the loads.
 
         Raises:
             ChangeRefused: the store cannot be read, or is empty; what is served stays.
@@ -214,23 +214,23 @@ class Repository:
         return await self._rescan(retry=True, patience=patience)
 
     async def _retry(self) -> None:
-        if self._looks.owed is not None:
-            await self._rescan(retry=self._looks.owed)
+        if self._scanner.owed is not None:
+            await self._rescan(retry=self._scanner.owed)
             return
         for model in self._models.values():
             model.try_again()
         if any(model.is_missing_something for model in self._models.values()):
             with suppress(ChangeRefused):  # it is in the log
-                await self._look_for_missing()
+                await self._find_missing()
         await self._reconcile()
 
     async def _rescan(self, *, retry: bool, patience: float | None = None) -> list[str]:
-        catalog = await self._look(retry=retry, patience=patience)
+        catalog = await self._scan(retry=retry, patience=patience)
         await self._reconcile()
         return [*catalog.problems, *self._stuck_aliases.problems]
 
     async def _load(self, name: str, version: int) -> ModelVersion:
-        await self._look(retry=False)
+        await self._scan(retry=False)
         model = self._model(name)
         entry = model.entry(version)
         is_new = model.pin(version)
@@ -265,10 +265,10 @@ class Repository:
         await self._reconcile()
         return stored
 
-    async def _look(self, *, retry: bool, patience: float | None = None) -> Catalog:
-        retry = retry or bool(self._looks.owed)
+    async def _scan(self, *, retry: bool, patience: float | None = None) -> Catalog:
+        retry = retry or bool(self._scanner.owed)
         try:
-            catalog = await self._looks.take(retry=retry, had_models=bool(self._models))
+            catalog = await self._scanner.take(retry=retry, had_models=bool(self._models))
         except ChangeRefused:
             self._note_unsettled()
             raise
@@ -282,12 +282,12 @@ class Repository:
         for name in self._models.keys() - catalog.unreadable:
             self._models[name].observe(catalog.models.get(name), now=now, patience=patience, retry=retry)
 
-    async def _look_for_missing(self) -> None:
+    async def _find_missing(self) -> None:
         """Scan for missing versions only: without polling, a new one may still be half copied."""
-        catalog = await self._looks.take(retry=None, had_models=True)
+        catalog = await self._scanner.take(retry=None, had_models=True)
         now = asyncio.get_running_loop().time()
         for name in self._models.keys() - catalog.unreadable:
-            self._models[name].look_for_missing(catalog.models.get(name), now=now, patience=self._removal_delay)
+            self._models[name].find_missing(catalog.models.get(name), now=now, patience=self._removal_delay)
 
     async def _reconcile(self, *, starting: bool = False) -> None:
         models = [self._models[name] for name in sorted(self._models)]
@@ -308,9 +308,9 @@ class Repository:
             may_come = not entries or any(entry.failed_digest is not None for entry in entries)
             self._waits_for_first = may_come and not self.is_ready
         if self._waits_for_first:
-            self._looks.owed = True
+            self._scanner.owed = True
         waits = any(entry.waits_for_retry for entry in entries)
-        if waits or self._looks.owed is not None or any(each.is_missing_something for each in self._models.values()):
+        if waits or self._scanner.owed is not None or any(each.is_missing_something for each in self._models.values()):
             self.unsettled.set()
         else:
             self.unsettled.clear()

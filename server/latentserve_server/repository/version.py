@@ -55,7 +55,7 @@ class ModelVersion:
     failures: int = 0
     """How often that manifest could not be loaded since someone asked for it."""
     retry_at: float = 0.0
-    """When a look may try it again, in seconds of the event loop's clock."""
+    """When a scan may try it again, in seconds of the event loop's clock."""
     is_transient: bool = False
     """Whether what failed may pass by itself, so that it is tried again."""
     last_failure: str = ""
@@ -95,7 +95,7 @@ class ModelVersion:
         self.state, self.reason = state, reason
 
     def observe(self, digest: str, *, now: float, retry: bool) -> None:
-        """Note what a look found at `now`; with `retry`, a manifest that failed is tried again without a pause."""
+        """Note what a scan found at `now`; with `retry`, a manifest that failed is tried again without a pause."""
         if digest != self.digest:
             self.digest, self.failures, self.is_transient = digest, 0, False
         if retry or digest != self.failed_digest or now >= self.retry_at:

@@ -14,16 +14,16 @@ async def watch(repository: Repository, interval: float) -> None:
     """Keep the repository up to date until cancelled: look every `interval` seconds, or never where that is 0.
 
     What may pass by itself, as a lack of memory, of files to be opened or of an answer from a store, is tried again
-    after pauses that double. A version that failed for another reason is so by a look, and only then: who does not poll
+    after pauses that double. A version that failed for another reason is so by a scan, and only then: who does not poll
     would not have a half-copied one met again and again.
     """
     async with asyncio.TaskGroup() as group:
         group.create_task(_try_again(repository))
         if interval:
-            group.create_task(_look(repository, interval))
+            group.create_task(_scan(repository, interval))
 
 
-async def _look(repository: Repository, interval: float) -> None:
+async def _scan(repository: Repository, interval: float) -> None:
     while True:
         await asyncio.sleep(interval)
         with suppress(Exception):  # it is in the log, and the next look may find it mended

@@ -1,4 +1,4 @@
-"""Logs as JSON lines with request ids; alone imports pythonjsonlogger."""
+"""Logging to standard error: JSON or text lines, request ids, crash stacks."""
 
 from __future__ import annotations
 
@@ -69,8 +69,7 @@ def log_to_standard_error(level: str, style: Literal["json", "text"]) -> Iterato
     """Send this process's log lines, and what is printed to standard error, there from a thread, within the block.
 
     A slow reader of standard error holds up neither Python nor the native libraries, whose lines come as log lines,
-    too.
-    Only a crash writes there directly: Python's stacks.
+    too. Only a crash writes there directly: Python's stacks.
     """
     descriptor = os.dup(_STANDARD_ERROR)
     handler = _WriterHandler(descriptor)

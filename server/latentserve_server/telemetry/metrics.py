@@ -16,9 +16,9 @@ from prometheus_client.registry import Collector
 from latentserve_server.errors import ConfigError
 from latentserve_server.model.description import Footprint, Identity
 from latentserve_server.repository.version import State
-from latentserve_server.telemetry.descriptors import MAX_SCRAPES
-from latentserve_server.telemetry.exporter import Exporter
 from latentserve_server.telemetry.log_writer import LogWriter
+from latentserve_server.telemetry.metrics_listener import MetricsListener
+from latentserve_server.telemetry.open_files import MAX_SCRAPES
 
 
 def _geometric(first: float, factor: float, count: int) -> Sequence[float]:
@@ -95,9 +95,9 @@ class Metrics:
         self._missing = self._gauge("model_missing", text, ("model", "version"))
         text = "1 for an alias that cannot move to the version that it is to name."
         self._stuck = self._gauge("alias_stuck", text, ("model", "alias"))
-        self._unreadable = self._gauge("repository_unreadable", "1 if the last look at the repository failed.", ())
+        self._unreadable = self._gauge("repository_unreadable", "1 if the last scan of the repository failed.", ())
         self._build = self._gauge("build_info", "What this server is made of.", ("version", "onnxruntime", "device"))
-        self._exporter: Exporter | None = None
+        self._exporter: MetricsListener | None = None
 
     def serve(self, host: str, port: int) -> int:
         """Answer scrapes at http://host:port/metrics from threads; returns the port.
@@ -107,7 +107,7 @@ class Metrics:
         """
         try:
             application = make_wsgi_app(self.registry)
-            self._exporter = Exporter(host, port, application, max_requests=MAX_SCRAPES, seconds=_SCRAPE_SECONDS)
+            self._exporter = MetricsListener(host, port, application, max_requests=MAX_SCRAPES, seconds=_SCRAPE_SECONDS)
         except OSError as error:
             raise ConfigError(f"--metrics-listen {host}:{port}: {error.strerror}") from error
         return self._exporter.port
@@ -147,7 +147,7 @@ class Metrics:
         """An attempt to load a version came to an end."""
         self._loads.labels(model, "success" if succeeded else "failure").inc()
 
-    def look_ended(self, *, succeeded: bool) -> None:
+    def scan_ended(self, *, succeeded: bool) -> None:
         """The repository could be read, or could not."""
         self._unreadable.set(not succeeded)
 

@@ -28,8 +28,7 @@ _PING_MS = 60_000
 
 _WINDOW_BYTES = 1 << 20
 """What a client may send ahead of the requests of one stream. By default gRPC widens that window to 4 to 8 MiB on a
-quick
-line, and holds as much of every stream whose requests the server does not take yet."""
+quick line, and holds as much of every stream whose requests the server does not take yet."""
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a second server would share the port without a word

@@ -14,7 +14,7 @@ import pytest
 from held_graph import BACKSTOP_SECONDS, HeldGraph, Notes, batch_limits, turn_loop
 
 from latentserve_server.batching.batcher import Batcher
-from latentserve_server.batching.entry import Result, Scheduling
+from latentserve_server.batching.scheduling import Result, Scheduling
 from latentserve_server.errors import DeadlineExpired, EngineFailure, Overloaded, ShuttingDown
 from latentserve_server.workers import INLINE_BYTES, Workers
 

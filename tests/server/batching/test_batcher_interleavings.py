@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentserve_server.batching.batcher import Batcher
-from latentserve_server.batching.entry import Result, Scheduling
+from latentserve_server.batching.scheduling import Result, Scheduling
 from latentserve_server.errors import DeadlineExpired, EngineFailure, Overloaded, ShuttingDown
 from latentserve_server.workers import Workers
 

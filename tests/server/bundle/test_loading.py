@@ -19,11 +19,11 @@ from latentserve_server.engine import Cpu
 from latentserve_server.engine.device_queue import DeviceQueue
 from latentserve_server.latent.labels import NO_LABELS, Labels
 from latentserve_server.latent.noise import NoiseSource
-from latentserve_server.model.answers import PixelForm
 from latentserve_server.model.description import Limits
 from latentserve_server.model.requests import (
     DecodeRequest,
     EncodeRequest,
+    PixelForm,
     ReconstructRequest,
     SampleRequest,
     ScoreRequest,

@@ -44,7 +44,7 @@ def test_every_field_is_a_flag() -> None:
         "poll_interval": 0.5,
         "removal_delay": 1.0,
         "require_models": False,
-        "look_timeout": 1.0,
+        "scan_timeout": 1.0,
         "load_timeout": 2.0,
         "device": "cuda:1",
         "tf32": False,

@@ -73,7 +73,7 @@ async def test_a_process_whose_store_hangs_ends_when_it_is_told_to(silence: Sile
 
 
 async def test_a_store_that_does_not_answer_in_time_does_not_start(silence: Silence) -> None:
-    async with server_process("s3://models/team", "--look-timeout=0.5", variables=silence.variables) as process:
+    async with server_process("s3://models/team", "--scan-timeout=0.5", variables=silence.variables) as process:
         async with asyncio.timeout(PROMPT_SECONDS):
             assert await process.exit_status() == 1
         (line,) = process.complaints()
@@ -97,7 +97,7 @@ class HeldCatalog(HeldStore):
 
 async def test_a_look_has_a_time_limit(shelf: Shelf) -> None:
     store = HeldCatalog(shelf.root)
-    options: dict[str, Any] = {"store": store, "look_timeout": 0.1, "metrics_listen": "127.0.0.1:0"}
+    options: dict[str, Any] = {"store": store, "scan_timeout": 0.1, "metrics_listen": "127.0.0.1:0"}
     async with admin_server(shelf, **options) as server:
         shelf.publish(2, 2)
         place = f"{shelf.root}: cannot be read"

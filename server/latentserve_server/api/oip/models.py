@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from latentserve.v1 import bundle_pb2, models_pb2
-from latentserve_server.api.model_names import Part, split_name
-from latentserve_server.batching.entry import Scheduling
+from latentserve_server.api.oip.model_names import Part, split_name
+from latentserve_server.batching.scheduling import Scheduling
 from latentserve_server.engine import Arrays, TensorSpec
 from latentserve_server.errors import InvalidArgument, ModelNotFound
-from latentserve_server.model.answers import PixelForm
+from latentserve_server.model.requests import PixelForm
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.repository import Repository
 

@@ -19,7 +19,7 @@ from latentserve_server.api.oip.models import InferenceModel, lease_model, parts
 from latentserve_server.api.oip.parameters import read_parameters
 from latentserve_server.api.oip.tensors import check_reply_size, read_inputs, read_wanted, stated_bytes, write_outputs
 from latentserve_server.api.streams import answer_in_order
-from latentserve_server.batching.entry import Scheduling
+from latentserve_server.batching.scheduling import Scheduling
 from latentserve_server.errors import InvalidArgument, LatentServeError, ModelNotFound, ModelNotReady, NotPermitted
 from latentserve_server.repository.repository import Repository
 from latentserve_server.wire.sending import Sender

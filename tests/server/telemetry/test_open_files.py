@@ -21,7 +21,7 @@ from running_server import channel_to, running_server, scrape
 from server_process import server_process
 
 from latentserve.v1 import models_pb2, models_pb2_grpc
-from latentserve_server.telemetry.exporter import Exporter
+from latentserve_server.telemetry.metrics_listener import MetricsListener
 
 FILES = 256
 
@@ -102,33 +102,33 @@ def greet(_: dict[str, Any], start_response: StartResponse) -> list[bytes]:
 
 
 @pytest.fixture
-def exporter(request: pytest.FixtureRequest) -> Iterator[Exporter]:
+def listener(request: pytest.FixtureRequest) -> Iterator[MetricsListener]:
     """One with room for two requests, which last for as many seconds as the test says."""
-    exporter = Exporter("127.0.0.1", 0, greet, max_requests=2, seconds=request.param)
-    yield exporter
-    exporter.close()
+    listener = MetricsListener("127.0.0.1", 0, greet, max_requests=2, seconds=request.param)
+    yield listener
+    listener.close()
 
 
-def connection_to(exporter: Exporter) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", exporter.port), timeout=BACKSTOP_SECONDS)
+def connection_to(listener: MetricsListener) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", listener.port), timeout=BACKSTOP_SECONDS)
 
 
-@pytest.mark.parametrize("exporter", [3600], indirect=True)
-def test_scrapes_beyond_the_bound_are_closed_at_once(exporter: Exporter) -> None:
-    with connection_to(exporter) as first, connection_to(exporter) as second:
-        with connection_to(exporter) as third:
+@pytest.mark.parametrize("listener", [3600], indirect=True)
+def test_scrapes_beyond_the_bound_are_closed_at_once(listener: MetricsListener) -> None:
+    with connection_to(listener) as first, connection_to(listener) as second:
+        with connection_to(listener) as third:
             assert third.recv(1) == b""
         for connection in (first, second):
             connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             assert connection.makefile("rb").read().endswith(b"hello")
-    assert scrape(exporter.port) == "hello"
+    assert scrape(listener.port) == "hello"
 
 
-@pytest.mark.parametrize("exporter", [0.01], indirect=True)
+@pytest.mark.parametrize("listener", [0.01], indirect=True)
 @pytest.mark.parametrize("said", [b"", b"GET /metrics", b"GET /metrics HTTP/1.0\r\nX: "])
-def test_a_scrape_that_is_not_finished_loses_its_place(exporter: Exporter, said: bytes) -> None:
+def test_a_scrape_that_is_not_finished_loses_its_place(listener: MetricsListener, said: bytes) -> None:
     for _ in range(3):
-        with connection_to(exporter) as first, connection_to(exporter) as second:
+        with connection_to(listener) as first, connection_to(listener) as second:
             for connection in (first, second):
                 connection.sendall(said)
             for connection in (first, second):
@@ -136,10 +136,12 @@ def test_a_scrape_that_is_not_finished_loses_its_place(exporter: Exporter, said:
                     pass
 
 
-@pytest.mark.parametrize("exporter", [3600], indirect=True)
-def test_a_scrape_that_is_no_request_is_answered_as_such(exporter: Exporter, capfd: pytest.CaptureFixture[str]) -> None:
-    with connection_to(exporter) as connection:
+@pytest.mark.parametrize("listener", [3600], indirect=True)
+def test_a_scrape_that_is_no_request_is_answered_as_such(
+    listener: MetricsListener, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with connection_to(listener) as connection:
         connection.sendall(b"\xff\xfe\r\n\r\n")
         assert b"400" in connection.makefile("rb").read()
-    assert scrape(exporter.port) == "hello"
+    assert scrape(listener.port) == "hello"
     assert capfd.readouterr().err == ""

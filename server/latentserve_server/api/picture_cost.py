@@ -1,4 +1,4 @@
-"""The cost of a picture file, counted before it is decoded."""
+"""Limits on what makes a picture file slow to decode: chunks, scans and tags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP listener of the metrics."""
+"""The HTTP listener that serves the metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOOK_SECONDS = 0.1
 """Between looks for requests that last too long, and for the end."""
 
 
-class Exporter:
+class MetricsListener:
     """Answers HTTP requests by an application, each on a thread of its own."""
 
     def __init__(

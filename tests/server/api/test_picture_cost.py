@@ -15,7 +15,7 @@ from latentserve.v1 import bundle_pb2
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.api.image_files import MAX_FILE_SIDE
 from latentserve_server.api.images import read_images
-from latentserve_server.api.picture_outline import MAX_COMPRESSED_CHUNKS, MAX_EXIF_TAGS, MAX_SCANS
+from latentserve_server.api.picture_cost import MAX_COMPRESSED_CHUNKS, MAX_EXIF_TAGS, MAX_SCANS
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.workers import Workers
 

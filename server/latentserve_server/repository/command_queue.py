@@ -1,4 +1,4 @@
-"""A queue of changes, made one after another by one task."""
+"""A queue of commands that one task runs, one after another."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from running_server import running_server
 
 from latentserve.v1 import bundle_pb2
 from latentserve.v1.bundle_pb2 import Conversion
-from latentserve_server.bundle.golden_rows import Fidelity
+from latentserve_server.bundle.psnr_demand import PsnrDemand
 from latentserve_server.errors import PrecisionShortfall
 
 from .test_precision import LATENTS, MODEL, add_int8_decoder, decoded, described
@@ -36,7 +36,7 @@ def passes(role: bundle_pb2.GraphRole, conversion: Conversion, **decibels: float
     golden = {name: np.where(np.arange(24).reshape(8, 3) == 0, 1.0, 0.5) for name in decibels}
     computed = {name: noisy(golden[name], found) for name, found in decibels.items()}
     try:
-        Fidelity.of(role, conversion).check(computed, golden, golden)
+        PsnrDemand.of(role, conversion).check(computed, golden, golden)
     except PrecisionShortfall:
         return False
     return True
@@ -71,7 +71,7 @@ def test_an_encoder_is_held_to_both_of_its_outputs_where_both_were_measured() ->
 def test_values_that_are_not_numbers_fall_short() -> None:
     golden = {"image": np.zeros((2, 3))}
     with pytest.raises(PrecisionShortfall, match=r"output 'image' has -inf dB"):
-        Fidelity.of(DECODER, Conversion()).check({"image": np.full((2, 3), np.nan)}, golden, golden)
+        PsnrDemand.of(DECODER, Conversion()).check({"image": np.full((2, 3), np.nan)}, golden, golden)
 
 
 @given(
@@ -82,7 +82,7 @@ def test_no_batch_of_golden_rows_is_refused_where_all_of_them_pass(noise: list[i
     scale = np.array(noise) / np.sqrt(np.square(noise).mean())
     golden = np.full((len(noise), 4), 0.5)
     computed = golden + 10 ** (-43.01 / 20) * scale[:, np.newaxis]
-    fidelity = Fidelity.of(DECODER, Conversion(psnr_db=50, golden_psnr_db=44))
+    fidelity = PsnrDemand.of(DECODER, Conversion(psnr_db=50, golden_psnr_db=44))
     fidelity.check({"image": computed}, {"image": golden}, {"image": golden})
     taken = np.arange(rows) % len(golden)
     fidelity.check({"image": computed[taken]}, {"image": golden[taken]}, {"image": golden})

@@ -1,4 +1,4 @@
-"""Limits of open files, and the share of them that connections may have."""
+"""The limit of open files, and the connections that fit under it."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ from latentserve_server.repository.store import ModelStore
 _logger = logging.getLogger(__name__)
 
 
-class LookObserver(Protocol):
-    """What is told of every look, on the event loop."""
+class ScanObserver(Protocol):
+    """What is told of every scan, on the event loop."""
 
-    def look_ended(self, *, succeeded: bool) -> None:
+    def scan_ended(self, *, succeeded: bool) -> None:
         """The store could be read, or could not."""
         ...
 
@@ -36,18 +36,18 @@ class Notices:
         self._shown = lines
 
 
-class Looks:
-    """Looks at one store."""
+class Scanner:
+    """Scans one store."""
 
-    def __init__(self, store: ModelStore, observer: LookObserver, timeout: float) -> None:
-        """A look may take `timeout` seconds."""
+    def __init__(self, store: ModelStore, observer: ScanObserver, timeout: float) -> None:
+        """A scan may take `timeout` seconds."""
         self._store = store
         self._calls = BlockingCalls(timeout)
         self._observer = observer
         self._problems = Notices()
         self._unreadable = ""
         self.owed: bool | None = None
-        """Whether the look that failed, or did not see all, was to try failed versions again; None where none did."""
+        """Whether the scan that failed, or did not see all, was to try failed versions again; None where none did."""
 
     async def first(self) -> Catalog:
         """What the store holds at the start.
@@ -55,18 +55,18 @@ class Looks:
         Raises:
             ConfigError: it cannot be read.
         """
-        catalog = await self._look()
+        catalog = await self._scan()
         self._note(catalog, retry=False)
         return catalog
 
     async def take(self, *, retry: bool | None, had_models: bool) -> Catalog:
-        """What the store holds now. A look that fails is owed: with this `retry`, or not at all where it is None.
+        """What the store holds now. A scan that fails is owed: with this `retry`, or not at all where it is None.
 
         Raises:
             ChangeRefused: the store cannot be read, or is empty though it `had_models`; what is served stays.
         """
         try:
-            catalog = await self._look()
+            catalog = await self._scan()
             if catalog.is_empty and had_models:  # as under a mount that was lost
                 where = f"{self._store.place}: nothing is there, though it had models"
                 raise ConfigError(f"{where}; to serve none, unload them")
@@ -80,20 +80,20 @@ class Looks:
         self._note(catalog, retry=retry)
         return catalog
 
-    async def _look(self) -> Catalog:
+    async def _scan(self) -> Catalog:
         try:
-            return await self._calls.make("look", self._store.catalog)
+            return await self._calls.make("scan", self._store.catalog)
         except (StoreFailure, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ConfigError(f"{self._store.place}: cannot be read: {reason}") from error
 
     def _note(self, catalog: Catalog, *, retry: bool | None) -> None:
-        self._observer.look_ended(succeeded=True)
+        self._observer.scan_ended(succeeded=True)
         self._problems.show(catalog.problems)
         self.owed = retry if catalog.is_partial else None
 
     def _note_failure(self, reason: str) -> None:
-        self._observer.look_ended(succeeded=False)
+        self._observer.scan_ended(succeeded=False)
         if reason != self._unreadable:  # said once, not at every poll
             _logger.error("what is served stays: %s", reason)
         self._unreadable = reason
