@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import onnx.parser
 import tiny_graph
 from google.protobuf.json_format import MessageToJson
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from tiny_graph import golden_rows, shifted_by_label, tensor_spec
 
 from latentserve.v1 import bundle_pb2 as pb
@@ -31,6 +32,11 @@ Float = NDArray[Any]
 Golden = dict[str, NDArray[Any]]
 OPSET = 18
 LIKELIHOOD_OUTPUTS = {"bernoulli": "logits", "gaussian": "log_scale", "discretized_logistic": "log_scale"}
+
+
+def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a safetensors file; it holds arrays as they lie in memory, so they are laid in order first."""
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
 def _leave(_: Any) -> None: ...
@@ -166,10 +172,10 @@ class TinyModel:
         edit_golden(golden)
         for role, model in (graphs | {"decoder": edited}).items():
             (directory / f"{role}.onnx").write_bytes(model.SerializeToString(deterministic=True))
-        np.savez(directory / "golden.npz", **golden)  # type: ignore[arg-type]
+        save(directory / "golden.safetensors", golden)
         if self.components:
             edit_mixture(mixture := self.mixture())
-            np.savez(directory / "mixture.npz", **mixture)  # type: ignore[arg-type]
+            save(directory / "mixture.safetensors", mixture)
         (directory / "CARD.md").write_text("# A tiny model\n")
         manifest = self._manifest(directory, graphs)
         edit_manifest(manifest)
@@ -237,7 +243,7 @@ class TinyModel:
                 )
                 for role, model in sorted(graphs.items())
             ],
-            golden=_describe(directory / "golden.npz"),
+            golden=_describe(directory / "golden.safetensors"),
             files=[_describe(directory / "CARD.md")],
             metrics={"test_nats": 12.5},
         )
@@ -246,7 +252,7 @@ class TinyModel:
         if self.quantiles:
             manifest.calibration.CopyFrom(pb.Calibration(negative_elbo_quantiles=self.quantiles, images=500))
         if self.components:
-            mixture = pb.Mixture(components=self.components, file=_describe(directory / "mixture.npz"))
+            mixture = pb.Mixture(components=self.components, file=_describe(directory / "mixture.safetensors"))
             manifest.latent.mixture.CopyFrom(mixture)
         return manifest
 

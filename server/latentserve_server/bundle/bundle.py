@@ -21,7 +21,7 @@ from latentserve_server.bundle.files import (
     check_name,
     is_passing,
     open_file,
-    read_archive,
+    read_arrays,
 )
 from latentserve_server.bundle.manifest_json import parse_manifest_json
 from latentserve_server.bundle.mixture import parse_mixture
@@ -112,7 +112,7 @@ def read_bundle(
     exact = {graph.role: data for graph, data in verified if _precision(graph) == pb.PRECISION_FLOAT32}
     wanted = {graph.role: data for graph, data in verified if _precision(graph) == precision}
     precisions = dict.fromkeys(exact, pb.PRECISION_FLOAT32) | dict.fromkeys(wanted, precision)
-    golden = read_archive(_read_verified(directory, manifest.golden, links_within), "golden rows", MAX_FILE_BYTES)
+    golden = read_arrays(_read_verified(directory, manifest.golden, links_within), "golden rows", MAX_FILE_BYTES)
     for file in manifest.files:
         _read_verified(directory, file, links_within)
     mixture = _read_mixture(directory, manifest.latent, links_within)

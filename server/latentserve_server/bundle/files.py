@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import errno
-import io
-import math
 import os
 import stat
-import zipfile
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
 from google.protobuf.message import Message
-from numpy.lib import format as npy
 from numpy.typing import NDArray
+from safetensors.numpy import load
 
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.errors import BundleError
@@ -134,52 +130,29 @@ def _files_in(message: Message) -> Iterator[pb.File]:
 
 
 _MAX_ARRAYS = 64
-_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _KINDS = "biuf"
+_ZIP = b"PK\x03\x04"
 
 
-def read_archive(data: bytes, what: str, max_bytes: int) -> dict[str, NDArray[Any]]:
-    """The arrays of a NumPy archive, by name; together they have at most `max_bytes` once inflated.
+def read_arrays(data: bytes, what: str, max_bytes: int) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file of at most `max_bytes`, by name.
 
-    `what` the archive holds is said where it cannot be read.
+    `what` the file holds is said where it cannot be read.
 
     Raises:
-        BundleError: it is no such archive, is too large, or holds something other than arrays of numbers.
+        BundleError: it is no such file, is too large, or holds too many arrays, or arrays of no numbers that NumPy has.
     """
+    if data.startswith(_ZIP):
+        raise BundleError(f"{what}: a NumPy archive, as of an early version of the format; export the model again")
+    if len(data) > max_bytes:
+        raise BundleError(f"{what}: {len(data)} bytes where {max_bytes} are allowed")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _check_members(archive.infolist(), what, max_bytes)
-            for member in archive.infolist():
-                with archive.open(member) as file:
-                    _check_header(file, member)
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except BundleError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy raise many kinds on damaged archives
-        raise BundleError(f"{what}: not a NumPy archive of arrays: {error}") from error
-
-
-def _check_members(members: list[zipfile.ZipInfo], what: str, max_bytes: int) -> None:
-    if len(members) > _MAX_ARRAYS:
-        raise BundleError(f"{what}: {len(members)} arrays where {_MAX_ARRAYS} are allowed")
-    total = sum(member.file_size for member in members)  # reading a member ends there, whatever it holds
-    if total > max_bytes:
-        raise BundleError(f"{what}: {total} bytes once inflated where {max_bytes} are allowed")
-    if len({member.filename for member in members}) != len(members):
-        raise BundleError(f"{what}: not a NumPy archive of arrays: a name is there twice")
-    if any(member.compress_type not in _COMPRESSIONS for member in members):
-        raise BundleError(f"{what}: not a NumPy archive of arrays: a compression other than deflate")
-
-
-def _check_header(file: IO[bytes], member: zipfile.ZipInfo) -> None:
-    """Hold the size that an array's header speaks of to the bytes that there are; numpy would allocate it first."""
-    version = npy.read_magic(file)
-    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
-    if read is None:
-        raise ValueError(f"{member.filename} has format {version}")
-    shape, _, dtype = read(file)
-    if dtype.kind not in _KINDS:
-        raise ValueError(f"{member.filename} holds {dtype}, no numbers")
-    if math.prod(shape) * dtype.itemsize != member.file_size - file.tell() or min(shape, default=0) < 0:
-        raise ValueError(f"{member.filename} has another size than its header says")
+        arrays: dict[str, NDArray[Any]] = load(data)
+    except Exception as error:  # of its own kind, and NumPy's for types that it has not
+        raise BundleError(f"{what}: not a safetensors file: {error}") from error
+    if len(arrays) > _MAX_ARRAYS:
+        raise BundleError(f"{what}: {len(arrays)} arrays where {_MAX_ARRAYS} are allowed")
+    for name, array in arrays.items():
+        if array.dtype.kind not in _KINDS:
+            raise BundleError(f"{what}: {name} holds {array.dtype}, no numbers")
+    return arrays

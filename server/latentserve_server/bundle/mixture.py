@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_server.bundle.files import read_archive
+from latentserve_server.bundle.files import read_arrays
 from latentserve_server.errors import BundleError
 from latentserve_server.latent.mixture import Mixture
 
@@ -28,7 +28,7 @@ def parse_mixture(data: bytes, components: int, dim: int) -> Mixture:
     """
     if 4 * components * dim * dim > MAX_FACTOR_BYTES:
         raise BundleError(f"mixture: the factors of {components} components are over {MAX_FACTOR_BYTES} bytes")
-    arrays = read_archive(data, "mixture", MAX_FACTOR_BYTES)
+    arrays = read_arrays(data, "mixture", MAX_FACTOR_BYTES)
     _check_array(arrays, "weights", np.dtype(np.float64), (components,))
     _check_array(arrays, "means", np.dtype(np.float32), (components, dim))
     _check_array(arrays, "factors", np.dtype(np.float32), (components, dim, dim))

@@ -40,14 +40,14 @@ async def test_a_healthy_bundle_is_served_and_its_digest_is_the_manifests(tmp_pa
     assert digest == hashlib.sha256((directory / "manifest.json").read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "encoder.onnx", "decoder.onnx", "golden.npz", "CARD.md"])
+@pytest.mark.parametrize("name", ["manifest.json", "encoder.onnx", "decoder.onnx", "golden.safetensors", "CARD.md"])
 async def test_a_missing_file_is_named(tmp_path: Path, problem: Problem, name: str) -> None:
     directory = TinyModel().write(tmp_path / "vae" / "1")
     (directory / name).unlink()
     assert await problem(directory) == f"{name}: No such file or directory"
 
 
-@pytest.mark.parametrize("name", ["encoder.onnx", "decoder.onnx", "golden.npz", "CARD.md"])
+@pytest.mark.parametrize("name", ["encoder.onnx", "decoder.onnx", "golden.safetensors", "CARD.md"])
 async def test_a_file_that_grew_or_shrank_or_changed_is_named(tmp_path: Path, problem: Problem, name: str) -> None:
     directory = TinyModel().write(tmp_path / "vae" / "1")
     data = (directory / name).read_bytes()
@@ -74,7 +74,7 @@ def set_manifest(**fields: Any) -> Callable[[pb.Manifest], None]:
     return edit
 
 
-@pytest.mark.parametrize("path", ["../golden.npz", "/etc/passwd", "", ".", "..", "deeper/golden.npz"])
+@pytest.mark.parametrize("path", ["../golden.safetensors", "/etc/passwd", "", ".", "..", "deeper/golden.safetensors"])
 async def test_a_file_may_not_lie_outside_the_bundle(tmp_path: Path, problem: Problem, path: str) -> None:
     directory = TinyModel().write(tmp_path / "vae" / "1", edit_manifest=set_manifest(golden__path=path))
     assert (await problem(directory)).startswith((f"{path!r}: a bundle's file is a plain name", "..: Is a directory"))
@@ -102,7 +102,7 @@ def to_directory(file: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [to_pipe, to_socket, to_directory])
-@pytest.mark.parametrize("name", ["manifest.json", "decoder.onnx", "golden.npz", "CARD.md"])
+@pytest.mark.parametrize("name", ["manifest.json", "decoder.onnx", "golden.safetensors", "CARD.md"])
 async def test_what_is_no_regular_file_is_refused_unread(
     tmp_path: Path, problem: Problem, change: Callable[[Path], None], name: str
 ) -> None:
@@ -111,7 +111,7 @@ async def test_what_is_no_regular_file_is_refused_unread(
     assert await problem(directory) == f"{name}: not a regular file"
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "decoder.onnx", "golden.npz", "CARD.md"])
+@pytest.mark.parametrize("name", ["manifest.json", "decoder.onnx", "golden.safetensors", "CARD.md"])
 async def test_a_link_is_refused_unread(tmp_path: Path, problem: Problem, name: str) -> None:
     directory = TinyModel().write(tmp_path / "vae" / "1")
     to_link(directory / name)
@@ -176,7 +176,7 @@ async def test_a_manifest_over_a_megabyte_is_refused_unread(tmp_path: Path, prob
     "fields",
     [
         pytest.param({"golden__size_bytes": 10**18}, id="size"),
-        pytest.param({"golden__path": "golden\0.npz"}, id="NUL"),
+        pytest.param({"golden__path": "golden\0.safetensors"}, id="NUL"),
     ],
 )
 async def test_a_manifest_of_absurd_values_is_a_bundle_error(
@@ -185,7 +185,7 @@ async def test_a_manifest_of_absurd_values_is_a_bundle_error(
     assert "golden" in await problem(TinyModel().write(tmp_path / "vae" / "1", edit_manifest=set_manifest(**fields)))
 
 
-BUNDLE = st.sampled_from(["encoder.onnx", "decoder.onnx", "golden.npz", "CARD.md"])
+BUNDLE = st.sampled_from(["encoder.onnx", "decoder.onnx", "golden.safetensors", "CARD.md"])
 PLACES = st.floats(0, 1, exclude_max=True)
 
 

@@ -13,6 +13,7 @@ import onnx.parser
 import onnxruntime
 import pytest
 from running_server import DEFAULTS, RunningServer, running_server
+from safetensors.numpy import load_file
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import generation_pb2, models_pb2
@@ -93,15 +94,15 @@ async def test_every_answer_names_the_fingerprint_of_its_version(repository: Pat
 async def test_the_fingerprint_is_what_the_documentation_says(tmp_path: Path) -> None:
     directory = TinyModel(labels=3).write(tmp_path / "vae" / "1")
     digest = hashlib.sha256()
-    with np.load(directory / "golden.npz") as golden:
-        for role, outputs in (
-            ("decoder", ["image", "image_uint8", "logits"]),
-            ("encoder", ["log_variance", "mean"]),
-        ):
-            session = open_alone(directory / f"{role}.onnx")
-            inputs = {value.name: golden[f"{role}.{value.name}"] for value in session.get_inputs()}
-            for array in session.run(outputs, inputs):
-                digest.update(array.tobytes())
+    golden = load_file(directory / "golden.safetensors")
+    for role, outputs in (
+        ("decoder", ["image", "image_uint8", "logits"]),
+        ("encoder", ["log_variance", "mean"]),
+    ):
+        session = open_alone(directory / f"{role}.onnx")
+        inputs = {value.name: golden[f"{role}.{value.name}"] for value in session.get_inputs()}
+        for array in session.run(outputs, inputs):
+            digest.update(array.tobytes())
     assert await numerics_of(tmp_path) == digest.hexdigest()[:16]
 
 
@@ -147,8 +148,8 @@ async def test_the_server_says_of_rows_what_onnxruntime_does(
 ) -> None:
     directory = ODD.write(tmp_path / "vae" / "1", edit_decoder=edit)
     decoder = open_alone(directory / "decoder.onnx")
-    with np.load(directory / "golden.npz") as golden:
-        latents = golden["decoder.latent"]
+    golden = load_file(directory / "golden.safetensors")
+    latents = golden["decoder.latent"]
     (together,) = decoder.run(["logits"], {"latent": latents})
     largest = np.arange(8) % len(latents)
     batches = [np.array([row]) for row in range(len(latents))] + [largest[:2], largest[:4], largest]

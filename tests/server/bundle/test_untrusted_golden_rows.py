@@ -1,12 +1,12 @@
-"""Golden rows that are a bomb, or lie about their size, are refused before they are inflated."""
+"""Golden rows in a file that is damaged, lies about its arrays or is no safetensors file are refused in one line."""
 
 from __future__ import annotations
 
 import io
-import struct
+import json
 import tracemalloc
-import zipfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,80 +15,66 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from numpy.lib import format as npy
 from resigned import resign
+from safetensors.numpy import save
 from tiny_bundle import TinyModel
 
-from latentserve_server.bundle.files import read_archive
+from latentserve_server.bundle.files import read_arrays
 from latentserve_server.errors import BundleError
 
 Problem = Callable[[Path], Awaitable[str]]
 MIB = 1 << 20
 
 
-def archive(*members: tuple[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A zip archive of named bytes."""
+def said(header: Any, data: bytes = bytes(32), *, size: int | None = None) -> bytes:
+    """A file with this header, which may say another size than its own."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(text) if size is None else size).to_bytes(8, "little") + text + data
+
+
+def array(dtype: str = "F32", shape: tuple[int, ...] = (8,), ends: tuple[int, int] = (0, 32)) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": ends}
+
+
+def archive() -> bytes:
+    """Golden rows as an early version of the format had them."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", compression) as file:
-        for name, data in members:
-            file.writestr(name, data)
+    np.savez(out, rows=np.zeros(8))
     return out.getvalue()
-
-
-def array_bytes(array: np.ndarray[Any, Any], *, shape: tuple[int, ...] | None = None) -> bytes:
-    """An array as a .npy file, whose header may speak of another shape."""
-    out = io.BytesIO()
-    header = {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": False, "shape": shape or array.shape}
-    npy.write_array_header_1_0(out, header)
-    return out.getvalue() + array.tobytes()
-
-
-ROWS = np.zeros(8, np.float32)
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (archive(("a.npy", array_bytes(ROWS, shape=(10**12,)))), "a.npy has another size than its header says"),
-        (archive(("a.npy", array_bytes(ROWS, shape=(-2, -4)))), "a.npy has another size than its header says"),
-        (archive(("a.npy", array_bytes(ROWS) + b"x")), "a.npy has another size than its header says"),
-        (archive(("a.npy", array_bytes(ROWS.astype("U4")))), "a.npy holds <U4, no numbers"),
-        (archive(("a.txt", b"text" * 30)), "the magic string is not correct"),
-        (archive(("a.npy", array_bytes(ROWS)), compression=zipfile.ZIP_LZMA), "a compression other than deflate"),
-        (archive(*((f"{i}.npy", array_bytes(ROWS)) for i in range(65))), "golden rows: 65 arrays where 64 are allowed"),
-        (b"", "File is not a zip file"),
+        (said({"a": array(shape=(10**12,))}), "not a safetensors file: "),
+        (said({"a": array(shape=(2**62, 4))}), "not a safetensors file: "),
+        (said({"a": array(ends=(0, 64), shape=(16,))}), "not a safetensors file: "),
+        (said({"a": array(ends=(16, 48))}), "not a safetensors file: "),
+        (said({"a": array(), "b": array()}), "not a safetensors file: "),
+        (said({"a": array("BF16", (16,))}), "not a safetensors file: "),
+        (said({"a": array("C64", (4,))}), "a holds complex64, no numbers"),
+        (said({"a": array()}, bytes(33)), "not a safetensors file: "),
+        (said({"a": array()}, size=2**40), "not a safetensors file: "),
+        (said(b"no JSON"), "not a safetensors file: "),
+        (b"", "not a safetensors file: "),
+        (archive(), "a NumPy archive, as of an early version of the format; export the model again"),
+        (save({str(i): np.zeros(1, np.float32) for i in range(65)}), "65 arrays where 64 are allowed"),
     ],
 )
-async def test_an_archive_that_lies_is_refused(tmp_path: Path, problem: Problem, data: bytes, message: str) -> None:
-    directory = resign(TinyModel().write(tmp_path / "vae" / "1"), "golden.npz", data)
-    said = await problem(directory)
-    assert said.startswith("golden rows: ")
-    assert message in said
+async def test_a_file_that_lies_is_refused(tmp_path: Path, problem: Problem, data: bytes, message: str) -> None:
+    directory = resign(TinyModel().write(tmp_path / "vae" / "1"), "golden.safetensors", data)
+    told = await problem(directory)
+    assert told.startswith(f"golden rows: {message}")
+    assert "\n" not in told
 
 
-async def test_two_arrays_of_one_name_are_refused(tmp_path: Path, problem: Problem) -> None:
-    twice = archive(("a.npy", array_bytes(ROWS)), ("b.npy", array_bytes(ROWS))).replace(b"b.npy", b"a.npy")
-    directory = resign(TinyModel().write(tmp_path / "vae" / "1"), "golden.npz", twice)
-    assert await problem(directory) == "golden rows: not a NumPy archive of arrays: a name is there twice"
-
-
-async def test_an_archive_that_says_that_it_grows_beyond_the_limit_is_refused(tmp_path: Path, problem: Problem) -> None:
-    data = bytearray(archive(("a.npy", array_bytes(ROWS))))
-    entry = data.index(b"PK\x01\x02")  # the central directory's; its size once inflated is at byte 24
-    struct.pack_into("<I", data, entry + 24, 2**31)
-    directory = resign(TinyModel().write(tmp_path / "vae" / "1"), "golden.npz", bytes(data))
-    assert await problem(directory) == "golden rows: 2147483648 bytes once inflated where 536870912 are allowed"
-
-
-@pytest.mark.parametrize("said", [64 * MIB + 128, 1000])
-def test_a_bomb_is_not_inflated_whatever_it_says_of_its_size(said: int) -> None:
-    data = bytearray(archive(("a.npy", array_bytes(np.zeros(64 * MIB, np.uint8)))))
-    struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, said)
+def test_what_is_larger_than_is_allowed_is_not_read() -> None:
+    data = save({"a": np.zeros(64 * MIB, np.uint8)})
     tracemalloc.start()
     try:
-        with pytest.raises(BundleError, match=r"^golden rows: "):
-            read_archive(bytes(data), "golden rows", MIB)
-        assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+        with pytest.raises(BundleError, match=r"^golden rows: \d+ bytes where 1048576 are allowed$"):
+            read_arrays(data, "golden rows", MIB)
+        assert tracemalloc.get_traced_memory()[1] < MIB
     finally:
         tracemalloc.stop()
 
@@ -98,13 +84,18 @@ def test_a_bomb_is_not_inflated_whatever_it_says_of_its_size(said: int) -> None:
         st.text("abc.", min_size=1, max_size=8),
         hnp.arrays(st.sampled_from([np.float32, np.uint8, np.int64]), hnp.array_shapes(min_dims=0, min_side=0)),
         max_size=5,
-    ),
-    st.booleans(),
+    )
 )
-def test_every_archive_of_arrays_is_read(arrays: dict[str, np.ndarray[Any, Any]], compressed: bool) -> None:
-    out = io.BytesIO()
-    (np.savez_compressed if compressed else np.savez)(out, **arrays)  # type: ignore[arg-type]
-    read = read_archive(out.getvalue(), "golden rows", MIB)
+def test_every_file_of_arrays_is_read(arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+    read = read_arrays(save(arrays), "golden rows", MIB)
     assert read.keys() == arrays.keys()
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(read[name], array)
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(read[name], values)
+
+
+@given(st.binary(max_size=200), st.integers(0, 150))
+def test_whatever_the_bytes_reading_them_ends_in_arrays_or_in_one_error(noise: bytes, place: int) -> None:
+    data = save({"a": np.arange(8, dtype=np.float32), "b": np.zeros((2, 3), np.uint8)})
+    for damaged in (noise, data[:place] + noise + data[place + len(noise) :]):
+        with suppress(BundleError):  # and in no other
+            assert all(array.nbytes <= len(damaged) for array in read_arrays(damaged, "golden rows", MIB).values())

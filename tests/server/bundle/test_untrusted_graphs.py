@@ -243,7 +243,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(spoilt)
 
 
-@pytest.mark.parametrize("name", ["decoder.onnx", "golden.npz"])
+@pytest.mark.parametrize("name", ["decoder.onnx", "golden.safetensors"])
 async def test_damage_with_the_right_digest_is_a_reason_and_not_the_servers_end(tmp_path: Path, name: str) -> None:
     """The manifest is made to fit, so only what reads the files stands between the damage and the server."""
     healthy = TinyModel(height=2, width=2, latent_dim=1).write(tmp_path / "healthy")

@@ -223,7 +223,11 @@ def test_a_hostile_manifest_is_refused(healthy: Path, text: str, message: str) -
             (1 << 30) + 1,
             "decoder.onnx: the manifest says 1073741825 bytes where 1073741824 are allowed",
         ),
-        ("golden", (512 << 20) + 1, "golden.npz: the manifest says 536870913 bytes where 536870912 are allowed"),
+        (
+            "golden",
+            (512 << 20) + 1,
+            "golden.safetensors: the manifest says 536870913 bytes where 536870912 are allowed",
+        ),
         ("files.0", (512 << 20) + 1, "CARD.md: the manifest says 536870913 bytes where 536870912 are allowed"),
         ("files.0", -1, "CARD.md: the manifest says -1 bytes where 536870912 are allowed"),
     ],

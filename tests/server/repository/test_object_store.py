@@ -135,7 +135,7 @@ async def test_a_version_that_was_fetched_before_needs_no_store(store: ObjectSto
     flags = f"--cache-dir={tmp_path / 'cache'}", "--version-policy=all"
     async with remote(store, *flags):
         pass
-    for name in ("encoder.onnx", "decoder.onnx", "golden.npz", "CARD.md"):
+    for name in ("encoder.onnx", "decoder.onnx", "golden.safetensors", "CARD.md"):
         store.remove(f"vae/1/{name}")
     async with remote(store, *flags) as server:
         assert await server.answering() == (1, 1)

@@ -221,7 +221,7 @@ async def test_only_what_the_manifest_lists_is_fetched(shelf: RemoteShelf, cache
     async with running_server(shelf.url, cache_dir=str(cache)):
         pass
     (entry,) = entries(cache)
-    assert names(entry) == ["CARD.md", "decoder.onnx", "encoder.onnx", "golden.npz", "manifest.json"]
+    assert names(entry) == ["CARD.md", "decoder.onnx", "encoder.onnx", "golden.safetensors", "manifest.json"]
 
 
 @pytest.mark.parametrize("url", ["ftp://host/models", "http://host/models", "memory://models", "://models"])

@@ -39,7 +39,7 @@ from latentserve_training.run.trained_model import TrainedModel
 Runs = Callable[[str], Path]
 GAN_FILES = {"samples.png", "interpolations.png", "neighbours.png", "curves.png"}
 VAE_FILES = GAN_FILES | {
-    "mixture.npz", "calibration.json", "mixture_samples.png", "reconstructions.png", "traversals.png",
+    "mixture.safetensors", "calibration.json", "mixture_samples.png", "reconstructions.png", "traversals.png",
     "kl_by_latent.png",
 }  # fmt: skip
 FILES = {"mlp_gan": GAN_FILES, "mlp_vae": VAE_FILES | {"latent_plane.png"}}
@@ -98,7 +98,7 @@ def test_every_number_has_its_count_and_every_file_its_digest(trained: Runs, fam
 def test_the_mixture_and_the_calibration_are_what_an_export_needs(trained: Runs) -> None:
     run = trained("mlp_vae")
     evaluate_run(run, config=QUICK)
-    mixture = Mixture.load(run / "mixture.npz")
+    mixture = Mixture.load(run / "mixture.safetensors")
     assert mixture.factors.shape == (10, 2, 2)
     calibration = Calibration.load(run / "calibration.json")
     judged = TrainedModel.load(run)

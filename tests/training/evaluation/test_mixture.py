@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from latentserve_training.errors import RunError
 from latentserve_training.evaluation.mixture import Mixture
@@ -79,13 +80,13 @@ def test_components_are_as_many_as_the_latents_can_carry(latents: int, component
 
 def test_the_file_is_the_archive_that_a_bundle_takes(tmp_path: Path) -> None:
     mixture = Mixture.fit(*two_clusters(600), seed=0)
-    mixture.save(tmp_path / "mixture.npz")
-    with np.load(tmp_path / "mixture.npz", allow_pickle=False) as archive:
-        kinds = {name: (archive[name].dtype.str, archive[name].shape) for name in archive.files}
-        assert archive["weights"].sum() == pytest.approx(1, abs=1e-12)
+    mixture.save(tmp_path / "mixture.safetensors")
+    archive = load_file(tmp_path / "mixture.safetensors")
+    kinds = {name: (archive[name].dtype.str, archive[name].shape) for name in archive}
+    assert archive["weights"].sum() == pytest.approx(1, abs=1e-12)
     k = mixture.components
     assert kinds == {"weights": ("<f8", (k,)), "means": ("<f4", (k, 3)), "factors": ("<f4", (k, 3, 3))}
-    again = Mixture.load(tmp_path / "mixture.npz")
+    again = Mixture.load(tmp_path / "mixture.safetensors")
     np.testing.assert_array_equal(again.sample(50, seed=3), mixture.sample(50, seed=3))
 
 
@@ -97,6 +98,6 @@ def test_the_seed_decides_the_fit_and_the_samples() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no archive"])
 def test_what_is_no_mixture_is_one_line(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "mixture.npz").write_bytes(content)
+    (tmp_path / "mixture.safetensors").write_bytes(content)
     with pytest.raises(RunError, match="not a mixture; run latentserve-evaluate again"):
-        Mixture.load(tmp_path / "mixture.npz")
+        Mixture.load(tmp_path / "mixture.safetensors")

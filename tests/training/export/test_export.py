@@ -19,6 +19,7 @@ import pytest
 import torch
 from google.protobuf.json_format import Parse
 from PIL import Image
+from safetensors.numpy import load_file
 from training.full_disk import run_within
 
 from latentserve.v1 import bundle_pb2, tensor_pb2
@@ -128,8 +129,7 @@ def test_golden_rows_are_reproduced_and_come_from_real_validation_images(
     exported: Bundles, trained: Bundles, family: str
 ) -> None:
     bundle, run = exported(family), TrainedModel.load(trained(family))
-    with np.load(bundle / "golden.npz", allow_pickle=False) as archive:
-        golden = dict(archive)
+    golden = load_file(bundle / "golden.safetensors")
     for graph in manifest_of(bundle).graphs:
         role = role_of(graph)
         rows = golden[f"{role}.{graph.inputs[0].name}"]
@@ -367,9 +367,12 @@ def test_the_evaluation_goes_into_the_bundle(evaluated: Path, tmp_path: Path) ->
         assert (bundle / name).exists() == (name in carried)
     assert "or a fitted mixture (Gaussians: 10)" in card
     served = read_bundle(bundle)
-    with np.load(evaluated / "mixture.npz") as fitted, np.load(bundle / manifest.latent.mixture.file.path) as shipped:
-        assert manifest.latent.mixture.components == len(fitted["weights"])
-        assert {name: shipped[name].tolist() for name in shipped} == {name: fitted[name].tolist() for name in fitted}
+    fitted, shipped = (
+        load_file(evaluated / "mixture.safetensors"),
+        load_file(bundle / manifest.latent.mixture.file.path),
+    )
+    assert manifest.latent.mixture.components == len(fitted["weights"])
+    assert {name: shipped[name].tolist() for name in shipped} == {name: fitted[name].tolist() for name in fitted}
     calibration = json.loads((evaluated / "calibration.json").read_text())
     assert list(manifest.calibration.negative_elbo_quantiles) == calibration["negative_elbo_quantiles"]
     assert served.manifest.calibration.images == calibration["images"] > 0
@@ -392,9 +395,8 @@ def test_a_mixture_that_the_evaluation_did_not_write_is_refused(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(evaluated, run)
-    (run / "mixture.npz").write_bytes((run / "mixture.npz").read_bytes() + b"\0")
+    (run / "mixture.safetensors").write_bytes((run / "mixture.safetensors").read_bytes() + b"\0")
     assert commands.export([str(run), "--repository", str(tmp_path / "models")]) == 1
-    assert (
-        "mixture.npz is missing or not what the evaluation wrote; run latentserve-evaluate" in capsys.readouterr().err
-    )
+    missing = "mixture.safetensors is missing or not what the evaluation wrote; run latentserve-evaluate"
+    assert missing in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.onnx"))

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors.numpy import load_file
 from training.bundle_graphs import graphs, outputs
 
 from latentserve_server.bundle.bundle import read_bundle
@@ -89,17 +90,17 @@ def test_the_manifest_s_decibels_are_those_of_other_rows_too(
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_the_manifest_s_decibels_of_the_golden_rows_are_theirs(bundle: Path, precision: str) -> None:
-    with np.load(bundle / "golden.npz") as golden:
-        for role, inputs, judged in (("encoder", "image", ("mean", "log_variance")), ("decoder", "latent", ("image",))):
-            found = outputs(bundle / f"{role}.{precision}.onnx", {inputs: golden[f"{role}.{inputs}"]})
-            decibels = []
-            for name in judged:
-                expected = golden[f"{role}.{name}"].astype(np.float64)
-                peak = 1.0 if role == "decoder" else np.abs(expected).max()
-                decibels.append(10 * np.log10(peak**2 / np.square(found[name] - expected).mean()))
-            conversion = graphs(bundle, precision)[role].conversion
-            assert conversion.golden_psnr_db == pytest.approx(min(decibels), abs=0.01)
-            assert conversion.weight_bits == (7 if precision == "int8" else 0)
+    golden = load_file(bundle / "golden.safetensors")
+    for role, inputs, judged in (("encoder", "image", ("mean", "log_variance")), ("decoder", "latent", ("image",))):
+        found = outputs(bundle / f"{role}.{precision}.onnx", {inputs: golden[f"{role}.{inputs}"]})
+        decibels = []
+        for name in judged:
+            expected = golden[f"{role}.{name}"].astype(np.float64)
+            peak = 1.0 if role == "decoder" else np.abs(expected).max()
+            decibels.append(10 * np.log10(peak**2 / np.square(found[name] - expected).mean()))
+        conversion = graphs(bundle, precision)[role].conversion
+        assert conversion.golden_psnr_db == pytest.approx(min(decibels), abs=0.01)
+        assert conversion.weight_bits == (7 if precision == "int8" else 0)
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])

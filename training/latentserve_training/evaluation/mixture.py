@@ -10,6 +10,8 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
@@ -90,8 +92,9 @@ class Mixture:
         return torch.from_numpy(latents)
 
     def save(self, path: Path) -> None:
-        """Write the NumPy archive that a bundle takes: "weights", "means" and "factors"."""
-        np.savez(path, allow_pickle=False, weights=self.weights, means=self.means, factors=self.factors)
+        """Write the safetensors file that a bundle takes: "weights", "means" and "factors"."""
+        arrays = {"weights": self.weights, "means": self.means, "factors": self.factors}
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -101,9 +104,9 @@ class Mixture:
             RunError: the file is not one that `save` wrote.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                return cls(archive["weights"], archive["means"], archive["factors"])
-        except (OSError, EOFError, ValueError, KeyError) as error:
+            arrays = load_file(path)
+            return cls(arrays["weights"], arrays["means"], arrays["factors"])
+        except (OSError, SafetensorError, KeyError) as error:
             raise RunError(f"{path}: not a mixture; run latentserve-evaluate again") from error
 
 

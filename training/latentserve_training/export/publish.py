@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from google.protobuf.timestamp_pb2 import Timestamp
 from PIL.Image import Image
+from safetensors.numpy import save_file
 
 from latentserve.v1 import bundle_pb2, tensor_pb2
 from latentserve_training.errors import ExportError
@@ -86,11 +87,13 @@ def publish(
     with staging(destination.folder) as folder:
         for plan in content.plans:
             manifest.graphs.extend(_tried(graph, plan, folder, warn) for graph in write_graphs(plan, folder))
-        np.savez(folder / "golden.npz", allow_pickle=False, **golden_rows(content.plans))
-        manifest.golden.CopyFrom(describe(folder / "golden.npz"))
+        # As they lie in memory is how safetensors writes arrays, whatever their strides.
+        rows = {name: np.ascontiguousarray(array) for name, array in golden_rows(content.plans).items()}
+        save_file(rows, folder / "golden.safetensors")
+        manifest.golden.CopyFrom(describe(folder / "golden.safetensors"))
         if content.mixture is not None:
-            content.mixture.save(folder / "mixture.npz")
-            manifest.latent.mixture.file.CopyFrom(describe(folder / "mixture.npz"))
+            content.mixture.save(folder / "mixture.safetensors")
+            manifest.latent.mixture.file.CopyFrom(describe(folder / "mixture.safetensors"))
         for picture in content.pictures:
             shutil.copyfile(picture, folder / picture.name)
         if not (folder / "samples.png").exists():

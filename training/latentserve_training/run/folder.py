@@ -48,7 +48,7 @@ class RunFolder:
     @property
     def mixture(self) -> Path:
         """The mixture fitted on the aggregate posterior, for VAEs."""
-        return self.path / "mixture.npz"
+        return self.path / "mixture.safetensors"
 
     @property
     def calibration(self) -> Path:
