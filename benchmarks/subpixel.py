@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from latentserve_training.export.graphs import plan_graphs
-from latentserve_training.export.parity import open_session
+from latentserve_training.export.sessions import open_session
 from latentserve_training.export.torch_to_onnx import export_graph
 from latentserve_training.models import ConvVaeConfig, Vae, build
 

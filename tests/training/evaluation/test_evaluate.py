@@ -28,12 +28,14 @@ from latentserve_training.evaluation.classifier import Classifier
 from latentserve_training.evaluation.config import QUICK, EvaluationConfig
 from latentserve_training.evaluation.evaluate import evaluate as evaluate_run
 from latentserve_training.evaluation.extractor import WEIGHTS
+from latentserve_training.evaluation.gallery import latent_plane
 from latentserve_training.evaluation.measurements import subset
 from latentserve_training.evaluation.mixture import Mixture
 from latentserve_training.evaluation.report import Report
+from latentserve_training.image_grid import grid, to_uint8
 from latentserve_training.models import Vae
-from latentserve_training.models.losses import bernoulli_nll, binarize, gaussian_kl, reparameterize
-from latentserve_training.pictures import grid, latent_plane, to_uint8
+from latentserve_training.models.losses import bernoulli_nll, gaussian_kl
+from latentserve_training.models.random_draws import binarize, reparameterize
 from latentserve_training.run.trained_model import TrainedModel
 
 Runs = Callable[[str], Path]

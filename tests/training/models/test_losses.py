@@ -14,14 +14,8 @@ from torch.nn import functional
 
 from latentserve_training.evaluation.bound import elbo
 from latentserve_training.models import Vae
-from latentserve_training.models.losses import (
-    bernoulli_nll,
-    binarize,
-    discriminator_loss,
-    gaussian_kl,
-    generator_loss,
-    reparameterize,
-)
+from latentserve_training.models.losses import bernoulli_nll, discriminator_loss, gaussian_kl, generator_loss
+from latentserve_training.models.random_draws import binarize, reparameterize
 
 seeds = st.integers(0, 2**31)
 

@@ -21,9 +21,9 @@ from latentserve_training.models.losses import (
     gaussian_kl,
     importance_bound,
     log_prior_ratio,
-    reparameterize,
 )
 from latentserve_training.models.objective import Objective
+from latentserve_training.models.random_draws import reparameterize
 
 SHAPE = (1, 4, 4)
 

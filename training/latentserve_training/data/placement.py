@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from latentserve.control_group import memory_limit
@@ -23,6 +24,11 @@ _ROOMY = 2
 def has_room(size: int, memory: int) -> bool:
     """Whether `size` bytes of images leave enough of `memory` bytes for everything else."""
     return _ROOMY * size <= memory
+
+
+def takes_images(device: torch.device, size: int) -> bool:
+    """Whether `size` bytes of images may be kept in the device's memory; on a CPU they already are."""
+    return device.type != "cuda" or has_room(size, torch.cuda.mem_get_info(device)[0])
 
 
 def on_disk(placement: Placement, size: int, memory: int) -> bool:

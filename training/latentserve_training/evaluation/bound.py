@@ -9,7 +9,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentserve_training.models import Posterior, Vae, active_latents
-from latentserve_training.models.losses import gaussian_kl, log_prior_ratio, reparameterize
+from latentserve_training.models.losses import gaussian_kl, log_prior_ratio
+from latentserve_training.models.random_draws import reparameterize
 
 _IMAGES = 250
 _DECODED_ROWS = 250

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from latentserve_training.image_grid import to_uint8
 from latentserve_training.models import GenerativeModel
-from latentserve_training.pictures import to_uint8
 
 _ROWS = 250
 

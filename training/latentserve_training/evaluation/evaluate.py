@@ -25,7 +25,7 @@ from latentserve_training.evaluation.mixture import Mixture
 from latentserve_training.evaluation.report import Report, Section
 from latentserve_training.interruption import signals_ignored
 from latentserve_training.models import Vae
-from latentserve_training.models.losses import reparameterize
+from latentserve_training.models.random_draws import reparameterize
 from latentserve_training.run.folder import RunFolder
 from latentserve_training.run.records import read_records
 from latentserve_training.run.trained_model import TrainedModel

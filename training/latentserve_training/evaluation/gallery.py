@@ -10,8 +10,8 @@ from torch import Tensor
 from latentserve_training.evaluation.bound import Elbo
 from latentserve_training.evaluation.decoding import decode
 from latentserve_training.evaluation.neighbours import Neighbours
+from latentserve_training.image_grid import grid, write_png
 from latentserve_training.models import GenerativeModel, Vae
-from latentserve_training.pictures import grid, latent_plane, write_png
 
 _IMAGES = 64
 RECONSTRUCTED = 32
@@ -69,6 +69,13 @@ def draw_plane(model: Vae, path: Path) -> None:
     latents = latent_plane(_PLANE_SIDE)
     labels = torch.zeros(len(latents), dtype=torch.int64) if model.label_count else None
     write_png(grid(decode(model, latents, labels, "plane").numpy(), _PLANE_SIDE, gap=0), path)
+
+
+def latent_plane(side: int) -> Tensor:
+    """Latents float32 [side * side, 2] that cover the prior's plane evenly in probability, row by row from the top."""
+    quantiles = torch.special.ndtri((torch.arange(side) + 0.5) / side)
+    vertical, horizontal = torch.meshgrid(quantiles.flip(0), quantiles, indexing="ij")
+    return torch.stack((horizontal.flatten(), vertical.flatten()), dim=1)
 
 
 def draw_traversals(model: Vae, terms: Elbo, labels: Tensor | None, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The evaluation's results that an export takes along."""
+"""The metrics, prior, calibration and pictures that an export carries."""
 
 from __future__ import annotations
 

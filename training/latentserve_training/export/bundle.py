@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -14,49 +13,15 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
 
-from latentserve.contract import MAX_VERSION, NAME
 from latentserve.v1 import bundle_pb2
 from latentserve_training.errors import ExportError
 from latentserve_training.interruption import signals_ignored
 
 MANIFEST = "manifest.json"
-_VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,17}")
 
 
-def check_name(name: str) -> None:
-    """Raise ExportError unless `name` can be a model's directory."""
-    if not NAME.fullmatch(name):
-        raise ExportError(
-            f"--name {name!r} is not a model name: letters, digits, '.', '_' and '-', the first neither '.' nor '-'"
-        )
-
-
-def check_version(version: int) -> None:
-    """Raise ExportError unless `version` can be a version's directory."""
-    if not 1 <= version <= MAX_VERSION:
-        raise ExportError(f"--version is {version}; it must be from 1 to {MAX_VERSION}")
-
-
-def choose_version(model_folder: Path, version: int | None) -> int:
-    """`version`, or one above the highest in the folder.
-
-    Raises:
-        ExportError: the version cannot be served, or exists already.
-    """
-    if version is None:
-        version = max(_versions(model_folder), default=0) + 1
-    check_version(version)
-    _require_free(model_folder / str(version))
-    return version
-
-
-def _versions(model_folder: Path) -> list[int]:
-    if not model_folder.is_dir():
-        return []
-    return [int(entry.name) for entry in model_folder.iterdir() if _VERSION_PATTERN.fullmatch(entry.name)]
-
-
-def _require_free(place: Path) -> None:
+def require_free(place: Path) -> None:
+    """Raise ExportError where `place` exists."""
     if place.exists():
         raise ExportError(f"{place} exists already, and a published version never changes; choose another --version")
 
@@ -77,7 +42,7 @@ def staging(place: Path) -> Iterator[Path]:
         _make(folder)
         yield folder
         _make_durable(folder)
-        _require_free(place)
+        require_free(place)
         folder.chmod(0o755)
         with signals_ignored():
             folder.rename(place)

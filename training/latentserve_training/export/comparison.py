@@ -1,4 +1,4 @@
-"""Two ONNX sessions compared: outputs, PSNR and speed."""
+"""PSNR and speed of a converted graph against float32."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TIMED_ROUNDS = 30
 _RUN_ROWS = 250
 
 
-def run(session: onnxruntime.InferenceSession, name: str, inputs: Arrays) -> NDArray[np.generic]:
+def run_in_batches(session: onnxruntime.InferenceSession, name: str, inputs: Arrays) -> NDArray[np.generic]:
     """One output for all rows, in batches that take little memory."""
     count = len(next(iter(inputs.values())))
     return np.concatenate(

@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentTypeError
 from dataclasses import dataclass
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from latentserve_training.export.bundle import check_name, check_version, choose_version
+from latentserve.contract import MAX_VERSION, NAME
+from latentserve_training.errors import ExportError
+from latentserve_training.export.bundle import require_free
+
+_VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,17}")
+
+
+def check_name(name: str) -> None:
+    """Raise ExportError unless `name` can be a model's directory."""
+    if not NAME.fullmatch(name):
+        raise ExportError(
+            f"--name {name!r} is not a model name: letters, digits, '.', '_' and '-', the first neither '.' nor '-'"
+        )
+
+
+def check_version(version: int) -> None:
+    """Raise ExportError unless `version` can be a version's directory."""
+    if not 1 <= version <= MAX_VERSION:
+        raise ExportError(f"--version is {version}; it must be from 1 to {MAX_VERSION}")
+
+
+def choose_version(model_folder: Path, version: int | None) -> int:
+    """`version`, or one above the highest in the folder.
+
+    Raises:
+        ExportError: the version cannot be served, or exists already.
+    """
+    if version is None:
+        version = max(_versions(model_folder), default=0) + 1
+    check_version(version)
+    require_free(model_folder / str(version))
+    return version
+
+
+def _versions(model_folder: Path) -> list[int]:
+    if not model_folder.is_dir():
+        return []
+    return [int(entry.name) for entry in model_folder.iterdir() if _VERSION_PATTERN.fullmatch(entry.name)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from latentserve.row_bits import TRIAL_ROWS, batch_dependence
 from latentserve_training.errors import ExportError
 from latentserve_training.export.graphs import Arrays, GraphPlan
 from latentserve_training.export.onnx_model import describe_node
-from latentserve_training.figures import apart
+from latentserve_training.export.sessions import open_session
+from latentserve_training.number_text import apart
 
 PARITY_BATCHES = (1, 2, 7, 64)
 PARITY_LIMIT = 1e-5
@@ -24,21 +24,6 @@ is summed, and neighbours of a logit of 60 are 4e-6 away."""
 
 class ParityError(ExportError):
     """A graph whose outputs are not the model's."""
-
-
-def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
-    """A CPU session of a model or model file, with one thread so that sums have a fixed order.
-
-    Raises:
-        ExportError: onnxruntime cannot run the model.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own kinds of error have no public common class
-        raise ExportError(f"onnxruntime cannot open the graph: {error}") from error
 
 
 def check_parity(path: Path, plan: GraphPlan) -> float:

@@ -17,16 +17,17 @@ from latentserve.v1 import bundle_pb2
 from latentserve_training.errors import ExportError
 from latentserve_training.evaluation.extractor import Extractor
 from latentserve_training.evaluation.fidelity import frechet_distance
-from latentserve_training.export.comparison import psnr_db, run, speedup
+from latentserve_training.export.comparison import psnr_db, run_in_batches, speedup
 from latentserve_training.export.conformance import check_graph
 from latentserve_training.export.graphs import Arrays, GraphPlan
 from latentserve_training.export.onnx_model import strip
-from latentserve_training.export.parity import PARITY_BATCHES, largest_difference, open_session
+from latentserve_training.export.parity import PARITY_BATCHES, largest_difference
 from latentserve_training.export.publish import GOLDEN_ROWS, describe_graph
 from latentserve_training.export.quantization import WEIGHT_BITS, float16, int8, int8_forms
-from latentserve_training.figures import apart
+from latentserve_training.export.sessions import open_session
 from latentserve_training.models.likelihood import LikelihoodName
 from latentserve_training.models.losses import bernoulli_nll, discretized_logistic_nll, gaussian_nll
+from latentserve_training.number_text import apart
 
 PrecisionName = Literal["float16", "int8"]
 
@@ -70,9 +71,11 @@ class LikelihoodReference:
     def nll(self, session: onnxruntime.InferenceSession) -> torch.Tensor:
         """-log p(x|z) of the images by the decoder in `session`, in nats, float64 [n]."""
         if self.likelihood == "bernoulli":
-            logits = torch.from_numpy(run(session, "logits", self.latents))
+            logits = torch.from_numpy(run_in_batches(session, "logits", self.latents))
             return bernoulli_nll(logits, self.images).double()
-        mean, log_scale = (torch.from_numpy(run(session, name, self.latents)) for name in ("image", "log_scale"))
+        mean, log_scale = (
+            torch.from_numpy(run_in_batches(session, name, self.latents)) for name in ("image", "log_scale")
+        )
         nll = gaussian_nll if self.likelihood == "gaussian" else discretized_logistic_nll
         return nll(mean, log_scale, self.images).double()
 
@@ -162,7 +165,10 @@ def _measure(
 ) -> bundle_pb2.Conversion:
     exact, converted = (open_session(path.read_bytes()) for path in (source, target))
     judged = plan.outputs[:1] if plan.role == "decoder" else plan.outputs
-    psnr = {name: _psnr(plan, run(converted, name, data.held_out), run(exact, name, data.held_out)) for name in judged}
+    psnr = {
+        name: _psnr(plan, run_in_batches(converted, name, data.held_out), run_in_batches(exact, name, data.held_out))
+        for name in judged
+    }
     for name, decibels in psnr.items():
         if not decibels >= MIN_PSNR_DB:
             found, least = apart(decibels, MIN_PSNR_DB)
@@ -184,7 +190,7 @@ def _golden_psnr(plan: GraphPlan, converted: onnxruntime.InferenceSession, judge
     """The least of the judged outputs' PSNR over the golden rows, as a server measures it."""
     inputs = plan.rows(0, GOLDEN_ROWS)
     golden = plan.compute(inputs)
-    decibels = min(_psnr(plan, run(converted, name, inputs), golden[name]) for name in judged)
+    decibels = min(_psnr(plan, run_in_batches(converted, name, inputs), golden[name]) for name in judged)
     if not decibels >= MIN_GOLDEN_PSNR_DB:
         raise QualityGateError(
             f"the golden rows have {decibels:.1f} dB against float32; at least {MIN_GOLDEN_PSNR_DB:g} are demanded"
@@ -208,7 +214,7 @@ def _fid_shift(
     exact: onnxruntime.InferenceSession, converted: onnxruntime.InferenceSession, reference: FidReference
 ) -> float:
     before, after = (
-        reference.distance(run(session, "image_uint8", reference.samples).astype(np.uint8))
+        reference.distance(run_in_batches(session, "image_uint8", reference.samples).astype(np.uint8))
         for session in (exact, converted)
     )
     shift = (after - before) / before

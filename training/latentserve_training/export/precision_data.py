@@ -10,7 +10,7 @@ from latentserve_training.evaluation.extractor import IMAGE_SHAPE, Extractor
 from latentserve_training.export.graphs import Arrays
 from latentserve_training.export.precision import ConversionData, FidReference, LikelihoodReference
 from latentserve_training.models import Vae
-from latentserve_training.models.losses import reparameterize
+from latentserve_training.models.random_draws import reparameterize
 from latentserve_training.models.vae import Posterior
 from latentserve_training.run.trained_model import TrainedModel
 

@@ -30,7 +30,7 @@ from latentserve_training.export.destination import Destination
 from latentserve_training.export.graphs import Arrays, GraphPlan
 from latentserve_training.export.onnx_model import opset
 from latentserve_training.export.parity import row_dependence
-from latentserve_training.pictures import write_png
+from latentserve_training.image_grid import write_png
 
 GOLDEN_ROWS = 8
 CHECK_ROWS = 64

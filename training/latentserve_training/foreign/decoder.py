@@ -12,12 +12,12 @@ from onnx import TensorProto
 
 from latentserve_training.errors import ExportError
 from latentserve_training.export.graphs import Arrays
-from latentserve_training.figures import apart
 from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.label import LabelInput, labels_in_turn
 from latentserve_training.foreign.plan import ForeignPlan, Shape, require_size
+from latentserve_training.number_text import apart
 
 _OUT_OF_RANGE = 1e-3
 """Of the range: how far a pixel may lie outside of it, which float32 does; it is clipped."""

@@ -16,8 +16,10 @@ from latentserve_training.command_line.parser import fill, make_parser
 from latentserve_training.errors import ConfigError
 from latentserve_training.export.destination import Destination, PublicationRequest, add_publication_options
 from latentserve_training.export.publish import CHECK_ROWS, Content, created_at, describe_graph, describe_model, publish
-from latentserve_training.foreign import ForeignModel, ForeignPlan, plan_foreign, read_description, write_graph
-from latentserve_training.pictures import grid
+from latentserve_training.foreign.description import ForeignModel, read_description
+from latentserve_training.foreign.plan import ForeignPlan, write_graph
+from latentserve_training.foreign.plan_model import plan_foreign
+from latentserve_training.image_grid import grid
 from latentserve_training.run.provenance import software
 
 _SEED = 0

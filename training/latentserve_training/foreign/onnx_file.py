@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from latentserve_training.errors import ExportError
 from latentserve_training.export.onnx_model import tensors
-from latentserve_training.export.parity import open_session
+from latentserve_training.export.sessions import open_session
 
 _BLOCK_BYTES = 1 << 20
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from latentserve_training.models.cgan import CganConfig, build_cgan
+from latentserve_training.models.conv_gan import build_conv_gan
 from latentserve_training.models.conv_vae import ConvVaeConfig, build_conv_vae
 from latentserve_training.models.cvae import CvaeConfig, build_cvae
-from latentserve_training.models.dcgan import DcganConfig, build_conv_gan
+from latentserve_training.models.dcgan import DcganConfig
 from latentserve_training.models.gan import Gan
 from latentserve_training.models.mlp_gan import MlpGanConfig, build_mlp_gan
 from latentserve_training.models.mlp_vae import MlpVaeConfig, build_mlp_vae

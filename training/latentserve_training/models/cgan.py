@@ -14,15 +14,16 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from latentserve_training.models.checks import require_positive, require_sides
 from latentserve_training.models.conditioning import LabelledVector, require_labels
-from latentserve_training.models.dcgan import (
+from latentserve_training.models.conv_gan import (
     ConvFeatures,
     ConvGanConfig,
     ConvGenerator,
     spectrally_normalised,
 )
 from latentserve_training.models.gan import Gan
-from latentserve_training.models.model import ImageShape, require_positive, require_sides
+from latentserve_training.models.model import ImageShape
 
 _FIRST_LABEL_SPREAD = 0.1
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from latentserve_training.models.checks import require_positive, require_sides
 from latentserve_training.models.conditioning import LabelledImage, LabelledVector, require_labels
-from latentserve_training.models.conv_vae import ConvDecoder, ConvEncoder, ConvNetworksConfig
-from latentserve_training.models.model import ImageShape, require_positive, require_sides
+from latentserve_training.models.conv_networks import ConvDecoder, ConvEncoder, ConvNetworksConfig
+from latentserve_training.models.model import ImageShape
 from latentserve_training.models.vae import Vae
 
 

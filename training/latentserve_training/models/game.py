@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from latentserve_training.errors import ConfigError
+from latentserve_training.models.checks import require_not_negative
 from latentserve_training.models.losses import (
     critic_loss,
     discriminator_loss,
@@ -16,7 +17,6 @@ from latentserve_training.models.losses import (
     hinge_discriminator_loss,
     score_loss,
 )
-from latentserve_training.models.model import require_not_negative
 
 AdversarialLoss = Literal["non_saturating", "hinge", "wasserstein"]
 

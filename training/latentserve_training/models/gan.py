@@ -9,19 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from latentserve_training.errors import CollapsedError
-from latentserve_training.figures import apart
+from latentserve_training.models.checks import require_fraction, require_not_negative, require_positive
 from latentserve_training.models.game import Game
 from latentserve_training.models.losses import r1_penalty, slope_penalty
-from latentserve_training.models.model import (
-    Batch,
-    GenerativeModel,
-    ImageShape,
-    Phase,
-    Validation,
-    require_fraction,
-    require_not_negative,
-    require_positive,
-)
+from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase, Validation
+from latentserve_training.number_text import apart
 
 _DIVERSITY_ROWS = 1024
 _PIXELS_AT_ONCE = 64

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from latentserve_training.models.losses import bernoulli_nll, binarize, discretized_logistic_nll, gaussian_nll
+from latentserve_training.models.losses import bernoulli_nll, discretized_logistic_nll, gaussian_nll
 from latentserve_training.models.model import ImageShape
+from latentserve_training.models.random_draws import binarize
 
 LikelihoodName = Literal["bernoulli", "gaussian", "discretized_logistic"]
 

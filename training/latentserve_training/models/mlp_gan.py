@@ -12,8 +12,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from latentserve_training.models.checks import require_fraction, require_positive
 from latentserve_training.models.gan import Gan, GanConfig
-from latentserve_training.models.model import ImageShape, require_fraction, require_positive
+from latentserve_training.models.model import ImageShape
 
 _LEAK = 0.2
 

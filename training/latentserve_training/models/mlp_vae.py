@@ -8,7 +8,8 @@ from typing import Literal
 
 from torch import nn
 
-from latentserve_training.models.model import ImageShape, require_positive
+from latentserve_training.models.checks import require_positive
+from latentserve_training.models.model import ImageShape
 from latentserve_training.models.vae import Vae, VaeConfig
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from latentserve_training.errors import ConfigError
-from latentserve_training.models.model import require_not_negative
+from latentserve_training.models.checks import require_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,23 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from latentserve_training.models.checks import require_positive
 from latentserve_training.models.likelihood import LikelihoodName, PixelParameters, build_likelihood
-from latentserve_training.models.losses import (
-    free_bits_kl,
-    gaussian_kl,
-    importance_bound,
-    log_prior_ratio,
-    reparameterize,
-)
-from latentserve_training.models.model import (
-    Batch,
-    GenerativeModel,
-    ImageShape,
-    Phase,
-    Validation,
-    require_positive,
-)
+from latentserve_training.models.losses import free_bits_kl, gaussian_kl, importance_bound, log_prior_ratio
+from latentserve_training.models.model import Batch, GenerativeModel, ImageShape, Phase, Validation
 from latentserve_training.models.objective import Objective
+from latentserve_training.models.random_draws import reparameterize
 
 _VALIDATION_ROWS = 250
 _ACTIVE_VARIANCE = 0.01

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from latentserve_training.errors import ConfigError
-from latentserve_training.models.dcgan import ConvGanConfig, Norm
+from latentserve_training.models.conv_gan import ConvGanConfig, Norm
 from latentserve_training.models.game import Game
 
 

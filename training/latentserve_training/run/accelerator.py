@@ -11,7 +11,6 @@ from lightning.fabric.plugins import MixedPrecision
 from lightning.fabric.plugins import Precision as PrecisionPlugin
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from latentserve_training.data.placement import has_room
 from latentserve_training.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -50,11 +49,6 @@ def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
     )
     fabric.launch()
     return fabric
-
-
-def takes_images(device: torch.device, size: int) -> bool:
-    """Whether `size` bytes of images may be kept in the device's memory; on a CPU they already are."""
-    return device.type != "cuda" or has_room(size, torch.cuda.mem_get_info(device)[0])
 
 
 def resolve_precision(precision: Precision, device_type: str) -> ComputedPrecision:

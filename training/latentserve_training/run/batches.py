@@ -12,10 +12,9 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from latentserve_training.data import Dataset, Split
-from latentserve_training.data.placement import Placement
+from latentserve_training.data.placement import Placement, takes_images
 from latentserve_training.errors import ConfigError
 from latentserve_training.models import Batch
-from latentserve_training.run.accelerator import takes_images
 from latentserve_training.run.distributed import Processes
 
 

@@ -4,125 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from latentserve_training.data import Dataset
-from latentserve_training.errors import DivergedError, RunError
-from latentserve_training.models import ImageShape
+from latentserve_training.errors import RunError
 from latentserve_training.run.atomic_file import replacing, write_durably
+from latentserve_training.run.origin import Origin
+from latentserve_training.run.progress import Progress
 
 FORMAT = 4
 """Changes with what a checkpoint holds or means; a version reads its own format alone."""
 
 _REMEDY = "train again, or use the version that wrote it"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """The origin of a run: its configuration, of which only the epochs may change, its data and its code."""
-
-    config: dict[str, Any]
-    """The resolved configuration, plain values."""
-    image_shape: ImageShape
-    """Channels, height and width."""
-    dataset_sha256: str
-    """Digest of the training images, in hexadecimal."""
-    held_out_sha256: str
-    """Digest of the validation and test images, likewise."""
-    labels_sha256: str
-    """Digest of the labels of all images; empty where the data has no classes."""
-    git_commit: str
-    """Commit of the training code that went on with the run last; empty when unknown."""
-    label_names: tuple[str, ...]
-    """What the data's labels are called; empty where it has no classes."""
-
-    def require(self, dataset: Dataset, remedy: str) -> None:
-        """Refuse data other than the run's; `remedy` says what the user can do then.
-
-        Raises:
-            RunError: saying in what it differs.
-        """
-        kept, found = (", ".join(names) or "none" for names in (self.label_names, dataset.label_names))
-        changes = {
-            "labels": (kept, found),
-            "training images with digest": (self.dataset_sha256[:12], dataset.sha256[:12]),
-            "labels with digest": (self.labels_sha256[:12], dataset.labels_sha256[:12]),
-            "validation and test images with digest": (self.held_out_sha256[:12], dataset.held_out_sha256[:12]),
-        }
-        for what, (before, now) in changes.items():
-            if before != now:
-                raise RunError(f"the run is of {what} {before}, but the data has {now}; {remedy}")
-
-
-@dataclass
-class Progress:
-    """How far a run has come."""
-
-    epoch: int = 0
-    """Epochs completed."""
-    batch: int = 0
-    """Batches done of the epoch under way."""
-    step: int = 0
-    """Training steps done."""
-    seconds: float = 0.0
-    """Time spent on training steps, in seconds."""
-    totals: dict[str, float] = field(default_factory=dict)
-    """Sums of the losses over the batches done of the epoch under way."""
-    counts: dict[str, int] = field(default_factory=dict)
-    """How many batches each of these sums is of: not every loss is part of every step."""
-    skipped: dict[str, int] = field(default_factory=dict)
-    """Steps of the epoch under way whose gradient overflowed, by phase; empty but in float16, which alone skips any."""
-    results: dict[str, float] = field(default_factory=dict)
-    """Validation results of the last epoch completed."""
-    best: float | None = None
-    """The lowest value so far of the result that marks the best checkpoint."""
-
-    def count(self, losses: Mapping[str, float], seconds: float) -> None:
-        """Record one more step of the current epoch."""
-        self.batch += 1
-        self.step += 1
-        self.seconds += seconds
-        for name, value in losses.items():
-            self.totals[name] = self.totals.get(name, 0.0) + value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def means(self) -> dict[str, float]:
-        """The mean losses of the current epoch so far, and its skipped steps."""
-        means = {name: total / self.counts[name] for name, total in self.totals.items()}
-        means.update((f"{phase}_skipped_steps", count) for phase, count in self.skipped.items())
-        return means
-
-    def close_epoch(self) -> None:
-        """Begin the next epoch."""
-        self.epoch, self.batch, self.totals, self.counts = self.epoch + 1, 0, {}, {}
-        self.skipped = dict.fromkeys(self.skipped, 0)
-
-    def require_finite(self, whose: str, values: Mapping[str, float]) -> None:
-        """Raise DivergedError, with epoch, step and name, for the first value that is not finite."""
-        for what, value in values.items():
-            if not math.isfinite(value):
-                precision = " or another trainer.precision" if self.skipped else ""
-                raise DivergedError(
-                    f"diverged in epoch {self.epoch + 1}, after step {self.step}: the {whose}'s {what} is {value}; "
-                    f"the last checkpoint is from before; try a smaller model.learning_rate{precision}"
-                )
-
-    def improve(self, result: float) -> bool:
-        """Record the result that selects the best checkpoint; returns whether it is the best so far."""
-        if self.best is not None and result >= self.best:
-            return False
-        self.best = result
-        return True
 
 
 @dataclass(frozen=True, kw_only=True)

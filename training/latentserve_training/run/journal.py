@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from latentserve_training.command_line.output import say
-from latentserve_training.pictures import grid, write_png
+from latentserve_training.image_grid import grid, write_png
 from latentserve_training.run.folder import RunFolder
 from latentserve_training.run.records import add_record, keep_records
 

@@ -17,11 +17,12 @@ from latentserve_training.errors import ConfigError, InterruptedRun, RunError, T
 from latentserve_training.models import GenerativeModel, build
 from latentserve_training.run.accelerator import make_fabric, resolve_precision
 from latentserve_training.run.atomic_file import replace_text
-from latentserve_training.run.checkpoint import Checkpoint, Origin
+from latentserve_training.run.checkpoint import Checkpoint
 from latentserve_training.run.config import RunConfig, RunRequest, differences, from_dict, parse_command_line
 from latentserve_training.run.estimate import estimate
 from latentserve_training.run.folder import RunFolder
 from latentserve_training.run.journal import Journal, NullJournal
+from latentserve_training.run.origin import Origin
 from latentserve_training.run.provenance import git_commit
 from latentserve_training.run.trainer import Trainer
 

@@ -15,18 +15,20 @@ from torch.nn.utils import get_total_norm
 from latentserve_training.data import Dataset
 from latentserve_training.data.placement import Placement
 from latentserve_training.errors import ConfigError, InterruptedRun
+from latentserve_training.image_grid import to_uint8
 from latentserve_training.interruption import Interruption
 from latentserve_training.models import Batch, GenerativeModel, Phase, Validation
-from latentserve_training.pictures import to_uint8
 from latentserve_training.run import rng
 from latentserve_training.run.accelerator import Device, Precision
 from latentserve_training.run.batches import BatchLoader
-from latentserve_training.run.checkpoint import Checkpoint, Origin, Progress
+from latentserve_training.run.checkpoint import Checkpoint
 from latentserve_training.run.distributed import Processes
 from latentserve_training.run.ema import make_ema
 from latentserve_training.run.folder import RunFolder
 from latentserve_training.run.journal import Journal, NullJournal
 from latentserve_training.run.loss_scale import LossScale
+from latentserve_training.run.origin import Origin
+from latentserve_training.run.progress import Progress
 
 _GRID_IMAGES = 64
 _GRID_SEED = 0

@@ -1,4 +1,4 @@
-"""A number that misses its limit by little is seen to miss it."""
+"""The text of a number that misses its limit by little, told apart from the limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from latentserve_training.figures import apart
+from latentserve_training.number_text import apart
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 

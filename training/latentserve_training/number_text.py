@@ -1,4 +1,4 @@
-"""Numbers in messages, with enough digits to tell them apart."""
+"""A value and its limit as text, with enough digits to differ."""
 
 from __future__ import annotations
 

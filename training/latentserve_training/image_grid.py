@@ -6,7 +6,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -28,13 +27,6 @@ def grid(images: NDArray[np.uint8], columns: int, scale: int = 2, gap: int = 2) 
     sheet = sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
     picture = Image.fromarray(sheet[..., 0] if channels == 1 else np.ascontiguousarray(sheet))
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
-
-
-def latent_plane(side: int) -> Tensor:
-    """Latents float32 [side * side, 2] that cover the prior's plane evenly in probability, row by row from the top."""
-    quantiles = torch.special.ndtri((torch.arange(side) + 0.5) / side)
-    vertical, horizontal = torch.meshgrid(quantiles.flip(0), quantiles, indexing="ij")
-    return torch.stack((horizontal.flatten(), vertical.flatten()), dim=1)
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
