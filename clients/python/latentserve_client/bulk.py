@@ -30,7 +30,7 @@ class BulkClient:
     Args:
         client: makes the calls, one at a time.
         info: the model version and its limits.
-        advance: told the number of rows of each call that has been answered.
+        advance: called with the number of rows of each call that has been answered.
         labels: of a conditional model, one for all rows or one for each.
     """
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from latentserve_client._calls import admin, generation, sampling, walks
+from latentserve_client._calls import generation, sampling, walks
+from latentserve_client._calls import models as model_calls
 from latentserve_client._transport.connection import AsyncConnection, BlockingConnection
 from latentserve_client._transport.method import awaited, blocking, opening
 from latentserve_client.stream import AsyncSampleStream, SampleStream
@@ -29,8 +30,8 @@ class Client(BlockingConnection):
         ClosedError: from any call after close().
     """
 
-    models = blocking(admin.models)
-    model = blocking(admin.model)
+    models = blocking(model_calls.models)
+    model = blocking(model_calls.model)
     sample = blocking(sampling.sample)
     stream_samples = opening(SampleStream, sampling.stream_samples)
     encode = blocking(generation.encode)
@@ -54,8 +55,8 @@ class AsyncClient(AsyncConnection):
         channel: a grpc.aio channel of the caller's own, used as it is and left open by close().
     """
 
-    models = awaited(admin.models)
-    model = awaited(admin.model)
+    models = awaited(model_calls.models)
+    model = awaited(model_calls.model)
     sample = awaited(sampling.sample)
     stream_samples = opening(AsyncSampleStream, sampling.stream_samples)
     encode = awaited(generation.encode)

@@ -5,7 +5,7 @@ LatentServeError
 ├── ClosedError                           called after close()
 ├── ReplyError                            the server's reply breaks the contract
 ├── FormatError (also an AttributeError)  the array of a result that has files, or its files where it has an array
-├── NumericsError                         a stream could go on with other bits alone
+├── NumericsError                         a stream could go on only with other bits
 └── CallError                             the call ended with a status; the classes below by status:
     ├── InvalidArgumentError              INVALID_ARGUMENT, OUT_OF_RANGE
     ├── NotFoundError                     NOT_FOUND

@@ -58,7 +58,7 @@ Format: TypeAlias = ArrayFormat | FileFormat
 255; or as files, one an image: PNG, JPEG at quality 90, or lossless WebP."""
 
 Priority: TypeAlias = Literal["interactive", "bulk"]
-"""Who may wait for whom: "bulk" has the batches that no "interactive" call is in, and a quarter of every other."""
+"""Priority: "bulk" gets whole batches when nothing interactive waits, else a quarter."""
 
 Prior: TypeAlias = Literal["standard_normal", "mixture"]
 """What samples are drawn from: the standard normal prior, or a mixture fitted on the encoded training images."""

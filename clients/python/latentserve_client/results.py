@@ -40,7 +40,7 @@ class Served:
         version: the version that answered.
         timing: where the time went.
         request_id: the id under which the server's log has the call.
-        numerics: the fingerprint of the bits that the version computes there, as ModelInfo has it.
+        numerics: the fingerprint of the bits that the version computes there, as in ModelInfo.
     """
 
     model: str

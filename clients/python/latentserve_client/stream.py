@@ -21,7 +21,7 @@ from latentserve_client.results import Samples
 
 
 class _Stream(Generic[EventT]):
-    """What both kinds of stream know: what is still to come, and the call under way."""
+    """The common part of both kinds of stream: the rows still to come, and the call under way."""
 
     def __init__(self, connection: Connection[EventT], resumption: Resumption) -> None:
         self._resumption = resumption
@@ -58,7 +58,7 @@ class _Stream(Generic[EventT]):
             raise ClosedError("the stream is closed")
 
     def _open_call(self) -> Any:
-        """The call under way, which is made where there is none."""
+        """The call under way; makes one if there is none."""
         if self._call is None:
             self._call = self._rpc(
                 self._exchange.request, metadata=self._exchange.metadata, wait_for_ready=self._link.answered
@@ -68,7 +68,7 @@ class _Stream(Generic[EventT]):
     def _take(self, response: Any, remaining: float) -> Samples | float:
         """The images of the next message or, where they have other bits, seconds to wait for a call to another server.
 
-        None stands for the end of the call, and the seconds are of the remaining.
+        A `response` of None means the call ended. The wait never exceeds `remaining`.
         """
         if self._resumption.has_other_numerics(response):
             self._call.cancel()
@@ -79,7 +79,7 @@ class _Stream(Generic[EventT]):
         return chunk
 
     def _pause_after(self, error: grpc.RpcError, remaining: float) -> float:
-        """Seconds, of the remaining, to wait for the next call; raises what `error` means where there is to be none."""
+        """Seconds, at most `remaining`, to wait for the next call; raises what `error` means if there will be none."""
         self._call = None
         if self._ended:
             raise self._closed_under_way() from error

@@ -37,8 +37,8 @@ _SERVICE_CONFIG = {
 }
 
 _WINDOW_BYTES = 1 << 20
-"""Of one call's replies that the server sends ahead. gRPC would widen this window to 4 to 8 MiB on a quick line, and a
-stream that is not read would be made as far ahead."""
+"""Bytes of one call's replies that the server sends ahead. gRPC would widen this window to 4 to 8 MiB on a quick
+line, and a stream that is not read would be made as far ahead."""
 
 CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -63,13 +63,13 @@ BLOCKING_CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     # an interrupt (Ctrl-C) comes between the start of the call and that of the thread, close() never returns.
     ("SingleThreadedUnaryStream", 1),
 )
-"""What a blocking client has besides."""
+"""The channel options of a blocking client: those of every channel and one more."""
 
 _HOST_AND_PORT = re.compile(r"(?P<host>[^\s/:@\[\]]+|\[[^\s/\[\]]+\]):(?P<port>[0-9]{1,5})", re.ASCII)
 _URI = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds):\S+", re.ASCII)
 _MAX_PORT = 65535
 _PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
-"""In the order in which gRPC looks for one."""
+"""Environment variables in the order in which gRPC looks for a proxy."""
 
 
 def check_address(address: str) -> str:
@@ -104,7 +104,7 @@ def is_on_this_machine(address: str) -> bool:
 
 
 def proxy_variable(address: str) -> str | None:
-    """The variable of the environment by which gRPC would go to the address through a proxy, unless no_proxy has it."""
+    """The environment variable that would send calls to the address through a proxy, unless no_proxy lists it."""
     if is_on_this_machine(address):
         return None
     return next((name for name in _PROXY_VARIABLES if os.environ.get(name)), None)

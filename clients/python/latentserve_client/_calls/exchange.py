@@ -50,7 +50,7 @@ class Exchange(Generic[ResultT]):
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What is sent besides the message."""
+        """The metadata that is sent along with the message."""
         return ((REQUEST_ID_KEY, self._request_id),)
 
     def result(self, response: Any, trailing: Iterable[Any] | None = None) -> ResultT:

@@ -41,7 +41,7 @@ def parse_ref(model: ModelLike) -> ModelRef:
 
 
 def build_ref(model: ModelLike) -> generation_pb2.ModelRef:
-    """The model that a caller means, as messages have it."""
+    """The model that a caller means, as a message."""
     ref = parse_ref(model)
     return generation_pb2.ModelRef(name=ref.name, version=ref.version, alias=ref.alias)
 
@@ -62,7 +62,7 @@ def build_prior(prior: Prior | None) -> bundle_pb2.Prior:
 
 
 def build_labels(labels: LabelsLike | None) -> list[int]:
-    """Labels as messages have them; none for None."""
+    """Labels as a message's list; an empty one for None."""
     if labels is None:
         return []
     each = [labels] if isinstance(labels, int | np.integer) else labels
@@ -75,7 +75,7 @@ def build_labels(labels: LabelsLike | None) -> list[int]:
 
 
 def build_shaping(temperature: float | None, truncation: float | None) -> generation_pb2.Shaping | None:
-    """What is to be done to the noise; None for nothing."""
+    """How the noise is shaped; None if it is not."""
     if temperature is None and truncation is None:
         return None
     return generation_pb2.Shaping(

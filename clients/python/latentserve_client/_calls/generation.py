@@ -1,4 +1,4 @@
-"""Requests on images and latents: encode, decode, reconstruct and score."""
+"""Requests to encode, decode, reconstruct and score."""
 
 from __future__ import annotations
 

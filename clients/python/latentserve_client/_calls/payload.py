@@ -29,7 +29,7 @@ _DTYPES: dict[int, np.dtype[Any]] = {code: np.dtype(name) for name, code in _ARR
 
 
 def build_output(format: Format, grid_columns: int | None) -> generation_pb2.Output:
-    """The form in which images are wanted: each by itself, or as one picture of so many columns."""
+    """The form in which images are wanted: each by itself, or as one picture of `grid_columns` columns."""
     output = generation_pb2.Output(format=choice("format", format, _FORMATS))
     if grid_columns is not None:
         if format not in _FILE_FORMATS:
@@ -41,7 +41,7 @@ def build_output(format: Format, grid_columns: int | None) -> generation_pb2.Out
 
 
 def build_images(images: ImagesLike, *, resize: bool = False) -> generation_pb2.Images:
-    """An array [n, channels, height, width] as a tensor, or a sequence of files as they are."""
+    """An array [n, channels, height, width] as a tensor, or a sequence of files unchanged."""
     if isinstance(images, np.ndarray):
         if images.ndim != 4 or 0 in images.shape:
             raise RequestError(

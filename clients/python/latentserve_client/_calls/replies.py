@@ -1,4 +1,4 @@
-"""Replies as results."""
+"""Conversion of replies to results."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Resumption:
 
     Every chunk moves the request along, so that at any time it asks for what has not arrived. The first chunk also
     fixes the version: the rows of one stream are of one model, also when another version becomes the default meanwhile.
-    It fixes the numerics, too, where the server promises any.
+    It also fixes the numerics, where the server promises any.
 
     Args:
         exchange: the request for all rows, its seed set, and the meaning of a chunk.
@@ -79,10 +79,10 @@ class Resumption:
         return not (response is None or self._any_numerics or self._numerics in ("", response.served.numerics))
 
     def pause_for_numerics(self, response: generation_pb2.StreamSamplesResponse, remaining: float) -> float:
-        """Seconds, of the remaining, to wait for a call to another server than that of the message.
+        """Seconds, less than `remaining`, to wait for a call to another server than that of the message.
 
         Raises:
-            NumericsError: there is to be no other call.
+            NumericsError: there will be no other call.
         """
         pause = self._backoff.pause(grpc.StatusCode.UNAVAILABLE, None)
         if pause is None or pause >= remaining:
@@ -90,7 +90,7 @@ class Resumption:
         return pause
 
     def pause_after(self, code: grpc.StatusCode, metadata: Iterable[Any] | None, remaining: float) -> float | None:
-        """Seconds, of the remaining, to wait after a call that ended so; None where there is to be no other."""
+        """Seconds, less than `remaining`, to wait after a call that ended so; None if there will be no other."""
         pause = self._backoff.pause(code, metadata)
         return None if pause is None or pause >= remaining else pause
 
@@ -102,7 +102,7 @@ class Backoff:
         self._fruitless = 0
 
     def pause(self, code: grpc.StatusCode, metadata: Iterable[Any] | None) -> float | None:
-        """Seconds to wait before the next call, after one that ended with `code`; None where there is to be none.
+        """Seconds to wait before the next call, after one that ended with `code`; None if there will be none.
 
         A server that is too busy says in the trailing `metadata` when to come back, and is obeyed.
         """

@@ -42,7 +42,7 @@ def sample(
 ) -> Exchange[Samples]:
     """Draw images from the prior: rows first_index to first_index + count - 1 of the seed's sequence.
 
-    A row depends on seed and index alone, whatever the count, the batch or the replica, so that a long job splits by
+    A row depends only on seed and index, whatever the count, the batch or the replica, so that a long job splits by
     first_index.
 
     Args:

@@ -49,10 +49,7 @@ class Link(Generic[EventT]):
         self.answered = False
 
     def failure(self, exchange: Exchange[Any], error: grpc.RpcError, timeout: float) -> CallError:
-        """What a call's error means to the caller; where no server gave it, with what is known on this side.
-
-        To be raised from it.
-        """
+        """The error to raise from `error`; if no server answered, it says what is known on this side."""
         failure = exchange.failure(error)
         if failure.answered:
             self.answered = True
@@ -62,7 +59,7 @@ class Link(Generic[EventT]):
         return exchange.ended(failure.code, f"{failure.message}{self._by_proxy()}")
 
     def late(self, exchange: Exchange[Any], what: str, timeout: float) -> CallError:
-        """What it means that there is no `what` after so many seconds."""
+        """The error for a `what` that has not come within `timeout` seconds; it says whether the server was reached."""
         if self._is_connected():
             why = "the server was reached and is not done"
         else:
@@ -152,7 +149,7 @@ class BlockingConnection(Connection[threading.Event]):
     def _is_connected(self) -> bool:
         if self.closed:
             return False
-        # A blocking channel tells its state to those alone who watch it, from a thread.
+        # A blocking channel tells its state only to watchers, from a thread.
         states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
         watcher = states.put
         self._channel.subscribe(watcher)

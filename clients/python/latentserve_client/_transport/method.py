@@ -31,7 +31,7 @@ def blocking(
 def awaited(
     build: Callable[ParametersT, Exchange[ResultT]],
 ) -> Callable[Concatenate[AsyncConnection, ParametersT], Coroutine[Any, Any, ResultT]]:
-    """As `blocking`, for asyncio."""
+    """The asyncio counterpart of `blocking`."""
 
     async def call(self: AsyncConnection, /, *args: ParametersT.args, **kwargs: ParametersT.kwargs) -> ResultT:
         return await self._run(build(*args, **kwargs))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from latentserve.contract import MAX_INDEX
 from latentserve_client._calls.fields import MAX_SEED
 from latentserve_client.bulk import max_image_rows
-from latentserve_client.cli.command import Commands, Outcome, Progress, add_model, align, integer, model_ref, number
+from latentserve_client.cli.shared import Commands, Outcome, Progress, add_model, align, integer, model_ref, number
 from latentserve_client.client import Client
 from latentserve_client.errors import LatentServeError
 from latentserve_client.models import Capability, ModelInfo, ModelRef
@@ -43,7 +43,7 @@ def add_to(commands: Commands) -> None:
 
 
 class ComparisonError(LatentServeError):
-    """Two versions of which nothing can be said side by side."""
+    """Two versions that cannot be compared."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Difference:
         shifts: NDArray[np.float64] | None,
         index: int,
     ) -> None:
-        """Take images of both versions, of which the first has the index, and their ELBOs' shifts, where there are."""
+        """Add images of both versions, numbered from `index` on, and the shifts of their ELBOs, if there are any."""
         with np.errstate(invalid="ignore"):
             difference = np.abs(first.astype(np.float64) - second).reshape(len(first), -1)
         worst = difference.max(axis=1)
@@ -98,7 +98,7 @@ class Numerics:
     changes: list[str] = field(default_factory=list)
 
     def see(self, served: Served, index: int) -> None:
-        """Take who answered for images, of which the first has the index."""
+        """Record which bits answered for the images from `index` on."""
         before = self.latest.setdefault(served.version, served.numerics)
         if served.numerics != before:
             what = f"{before or 'none promised'} to {served.numerics or 'none promised'}"
@@ -167,7 +167,7 @@ def _shifts(client: Client, refs: Sequence[ModelRef], samples: Samples) -> NDArr
 
 
 def _check_comparable(first: ModelInfo, second: ModelInfo) -> None:
-    """Refuse versions of which one seed does not mean the same latents, or whose images differ in shape or range."""
+    """Refuse versions for which a seed means different latents, or whose images differ in shape or range."""
     for what, one, other in (
         ("latent dimensions", first.latent_dim, second.latent_dim),
         ("image shape", first.image_shape, second.image_shape),

@@ -146,7 +146,7 @@ class GrowingArray:
             self.rows += len(rows)
 
     def publish(self, path: Path) -> None:
-        """End the file and give it its name, in place of a file that has it."""
+        """Close the file and rename it to `path`, in place of any file there."""
         with self._reporting():
             self._file.close()
             self._temporary.replace(path)

@@ -10,7 +10,9 @@ import numpy as np
 
 from latentserve_client._calls.fields import MAX_SEED
 from latentserve_client.bulk import BulkClient
-from latentserve_client.cli.command import (
+from latentserve_client.cli.files import find_images, read_image, read_latents
+from latentserve_client.cli.output import PICTURES, draw_pairs
+from latentserve_client.cli.shared import (
     GRID,
     IMAGE_OUTPUT,
     Commands,
@@ -26,8 +28,6 @@ from latentserve_client.cli.command import (
     read_labels,
     written,
 )
-from latentserve_client.cli.files import find_images, read_image, read_latents
-from latentserve_client.cli.output import PICTURES, draw_pairs
 from latentserve_client.client import Client
 
 

@@ -17,9 +17,9 @@ from importlib.metadata import version
 from latentserve_client._calls.channel import check_address
 from latentserve_client.admin import AdminClient
 from latentserve_client.cli import compare, images, models, sample, score, walk
-from latentserve_client.cli.command import Outcome, seconds
 from latentserve_client.cli.files import FileError
 from latentserve_client.cli.output import StandardOutputError
+from latentserve_client.cli.shared import Outcome, seconds
 from latentserve_client.client import Client
 from latentserve_client.errors import (
     DeadlineExceededError,
@@ -131,7 +131,7 @@ def _run(args: argparse.Namespace) -> Outcome:
 
 
 def _fail(message: str, error: BaseException, code: int) -> int:
-    """Say what happened, and what the command has noted besides, in one line."""
+    """Print the message and the error's notes in one line; returns the exit code."""
     text = "; ".join([message, *getattr(error, "__notes__", ())])
     with suppress(OSError):  # where nobody listens the exit code has to do
         print(f"latentserve: {' '.join(text.split())}", file=sys.stderr)

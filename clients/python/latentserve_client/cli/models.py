@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from latentserve_client.admin import AdminClient
-from latentserve_client.cli.command import Commands, Outcome, add_model, align, model_ref
+from latentserve_client.cli.shared import Commands, Outcome, add_model, align, model_ref
 from latentserve_client.client import Client
 from latentserve_client.errors import RequestError
 from latentserve_client.models import ModelInfo, ModelRef, ModelState, ModelStatus

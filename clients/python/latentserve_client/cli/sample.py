@@ -11,7 +11,8 @@ from latentserve.contract import MAX_INDEX, TEMPERATURES, TRUNCATIONS
 from latentserve.seed import draw_seed
 from latentserve_client._calls.fields import MAX_SEED
 from latentserve_client.bulk import max_image_rows
-from latentserve_client.cli.command import (
+from latentserve_client.cli.output import PICTURES, Output
+from latentserve_client.cli.shared import (
     IMAGE_OUTPUT,
     Commands,
     Outcome,
@@ -26,7 +27,6 @@ from latentserve_client.cli.command import (
     read_labels,
     written,
 )
-from latentserve_client.cli.output import PICTURES, Output
 from latentserve_client.cli.sinks import ArraySink, FolderSink, GridSink, PipedArraySink, Sink
 from latentserve_client.client import Client
 from latentserve_client.inputs import Format, Prior
@@ -118,7 +118,7 @@ def _keep(sink: Sink, args: argparse.Namespace, info: ModelInfo, seed: int, erro
 
 
 def _rest(args: argparse.Namespace, seed: int, rows: int) -> str:
-    """The options that draw what is missing after so many rows."""
+    """The options that draw the images missing after `rows` of them."""
     options = {
         "seed": seed,
         "first-index": args.first_index + rows,

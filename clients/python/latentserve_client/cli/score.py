@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from latentserve_client._calls.fields import MAX_SEED, MAX_UINT32
 from latentserve_client.bulk import BulkClient
-from latentserve_client.cli.command import (
+from latentserve_client.cli.files import find_images, read_image
+from latentserve_client.cli.shared import (
     Commands,
     Outcome,
     Progress,
@@ -23,7 +24,6 @@ from latentserve_client.cli.command import (
     integer,
     read_labels,
 )
-from latentserve_client.cli.files import find_images, read_image
 from latentserve_client.client import Client
 from latentserve_client.results import Scores
 

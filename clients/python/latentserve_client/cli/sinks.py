@@ -34,7 +34,7 @@ class Sink:
         raise NotImplementedError
 
     def keep(self) -> Path | None:
-        """Where what was written stays although there is more to come; None where nothing is of use."""
+        """The path that keeps an incomplete output; None if nothing written so far is of use."""
         return None
 
     def complete(self) -> None:

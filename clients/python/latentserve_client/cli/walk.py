@@ -7,7 +7,8 @@ import math
 import time
 
 from latentserve_client._calls.fields import MAX_SEED, MAX_UINT32
-from latentserve_client.cli.command import (
+from latentserve_client.cli.output import PICTURES
+from latentserve_client.cli.shared import (
     GRID,
     Commands,
     Outcome,
@@ -21,7 +22,6 @@ from latentserve_client.cli.command import (
     resolve_output,
     written,
 )
-from latentserve_client.cli.output import PICTURES
 from latentserve_client.client import Client
 from latentserve_client.errors import RequestError
 from latentserve_client.inputs import Axis, Seeds

@@ -1,4 +1,4 @@
-"""What commands share: options, progress, and the outcome that is printed."""
+"""Options, progress bar and output lines that several commands share."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def align(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-class Progress(tqdm):  # type: ignore[type-arg]  # it is one in the stubs alone
+class Progress(tqdm):  # type: ignore[type-arg]  # it is generic only in the stubs
     """Counts rows on stderr while the block runs, where that is a terminal, and leaves nothing there."""
 
     monitor_interval = 0  # no thread beside the work
