@@ -50,7 +50,7 @@ def exit_on_signal(prog: str, *, last: bool) -> Iterator[None]:
     Meant for the time of imports: they leave nothing to clean up, and half-imported packages fail in odd ways before
     an exception gets through. A signal that `signals_blocked` held back is delivered now.
 
-    With `last`, what follows the block is the process's end, which takes moments and which no signal is to break.
+    With `last`, what follows the block is the process's end, which takes moments and which no signal may break.
     """
 
     def end(_number: int, _frame: FrameType | None) -> NoReturn:

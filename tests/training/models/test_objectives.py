@@ -182,7 +182,7 @@ def test_a_bound_in_warm_up_is_logged_as_the_bound_that_it_is() -> None:
 
 
 def test_a_weighted_bound_is_refused() -> None:
-    with pytest.raises(ConfigError, match="with a beta of 1 alone; set one of them to its default"):
+    with pytest.raises(ConfigError, match="only with a beta of 1; set one of them to its default"):
         Objective(draws=5, beta=0.5)
 
 

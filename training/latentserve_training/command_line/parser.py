@@ -54,7 +54,7 @@ def make_parser(prog: str, description: str | None = None, *, tells_version: boo
 
 
 def make_file_parser(prog: str | None = None, description: str | None = None) -> ArgumentParser:
-    """As `make_parser`, for options that may stand in a YAML file: messages name them as there, without dashes."""
+    """A parser for options that may stand in a YAML file: messages name them without dashes, as the file does."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     version = package_version() if prog else None
     return _FileParser(prog=prog, description=description, version=version, exit_on_error=False, allow_abbrev=False)

@@ -39,7 +39,7 @@ class Folder:
     """
 
     paths: Sequence[Path]
-    """In sorted order."""
+    """The image files in sorted order."""
     grey: bool
     size: int | None
     """Height and width to resize to; without, all files must share one size."""
@@ -47,7 +47,7 @@ class Folder:
     """When every file lies in a subfolder: the number of the first folder on its path, in sorted order; int64 [n]."""
     label_names: tuple[str, ...]
     remarks: tuple[str, ...] = ()
-    """What the files have, and what of it is passed over; for the user, a line each."""
+    """Lines for the user: what the files hold, and which of it is ignored."""
 
     @classmethod
     def under(cls, root: Path, size: int | None) -> Self:

@@ -1,4 +1,4 @@
-"""How training reads picture files, as servers are told."""
+"""The rules by which training reads picture files, as the manifest tells servers."""
 
 from __future__ import annotations
 

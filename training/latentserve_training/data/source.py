@@ -44,7 +44,7 @@ class DataConfig:
     """Seed of the shuffle before the cut."""
 
     placement: Placement = "auto"
-    """Where the images lie that steps are made of: in the device's memory, in the machine's, or in a temporary file (in
+    """Where the images for training steps lie: in the device's memory, in the machine's, or in a temporary file (in
     TMPDIR; only for folder). auto takes the first of them of which they fill no more than half."""
 
     def __post_init__(self) -> None:

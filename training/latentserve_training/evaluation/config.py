@@ -11,9 +11,9 @@ from latentserve_training.errors import ConfigError
 
 FEWEST_SAMPLES = 100
 _MOST = 10_000_000
-"""Of anything: many times what an evaluation of the record takes."""
+"""Upper limit on any count option."""
 LARGEST_SEED = 2**32 - 1
-"""What scikit-learn takes, which fits the mixture."""
+"""The largest seed that scikit-learn takes, which fits the mixture."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 _PANEL_INCHES = (4.0, 3.0)
 _DPI = 100
 _LEAST_KL = 1e-3
-"""Nats a latent, drawn as none."""
+"""KL below this is plotted as zero."""
 
 
 def draw_curves(records: Sequence[dict[str, Any]], picture: Path) -> None:
@@ -71,7 +71,7 @@ def draw_latents(records: Sequence[dict[str, Any]], picture: Path) -> None:
 
 
 def _figure(panels: int) -> Figure:
-    """As wide as so many panels."""
+    """A figure that is as wide as `panels` panels."""
     width, height = _PANEL_INCHES
     figure = Figure(figsize=(width * panels, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)

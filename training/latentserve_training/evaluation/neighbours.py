@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 _ROWS = 250
 _VALUES_AT_ONCE = 2**24
-"""Of training images in float32."""
+"""Values of training images that are float32 at once."""
 
 
 @dataclass(frozen=True)

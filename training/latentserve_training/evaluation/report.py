@@ -22,7 +22,7 @@ class Measurement:
     seed: int | None = None
     """The seed of its randomness; None where there is none."""
     standard_error: float | None = None
-    """Of a mean over images: their standard deviation by the square root of their number."""
+    """The standard error of a mean over images: their standard deviation by the square root of their number."""
 
 
 @dataclass(frozen=True, kw_only=True)

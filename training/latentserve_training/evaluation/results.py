@@ -25,7 +25,7 @@ class EvaluationResults:
     mixture: Mixture | None = None
     calibration: Calibration | None = None
     pictures: tuple[Path, ...] = ()
-    """Those of the evaluation's pictures that go where the weights go."""
+    """The pictures of the evaluation that go where the weights go."""
 
     @classmethod
     def of(cls, trained: TrainedModel) -> Self:

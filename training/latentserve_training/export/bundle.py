@@ -30,7 +30,7 @@ def require_free(place: Path) -> None:
 def staging(place: Path) -> Iterator[Path]:
     """A new folder to fill; renamed to `place` when the block succeeds, and removed when it fails.
 
-    That holds for the folders above it, too, where they were not there.
+    Folders above it that did not exist are made, and removed likewise.
 
     Raises:
         ExportError: `place` has been taken meanwhile, or cannot be written.
@@ -74,7 +74,7 @@ def describe(path: Path) -> bundle_pb2.File:
 def write_manifest(manifest: bundle_pb2.Manifest, folder: Path) -> None:
     """Write manifest.json: the last file, since it holds the digests of all others."""
     content = MessageToDict(manifest, preserving_proto_field_name=True)
-    # The order of a map's entries changes from process to process, and equal bundles are to be equal bytes.
+    # The order of a map's entries changes from process to process, and equal bundles must be equal bytes.
     for holder, name in ((content, "metrics"), (content.get("provenance", {}), "software")):
         if name in holder:
             holder[name] = dict(sorted(holder[name].items()))

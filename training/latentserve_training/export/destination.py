@@ -69,10 +69,10 @@ class PublicationRequest:
 def add_publication_options(parser: ArgumentParser, *, default_name: str | None = None) -> None:
     """Add --repository, --name, --version and --license to a command.
 
-    `default_name` says what the name is where --name is absent, which is None then; without it --name is required.
+    `default_name` tells the help what name an absent --name (None) stands for; without it --name is required.
     """
     parser.add_argument(
-        "--repository", type=_folder, required=True, help="Folder of models; the bundle goes into NAME/VERSION."
+        "--repository", type=_FolderType(), required=True, help="Folder of models; the bundle goes into NAME/VERSION."
     )
     if default_name is None:
         parser.add_argument("--name", type=str, required=True, help="Name to serve under.")
@@ -82,16 +82,21 @@ def add_publication_options(parser: ArgumentParser, *, default_name: str | None 
     parser.add_argument("--license", type=str, default="", help="SPDX identifier of the model's licence.")
 
 
-def _folder(text: str | Path) -> Path:
-    """A path; a URL is refused, since it would become a folder with an odd name."""
-    if "://" in str(text):
-        raise ArgumentTypeError(f"{text} is a URL; publish into a folder, and copy its bundles there")
-    return Path(text)
+class _FolderType:
+    """Reads a path; a URL is refused, since it would become a folder with an odd name."""
+
+    def __call__(self, text: str | Path) -> Path:
+        if "://" in str(text):
+            raise ArgumentTypeError(f"{text} is a URL; publish into a folder, and copy its bundles there")
+        return Path(text)
+
+    def __repr__(self) -> str:
+        return "Path"  # as the help shows the type
 
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """Where a bundle goes."""
+    """The place of one bundle."""
 
     repository: Path
     name: str

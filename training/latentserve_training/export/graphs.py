@@ -82,7 +82,7 @@ class DecoderGraph(nn.Module):
 
 
 class LikelihoodDecoderGraph(nn.Module):
-    """As DecoderGraph, with the likelihood's output beside the image: logits, or log-scales."""
+    """A DecoderGraph with the likelihood's output beside the image: logits, or log-scales."""
 
     def __init__(self, model: Vae) -> None:
         super().__init__()

@@ -18,8 +18,8 @@ from latentserve_training.number_text import apart
 
 PARITY_BATCHES = (1, 2, 7, 64)
 PARITY_LIMIT = 1e-5
-"""Of a tensor's largest value, or of 1 where that is less: float32 sums in another order differ in proportion to what
-is summed, and neighbours of a logit of 60 are 4e-6 away."""
+"""Fraction of a tensor's largest value, or of 1 where that is less: float32 sums in another order differ in
+proportion to what is summed, and neighbours of a logit of 60 are 4e-6 away."""
 
 
 class ParityError(ExportError):

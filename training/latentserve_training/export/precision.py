@@ -33,7 +33,7 @@ PrecisionName = Literal["float16", "int8"]
 
 MIN_PSNR_DB = 40.0
 MIN_GOLDEN_PSNR_DB = 35.0
-"""Over the golden rows alone, which are few: a server demands 1 dB less than was reached, and of any graph 34."""
+"""Only for the golden rows, which are few: a server demands 1 dB less than was reached, and of any graph 34."""
 MAX_FID_SHIFT = 0.05
 MAX_NLL_SHIFT = 0.05
 """The mean change of images' nats, as a fraction of their standard deviation."""
@@ -87,11 +87,11 @@ class ConversionData:
     calibration: Arrays
     """Typical inputs, from which the ranges of int8 activations are taken."""
     held_out: Arrays
-    """As many others, on which the conversion is checked."""
+    """As many other inputs, on which the conversion is checked."""
     fid_reference: FidReference | None = None
-    """For a decoder of images that the pinned extractor knows."""
+    """Given for a decoder of images that the pinned extractor knows."""
     likelihood_reference: LikelihoodReference | None = None
-    """For a VAE's decoder."""
+    """Given for a VAE's decoder."""
 
 
 class QualityGateError(ExportError):
@@ -101,10 +101,10 @@ class QualityGateError(ExportError):
 def convert(plan: GraphPlan, source: Path, precision: PrecisionName, data: ConversionData) -> bundle_pb2.Graph:
     """Write the float32 graph in `source` in lower precision beside it; returns its entry.
 
-    Of the forms of int8 the first that is good enough is kept.
+    Among the forms of int8, the first that is good enough is kept.
 
     Raises:
-        QualityGateError: no form is. Nothing is left of it.
+        QualityGateError: no form is good enough; no file is left.
     """
     target = source.with_name(f"{plan.role}.{precision}.onnx")
     complaints = []

@@ -54,10 +54,10 @@ class Content(Generic[Plan]):
     """The contents of a bundle."""
 
     manifest: bundle_pb2.Manifest
-    """All but its files; they are added as they are written."""
+    """The manifest without its files, which are added as they are written."""
     plans: Sequence[Plan]
     samples: Image
-    """What the model draws, where no picture says."""
+    """Images that the model draws, for bundles without a `samples.png`."""
     pictures: Sequence[Path] = ()
     """PNG files to go with it; `samples.png` is what the model draws."""
     mixture: Mixture | None = None

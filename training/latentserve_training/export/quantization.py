@@ -17,10 +17,10 @@ from latentserve_training.export.graphs import Arrays
 
 _BATCH_ROWS = 64
 _QUANTIZED = ["Conv", "Gemm", "MatMul"]
-"""What 8 bits make faster. A ConvTranspose in 8 bits was measured to be slower than in float32."""
+"""The operators that 8 bits make faster. A ConvTranspose in 8 bits was measured to be slower than in float32."""
 
 WEIGHT_BITS = 7
-"""Of a quantised weight: -64 to 64. An x86-64 processor without VNNI adds the products with two neighbouring
+"""Bits of a quantised weight: -64 to 64. An x86-64 processor without VNNI adds the products with two neighbouring
 activations, each from 0 to 255, in 16 bits. 2 * 255 * 64 fits; 2 * 255 * 127 saturates, and gives another picture."""
 
 
@@ -42,8 +42,8 @@ class _Rows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no 
 def int8_forms(model: onnx.ModelProto) -> dict[str, list[str]]:
     """The int8 variants of a graph, most layers first: the name of each, and the layers it keeps in float32.
 
-    The last layer sets the pixels directly, so that its rounding is seen most. Behind many convolutions that of the
-    first is, too; the dense layers are most of a small decoder's bytes, and lie before them.
+    The last layer sets the pixels directly, so that its rounding is seen most. After many convolutions, rounding in
+    the first layer also shows. The dense layers, most of a small decoder's bytes, come before the convolutions.
     """
     layers = [node for node in model.graph.node if node.op_type in _QUANTIZED]
     forms = {"all layers": [], "all but the last layer": [node.name for node in layers[-1:]]}

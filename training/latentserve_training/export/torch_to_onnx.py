@@ -125,7 +125,7 @@ class _Recorder(Interpreter):
         self.values: dict[str, NDArray[np.generic]] = {}
 
     def run_node(self, n: Node) -> Any:
-        """As Interpreter's."""
+        """Run a node, and record its value if that is a tensor."""
         value = super().run_node(n)
         if isinstance(value, torch.Tensor):
             self.values[n.name] = value.detach().numpy()

@@ -20,7 +20,7 @@ from latentserve_training.foreign.plan import ForeignPlan, Shape, require_size
 from latentserve_training.number_text import apart
 
 _OUT_OF_RANGE = 1e-3
-"""Of the range: how far a pixel may lie outside of it, which float32 does; it is clipped."""
+"""How far a pixel may lie outside the range, as float32 rounding does, in fractions of it; it is clipped."""
 _SIGMOID_LIMIT = 1e-4
 
 

@@ -19,7 +19,7 @@ from latentserve_training.foreign.reading import ForeignReading
 _SECTIONS = ("decoder", "encoder", "reading")
 _LARGEST_LOG_SCALE = 30.0
 _LABELS = range(MIN_LABELS, MAX_LABELS + 1)
-"""As many as a bundle may have."""
+"""Numbers of labels that a bundle may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class ForeignEncoder:
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignModel:
-    """A model as ONNX files, and what is to be known of it."""
+    """A model as ONNX files, and the facts that they do not state."""
 
     kind: Literal["vae", "gan"]
     """A VAE has an encoder and a likelihood, a GAN has neither."""
@@ -121,7 +121,7 @@ class ForeignModel:
         _demand(fits, f"image_shape is {shape}; it must be [1 or 3 channels, height, width]")
         scales = (self.log_scale is not None) + (self.decoder.log_scale is not None)
         _demand(scales == scaled, "log_scale: a gaussian or discretized_logistic likelihood has one, others have none")
-        _demand(self.likelihood == "bernoulli" or self.decoder.logits is None, "decoder.logits is for bernoulli alone")
+        _demand(self.likelihood == "bernoulli" or self.decoder.logits is None, "decoder.logits is only for bernoulli")
         bounded = self.log_scale is None or abs(self.log_scale) <= _LARGEST_LOG_SCALE
         _demand(
             bounded, f"log_scale is {self.log_scale}; it must be from -{_LARGEST_LOG_SCALE:g} to {_LARGEST_LOG_SCALE:g}"

@@ -20,9 +20,9 @@ class LabelInput:
     name: str
     count: int
     dtype: int
-    """As onnx.TensorProto counts them."""
+    """One of onnx.TensorProto's data types."""
     shape: tuple[int, ...]
-    """Of one row."""
+    """The shape of one row."""
 
     @classmethod
     def of(cls, graph: ForeignGraph, name: str | None, count: int) -> Self | None:

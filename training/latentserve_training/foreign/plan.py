@@ -38,7 +38,7 @@ class ForeignPlan(GraphPlan):
     label: LabelInput | None
     """The foreign input of labels, where it has one."""
     shape: Shape
-    """Of one image."""
+    """The shape of one image."""
 
     @abstractmethod
     def write(self, path: Path) -> None:

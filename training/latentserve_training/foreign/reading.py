@@ -1,4 +1,4 @@
-"""How picture files become a foreign model's images, as its description says."""
+"""The rules by which picture files become a foreign model's images."""
 
 from __future__ import annotations
 

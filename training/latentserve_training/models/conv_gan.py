@@ -1,7 +1,7 @@
 """Convolutional GANs after Radford et al. 2015 (arXiv:1511.06434).
 
 A dense layer stands between the latents and the first image, and between the last image and the score, and the
-generator may take larger steps, as Chen et al. 2016 have both for MNIST (arXiv:1606.03657, appendix C.1). There, after
+generator may take larger steps, both as in Chen et al. 2016 for MNIST (arXiv:1606.03657, appendix C.1). There, after
 2,810 steps, the FID was 236 with neither, 27 with 256 dense units, and 5 with 512 and steps five times as large.
 
 Both networks follow the images: the sides are halved for as long as they are even and 4 pixels or more remain, twice
@@ -32,7 +32,7 @@ _LEAST_SIDE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ConvGanConfig(GanConfig):
-    """What every convolutional GAN can be told."""
+    """The settings of every convolutional GAN."""
 
     generator_learning_rate: float | None = 1e-3
     """Adam's step size for the generator; `learning_rate` when absent."""
@@ -44,7 +44,7 @@ class ConvGanConfig(GanConfig):
     """Units of the dense layer that the generator begins with, and of the one before the discriminator's score."""
 
     discriminator_norm: Norm = "batch"
-    """Of the discriminator's layers: batch, all but the outermost; spectral, all (Miyato et al. 2018); or none."""
+    """Normalised layers of the discriminator: batch, not the outermost; spectral (Miyato et al. 2018), all; or none."""
 
     dropout: float = 0.0
     """Share of the discriminator's features dropped in training, after every layer."""
@@ -161,7 +161,7 @@ def _halvings(image_shape: ImageShape) -> int:
 
 
 def _initialise(network: nn.Module) -> None:
-    """Weights from N(0, 0.02^2), as the paper has them."""
+    """Draw the weights from N(0, 0.02^2), as in the paper."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(layer.weight, std=_FIRST_SPREAD)

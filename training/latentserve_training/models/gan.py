@@ -17,14 +17,14 @@ from latentserve_training.number_text import apart
 
 _DIVERSITY_ROWS = 1024
 _PIXELS_AT_ONCE = 64
-"""Of all images in float32: many images take four times their memory."""
+"""Pixels of all images that are float32 at once: many images take four times their memory."""
 _ROWS_A_LABEL = 2
 """The fewest that have a variance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GanConfig:
-    """What every GAN can be told."""
+    """The settings of every GAN."""
 
     latent_dim: int = 100
     """Number of latent dimensions."""
@@ -183,7 +183,7 @@ class Gan(GenerativeModel):
         return []
 
     def collapse(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> str:
-        """Judged by the samples' variance alone, whatever the number of steps."""
+        """Judged only by the samples' variance, whatever the number of steps."""
         return self._sameness(self.validate(images, generator, labels).results["diversity"])
 
     def _sameness(self, diversity: float) -> str:

@@ -60,7 +60,7 @@ class BernoulliLikelihood(Likelihood):
         return binarize(images, generator)
 
     def parameters_of(self, logits: Tensor) -> PixelParameters:
-        """The logits alone."""
+        """Only the logits."""
         return PixelParameters(logits, None)
 
     def nll(self, parameters: PixelParameters, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from latentserve_training.models.checks import require_not_negative
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What a VAE descends. Validation reports the plain -ELBO, too, whatever the objective."""
+    """What a VAE minimises. Validation always reports the plain -ELBO as well."""
 
     beta: float = 1.0
     """Weight of the KL term (Higgins et al. 2017); 1 is the ELBO."""
@@ -36,7 +36,7 @@ class Objective:
         if self.draws > 1 and self.beta != 1:
             raise ConfigError(
                 f"model.objective.beta is {self.beta}, but what model.objective.draws {self.draws} descends bounds "
-                "-log p(x) with a beta of 1 alone; set one of them to its default"
+                "-log p(x) only with a beta of 1; set one of them to its default"
             )
 
     @property

@@ -25,7 +25,7 @@ _ENOUGH_ACTIVE = 10
 
 @dataclass(frozen=True, kw_only=True)
 class VaeConfig:
-    """What every VAE can be told."""
+    """The settings of every VAE."""
 
     learning_rate: float = 1e-3
     """Adam's step size."""
@@ -139,9 +139,9 @@ class Vae(GenerativeModel):
     def validate(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> Validation:
         """Mean -ELBO and its terms in nats, one observation and one z an image, and what the latents are used for.
 
-        `kl_nats_by_latent` is each latent's KL, averaged over the images; `latent_kl_…` are over them. Where something
-        else is descended, it is there, too: the -ELBO with its KL term weighted by beta, or the importance-weighted
-        bound of a fresh observation.
+        `kl_nats_by_latent` is each latent's KL, averaged over the images; `latent_kl_…` are over them. If training
+        minimises something else, that is included: the -ELBO with its KL term weighted by beta, or the
+        importance-weighted bound of a fresh observation.
         """
         parts = []
         for start in range(0, len(images), _VALIDATION_ROWS):

@@ -30,7 +30,7 @@ class WganGpConfig(ConvGanConfig):
     """Adam's decay of the gradient's square, for both players."""
 
     discriminator_norm: Norm = "none"
-    """Of the critic's layers: none, or spectral."""
+    """Normalisation of the critic's layers: none or spectral."""
 
     game: Game = field(default_factory=lambda: Game(loss="wasserstein", slope_penalty=10.0, discriminator_steps=5))
     """What the players descend."""

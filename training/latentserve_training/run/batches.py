@@ -1,4 +1,4 @@
-"""The batches of training images, a function of seed and epoch alone.
+"""The batches of training images, a function of only seed and epoch.
 
 They are cut from one array, wherever that lies. A loader with worker processes takes longer than the step itself where
 images are small, and the files of a folder are decoded before the first step.

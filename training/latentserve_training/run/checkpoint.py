@@ -21,7 +21,7 @@ from latentserve_training.run.origin import Origin
 from latentserve_training.run.progress import Progress
 
 FORMAT = 4
-"""Changes with what a checkpoint holds or means; a version reads its own format alone."""
+"""Changes with what a checkpoint holds or means; a version reads only its own format."""
 
 _REMEDY = "train again, or use the version that wrote it"
 

@@ -67,7 +67,7 @@ class RunRequest:
 
     config: RunConfig
     output: Path | None
-    """The folder that the run is to be kept in; only a dry run may be without."""
+    """The folder that keeps the run; only a dry run may be without."""
     dry_run: bool
 
 

@@ -24,7 +24,7 @@ _TIMED_STEPS = 10
 """Steps of a kind that the clock counts."""
 
 _COUNTED_STEPS = 100_000
-"""Steps of the run among which kinds are counted: a kind that is rarer takes no time to speak of."""
+"""Steps of the run among which kinds are counted: a rarer kind takes too little time to matter."""
 
 _MEBIBYTE = 1 << 20
 
@@ -101,7 +101,7 @@ def estimate(trainer: Trainer) -> Estimate:
 def kinds_of_steps(phases: Sequence[Phase], steps: int) -> dict[int, float]:
     """The first step of every kind among `steps` of a run, and the share of the steps that are of its kind.
 
-    Steps are of one kind when the same phases run, with or without what only their `period` brings.
+    Steps are of one kind if the same phases run and the same periodic extras are due.
     """
     counted = min(steps, _COUNTED_STEPS, math.lcm(*(number for one in phases for number in (one.every, one.period))))
     kinds = [tuple((one.is_due(step), step % one.period == 0) for one in phases) for step in range(counted)]

@@ -24,9 +24,9 @@ class Progress:
     totals: dict[str, float] = field(default_factory=dict)
     """Sums of the losses over the batches done of the epoch under way."""
     counts: dict[str, int] = field(default_factory=dict)
-    """How many batches each of these sums is of: not every loss is part of every step."""
+    """How many batches each of these sums covers: not every loss is part of every step."""
     skipped: dict[str, int] = field(default_factory=dict)
-    """Steps of the epoch under way whose gradient overflowed, by phase; empty but in float16, which alone skips any."""
+    """Steps of the epoch under way whose gradient overflowed, by phase; only float16 skips any."""
     results: dict[str, float] = field(default_factory=dict)
     """Validation results of the last epoch completed."""
     best: float | None = None

@@ -154,7 +154,7 @@ class Trainer:
         for phase in self.phases:
             if phase.is_due(batch.step):
                 losses |= self._step_phase(phase, batch)
-        self.processes.average(self.model.buffers())  # batch normalisation has seen this process's share alone
+        self.processes.average(self.model.buffers())  # batch normalisation has seen only this process's share
         self.ema.update_parameters(self.model)
         return losses
 
@@ -170,7 +170,7 @@ class Trainer:
         norm = get_total_norm(gradients).item()
         losses = self.processes.mean({name: value.item() for name, value in logged.items()} | {"": loss.item()})
         descended = losses.pop("")
-        # Models log a sum before its parts; asked from the end, the part is named that the sum has it from.
+        # Models log a sum before its parts; reversing blames the part, not the sum.
         self.progress.require_finite(phase.name, dict(reversed(losses.items())) | {"loss": descended})
         if scale.overflows(norm):
             self.progress.skipped[phase.name] += 1

@@ -39,7 +39,7 @@ class LeNet(nn.Module):
         self.head = nn.Linear(in_features=FEATURES, out_features=CLASSES)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the classes are told by, float32 [batch, 84]."""
+        """The features that the classes are told from, float32 [batch, 84]."""
         features: Tensor = self.body(images)
         return features
 
