@@ -1,4 +1,4 @@
-"""The process of the command `latentserve`: the signals that end it, from its first moment to its last.
+"""The process of the command `latentserve`, and the signals that may end it at any moment.
 
 It stands outside of the client's package, whose import takes longer than most of the calls. Until the command itself
 can say what it leaves, and once it has, a signal ends the process as it ends any other: at once, and without a word.

@@ -16,7 +16,7 @@ Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
 LEAST_IMAGES = 4
-"""In a split: precision and recall take an image and its three nearest neighbours, a variance at least two."""
+"""The fewest images in a split: precision and recall take an image and its three nearest neighbours."""
 
 
 @dataclass(frozen=True)

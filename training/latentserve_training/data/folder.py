@@ -51,7 +51,7 @@ class Folder:
 
     @classmethod
     def under(cls, root: Path, size: int | None) -> Self:
-        """Every image file under `root`, but for hidden ones.
+        """Every image file under `root` except hidden ones.
 
         Raises:
             DataError: `root` is no folder or holds no images, or a file is none.

@@ -67,7 +67,7 @@ class Report:
     files: dict[str, str]
     """The other files that the evaluation wrote, by name, with their digests in hexadecimal."""
     collapse: str = ""
-    """In what way the samples have collapsed; empty where they have not."""
+    """How the samples have collapsed; empty if they have not."""
 
     @property
     def metrics(self) -> dict[str, float]:

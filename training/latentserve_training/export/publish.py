@@ -65,7 +65,7 @@ class Content(Generic[Plan]):
     report: Report | None = None
     """The evaluation of these weights, for the card."""
     collapse: str = ""
-    """In what way the samples have collapsed, for the card; empty where they have not."""
+    """How the samples have collapsed, for the card; empty if they have not."""
 
 
 def publish(

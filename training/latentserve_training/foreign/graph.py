@@ -29,7 +29,7 @@ class ForeignGraph:
     role: str
     source: OnnxFile
     model: onnx.ModelProto
-    """The file's own, but for dropout that drops nothing, until its operator set is upgraded."""
+    """The file's own model, without idle dropout, until its operator set is upgraded."""
 
     @classmethod
     def load(cls, role: str, path: Path) -> Self:

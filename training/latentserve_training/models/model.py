@@ -46,7 +46,7 @@ class Phase:
     loss: Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]]
     every: int = 1
     period: int = 1
-    """Steps from one to the next of those that take more than the others, such as those with a penalty."""
+    """An extra cost, such as a penalty, is due in every `period`-th step."""
 
     def is_due(self, step: int) -> bool:
         """Whether the phase runs in the step that comes after `step` others."""

@@ -31,8 +31,7 @@ from latentserve_training.run.origin import Origin
 from latentserve_training.run.progress import Progress
 
 _GRID_IMAGES = 64
-_GRID_SEED = 0
-_VALIDATION_SEED = 0
+_NOISE_SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +205,7 @@ class Trainer:
 
     def validate(self) -> Validation:
         """Validate the averaged model, with the same noise every time."""
-        generator = torch.Generator(self.fabric.device).manual_seed(_VALIDATION_SEED)
+        generator = torch.Generator(self.fabric.device).manual_seed(_NOISE_SEED)
         return self.ema_model().validate(self.loader.validation_images, generator, self.loader.validation_labels)
 
     def ema_model(self) -> GenerativeModel:
@@ -216,8 +215,7 @@ class Trainer:
     @torch.no_grad()
     def _grid(self, model: GenerativeModel) -> Tensor:
         """Sample images, from the same latents in every epoch."""
-        generator = torch.Generator().manual_seed(_GRID_SEED)
-        latents = torch.randn(_GRID_IMAGES, model.latent_dim, generator=generator)
+        latents = torch.randn(_GRID_IMAGES, model.latent_dim, generator=torch.Generator().manual_seed(_NOISE_SEED))
         return model.decode(self.fabric.to_device(latents), model.every_label(_GRID_IMAGES, self.fabric.device))
 
     def _save(self, path: Path, *also: Path) -> None:

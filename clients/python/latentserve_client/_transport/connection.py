@@ -24,7 +24,7 @@ from latentserve_client.errors import CallError, ClosedError
 EventT = TypeVar("EventT", bound=threading.Event | asyncio.Event)
 
 _STATE_SECONDS = 1.0
-"""What is waited at most for a channel to tell its state, which it does at once."""
+"""The longest wait for a channel to tell its state, which it does at once."""
 
 
 class Link(Generic[EventT]):

@@ -48,7 +48,7 @@ class ComparisonError(LatentServeError):
 
 @dataclass
 class Difference:
-    """What was seen so far: absolute differences of pixel values, and the second version's ELBO less the first's.
+    """The differences so far: absolute differences of pixel values, and the second version's ELBO less the first's.
 
     An image is broken where a pixel of either version, or the shift of its ELBO, is not finite.
     """

@@ -83,7 +83,7 @@ class Output:
 
     @property
     def format(self) -> Literal["float32", "uint8"]:
-        """What has to be asked for: the values themselves, or what can be seen of them."""
+        """The format to request: the values themselves, or 8 bits of each."""
         return "float32" if self.form == "npy" else "uint8"
 
     def check(self) -> None:
@@ -98,7 +98,7 @@ class Output:
             raise FileError(f"{self.path}: is a directory")
 
     def write_images(self, images: NDArray[Any], columns: int | None = None) -> None:
-        """Images in the dtype that `format` names: an array, a grid of so many columns, or a file an image."""
+        """Images in the dtype that `format` names: an array, a grid of `columns` columns, or a file for each image."""
         if self.form == "npy":
             self.write_array(images)
         elif self.path is not None and self.is_folder:
@@ -143,7 +143,7 @@ class Output:
 
 @contextmanager
 def standard_output() -> Iterator[BinaryIO]:
-    """The process's own, which has taken everything when the block ends well. Raises StandardOutputError."""
+    """The process's standard output, flushed when the block ends well. Raises StandardOutputError."""
     try:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -157,7 +157,7 @@ def draw_image(image: NDArray[np.uint8]) -> Image.Image:
 
 
 def draw_grid(images: NDArray[np.uint8], columns: int | None = None) -> Image.Image:
-    """`images`, uint8 [n, 1 or 3, height, width], in reading order on a grid of so many columns, else near-square."""
+    """`images`, uint8 [n, 1 or 3, height, width], in reading order on a grid of `columns`, else near-square."""
     count, channels, height, width = images.shape
     columns = math.ceil(math.sqrt(count)) if columns is None else columns
     rows = math.ceil(count / columns)
@@ -178,5 +178,5 @@ def draw_pairs(originals: NDArray[np.uint8], reconstructions: NDArray[np.uint8])
 
 
 def write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    """What a .npy file of such an array in C order begins with."""
+    """Write the header of a .npy file for such an array in C order."""
     np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})

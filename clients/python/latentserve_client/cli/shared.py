@@ -39,13 +39,13 @@ def add_images(parser: argparse.ArgumentParser) -> None:
 
 
 def add_labels(parser: argparse.ArgumentParser, text: str) -> None:
-    """--labels, for read_labels; the text says which rows they are of."""
+    """--labels, for read_labels; the text says which rows they belong to."""
     names = ("--labels", "--label")
     parser.add_argument(*names, metavar="L,L,...", help=f"of a conditional model, by number or name: {text}")
 
 
 def read_labels(text: str | None, info: ModelInfo) -> list[int] | None:
-    """The labels that the text has, separated by commas; None for None. A number is always the label itself.
+    """The labels in the text, separated by commas; None for None. A number is always the label itself.
 
     Raises:
         RequestError: a word is neither a number nor the name of a label of the model.
@@ -138,7 +138,7 @@ def _float(value: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is printed, and the exit code; `aside` where standard output is taken by what the command has made."""
+    """The text to print, and the exit code; `aside` if standard output holds what the command made."""
 
     text: str
     code: int = 0
@@ -153,7 +153,7 @@ def written(output: Output, what: str, how: str, info: ModelInfo, started: float
 
 
 def quantity(number: int, noun: str) -> str:
-    """Such as "1 image" and "2 images"."""
+    """A number with its noun, such as "1 image" and "2 images"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
