@@ -1,4 +1,4 @@
-"""Picture files as pixels, the same way in training and serving; alone imports Pillow."""
+"""Picture files as pixels, the same way in training and serving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rule for a bundle's graphs: allowed operator sets, nothing random, no loops."""
+"""The rule for a bundle's graphs: known operators, self-contained, nothing random, no loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files decoded, encoded and tiled into a grid; alone imports Pillow."""
+"""Image files decoded, encoded and tiled into a grid, by Pillow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a bundle: names, sizes, digests and archives, checked as they are read."""
+"""A bundle's files: allowed names, sizes and links, and arrays in safetensors files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from latentserve_server.errors import BundleError
 
 MAX_GRAPH_BYTES = 1 << 30
 MAX_FILE_BYTES = 512 << 20
-"""Of every other file; of the golden rows, also once they are decompressed."""
+"""The most for every other file."""
 MAX_BUNDLE_BYTES = 4 << 30
 MAX_FILES = 64
 _MAX_NAME_BYTES = 255
@@ -137,7 +137,7 @@ _ZIP = b"PK\x03\x04"
 def read_arrays(data: bytes, what: str, max_bytes: int) -> dict[str, NDArray[Any]]:
     """The arrays of a safetensors file of at most `max_bytes`, by name.
 
-    `what` the file holds is said where it cannot be read.
+    `what` names the file's content in error messages.
 
     Raises:
         BundleError: it is no such file, is too large, or holds too many arrays, or arrays of no numbers that NumPy has.

@@ -1,4 +1,4 @@
-"""A bundle's mixture of Gaussians, read from its archive and checked."""
+"""A bundle's mixture of Gaussians, read from its file and checked."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class PsnrDemand:
 
     @classmethod
     def of(cls, role: pb.GraphRole, conversion: pb.Conversion) -> PsnrDemand:
-        """What is demanded of a graph of the role whose manifest says this of it."""
+        """The demand on a graph of this role, from what its manifest says of the conversion."""
         main = "mean" if role == pb.GRAPH_ROLE_ENCODER else "image"
         if not conversion.HasField("golden_psnr_db"):
             return cls((main,), conversion.psnr_db, _demanded(conversion.psnr_db, OTHER_ROWS_MARGIN_DB))

@@ -1,4 +1,4 @@
-"""The command line; alone imports argparse."""
+"""The configuration from flags, variables, a file and defaults; alone imports argparse."""
 
 from __future__ import annotations
 

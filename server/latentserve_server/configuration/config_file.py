@@ -1,4 +1,4 @@
-"""The YAML file of options; alone imports yaml."""
+"""The YAML file of options, read and written; alone imports yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One option: its names, its allowed values, and how a text is read."""
+"""The server's options: names, allowed values, and how a text is read."""
 
 from __future__ import annotations
 

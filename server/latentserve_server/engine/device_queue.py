@@ -67,7 +67,7 @@ class FairOrder:
         return claim
 
     def end(self, claim: Claim, seconds: float) -> None:
-        """A slot that was granted took so long."""
+        """Record that a granted slot was held for so many seconds."""
         claim.account.end = claim.start + seconds
         self._last_end = max(self._last_end, claim.account.end)
         self.granted -= 1

@@ -1,4 +1,4 @@
-"""Encoder and decoder run as one graph."""
+"""Encoder and decoder chained behind one graph's interface."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class LifecycleObserver(Protocol):
 
 
 class Lifecycle:
-    """Opens and closes the models of model."""
+    """Opens and closes the served versions of models."""
 
     def __init__(self, fetch: Fetch, load: Load, observer: LifecycleObserver, timeout: float) -> None:
         """To fetch and load a version may take `timeout` seconds."""

@@ -171,7 +171,7 @@ class Repository:
                 self._rescan_waits = True
 
     async def retry(self) -> None:
-        """Make what `unsettled` stands for once more: the scan that failed, or else the loads.
+        """Repeat what `unsettled` stands for: the scan that failed, or else the loads.
 
         Raises:
             ChangeRefused: the store cannot be read, or is empty; what is served stays.

@@ -14,8 +14,8 @@ async def watch(repository: Repository, interval: float) -> None:
     """Keep the repository up to date until cancelled: look every `interval` seconds, or never where that is 0.
 
     What may pass by itself, as a lack of memory, of files to be opened or of an answer from a store, is tried again
-    after pauses that double. A version that failed for another reason is so by a scan, and only then: who does not poll
-    would not have a half-copied one met again and again.
+    after pauses that double. A version that failed for another reason is tried again only by a scan: a server that does
+    not poll does not try a half-copied one again and again.
     """
     async with asyncio.TaskGroup() as group:
         group.create_task(_try_again(repository))

@@ -1,4 +1,4 @@
-"""The server's Prometheus metrics; alone imports prometheus_client.
+"""The server's Prometheus metrics, and totals read back from them.
 
 Base units, one prefix but for those of the process, and labels from closed sets alone: methods of the contract, models
 of the repository.

@@ -11,7 +11,7 @@ from latentserve_server.errors import Unread
 
 
 class Sender:
-    """Sends the messages of one call's stream, and waits so long for their reader."""
+    """Sends the messages of one call's stream; waits at most `seconds` for the reader of each."""
 
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any], *, seconds: float) -> None:
         self._context = context
@@ -32,8 +32,8 @@ class Sender:
             raise Unread(f"nobody read the stream for {self._seconds:g} s") from None
 
     async def _begin(self) -> None:
-        # gRPC takes headers that it sends along with the first message for unsent until that message is: a status to
-        # follow a message that waits would bring them once more, which ends in no status at all.
+        # gRPC counts headers that are sent with the first message as unsent until that message is. A status sent while
+        # it waits would send the headers again, and no status would arrive.
         if not self._begun:
             await self._context.send_initial_metadata(())
             self._begun = True

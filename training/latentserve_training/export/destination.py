@@ -1,4 +1,4 @@
-"""The place of a bundle in a repository, and the options that choose it."""
+"""The place, name and licence of a bundle in a repository, and their options."""
 
 from __future__ import annotations
 

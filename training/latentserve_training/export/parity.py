@@ -1,4 +1,4 @@
-"""The comparison of a graph's outputs with its model's, and the first node to differ."""
+"""A graph's outputs compared with its model's, and its rows alone and in batches."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ def require_positive(config: object, *fields: str) -> None:
     """Require the model's numbers, where given, to be finite and greater than 0.
 
     Raises:
-        ConfigError: naming the first that is.
+        ConfigError: naming the first that is not.
     """
     for name in fields:
         value = getattr(config, name)
@@ -24,7 +24,7 @@ def require_not_negative(place: str, config: object, *fields: str) -> None:
     """Require the numbers at `place` of the configuration to be finite and at least 0.
 
     Raises:
-        ConfigError: naming the first that is.
+        ConfigError: naming the first that is not.
     """
     for name in fields:
         if not 0 <= getattr(config, name) < math.inf:

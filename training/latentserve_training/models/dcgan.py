@@ -1,4 +1,4 @@
-"""A convolutional GAN for images whose sides are multiples of 4."""
+"""The settings of dcgan, a convolutional GAN that conv_gan builds."""
 
 from __future__ import annotations
 

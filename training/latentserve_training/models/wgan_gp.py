@@ -1,4 +1,4 @@
-"""A Wasserstein GAN with gradient penalty (Gulrajani et al. 2017, arXiv:1704.00028).
+"""The settings of wgan_gp, a Wasserstein GAN that conv_gan builds.
 
 The networks are those of dcgan, but the critic has no batch normalisation: the penalty is on each image's own gradient.
 """

@@ -1,4 +1,4 @@
-"""The device and the precision that a run uses."""
+"""The processes of a run, started on their devices in its precision."""
 
 from __future__ import annotations
 
