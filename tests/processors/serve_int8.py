@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from processors import emulator
 
 from latentserve.v1 import bundle_pb2
-from latentserve_server.batching.entry import PixelForm, Terms
 from latentserve_server.bundle.loader import Loader
 from latentserve_server.engine import Cpu
-from latentserve_server.engine.device_queue import DeviceTurns
+from latentserve_server.engine.device_queue import DeviceQueue
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.model.description import Limits
+from latentserve_server.model.requests import DecodeRequest
 from latentserve_server.workers import Workers
 
 LIMITS = Limits(
@@ -34,7 +34,7 @@ async def served(directory: Path, latents: NDArray[np.float32]) -> tuple[NDArray
     workers = Workers(1)
     loader = Loader(
         placement=Cpu(threads=1),
-        turns=DeviceTurns(1),
+        slots=DeviceQueue(1),
         precision=bundle_pb2.PRECISION_INT8,
         links_within=None,
         limits=LIMITS,
@@ -46,7 +46,7 @@ async def served(directory: Path, latents: NDArray[np.float32]) -> tuple[NDArray
     )
     model = await loader.load("model", 1, directory)
     try:
-        decoded = await model.decode(latents, PixelForm.FLOAT32, Terms())
+        decoded = await model.decode(latents, DecodeRequest())
         return decoded.images, model.identity.precision
     finally:
         await model.close()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from processors import emulator
 from resigned import resign
+from safetensors.numpy import load_file
 from saturating_decoder import latents, publish_saturating
 from tiny_bundle import TinyModel
 
@@ -94,8 +95,8 @@ def test_a_graph_that_saturates_all_the_same_leaves_the_work_to_float32(tmp_path
     weights = model.weights["decoder_weight"]
     weights[:] = np.where(weights[0] > 0, 0.5, -0.5)  # of one sign for all that is added to a pixel
     bundle = model.write(tmp_path / "bundle")
-    with np.load(bundle / "golden.npz") as golden:
-        reached = psnr_db(computed_images(model, golden["decoder.latent"]), golden["decoder.image"], peak=1.0)
+    golden = load_file(bundle / "golden.safetensors")
+    reached = psnr_db(computed_images(model, golden["decoder.latent"]), golden["decoder.image"], peak=1.0)
     assert reached > 40
     conversion = bundle_pb2.Conversion(golden_psnr_db=reached)
     add_int8(bundle, "decoder", lambda graph: compute_weights(graph, model), conversion)
