@@ -126,9 +126,13 @@ def test_the_client_sends_back_what_it_got(run: Run, name: str, latents: Float, 
             for result in (decoded, sampled):
                 images = result.files if form == "webp" else result.images
                 posterior = await client.encode(name, images, draw_seed=1)
-                await client.decode(name, posterior.mean)
+                from_means = await client.decode(name, posterior.mean, format=form)
                 again = await client.reconstruct(name, images, format=form)
-                await client.score(name, again.files if form == "webp" else again.images)
+                reconstructed = again.files if form == "webp" else again.images
+                scored = await client.score(name, reconstructed)
+                assert len(posterior.mean) == len(images) == len(scored.elbo)
+                assert np.isfinite(scored.elbo).all()
+                np.testing.assert_array_equal(reconstructed, from_means.files if form == "webp" else from_means.images)
 
     run(scenario)
 

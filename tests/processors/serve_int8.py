@@ -11,46 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from held_graph import Notes
+from loaded_model import loaded
 from numpy.typing import NDArray
 from processors import emulator
 
 from latentserve.v1 import bundle_pb2
-from latentserve_server.bundle.loader import Loader
-from latentserve_server.engine import Cpu
-from latentserve_server.engine.device_queue import DeviceQueue
-from latentserve_server.latent.noise import NoiseSource
-from latentserve_server.model.description import Limits
 from latentserve_server.model.requests import DecodeRequest
-from latentserve_server.workers import Workers
-
-LIMITS = Limits(
-    max_rows_per_request=64, max_batch_rows=64, max_queue_rows=256, max_queue_bytes=1 << 30, max_message_bytes=1 << 24
-)
 
 
 async def served(directory: Path, latents: NDArray[np.float32]) -> tuple[NDArray[np.float32], bundle_pb2.Precision]:
     """The server's images of latents, and what its decoder computes in."""
-    workers = Workers(1)
-    loader = Loader(
-        placement=Cpu(threads=1),
-        slots=DeviceQueue(1),
-        precision=bundle_pb2.PRECISION_INT8,
-        links_within=None,
-        limits=LIMITS,
-        pad_batches=False,
-        bind_batches=False,
-        noise=NoiseSource(),
-        workers=workers,
-        observer=lambda name, version, graph: Notes(),
-    )
-    model = await loader.load("model", 1, directory)
-    try:
+    async with loaded(directory, precision=bundle_pb2.PRECISION_INT8) as model:
         decoded = await model.decode(latents, DecodeRequest())
         return decoded.images, model.identity.precision
-    finally:
-        await model.close()
-        workers.close()
 
 
 def plain(graph: Path, latents: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,15 +20,14 @@ from latentserve_server.api.model_reference import lease
 from latentserve_server.api.requests import (
     decode_request,
     encode_request,
-    interpolate_request,
     reconstruct_request,
     sample_request,
     score_request,
     stream_request,
-    traverse_request,
 )
 from latentserve_server.api.streams import chunks
 from latentserve_server.api.timing import CallClock
+from latentserve_server.api.walk_requests import interpolate_request, traverse_request
 from latentserve_server.batching.scheduling import Timing
 from latentserve_server.latent.noise import NOISE_SCHEME
 from latentserve_server.latent.walks import interpolate, interpolation_bytes, traverse

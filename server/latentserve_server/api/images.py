@@ -56,7 +56,7 @@ def check_latents(field: str, tensor: tensor_pb2.Tensor, model: ServedModel) -> 
     Raises:
         InvalidArgument: there are none, or more than a call may have.
     """
-    if not tensor.shape or tensor.shape[0] < 0:
+    if not _has_rows(tensor):
         _read_latents(field, tensor, model.manifest.latent.dim)  # which says what is wrong
     model.check_rows(field, tensor.shape[0])
     return tensor.shape[0]
@@ -71,7 +71,7 @@ def check_images(field: str, images: generation_pb2.Images, model: ServedModel) 
     match images.WhichOneof("payload"):
         case "tensor":
             tensor = images.tensor
-            if not tensor.shape or tensor.shape[0] < 0:
+            if not _has_rows(tensor):
                 _read_tensor(f"{field}.tensor", tensor, model.manifest.image)  # which says what is wrong
             model.check_rows(field, tensor.shape[0])
             return tensor.shape[0]
@@ -145,6 +145,11 @@ async def write_images(images: NDArray[Any], output: generation_pb2.Output, work
         parts = [partial(_write_files, images[chunk], output.format) for chunk in chunks]
     files = chain.from_iterable(await workers.run_each(parts))
     return generation_pb2.Images(encoded=generation_pb2.EncodedImages(files=files))
+
+
+def _has_rows(tensor: tensor_pb2.Tensor) -> bool:
+    """Whether the shape says how many rows there are."""
+    return len(tensor.shape) > 0 and tensor.shape[0] >= 0
 
 
 def _size_bytes(tensor: tensor_pb2.Tensor) -> int:

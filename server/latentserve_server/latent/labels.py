@@ -34,18 +34,28 @@ class Labels:
             raise InvalidArgument(self.field, "the model has no labels; give none")
         check_known(self.field, np.array(self.values, np.int64), self.known)
 
-    def of_rows(self, rows: int) -> Int64 | None:
-        """One label for each of a call's rows, int64 [rows]; None where the model has none.
+    def check_rows(self, rows: int) -> None:
+        """Make sure that every one of a call's rows has a label, where the model demands it.
 
         Raises:
-            InvalidArgument: the model demands labels and there are none, or neither one nor as many as rows.
+            InvalidArgument: there are none, or neither one nor as many as rows.
         """
         if not self.known:
-            return None
+            return
         if not self.values:
             raise InvalidArgument(self.field, f"none; the model has {self.known} labels: give one, or one for each row")
         if len(self.values) not in (1, rows):
             raise InvalidArgument(self.field, f"{len(self.values)} labels for {rows} rows; give one, or one for each")
+
+    def of_rows(self, rows: int) -> Int64 | None:
+        """One label for each of a call's rows, int64 [rows]; None where the model has none.
+
+        Raises:
+            InvalidArgument: as `check_rows`.
+        """
+        self.check_rows(rows)
+        if not self.known:
+            return None
         values = np.array(self.values, np.int64)
         return np.repeat(values, rows) if len(values) == 1 else values
 

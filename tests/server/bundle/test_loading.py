@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from held_graph import Notes
+from loaded_model import loaded
 from tiny_bundle import TinyModel
 
-from latentserve.v1 import bundle_pb2
-from latentserve_server.bundle.loader import Loader
-from latentserve_server.engine import Cpu
-from latentserve_server.engine.device_queue import DeviceQueue
 from latentserve_server.latent.labels import NO_LABELS, Labels
-from latentserve_server.latent.noise import NoiseSource
-from latentserve_server.model.description import Limits
 from latentserve_server.model.requests import (
     DecodeRequest,
     EncodeRequest,
@@ -29,34 +21,6 @@ from latentserve_server.model.requests import (
     ScoreRequest,
 )
 from latentserve_server.model.served_model import ServedModel
-from latentserve_server.workers import Workers
-
-LIMITS = Limits(
-    max_rows_per_request=32, max_batch_rows=6, max_queue_rows=256, max_queue_bytes=1 << 30, max_message_bytes=1 << 24
-)
-
-
-@asynccontextmanager
-async def loaded(directory: Path, *, bound: bool) -> AsyncIterator[ServedModel]:
-    workers = Workers(1)
-    loader = Loader(
-        placement=Cpu(threads=1),
-        slots=DeviceQueue(1),
-        precision=bundle_pb2.PRECISION_FLOAT32,
-        links_within=None,
-        limits=LIMITS,
-        pad_batches=True,
-        bind_batches=bound,
-        noise=NoiseSource(),
-        workers=workers,
-        observer=lambda name, version, graph: Notes(),
-    )
-    model = await loader.load("vae", 1, directory)
-    try:
-        yield model
-    finally:
-        await model.close()
-        workers.close()
 
 
 async def answers(model: ServedModel, images: np.ndarray, labels: Labels) -> list[Any]:
@@ -84,7 +48,8 @@ async def test_bound_batches_answer_to_the_bit_what_others_do(tmp_path: Path, ti
     labels = Labels((2,), 3) if tiny.labels else NO_LABELS
     images = (tiny.random_images(20) / 255).astype(np.float32)
     directory = tiny.write(tmp_path / "vae" / "1")
-    async with loaded(directory, bound=False) as plain, loaded(directory, bound=True) as bound:
+    options: dict[str, Any] = {"max_batch_rows": 6, "pad": True}
+    async with loaded(directory, **options) as plain, loaded(directory, bound=True, **options) as bound:
         expected, given = await answers(plain, images, labels), await answers(bound, images, labels)
         for arrays, others in zip(expected, given, strict=True):
             for one, other in zip(arrays, others, strict=True):

@@ -22,11 +22,12 @@ def check_graph(path: Path, plan: GraphPlan) -> None:
     """
     try:
         onnx.checker.check_model(str(path), full_check=True)
-        model = onnx.load(path, load_external_data=False)
+        content = path.read_bytes()
+        model = onnx.load_model_from_string(content)
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{plan.role}: not valid ONNX: {error}") from error
-    check_rule(path.read_bytes(), plan.role)
+    check_rule(content, plan.role)
     _require_names("inputs", [value.name for value in model.graph.input], list(plan.example), plan.role)
     _require_names("outputs", [value.name for value in model.graph.output], plan.outputs, plan.role)
     for value in (*model.graph.input, *model.graph.output):

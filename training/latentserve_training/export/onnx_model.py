@@ -42,20 +42,21 @@ def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def without_idle_dropout(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model, or a copy in which no Dropout has a constant that says what it does anyway: that it drops nothing."""
+    if not _idle_dropout(model):
+        return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    constants = {tensor.name: tensor for tensor in copy.graph.initializer}
-    constants |= {node.output[0]: node.attribute[0].t for node in nodes(copy) if node.op_type == "Constant"}
-    idle = [
-        node
-        for node in nodes(copy)
-        if node.op_type == "Dropout"
-        and (training := constants.get("".join(node.input[2:3]))) is not None
-        and not onnx.numpy_helper.to_array(training).any()
-    ]
-    for node in idle:
+    for node in _idle_dropout(copy):
         del node.input[1:]
-    return copy if idle else model
+    return copy
+
+
+def _idle_dropout(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes whose constant flag says that they drop nothing."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in nodes(model) if node.op_type == "Constant"}
+    flagged = [node for node in nodes(model) if node.op_type == "Dropout" and "".join(node.input[2:3]) in constants]
+    return [node for node in flagged if not onnx.numpy_helper.to_array(constants[node.input[2]]).any()]
 
 
 def describe_node(node: onnx.NodeProto) -> str:
