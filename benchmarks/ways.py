@@ -22,8 +22,7 @@ from typing import Any
 
 from latentserve_client import AsyncClient
 from latentserve_server.configuration.config import ServerConfig
-from latentserve_server.repository.catalog import Catalog
-from latentserve_server.repository.store import LocalStore
+from latentserve_server.repository.store import Catalog, LocalStore
 from latentserve_server.server import Server
 
 _SERVER = "latentserve_server/"

@@ -37,7 +37,6 @@ from latentserve_server.repository.remote_files import scheme_of
 from latentserve_server.repository.remote_store import RemoteStore
 from latentserve_server.repository.repository import Repository
 from latentserve_server.repository.store import LocalStore, ModelStore
-from latentserve_server.repository.watcher import watch
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.telemetry.open_files import MAX_ADMIN_CONNECTIONS, room_for_connections
@@ -136,7 +135,7 @@ class Server:
         if self._admin is not None:
             await self._admin.start()
         await self._repository.open()
-        watching = watch(self._repository, self._config.poll_interval)
+        watching = self._repository.watch(self._config.poll_interval)
         self._watcher = asyncio.get_running_loop().create_task(watching)
         self._serving = True
         await self._set_health(serving=True)

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from latentserve_server.errors import ModelNotFound, ModelNotReady
-from latentserve_server.repository.aliases import AliasFile
-from latentserve_server.repository.catalog import ModelDirectory
 from latentserve_server.repository.policy import VersionPolicy
+from latentserve_server.repository.store import AliasFile, ModelDirectory
 from latentserve_server.repository.version import ModelVersion, State
 
 _MAX_REASONS = 3

@@ -13,18 +13,22 @@ from pathlib import Path
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.bundle.bundle import MANIFEST, MAX_MANIFEST_BYTES, listed_files
 from latentserve_server.errors import BundleError, ConfigError, StoreFailure
-from latentserve_server.repository.aliases import FILE, MAX_ALIASES_BYTES, AliasFile, alias_bytes, parse_aliases
-from latentserve_server.repository.catalog import (
+from latentserve_server.repository.remote_cache import BundleCache
+from latentserve_server.repository.remote_files import RemoteFiles
+from latentserve_server.repository.store import (
+    ALIASES,
+    MAX_ALIASES_BYTES,
+    AliasFile,
     Catalog,
     ModelDirectory,
+    alias_bytes,
     is_model_name,
     is_version,
     is_visible,
     no_version,
+    parse_aliases,
     shown,
 )
-from latentserve_server.repository.remote_cache import BundleCache
-from latentserve_server.repository.remote_files import RemoteFiles
 
 
 class RemoteStore:
@@ -103,14 +107,14 @@ class RemoteStore:
     def read_aliases(self, name: str) -> AliasFile:
         """The alias file of a model; an empty one where there is no file."""
         try:
-            return parse_aliases(self._files.read(f"{name}/{FILE}", MAX_ALIASES_BYTES))
+            return parse_aliases(self._files.read(f"{name}/{ALIASES}", MAX_ALIASES_BYTES))
         except FileNotFoundError:
             return AliasFile()
 
     def write_aliases(self, name: str, versions: Mapping[str, int]) -> AliasFile:
         """Replace the alias file of a model."""
         data = alias_bytes(versions)
-        self._files.replace(f"{name}/{FILE}", data)
+        self._files.replace(f"{name}/{ALIASES}", data)
         return parse_aliases(data)
 
     def _read_model(self, name: str, problems: list[str]) -> ModelDirectory:

@@ -11,27 +11,22 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Protocol
 
 from latentserve_server.blocking_calls import BlockingCalls, on_thread
 from latentserve_server.errors import ChangeRefused, ConfigError, ModelNotFound, ShuttingDown, StartupError
 from latentserve_server.model.served_model import ServedModel
-from latentserve_server.repository.absences import AbsenceObserver, Absences
-from latentserve_server.repository.catalog import Catalog
 from latentserve_server.repository.command_queue import CommandQueue
 from latentserve_server.repository.lifecycle import Lifecycle
 from latentserve_server.repository.model import Model
 from latentserve_server.repository.policy import VersionPolicy
-from latentserve_server.repository.scanner import Scanner, ScanObserver
-from latentserve_server.repository.store import ModelStore, store_alias
-from latentserve_server.repository.stuck_aliases import AliasObserver, StuckAliases
+from latentserve_server.repository.scanner import Absences, RepositoryObserver, Scanner, StuckAliases
+from latentserve_server.repository.store import Catalog, ModelStore, store_alias
 from latentserve_server.repository.version import LeasedModel, ModelVersion, State
 
 _logger = logging.getLogger(__name__)
 
-
-class RepositoryObserver(ScanObserver, AbsenceObserver, AliasObserver, Protocol):
-    """What is told of the store, and of what cannot follow it, on the event loop."""
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
+"""Between two tries of what may pass by itself."""
 
 
 class Repository:
@@ -67,8 +62,7 @@ class Repository:
         self._absences = Absences(removal_delay, observer)
         self._stuck_aliases = StuckAliases(observer)
         self._rescan_waits = False
-        self.unsettled = asyncio.Event()
-        """Set while a scan or a load that failed is due for a retry."""
+        self._unsettled = asyncio.Event()  # set while a scan or a load that failed is due for a retry
         self._commands = CommandQueue()
 
     async def open(self) -> None:
@@ -98,6 +92,18 @@ class Repository:
                 raise StartupError(f"{self._store.place}: no model can be served: {reasons}")
             _logger.warning("nothing is served until an alias or a Load names a version: %s", reasons)
         self._commands.start()
+
+    async def watch(self, interval: float) -> None:
+        """Follow the store until cancelled: scan it every `interval` seconds, or never where that is 0.
+
+        What may pass by itself, as a lack of memory, of files to be opened or of an answer from a store, is tried again
+        after pauses that double. A version that failed for another reason is tried again only by a scan: a server that
+        does not poll does not try a half-copied one again and again.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._try_again())
+            if interval:
+                group.create_task(self._poll(interval))
 
     async def close(self) -> None:
         """Close every model, whether or not calls hold leases on it; give up what is being loaded."""
@@ -170,14 +176,6 @@ class Repository:
                 self._commands.put(self._requested_rescan)
                 self._rescan_waits = True
 
-    async def retry(self) -> None:
-        """Repeat what `unsettled` stands for: the scan that failed, or else the loads.
-
-        Raises:
-            ChangeRefused: the store cannot be read, or is empty; what is served stays.
-        """
-        await self._commands.put(self._retry)
-
     async def load(self, name: str, version: int) -> ModelVersion:
         """Make a version READY and keep it so, whatever the policy.
 
@@ -204,6 +202,22 @@ class Repository:
         """
         return await self._commands.put(lambda: self._set_alias(name, alias, version))
 
+    async def _poll(self, interval: float) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            with suppress(Exception):  # it is in the log, and the next scan may find it mended
+                await self.rescan(by_order=False)
+
+    async def _try_again(self) -> None:
+        while True:
+            await self._unsettled.wait()
+            pause = _FIRST_PAUSE_SECONDS
+            while self._unsettled.is_set():
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                with suppress(Exception):  # it is in the log
+                    await self._commands.put(self._retry)
+
     async def _requested_rescan(self) -> None:
         self._rescan_waits = False  # what changes from now on may need another one
         await self._asked_rescan(patience=self._removal_delay)
@@ -214,6 +228,7 @@ class Repository:
         return await self._rescan(retry=True, patience=patience)
 
     async def _retry(self) -> None:
+        """Repeat what `_unsettled` stands for: the scan that failed, or else the loads."""
         if self._scanner.owed is not None:
             await self._rescan(retry=self._scanner.owed)
             return
@@ -311,9 +326,9 @@ class Repository:
             self._scanner.owed = True
         waits = any(entry.waits_for_retry for entry in entries)
         if waits or self._scanner.owed is not None or any(each.is_missing_something for each in self._models.values()):
-            self.unsettled.set()
+            self._unsettled.set()
         else:
-            self.unsettled.clear()
+            self._unsettled.clear()
 
     def _answering(self, name: str, version: int | None, alias: str | None) -> LeasedModel:
         leased = self._model(name).answering(version, alias).leased

@@ -1,4 +1,4 @@
-"""Scans of the store: timed, logged once where they fail, and repeated."""
+"""Scans of the store, and news of it that is told once: failures, absent versions, stuck aliases."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ from typing import Protocol
 
 from latentserve_server.blocking_calls import BlockingCalls
 from latentserve_server.errors import ChangeRefused, ConfigError, StoreFailure
-from latentserve_server.repository.catalog import Catalog
-from latentserve_server.repository.store import ModelStore
+from latentserve_server.repository.model import StuckAlias
+from latentserve_server.repository.store import Catalog, ModelStore
+from latentserve_server.repository.version import ModelVersion
 
 _logger = logging.getLogger(__name__)
 
 
-class ScanObserver(Protocol):
-    """What is told of every scan, on the event loop."""
+class RepositoryObserver(Protocol):
+    """What is told of the store, and of what cannot follow it, on the event loop."""
 
     def scan_ended(self, *, succeeded: bool) -> None:
         """The store could be read, or could not."""
+        ...
+
+    def version_missing(self, model: str, version: int, *, is_missing: bool) -> None:
+        """The version answers calls, and is not in the store; or that is over."""
+        ...
+
+    def alias_stuck(self, model: str, alias: str, *, is_stuck: bool) -> None:
+        """The alias has become stuck, or is no longer stuck."""
         ...
 
 
@@ -39,7 +48,7 @@ class Notices:
 class Scanner:
     """Scans one store."""
 
-    def __init__(self, store: ModelStore, observer: ScanObserver, timeout: float) -> None:
+    def __init__(self, store: ModelStore, observer: RepositoryObserver, timeout: float) -> None:
         """A scan may take `timeout` seconds."""
         self._store = store
         self._calls = BlockingCalls(timeout)
@@ -97,3 +106,52 @@ class Scanner:
         if reason != self._unreadable:  # said once, not at every poll
             _logger.error("what is served stays: %s", reason)
         self._unreadable = reason
+
+
+class Absences:
+    """Served versions that are missing from the store, as far as they were told of."""
+
+    def __init__(self, removal_delay: float, observer: RepositoryObserver) -> None:
+        """A version that is missing is to leave after `removal_delay` seconds."""
+        self._removal_delay = removal_delay
+        self._observer = observer
+        self._told: dict[tuple[str, int], ModelVersion] = {}
+
+    def tell(self, entries: Iterable[ModelVersion]) -> None:
+        """Tell of what has changed; `entries` are all that there are."""
+        missing = {(entry.name, entry.version): entry for entry in entries if entry.is_missing and entry.leased}
+        text = "%s version %d is not there; unloaded where that is still so after %g s"
+        for name, version in missing.keys() - self._told.keys():
+            _logger.warning(text, name, version, self._removal_delay, extra={"model": name, "version": version})
+            self._observer.version_missing(name, version, is_missing=True)
+        for name, version in self._told.keys() - missing.keys():
+            entry = self._told[name, version]
+            if entry.exists and not entry.is_missing:
+                fields = {"model": name, "version": version}
+                _logger.info("%s version %d is there again", name, version, extra=fields)
+            self._observer.version_missing(name, version, is_missing=False)
+        self._told = missing
+
+
+class StuckAliases:
+    """Aliases that cannot move, as far as they were told of."""
+
+    def __init__(self, observer: RepositoryObserver) -> None:
+        self._observer = observer
+        self._told: dict[tuple[str, str], str] = {}
+
+    @property
+    def problems(self) -> list[str]:
+        """What was told of last, in lines."""
+        return list(self._told.values())
+
+    def tell(self, aliases: Iterable[StuckAlias]) -> None:
+        """Tell of what has changed; `aliases` are all that are stuck."""
+        stuck = {(one.model, one.alias): str(one) for one in aliases}
+        for (model, alias), line in stuck.items():
+            if self._told.get((model, alias)) != line:
+                _logger.warning("%s", line, extra={"model": model, "alias": alias})
+                self._observer.alias_stuck(model, alias, is_stuck=True)
+        for model, alias in self._told.keys() - stuck.keys():
+            self._observer.alias_stuck(model, alias, is_stuck=False)
+        self._told = stuck

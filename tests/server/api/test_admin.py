@@ -16,7 +16,7 @@ from running_server import config_for, running_server
 
 from latentserve.v1 import models_pb2, models_pb2_grpc
 from latentserve_server.errors import ConfigError
-from latentserve_server.repository.aliases import MAX_ALIASES_BYTES, alias_bytes
+from latentserve_server.repository.store import MAX_ALIASES_BYTES, alias_bytes
 from latentserve_server.server import Server
 
 

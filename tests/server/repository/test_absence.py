@@ -16,10 +16,9 @@ from server_process import server_process
 from tiny_bundle import TinyModel
 
 from latentserve_server.errors import ModelNotFound
-from latentserve_server.repository.aliases import write_aliases
-from latentserve_server.repository.catalog import read_catalog
 from latentserve_server.repository.model import Model
 from latentserve_server.repository.policy import VersionPolicy
+from latentserve_server.repository.store import read_catalog, write_aliases
 
 MISSING = "its directory is not there; unloaded where that is still so after {} s"
 

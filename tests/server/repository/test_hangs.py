@@ -25,7 +25,7 @@ from latentserve_server.blocking_calls import BlockingCalls, on_thread
 from latentserve_server.bundle.files import is_passing
 from latentserve_server.engine.device_queue import DeviceQueue
 from latentserve_server.engine.thread import EngineThread
-from latentserve_server.repository.catalog import Catalog
+from latentserve_server.repository.store import Catalog
 from latentserve_server.server import Server
 
 PROMPT_SECONDS = 15.0

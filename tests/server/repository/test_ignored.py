@@ -11,7 +11,7 @@ from admin_server import READY, AdminServer, admin_server
 from model_shelf import VERSION, Shelf
 from tiny_bundle import TinyModel
 
-from latentserve_server.repository.catalog import read_catalog
+from latentserve_server.repository.store import read_catalog
 
 NAME = "a model's folder is named with 1 to 128 letters, digits, '_', '.' and '-', the first neither '.' nor '-'"
 LONG = "n" * 129

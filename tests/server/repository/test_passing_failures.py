@@ -22,9 +22,8 @@ from tiny_bundle import TinyModel
 from latentserve.v1 import models_pb2, models_pb2_grpc
 from latentserve_server.bundle.bundle import listed_files, read_bundle
 from latentserve_server.errors import StoreFailure
-from latentserve_server.repository.aliases import write_aliases
-from latentserve_server.repository.catalog import Catalog, read_catalog
 from latentserve_server.repository.remote_cache import BundleCache
+from latentserve_server.repository.store import Catalog, read_catalog, write_aliases
 from latentserve_server.repository.version import ModelVersion
 
 TOO_MANY = "Too many open files"
