@@ -66,7 +66,7 @@ class Lifecycle:
     def announce(self, model: Model) -> None:
         """Show the versions as they were found, and as LOADING what `reconcile` is going to load."""
         for entry in model:
-            self._observer.state_changed(entry.name, entry.version, entry.state)
+            self._tell(entry)
         for entry in model.plan().load:
             self._begin_loading(entry)
 
@@ -115,9 +115,8 @@ class Lifecycle:
 
     def retire(self, model: Model, entry: ModelVersion, reason: str) -> None:
         """Let a READY version take no more calls, and close it after its last one."""
-        leased, entry.leased = entry.leased, None
-        assert leased is not None
-        self._become(entry, State.UNLOADING, reason)
+        leased = entry.retire(reason)
+        self._tell(entry)
         _logger.info("unloading %s version %d: %s", entry.name, entry.version, entry.reason, extra=_fields(entry))
         self._close_after_last_call(model, entry, leased)
 
@@ -145,14 +144,13 @@ class Lifecycle:
 
     def _begin_loading(self, entry: ModelVersion) -> None:
         if entry.state in (State.UNAVAILABLE, State.UNLOADING):  # a READY version answers while its successor loads
-            self._become(entry, State.LOADING)
+            entry.become(State.LOADING)
+            self._tell(entry)
 
     def _serve(self, model: Model, entry: ModelVersion, served: ServedModel) -> None:
-        before, entry.leased = entry.leased, LeasedModel(served)
-        entry.digest = served.identity.digest
-        entry.reason, entry.is_transient, entry.failures = "", False, 0
+        before = entry.serve(served)
         if before is None:
-            self._become(entry, State.READY)
+            self._tell(entry)
         else:
             self._close_after_last_call(model, entry, before)
         self._observer.load_ended(entry.name, succeeded=True)
@@ -164,10 +162,11 @@ class Lifecycle:
         entry.fail(reason, now=asyncio.get_running_loop().time(), may_pass=may_pass)
         self._observer.load_ended(entry.name, succeeded=False)
         if entry.leased is None:
-            self._become(entry, State.UNAVAILABLE, reason)
+            entry.become(State.UNAVAILABLE, reason)
+            self._tell(entry)
 
     def _close_after_last_call(self, model: Model, entry: ModelVersion, leased: LeasedModel) -> None:
-        entry.leaving += 1
+        entry.begin_leaving()
         self._observer.model_retired(leased.model.identity)
         task = asyncio.get_running_loop().create_task(self._close(model, entry, leased))
         self._closing[task] = leased
@@ -175,14 +174,15 @@ class Lifecycle:
 
     async def _close(self, model: Model, entry: ModelVersion, leased: LeasedModel) -> None:
         await leased.close()
-        entry.leaving -= 1
+        entry.end_leaving()
         fields = _fields(entry) | {"digest": leased.model.identity.digest}
         _logger.info("a model of %s version %d is closed", entry.name, entry.version, extra=fields)
         if entry.leaving or entry.leased is not None:
             return
         self._observer.version_closed(entry.name, entry.version)
         if entry.state is State.UNLOADING:
-            self._become(entry, State.UNAVAILABLE, entry.reason)
+            entry.become(State.UNAVAILABLE, entry.reason)
+            self._tell(entry)
         self._forget_if_gone(model, entry)
 
     def _forget_if_gone(self, model: Model, entry: ModelVersion) -> None:
@@ -195,9 +195,8 @@ class Lifecycle:
             fields = {"model": model.name, "version": version, "alias": alias}
             _logger.info("alias %s of %s points to version %d", alias, model.name, version, extra=fields)
 
-    def _become(self, entry: ModelVersion, state: State, reason: str = "") -> None:
-        entry.become(state, reason)
-        self._observer.state_changed(entry.name, entry.version, state)
+    def _tell(self, entry: ModelVersion) -> None:
+        self._observer.state_changed(entry.name, entry.version, entry.state)
 
 
 def _reason(error: Exception) -> str:

@@ -175,8 +175,7 @@ class Model:
         self._pinned.discard(version)
         if entry.exists:
             self._withdrawn.add(version)
-        if entry.state is not State.READY:
-            entry.reason = self.why_unwanted(entry)
+        entry.withdraw(self.why_unwanted(entry))
 
     def plan(self) -> Plan:
         """What is to change, so that the desired versions are served.
@@ -198,7 +197,7 @@ class Model:
         """Let versions whose failure may pass be loaded once more."""
         for entry in self:
             if entry.waits_for_retry:
-                entry.failed_digest = None
+                entry.try_again()
 
     def ask(self) -> None:
         """Log again every version that cannot be loaded."""

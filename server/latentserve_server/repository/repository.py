@@ -249,7 +249,7 @@ class Repository:
         model = self._model(name)
         entry = model.entry(version)
         is_new = model.pin(version)
-        entry.failed_digest = None
+        entry.try_again()
         entry.ask()
         if entry.needs_loading:
             await self._lifecycle.open(model, entry)

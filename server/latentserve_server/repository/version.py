@@ -94,12 +94,42 @@ class ModelVersion:
         assert state in _NEXT[self.state], f"a version that is {self.state.value} cannot become {state.value}"
         self.state, self.reason = state, reason
 
+    def serve(self, model: ServedModel) -> LeasedModel | None:
+        """Let the model answer from now on; returns the one that answered before, which is to be closed."""
+        before, self.leased = self.leased, LeasedModel(model)
+        self.digest, self.is_transient, self.failures = model.identity.digest, False, 0
+        if before is None:
+            self.become(State.READY)
+        else:
+            self.reason = ""
+        return before
+
+    def retire(self, reason: str) -> LeasedModel:
+        """Let a READY version take no more calls; returns the model that answered them, which is to be closed."""
+        leased, self.leased = self.leased, None
+        assert leased is not None
+        self.become(State.UNLOADING, reason)
+        return leased
+
+    def begin_leaving(self) -> None:
+        """Note that a model answers its last calls."""
+        self.leaving += 1
+
+    def end_leaving(self) -> None:
+        """Note that such a model is closed."""
+        self.leaving -= 1
+
+    def withdraw(self, reason: str) -> None:
+        """Note why nobody wants the version any more. A READY one says so once it is retired."""
+        if self.state is not State.READY:
+            self.reason = reason
+
     def observe(self, digest: str, *, now: float, retry: bool) -> None:
         """Note what a scan found at `now`; with `retry`, a manifest that failed is tried again without a pause."""
         if digest != self.digest:
             self.digest, self.failures, self.is_transient = digest, 0, False
         if retry or digest != self.failed_digest or now >= self.retry_at:
-            self.failed_digest = None
+            self.try_again()
         self.find()
 
     def find(self) -> None:
@@ -115,6 +145,10 @@ class ModelVersion:
             self.exists = False
         elif self.state is State.READY:
             self.reason = f"its directory is not there; unloaded where that is still so after {patience:g} s"
+
+    def try_again(self) -> None:
+        """Let what could not be loaded be loaded once more."""
+        self.failed_digest = None
 
     def ask(self) -> None:
         """Log the next failure again, because someone asked."""
