@@ -1,4 +1,4 @@
-"""An inference session: one ONNX graph, opened on one device.
+"""The engine: one ONNX graph opened on one device, and how it is run, alone or behind another.
 
 onnxruntime falls back to the CPU silently in three places: when the provider is missing at creation, when creating the
 session fails (the Python class then retries), and inside `run`. `enable_fallback=0` closes the last two; the first is
@@ -7,19 +7,19 @@ closed by looking at what the session really uses.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from latentserve_server.engine.binding import Binding, Buffer
 from latentserve_server.engine.cancellation import Cancellation
-from latentserve_server.engine.device import Cpu, Cuda, Placement, first_line
-from latentserve_server.engine.tensor_spec import TensorSpec
+from latentserve_server.engine.device import Cpu, Cuda, Device, Placement, first_line
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -32,6 +32,35 @@ _FATAL = 4
 
 _NO_CAPTURE = -1
 """The graph id of a run that is neither captured nor replayed; 0 is onnxruntime's own, so captured ones begin at 1."""
+
+Arrays = Mapping[str, NDArray[Any]]
+"""Tensors of a graph by name; axis 0 of each counts rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output of a graph, without its batch axis."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A tensor on the device; what it holds changes with every run of a graph that it is bound to."""
+
+    value: onnxruntime.OrtValue
+    rows: int
+
+    def __len__(self) -> int:
+        """Rows, as of an array."""
+        return self.rows
 
 
 class Engine:
@@ -51,7 +80,7 @@ class Engine:
         those that compute shapes. Empty where the CPU is the device."""
         self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
         self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
-        self._bindings: dict[int, Binding] = {}
+        self._bindings: dict[int, _Binding] = {}
         self._shares = placement.shares if isinstance(placement, Cpu) and placement.portable else None
 
     def bind(self, rows: int, shared: Mapping[str, Buffer] | None = None) -> None:
@@ -65,7 +94,9 @@ class Engine:
             EngineFailure: the device has no room for them.
         """
         try:
-            self._bindings[rows] = Binding(self._session, self.inputs, self.outputs, rows, self.placement, shared or {})
+            self._bindings[rows] = _Binding(
+                self._session, self.inputs, self.outputs, rows, self.placement, shared or {}
+            )
         except Exception as error:
             raise EngineFailure(first_line(error)) from error
 
@@ -137,6 +168,115 @@ class Engine:
         if used != provider or (placed and len(elsewhere) == len(placed)):
             raise DeviceError(f"onnxruntime runs the graph on {used} where {provider} was asked for")
         return {operator: elsewhere.count(operator) for operator in elsewhere}
+
+
+class ReconstructionPipeline:
+    """From images to their posteriors, and on to what the decoder makes of the posterior means.
+
+    Its inputs are the encoder's, its outputs those of both. Where runs of the size are bound, the encoder writes the
+    means where the decoder reads them, on the device.
+    """
+
+    def __init__(self, encoder: Engine, decoder: Engine) -> None:
+        """Both belong to one thread; where a size is bound, the decoder's latents share the buffer of the means."""
+        self._encoder = encoder
+        self._decoder = decoder
+        self._encodes = {spec.name for spec in encoder.outputs}
+        self._shared = {spec.name for spec in encoder.inputs} & {spec.name for spec in decoder.inputs}
+
+    def run(self, inputs: Arrays, outputs: Sequence[str], cancellation: Cancellation) -> Arrays:
+        """The named outputs for the rows of inputs.
+
+        Raises:
+            EngineFailure: one of the graphs did not run, or was cancelled.
+        """
+        rows = len(next(iter(inputs.values())))
+        mean = self._encoder.resident("mean", rows)
+        wanted = {name for name in outputs if name in self._encodes} | ({"mean"} if mean is None else set())
+        posterior = self._encoder.run(inputs, sorted(wanted), cancellation)
+        shared = {name: inputs[name] for name in self._shared}
+        decoded = [name for name in outputs if name not in self._encodes]
+        latent = posterior["mean"] if mean is None else mean
+        return posterior | self._decoder.run({"latent": latent, **shared}, decoded, cancellation)
+
+
+class _Binding:
+    """Runs of exactly `rows` rows, from the thread that made it, through buffers that stay on the device.
+
+    A run copies its inputs into buffers that were allocated once and its outputs out of them, and allocates nothing on
+    the device itself. The addresses never change, which CUDA graphs demand. onnxruntime's Python package offers no
+    page-locked host memory for its built-in CUDA provider, so copies go through the driver's own.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        rows: int,
+        placement: Placement,
+        shared: Mapping[str, Buffer],
+    ) -> None:
+        """Allocate a buffer for every output, and for every input that none is `shared` for.
+
+        Raises:
+            Exception: onnxruntime's, where the device has no room for them.
+        """
+        self._session = session
+        self._fresh = placement.device is not Device.CPU
+        """Whether `OrtValue.numpy` copies; on the CPU it shows the buffer itself."""
+        self._specs = {spec.name: spec for spec in inputs}
+        self._rows = rows
+        own = [spec for spec in inputs if spec.name not in shared]
+        self.size_bytes = rows * sum(spec.row_bytes for spec in (*own, *outputs))
+        """Bytes of the buffers that it allocated."""
+        self._binding = session.io_binding()
+        self._inputs = {spec.name: _allocate(spec, rows, placement) for spec in own}
+        self._inputs |= {name: buffer.value for name, buffer in shared.items()}
+        self._outputs = {spec.name: _allocate(spec, rows, placement) for spec in outputs}
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        for name, value in self._outputs.items():
+            self._binding.bind_ortvalue_output(name, value)
+
+    def run(
+        self,
+        inputs: Mapping[str, NDArray[Any] | Buffer],
+        outputs: Sequence[str],
+        options: onnxruntime.RunOptions,
+    ) -> dict[str, NDArray[Any]]:
+        """The named outputs, in memory that is the caller's.
+
+        Raises:
+            EngineFailure: an input is missing, or is not what the graph takes. Exception: onnxruntime's.
+        """
+        if inputs.keys() != self._inputs.keys():
+            raise EngineFailure(f"the inputs are {sorted(inputs)} where {sorted(self._inputs)} are bound")
+        for name, value in inputs.items():
+            self._fill(name, value)
+        self._session.run_with_iobinding(self._binding, options)
+        arrays = {name: self._outputs[name].numpy() for name in outputs}
+        return arrays if self._fresh else {name: array.copy() for name, array in arrays.items()}
+
+    def output(self, name: str) -> Buffer:
+        """The buffer of an output, for another graph on the same device to take."""
+        return Buffer(self._outputs[name], self._rows)
+
+    def _fill(self, name: str, value: NDArray[Any] | Buffer) -> None:
+        if isinstance(value, Buffer):
+            if value.value is not self._inputs[name]:
+                raise EngineFailure(f"input {name!r} is a buffer that is not bound")
+            return  # it holds the rows already
+        spec = self._specs[name]
+        shape = (self._rows, *spec.shape)
+        if value.dtype != spec.dtype or value.shape != shape:  # onnxruntime would compare the bytes' number alone
+            raise EngineFailure(f"input {name!r} is {value.dtype} {value.shape} where {spec.dtype} {shape} is bound")
+        self._inputs[name].update_inplace(value)
+
+
+def _allocate(spec: TensorSpec, rows: int, placement: Placement) -> onnxruntime.OrtValue:
+    shape = [rows, *spec.shape]
+    return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, spec.dtype.type, placement.device, placement.index)
 
 
 def _open(model: bytes, placement: Placement) -> onnxruntime.InferenceSession:
