@@ -26,7 +26,7 @@ from latentserve_server.bundle.loader import Loader
 from latentserve_server.bundle.precision import precision_of
 from latentserve_server.configuration.config import ServerConfig, parse_address, parse_device
 from latentserve_server.engine import Cpu, Cuda, Device, Placement, choose_placement, runtime_version
-from latentserve_server.engine.device_queue import DeviceQueue
+from latentserve_server.engine.device import DeviceQueue
 from latentserve_server.errors import ConfigError
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.model.description import Limits

@@ -11,7 +11,7 @@ from held_graph import Notes
 from latentserve.v1 import bundle_pb2
 from latentserve_server.bundle.loader import Loader
 from latentserve_server.engine import Cpu
-from latentserve_server.engine.device_queue import DeviceQueue
+from latentserve_server.engine.device import DeviceQueue
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.model.description import Limits
 from latentserve_server.model.served_model import ServedModel

@@ -26,7 +26,7 @@ from latentserve_server.bundle.numerics import Invariance, fingerprint
 from latentserve_server.bundle.precision import precision_name
 from latentserve_server.engine import Cuda, Engine, Placement, TensorSpec
 from latentserve_server.engine.cancellation import Cancellation
-from latentserve_server.engine.device_queue import DeviceQueue
+from latentserve_server.engine.device import DeviceQueue
 from latentserve_server.engine.engine import ReconstructionPipeline
 from latentserve_server.engine.thread import EngineThread
 from latentserve_server.errors import BundleError, EngineFailure, PrecisionShortfall, StoreFailure

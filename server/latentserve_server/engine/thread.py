@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import ParamSpec, TypeVar
 
 from latentserve_server.blocking_calls import start_thread
-from latentserve_server.engine.device_queue import Account, DeviceQueue
+from latentserve_server.engine.device import Account, DeviceQueue
 
 P = ParamSpec("P")
 T = TypeVar("T")
