@@ -27,7 +27,8 @@ from server_process import serving
 
 from latentserve.v1 import bundle_pb2, generation_pb2, generation_pb2_grpc
 from latentserve_server.available_cpus import available_cpus
-from latentserve_server.bundle.bundle import Bundle, read_bundle, role_name
+from latentserve_server.bundle.bundle import Bundle, read_bundle
+from latentserve_server.bundle.manifest import role_name
 from latentserve_server.engine import Cpu, Cuda, Engine, choose_placement, runtime_version
 from latentserve_server.errors import DeviceError
 

@@ -24,8 +24,21 @@ LatentServeError
 
 from __future__ import annotations
 
+import errno
+
 _MAX_LINE = 500
 """Characters of a message that quotes what came from outside; it must fit the trailers of a reply."""
+
+_PASSING = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EAGAIN", "EBUSY", "EINTR", "EIO", "ESTALE", "EREMOTEIO"),
+        *("ETIMEDOUT", "ECONNABORTED", "ECONNREFUSED", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN"),
+        *("ENETRESET", "ENETUNREACH", "ENOTCONN", "ENOLINK", "ESHUTDOWN"),
+    )
+    if hasattr(errno, name)
+)
+"""Of the operating system, that may pass: a lack of resources, or storage that cannot be reached."""
 
 
 class LatentServeError(Exception):
@@ -132,3 +145,8 @@ class PrecisionShortfall(BundleError):
 
 class DeviceError(StartupError):
     """The device asked for is missing, or onnxruntime does not really use it."""
+
+
+def is_passing(error: OSError) -> bool:
+    """Whether the same may succeed later, though nobody changes the files."""
+    return error.errno in _PASSING

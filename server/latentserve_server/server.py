@@ -23,7 +23,7 @@ from latentserve_server.api.oip.service import InferenceServicer
 from latentserve_server.available_cpus import available_cpus
 from latentserve_server.blocking_calls import BlockingCalls, on_thread
 from latentserve_server.bundle.loader import Loader
-from latentserve_server.bundle.precision import precision_of
+from latentserve_server.bundle.manifest import precision_named
 from latentserve_server.configuration.config import ServerConfig, parse_address, parse_device
 from latentserve_server.engine import Cpu, Cuda, Device, Placement, choose_placement, runtime_version
 from latentserve_server.engine.device import DeviceQueue
@@ -200,7 +200,7 @@ class Server:
         return Loader(
             placement=placement,
             slots=DeviceQueue(config.concurrent_runs or (1 if on_cuda else None)),
-            precision=precision_of(config.precision),
+            precision=precision_named(config.precision),
             links_within=_links_within(config),
             limits=Limits(
                 max_rows_per_request=config.max_rows_per_request,

@@ -1,45 +1,51 @@
-"""One bundle, read and verified: manifest, graphs and golden rows."""
+"""One bundle: its files opened and verified, and what they hold."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import math
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load
 
-from latentserve.contract import CALIBRATION_QUANTILES, MAX_LABELS, MIN_LABELS
-from latentserve.picture import PictureError, check_reading
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve.v1 import tensor_pb2
-from latentserve_server.bundle.files import (
+from latentserve_server.bundle.manifest import (
+    MANIFEST,
     MAX_FILE_BYTES,
-    bundle_files,
+    MAX_MANIFEST_BYTES,
     check_name,
-    is_passing,
-    open_file,
-    read_arrays,
+    parse_manifest,
+    precision_of,
+    role_name,
 )
-from latentserve_server.bundle.manifest_json import parse_manifest_json
-from latentserve_server.bundle.mixture import parse_mixture
-from latentserve_server.errors import BundleError, StoreFailure
+from latentserve_server.errors import BundleError, StoreFailure, is_passing
 from latentserve_server.latent.likelihood import LIKELIHOODS
 from latentserve_server.latent.mixture import Mixture
-from latentserve_server.latent.noise import MAX_LATENT_DIM
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-MAX_MANIFEST_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
-MAX_IMAGE_PIXELS = 1 << 24
+_NOT_REGULAR = "not a regular file"
+_LINK = "a link; put the file in its place, or name the folder where links end by --links-within"
+_OPENED = Path("/proc/self/fd")
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
-_GRAPHS_OF_KIND = {
-    pb.MODEL_KIND_VAE: {pb.GRAPH_ROLE_ENCODER, pb.GRAPH_ROLE_DECODER},
-    pb.MODEL_KIND_GAN: {pb.GRAPH_ROLE_DECODER},
-}
+_MAX_ARRAYS = 64
+_KINDS = "biuf"
+_ZIP = b"PK\x03\x04"
+
+MAX_FACTOR_BYTES = 1 << 29
+"""What the factors of a mixture may take, in bytes."""
+
+_WEIGHT_TOLERANCE = 1e-6
 
 _DTYPE_CODES: Mapping[np.dtype[Any], tensor_pb2.DType] = {
     np.dtype(np.float32): tensor_pb2.DTYPE_FLOAT32,
@@ -72,7 +78,7 @@ class Bundle:
     def entry(self, role: pb.GraphRole) -> pb.Graph:
         """What the manifest says of the role's graph."""
         key = role, self.precisions[role]
-        return next(graph for graph in self.manifest.graphs if (graph.role, _precision(graph)) == key)
+        return next(graph for graph in self.manifest.graphs if (graph.role, precision_of(graph)) == key)
 
     def in_float32(self, role: pb.GraphRole) -> Bundle:
         """The bundle with the float32 graph of a role in the place of what it has."""
@@ -107,10 +113,10 @@ def read_bundle(
         StoreFailure: a file cannot be read now.
     """
     raw = _read(directory, MANIFEST, MAX_MANIFEST_BYTES, links_within)
-    manifest = _parse_manifest(raw)
+    manifest = parse_manifest(raw)
     verified = [(graph, _read_verified(directory, graph.file, links_within)) for graph in manifest.graphs]
-    exact = {graph.role: data for graph, data in verified if _precision(graph) == pb.PRECISION_FLOAT32}
-    wanted = {graph.role: data for graph, data in verified if _precision(graph) == precision}
+    exact = {graph.role: data for graph, data in verified if precision_of(graph) == pb.PRECISION_FLOAT32}
+    wanted = {graph.role: data for graph, data in verified if precision_of(graph) == precision}
     precisions = dict.fromkeys(exact, pb.PRECISION_FLOAT32) | dict.fromkeys(wanted, precision)
     golden = read_arrays(_read_verified(directory, manifest.golden, links_within), "golden rows", MAX_FILE_BYTES)
     for file in manifest.files:
@@ -123,101 +129,82 @@ def read_bundle(
     return bundle
 
 
-def listed_files(raw: bytes) -> list[pb.File]:
-    """The files that the bytes of a manifest list.
+def open_file(path: Path, links_within: Path | None = None) -> BufferedReader:
+    """A bundle's file, to be read. Nobody is waited for at the other end of a pipe.
+
+    A link is followed only where it ends inside `links_within`: who can write a repository could name any file of this
+    machine by one, and learn from the answer whether it has the bytes of a digest.
 
     Raises:
-        BundleError: the manifest is none, or a file has a name or a size that is not allowed.
+        OSError: it cannot be opened, is not a regular file, or is a link that is not to be followed.
     """
-    return bundle_files(_parse_manifest(raw))
-
-
-def role_name(role: pb.GraphRole) -> str:
-    """ "encoder" or "decoder"."""
-    return pb.GraphRole.Name(role).removeprefix("GRAPH_ROLE_").lower()
-
-
-def _parse_manifest(raw: bytes) -> pb.Manifest:
     try:
-        manifest = parse_manifest_json(raw)
-    except BundleError as error:
-        raise BundleError(f"{MANIFEST}: {error}") from error
-    if manifest.format_version != FORMAT_VERSION:
-        raise BundleError(f"{MANIFEST}: format_version {manifest.format_version} where {FORMAT_VERSION} is understood")
-    _check(manifest.kind in _GRAPHS_OF_KIND, "kind", "is neither VAE nor GAN")
-    bundle_files(manifest)
-    _check(1 <= manifest.latent.dim <= MAX_LATENT_DIM, "latent.dim", f"is not in 1 to {MAX_LATENT_DIM}")
-    _check(manifest.latent.prior == pb.PRIOR_STANDARD_NORMAL, "latent.prior", "is not PRIOR_STANDARD_NORMAL")
-    image = manifest.image
-    _check(image.channels in (1, 3), "image.channels", "is neither 1 nor 3")
-    _check(0 < image.height * image.width <= MAX_IMAGE_PIXELS, "image", f"has no or over {MAX_IMAGE_PIXELS} pixels")
-    _check((image.min_value, image.max_value) == (0.0, 1.0), "image", "has a value range other than 0 to 1")
-    _check_reading(image.reading)
-    _check_likelihood(manifest)
-    _check_graphs(manifest)
-    if manifest.HasField("labels"):
-        _check_labels(manifest.labels)
-    if manifest.HasField("calibration"):
-        _check_calibration(manifest)
-    return manifest
+        descriptor = os.open(path, _FLAGS)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            descriptor = _open_link(path, links_within)
+        elif error.errno == errno.ENXIO:  # a socket
+            raise OSError(errno.EINVAL, _NOT_REGULAR, str(path)) from error
+        else:
+            raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, _NOT_REGULAR, str(path))
+    return os.fdopen(descriptor, "rb")
 
 
-def _check_reading(reading: pb.PictureReading) -> None:
+def read_arrays(data: bytes, what: str, max_bytes: int) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file of at most `max_bytes`, by name.
+
+    `what` names the file's content in error messages.
+
+    Raises:
+        BundleError: it is no such file, is too large, or holds too many arrays, or arrays of no numbers that NumPy has.
+    """
+    if data.startswith(_ZIP):
+        raise BundleError(f"{what}: a NumPy archive, as of an early version of the format; export the model again")
+    if len(data) > max_bytes:
+        raise BundleError(f"{what}: {len(data)} bytes where {max_bytes} are allowed")
     try:
-        check_reading(reading)
-    except PictureError as error:
-        raise BundleError(f"{MANIFEST}: image.reading.{error}") from error
+        arrays: dict[str, NDArray[Any]] = load(data)
+    except Exception as error:  # of its own kind, and NumPy's for types that it has not
+        raise BundleError(f"{what}: not a safetensors file: {error}") from error
+    if len(arrays) > _MAX_ARRAYS:
+        raise BundleError(f"{what}: {len(arrays)} arrays where {_MAX_ARRAYS} are allowed")
+    for name, array in arrays.items():
+        if array.dtype.kind not in _KINDS:
+            raise BundleError(f"{what}: {name} holds {array.dtype}, no numbers")
+    return arrays
 
 
-def _check_likelihood(manifest: pb.Manifest) -> None:
-    absent = manifest.likelihood == pb.LIKELIHOOD_UNSPECIFIED
-    fits = absent if manifest.kind == pb.MODEL_KIND_GAN else manifest.likelihood in LIKELIHOODS
-    _check(fits, "likelihood", "does not fit the kind of model")
+def parse_mixture(data: bytes, components: int, dim: int) -> Mixture:
+    """The mixture in a safetensors file of "weights", "means" and "factors".
 
-
-def _check_graphs(manifest: pb.Manifest) -> None:
-    """Each role of the kind has one float32 graph, and at most one of each other precision."""
-    found = [(graph.role, _precision(graph)) for graph in manifest.graphs]
-    roles = {role for role, precision in found if precision == pb.PRECISION_FLOAT32}
-    expected = _GRAPHS_OF_KIND[manifest.kind]
-    known = all(role in expected and precision in pb.Precision.values() for role, precision in found)
-    fits = known and roles == expected and len(set(found)) == len(found)
-    _check(fits, "graphs", "are not those of the kind of model")
-
-
-def _check_labels(labels: pb.LabelSpec) -> None:
-    _check(MIN_LABELS <= labels.count <= MAX_LABELS, "labels.count", f"is not in {MIN_LABELS} to {MAX_LABELS}")
-    names = labels.names
-    _check(len(names) in (0, labels.count), "labels.names", f"are {len(names)} where there are {labels.count} labels")
-    _check(len(set(names)) == len(names), "labels.names", "has a name twice")
-
-
-def _check_calibration(manifest: pb.Manifest) -> None:
-    _check(manifest.kind == pb.MODEL_KIND_VAE, "calibration", "does not fit the kind of model")
-    field, quantiles = "calibration.negative_elbo_quantiles", np.array(manifest.calibration.negative_elbo_quantiles)
-    _check(
-        len(quantiles) == CALIBRATION_QUANTILES, field, f"are {len(quantiles)} where {CALIBRATION_QUANTILES} are wanted"
-    )
-    _check(bool(np.isfinite(quantiles).all()), field, "has a value that is not finite")
-    _check(bool((quantiles[1:] >= quantiles[:-1]).all()), field, "fall")
-    _check(manifest.calibration.images >= 1, "calibration.images", "is not at least 1")
-
-
-def _precision(graph: pb.Graph) -> pb.Precision:
-    return graph.precision or pb.PRECISION_FLOAT32
+    Raises:
+        BundleError: it is no such file, or its arrays are not those of a mixture of so many components and
+            dimensions.
+    """
+    if 4 * components * dim * dim > MAX_FACTOR_BYTES:
+        raise BundleError(f"mixture: the factors of {components} components are over {MAX_FACTOR_BYTES} bytes")
+    arrays = read_arrays(data, "mixture", MAX_FACTOR_BYTES)
+    _check_array(arrays, "weights", np.dtype(np.float64), (components,))
+    _check_array(arrays, "means", np.dtype(np.float32), (components, dim))
+    _check_array(arrays, "factors", np.dtype(np.float32), (components, dim, dim))
+    weights, factors = arrays["weights"], arrays["factors"]
+    if not (weights > 0).all() or abs(math.fsum(weights) - 1) > _WEIGHT_TOLERANCE:
+        raise BundleError(f"mixture: the weights are not positive with sum 1 within {_WEIGHT_TOLERANCE:g}")
+    if any(np.triu(factor, 1).any() for factor in factors):
+        raise BundleError("mixture: the factors are not lower triangular")
+    if not (np.diagonal(factors, axis1=1, axis2=2) > 0).all():
+        raise BundleError("mixture: the factors' diagonals are not positive")
+    return Mixture(weights, arrays["means"], factors)
 
 
 def _read_mixture(directory: Path, latent: pb.LatentSpec, links_within: Path | None) -> Mixture | None:
     if not latent.HasField("mixture"):
         return None
-    components = latent.mixture.components
-    _check(components >= 1, "latent.mixture.components", "is not at least 1")
-    return parse_mixture(_read_verified(directory, latent.mixture.file, links_within), components, latent.dim)
-
-
-def _check(holds: bool, field: str, problem: str) -> None:
-    if not holds:
-        raise BundleError(f"{MANIFEST}: {field} {problem}")
+    mixture = latent.mixture
+    return parse_mixture(_read_verified(directory, mixture.file, links_within), mixture.components, latent.dim)
 
 
 def _read_verified(directory: Path, file: pb.File, links_within: Path | None) -> bytes:
@@ -274,3 +261,27 @@ def _tensor_shapes(
     image = manifest.image
     float32 = np.dtype(np.float32)
     return (float32, (image.channels, image.height, image.width)), (float32, (manifest.latent.dim,))
+
+
+def _check_array(arrays: Mapping[str, NDArray[Any]], name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    array = arrays.get(name)
+    if array is None:
+        raise BundleError(f"mixture: there is no array {name!r}")
+    if array.dtype != dtype or array.shape != shape:
+        raise BundleError(f"mixture: {name} is {array.dtype.name} {list(array.shape)}, not {dtype.name} {list(shape)}")
+    if not np.isfinite(array).all():
+        raise BundleError(f"mixture: {name} has a value that is not finite")
+
+
+def _open_link(path: Path, links_within: Path | None) -> int:
+    if links_within is None:
+        raise OSError(errno.EINVAL, _LINK, str(path))
+    end = Path(os.path.realpath(path, strict=True))
+    if not end.is_relative_to(os.path.realpath(links_within)):
+        raise OSError(errno.EINVAL, f"a link that ends outside of --links-within {links_within}", str(path))
+    descriptor = os.open(end, _FLAGS)
+    opened = _OPENED / str(descriptor)
+    if _OPENED.is_dir() and opened.readlink() != end:  # a folder on the way became a link since
+        os.close(descriptor)
+        raise OSError(errno.EAGAIN, "a link that changed while it was opened", str(path))
+    return descriptor

@@ -1,7 +1,9 @@
-"""Golden rows: outputs that a graph must reproduce before it serves."""
+"""Golden rows: what a graph must reproduce before it serves, and the bits that it has there."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +13,34 @@ from numpy.typing import NDArray
 
 from latentserve.pixel_range import PixelRangeError, read_pixels
 from latentserve.v1 import bundle_pb2 as pb
-from latentserve_server.bundle.bundle import Bundle, role_name
-from latentserve_server.bundle.psnr_demand import PsnrDemand
+from latentserve_server.bundle.bundle import Bundle
+from latentserve_server.bundle.manifest import role_name
 from latentserve_server.engine import Arrays, Cuda, Device, Engine, Placement
 from latentserve_server.engine.cancellation import Cancellation
-from latentserve_server.errors import BundleError
+from latentserve_server.errors import BundleError, PrecisionShortfall
 
 _TOLERANCE = {Device.CPU: 1e-4, Device.CUDA: 1e-3}
 """Largest difference from a golden float, absolute and relative; kernels differ between processors."""
 
 _TF32_TOLERANCE = 1e-2
 """The same where float32 products are rounded to 10 bits of mantissa."""
+
+LEAST_PSNR_DB = 34.0
+"""The least that is demanded, whatever the manifest says: noise of 2 % of the peak."""
+
+MOST_PSNR_DB = 50.0
+"""The most that is demanded, where the manifest promises more. Such noise is below one level of 256, and arithmetic in
+float16 or TF32, which the CPU that wrote the manifest does not have, may well add as much."""
+
+MARGIN_DB = 1.0
+"""Subtracted from what the manifest says of the golden rows. An activation on the edge between two levels falls to
+either side by the last bits of float32, which differ between processors."""
+
+OTHER_ROWS_MARGIN_DB = 6.0
+"""Subtracted from what the manifest says of other rows, where it says nothing of the golden ones: of a trained VAE, 8
+rows were seen to be up to 4.2 dB below the whole."""
+
+FINGERPRINT_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -74,16 +93,75 @@ class GoldenRows:
         return computed
 
 
-def _take(arrays: Arrays, rows: int | None, first: int) -> Arrays:
-    if rows is None:
-        return arrays
-    return {name: array[np.arange(first, first + rows) % len(array)] for name, array in arrays.items()}
+@dataclass(frozen=True)
+class PsnrDemand:
+    """What the outputs of one graph must have, in decibels of peak signal to noise, over the golden rows."""
+
+    outputs: tuple[str, ...]
+    """Each of them. The peak of an image is 1, that of another tensor its largest absolute value."""
+    told_db: float
+    """What the manifest says; 0 where it says nothing."""
+    demanded_db: float
+
+    @classmethod
+    def of(cls, role: pb.GraphRole, conversion: pb.Conversion) -> PsnrDemand:
+        """The demand on a graph of this role, from what its manifest says of the conversion."""
+        main = "mean" if role == pb.GRAPH_ROLE_ENCODER else "image"
+        if not conversion.HasField("golden_psnr_db"):
+            return cls((main,), conversion.psnr_db, _demanded(conversion.psnr_db, OTHER_ROWS_MARGIN_DB))
+        judged = (main, "log_variance") if role == pb.GRAPH_ROLE_ENCODER else (main,)
+        return cls(judged, conversion.golden_psnr_db, _demanded(conversion.golden_psnr_db, MARGIN_DB))
+
+    def check(self, computed: Arrays, expected: Arrays, golden: Arrays) -> None:
+        """Hold computed outputs to those expected: the golden ones, or some of their rows, over and over again.
+
+        Not each value and not each row, but all together. So a few rows may have the noise that is
+        allowed to all golden rows together.
+
+        Raises:
+            PrecisionShortfall: an output has less than is demanded.
+        """
+        for name in self.outputs:
+            rows, all_rows = len(expected[name]), len(golden[name])
+            peak = 1.0 if name == "image" else float(np.abs(golden[name]).max())
+            error = float(np.square(computed[name].astype(np.float64) - expected[name]).mean())
+            share = math.ceil(rows / all_rows) * all_rows / rows
+            if not error / share <= peak**2 * 10 ** (-self.demanded_db / 10):  # a comparison with NaN fails, too
+                raise PrecisionShortfall(
+                    f"output {name!r} has {_psnr_db(error / share, peak):.2f} dB over the golden rows, where "
+                    f"{self.demanded_db:.2f} are demanded and its manifest says {self.told_db:.2f}"
+                )
 
 
-def _agrees(computed: NDArray[Any], golden: NDArray[Any], tolerance: float) -> bool:
-    if golden.dtype == np.uint8:  # a float on the edge between two levels may fall to either side
-        return bool(np.abs(computed.astype(int) - golden.astype(int)).max() <= 1)
-    return bool(np.allclose(computed, golden, rtol=tolerance, atol=tolerance))
+class Invariance:
+    """Whether the golden rows of one graph have the same bits in every batch in which they ran."""
+
+    def __init__(self, together: Arrays) -> None:
+        """`together` are the outputs of all golden rows in one batch."""
+        self.together = together
+        self.exception = ""
+        """The first batch and output of which a row, golden or not, has other bits; empty where there is none."""
+
+    def compare(self, computed: Arrays, first: int = 0) -> None:
+        """Hold another batch to it, which has the golden rows from `first` on, over and over again."""
+        for name, together in self.together.items():
+            rows = len(computed[name])
+            same = together[np.arange(first, first + rows) % len(together)]
+            if not self.exception and computed[name].tobytes() != same.tobytes():
+                self.exception = f"{name!r} in a batch of {rows}"
+
+
+def fingerprint(graphs: Mapping[str, Arrays]) -> str:
+    """The fingerprint of what the graphs, by name, made of their golden rows: hexadecimal digits.
+
+    SHA-256 over the bytes of every output, little-endian and row after row: the graphs in alphabetical order of their
+    names, decoder and then encoder, and within each its outputs in that of theirs.
+    """
+    digest = hashlib.sha256()
+    for _, outputs in sorted(graphs.items()):
+        for _, output in sorted(outputs.items()):
+            digest.update(output.astype(output.dtype.newbyteorder("<"), order="C", copy=False).tobytes())
+    return digest.hexdigest()[:FINGERPRINT_DIGITS]
 
 
 def check_outputs(outputs: Mapping[str, NDArray[Any]]) -> None:
@@ -105,3 +183,23 @@ def check_outputs(outputs: Mapping[str, NDArray[Any]]) -> None:
         raise BundleError(f"output 'image' has {error}") from error
     if np.abs(outputs["image_uint8"] - 255 * image).max() > 1:
         raise BundleError("output 'image_uint8' is not 255 times 'image', rounded")
+
+
+def _take(arrays: Arrays, rows: int | None, first: int) -> Arrays:
+    if rows is None:
+        return arrays
+    return {name: array[np.arange(first, first + rows) % len(array)] for name, array in arrays.items()}
+
+
+def _agrees(computed: NDArray[Any], golden: NDArray[Any], tolerance: float) -> bool:
+    if golden.dtype == np.uint8:  # a float on the edge between two levels may fall to either side
+        return bool(np.abs(computed.astype(int) - golden.astype(int)).max() <= 1)
+    return bool(np.allclose(computed, golden, rtol=tolerance, atol=tolerance))
+
+
+def _demanded(told_db: float, margin_db: float) -> float:
+    return max(LEAST_PSNR_DB, min(MOST_PSNR_DB, told_db) - margin_db)
+
+
+def _psnr_db(error: float, peak: float) -> float:
+    return 10 * math.log10(peak**2 / error) if error and peak and math.isfinite(error) else -math.inf

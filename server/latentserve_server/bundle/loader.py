@@ -20,10 +20,9 @@ from latentserve_server.batching.batch import Graph
 from latentserve_server.batching.batcher import Batcher, BatchLimits, BatchObserver
 from latentserve_server.batching.pixel_clip import PixelClip
 from latentserve_server.blocking_calls import on_thread
-from latentserve_server.bundle.bundle import Bundle, TensorShapes, read_bundle, role_name
-from latentserve_server.bundle.golden_rows import GoldenRows
-from latentserve_server.bundle.numerics import Invariance, fingerprint
-from latentserve_server.bundle.precision import precision_name
+from latentserve_server.bundle.bundle import Bundle, TensorShapes, read_bundle
+from latentserve_server.bundle.golden_rows import GoldenRows, Invariance, fingerprint
+from latentserve_server.bundle.manifest import precision_name, role_name
 from latentserve_server.engine import Cuda, Engine, Placement, TensorSpec
 from latentserve_server.engine.cancellation import Cancellation
 from latentserve_server.engine.device import DeviceQueue

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from latentserve_server.bundle.precision import PrecisionName
 from latentserve_server.errors import OptionError
 from latentserve_server.repository.policy import VersionPolicy
 from latentserve_server.repository.remote_files import SCHEMES, scheme_of
@@ -58,7 +57,7 @@ class ServerConfig:
     """On CUDA, capture the run of each batch size once, at load, and replay it."""
     concurrent_runs: int = 0
     """Runs of graphs on the device at a time, shared fairly by the models; 0: one on CUDA, without bound on the CPU."""
-    precision: PrecisionName = "float32"
+    precision: Literal["float32", "float16", "int8"] = "float32"
     """Which of a bundle's graphs to run: 'float32', 'float16' or 'int8'; float32 where it has none in that."""
     numerics: Literal["fast", "portable"] = "fast"
     """On the CPU, 'fast', or 'portable': slower, and the same bits on x86-64 processors with FMA, however many."""

@@ -12,8 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from latentserve_server.bundle.files import is_passing
-from latentserve_server.errors import DeviceError, LatentServeError, StoreFailure
+from latentserve_server.errors import DeviceError, LatentServeError, StoreFailure, is_passing
 from latentserve_server.model.description import Footprint, Identity
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.model import Model, Plan

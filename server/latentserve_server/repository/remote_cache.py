@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO
 
 from latentserve.v1 import bundle_pb2 as pb
-from latentserve_server.bundle.bundle import MANIFEST
-from latentserve_server.bundle.files import is_passing, open_file
-from latentserve_server.errors import BundleError, ConfigError
+from latentserve_server.bundle.bundle import open_file
+from latentserve_server.bundle.manifest import MANIFEST
+from latentserve_server.errors import BundleError, ConfigError, is_passing
 
 _ENTRY = re.compile(r"[0-9a-f]{64}")
 _STAGING = ".staging-"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from latentserve.v1 import bundle_pb2 as pb
-from latentserve_server.bundle.bundle import MANIFEST, MAX_MANIFEST_BYTES, listed_files
+from latentserve_server.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, listed_files
 from latentserve_server.errors import BundleError, ConfigError, StoreFailure
 from latentserve_server.repository.remote_cache import BundleCache
 from latentserve_server.repository.remote_files import RemoteFiles

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Protocol
 
 from latentserve.contract import MAX_VERSION, NAME
-from latentserve_server.bundle.bundle import MANIFEST, MAX_MANIFEST_BYTES
-from latentserve_server.bundle.files import is_passing, open_file
-from latentserve_server.errors import ChangeRefused, ConfigError
+from latentserve_server.bundle.bundle import open_file
+from latentserve_server.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES
+from latentserve_server.errors import ChangeRefused, ConfigError, is_passing
 
 _logger = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ from tiny_bundle import Golden, TinyModel
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve.v1 import models_pb2
 from latentserve.v1.generation_pb2 import ModelRef
-from latentserve_server.bundle.bundle import read_bundle
-from latentserve_server.bundle.mixture import parse_mixture
+from latentserve_server.bundle.bundle import parse_mixture, read_bundle
 from latentserve_server.errors import BundleError
 
 Problem = Callable[[Path], Awaitable[str]]

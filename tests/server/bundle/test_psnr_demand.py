@@ -16,7 +16,7 @@ from running_server import running_server
 
 from latentserve.v1 import bundle_pb2
 from latentserve.v1.bundle_pb2 import Conversion
-from latentserve_server.bundle.psnr_demand import PsnrDemand
+from latentserve_server.bundle.golden_rows import PsnrDemand
 from latentserve_server.errors import PrecisionShortfall
 
 from .test_precision import LATENTS, MODEL, add_int8_decoder, decoded, described

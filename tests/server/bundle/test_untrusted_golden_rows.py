@@ -19,7 +19,7 @@ from resigned import resign
 from safetensors.numpy import save
 from tiny_bundle import TinyModel
 
-from latentserve_server.bundle.files import read_arrays
+from latentserve_server.bundle.bundle import read_arrays
 from latentserve_server.errors import BundleError
 
 Problem = Callable[[Path], Awaitable[str]]

@@ -10,7 +10,7 @@ from admin_server import READY, UNAVAILABLE, AdminServer, admin_server
 from model_shelf import BROKEN, Shelf, write
 from running_server import config_for
 
-from latentserve_server.bundle.files import open_file
+from latentserve_server.bundle.bundle import open_file
 from latentserve_server.errors import ConfigError
 from latentserve_server.server import Server
 

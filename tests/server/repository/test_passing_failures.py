@@ -20,7 +20,8 @@ from server_process import BACKSTOP_SECONDS, ServerProcess, server_process
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import models_pb2, models_pb2_grpc
-from latentserve_server.bundle.bundle import listed_files, read_bundle
+from latentserve_server.bundle.bundle import read_bundle
+from latentserve_server.bundle.manifest import listed_files
 from latentserve_server.errors import StoreFailure
 from latentserve_server.repository.remote_cache import BundleCache
 from latentserve_server.repository.store import Catalog, read_catalog, write_aliases

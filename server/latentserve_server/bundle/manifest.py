@@ -1,0 +1,323 @@
+"""The manifest: its JSON read, its fields checked, and the files that it lists.
+
+Errors name the field. protobuf's own name neither it nor what is allowed, but the Python type that did not fit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from latentserve.contract import CALIBRATION_QUANTILES, MAX_LABELS, MIN_LABELS
+from latentserve.picture import PictureError, check_reading
+from latentserve.v1 import bundle_pb2 as pb
+from latentserve_server.errors import BundleError
+from latentserve_server.latent.likelihood import LIKELIHOODS
+from latentserve_server.latent.noise import MAX_LATENT_DIM
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_IMAGE_PIXELS = 1 << 24
+MAX_GRAPH_BYTES = 1 << 30
+MAX_FILE_BYTES = 512 << 20
+"""The most for every other file."""
+MAX_BUNDLE_BYTES = 4 << 30
+MAX_FILES = 64
+_MAX_NAME_BYTES = 255
+
+_PRECISIONS: Mapping[str, pb.Precision] = {
+    "float32": pb.PRECISION_FLOAT32,
+    "float16": pb.PRECISION_FLOAT16,
+    "int8": pb.PRECISION_INT8,
+}
+
+_GRAPHS_OF_KIND = {
+    pb.MODEL_KIND_VAE: {pb.GRAPH_ROLE_ENCODER, pb.GRAPH_ROLE_DECODER},
+    pb.MODEL_KIND_GAN: {pb.GRAPH_ROLE_DECODER},
+}
+
+_INTEGER_DIGITS = 40
+"""More are no integer that a field holds."""
+_SEARCHED = 1000
+"""Items of a list among which the wrong one is looked for; no list of a manifest has as many, but for labels' names."""
+_SHOWN = 60
+_SCALARS: dict[int, str] = {
+    FieldDescriptor.TYPE_STRING: "a text",
+    FieldDescriptor.TYPE_BOOL: "true or false",
+    FieldDescriptor.TYPE_DOUBLE: "a number",
+    FieldDescriptor.TYPE_FLOAT: "a number that a float32 holds",
+    FieldDescriptor.TYPE_INT32: "a whole number from -2^31 to 2^31 - 1",
+    FieldDescriptor.TYPE_INT64: "a whole number from -2^63 to 2^63 - 1",
+    FieldDescriptor.TYPE_UINT32: "a whole number from 0 to 2^32 - 1",
+    FieldDescriptor.TYPE_UINT64: "a whole number from 0 to 2^64 - 1",
+}
+
+
+def parse_manifest(raw: bytes) -> pb.Manifest:
+    """The manifest that the bytes are, of a format and with fields that are understood.
+
+    Raises:
+        BundleError: they are none, or a field says what is not allowed.
+    """
+    try:
+        manifest = _parse_json(raw)
+    except BundleError as error:
+        raise BundleError(f"{MANIFEST}: {error}") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise BundleError(f"{MANIFEST}: format_version {manifest.format_version} where {FORMAT_VERSION} is understood")
+    _check(manifest.kind in _GRAPHS_OF_KIND, "kind", "is neither VAE nor GAN")
+    _files_beside(manifest)
+    _check(1 <= manifest.latent.dim <= MAX_LATENT_DIM, "latent.dim", f"is not in 1 to {MAX_LATENT_DIM}")
+    _check(manifest.latent.prior == pb.PRIOR_STANDARD_NORMAL, "latent.prior", "is not PRIOR_STANDARD_NORMAL")
+    if manifest.latent.HasField("mixture"):
+        _check(manifest.latent.mixture.components >= 1, "latent.mixture.components", "is not at least 1")
+    image = manifest.image
+    _check(image.channels in (1, 3), "image.channels", "is neither 1 nor 3")
+    _check(0 < image.height * image.width <= MAX_IMAGE_PIXELS, "image", f"has no or over {MAX_IMAGE_PIXELS} pixels")
+    _check((image.min_value, image.max_value) == (0.0, 1.0), "image", "has a value range other than 0 to 1")
+    _check_reading(image.reading)
+    _check_likelihood(manifest)
+    _check_graphs(manifest)
+    if manifest.HasField("labels"):
+        _check_labels(manifest.labels)
+    if manifest.HasField("calibration"):
+        _check_calibration(manifest)
+    return manifest
+
+
+def listed_files(raw: bytes) -> list[pb.File]:
+    """The files that the bytes of a manifest list.
+
+    Raises:
+        BundleError: the manifest is none, or a file has a name or a size that is not allowed.
+    """
+    return _files_beside(parse_manifest(raw))
+
+
+def _files_beside(manifest: pb.Manifest) -> list[pb.File]:
+    """The files of a bundle beside its manifest, each once.
+
+    Raises:
+        BundleError: there are too many, they are too large or two of them have one name; or a name is no plain one.
+    """
+    listed = list(_files_in(manifest))
+    if len(listed) > MAX_FILES:
+        raise BundleError(f"the manifest lists {len(listed)} files where {MAX_FILES} are allowed")
+    graphs = {graph.file.path for graph in manifest.graphs}
+    files: dict[str, pb.File] = {}
+    for file in listed:
+        check_name(file.path)
+        limit = MAX_GRAPH_BYTES if file.path in graphs else MAX_FILE_BYTES
+        if not 0 <= file.size_bytes <= limit:
+            raise BundleError(f"{file.path}: the manifest says {file.size_bytes} bytes where {limit} are allowed")
+        if files.setdefault(file.path, file) != file:
+            raise BundleError(f"{file.path}: the manifest lists two different files of this name")
+    total = sum(file.size_bytes for file in files.values())
+    if total > MAX_BUNDLE_BYTES:
+        raise BundleError(f"the files have {total} bytes where {MAX_BUNDLE_BYTES} are allowed")
+    return list(files.values())
+
+
+def check_name(name: str) -> None:
+    """Hold a name to what cannot lead out of the bundle.
+
+    Raises:
+        BundleError: it does, or may not be a file's name.
+    """
+    is_plain = name not in ("", ".", "..") and Path(name).name == name and "\0" not in name
+    if not is_plain or len(name.encode()) > _MAX_NAME_BYTES:
+        raise BundleError(f"{name!r}: a bundle's file is a plain name inside it; the manifest names another")
+
+
+def role_name(role: pb.GraphRole) -> str:
+    """ "encoder" or "decoder"."""
+    return pb.GraphRole.Name(role).removeprefix("GRAPH_ROLE_").lower()
+
+
+def precision_of(graph: pb.Graph) -> pb.Precision:
+    """What a graph computes in."""
+    return graph.precision or pb.PRECISION_FLOAT32
+
+
+def precision_named(name: str) -> pb.Precision:
+    """The precision of a name in lower case, such as "float16"."""
+    return _PRECISIONS[name]
+
+
+def precision_name(precision: pb.Precision) -> str:
+    """The name of a precision."""
+    return pb.Precision.Name(precision).removeprefix("PRECISION_").lower()
+
+
+def _check_reading(reading: pb.PictureReading) -> None:
+    try:
+        check_reading(reading)
+    except PictureError as error:
+        raise BundleError(f"{MANIFEST}: image.reading.{error}") from error
+
+
+def _check_likelihood(manifest: pb.Manifest) -> None:
+    absent = manifest.likelihood == pb.LIKELIHOOD_UNSPECIFIED
+    fits = absent if manifest.kind == pb.MODEL_KIND_GAN else manifest.likelihood in LIKELIHOODS
+    _check(fits, "likelihood", "does not fit the kind of model")
+
+
+def _check_graphs(manifest: pb.Manifest) -> None:
+    """Each role of the kind has one float32 graph, and at most one of each other precision."""
+    found = [(graph.role, precision_of(graph)) for graph in manifest.graphs]
+    roles = {role for role, precision in found if precision == pb.PRECISION_FLOAT32}
+    expected = _GRAPHS_OF_KIND[manifest.kind]
+    known = all(role in expected and precision in pb.Precision.values() for role, precision in found)
+    fits = known and roles == expected and len(set(found)) == len(found)
+    _check(fits, "graphs", "are not those of the kind of model")
+
+
+def _check_labels(labels: pb.LabelSpec) -> None:
+    _check(MIN_LABELS <= labels.count <= MAX_LABELS, "labels.count", f"is not in {MIN_LABELS} to {MAX_LABELS}")
+    names = labels.names
+    _check(len(names) in (0, labels.count), "labels.names", f"are {len(names)} where there are {labels.count} labels")
+    _check(len(set(names)) == len(names), "labels.names", "has a name twice")
+
+
+def _check_calibration(manifest: pb.Manifest) -> None:
+    _check(manifest.kind == pb.MODEL_KIND_VAE, "calibration", "does not fit the kind of model")
+    field, quantiles = "calibration.negative_elbo_quantiles", np.array(manifest.calibration.negative_elbo_quantiles)
+    _check(
+        len(quantiles) == CALIBRATION_QUANTILES, field, f"are {len(quantiles)} where {CALIBRATION_QUANTILES} are wanted"
+    )
+    _check(bool(np.isfinite(quantiles).all()), field, "has a value that is not finite")
+    _check(bool((quantiles[1:] >= quantiles[:-1]).all()), field, "fall")
+    _check(manifest.calibration.images >= 1, "calibration.images", "is not at least 1")
+
+
+def _check(holds: bool, field: str, problem: str) -> None:
+    if not holds:
+        raise BundleError(f"{MANIFEST}: {field} {problem}")
+
+
+def _files_in(message: Message) -> Iterator[pb.File]:
+    """Every File in a message, wherever the schema has one."""
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        for part in value if field.is_repeated else [value]:
+            if isinstance(part, pb.File):
+                yield part
+            else:
+                yield from _files_in(part)
+
+
+def _parse_json(raw: bytes) -> pb.Manifest:
+    """The manifest that the bytes are, whatever its fields say.
+
+    Raises:
+        BundleError: they are not JSON in UTF-8, or not that of a manifest. The message does not name the file.
+    """
+    try:
+        content = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_int=_integer)
+    except UnicodeDecodeError as error:
+        raise BundleError(f"byte {error.start} is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise BundleError(f"not JSON, in line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise BundleError("nested too deeply") from error
+    manifest = pb.Manifest()
+    if not isinstance(content, dict) or not _fills(content, manifest):
+        raise BundleError(_complaint(content, manifest.DESCRIPTOR, ""))
+    return manifest
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in content if names.count(name) > 1)
+        raise BundleError(f"{_shown(twice)} is there twice; a duplicate is not allowed")
+    return content
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _INTEGER_DIGITS else float(digits)
+
+
+def _parses(content: Any, kind: Message) -> bool:
+    return _fills(content, type(kind)())
+
+
+def _fills(content: Any, empty: Message) -> bool:
+    try:
+        json_format.ParseDict(content, empty)
+    except Exception:  # of Python's and protobuf's kinds whichever the value meets first
+        return False
+    return True
+
+
+def _complaint(content: Any, kind: Any, place: str) -> str:
+    """What is wrong with the content of a message that does not parse."""
+    if kind.full_name == "google.protobuf.Timestamp":
+        return _must_be(content, 'a time in UTC, such as "2026-01-31T12:00:00Z"', place)
+    if not isinstance(content, dict):
+        return _must_be(content, "an object", place)
+    known = {name: field for field in kind.fields for name in (field.name, field.json_name)}
+    empty = GetMessageClass(kind)()
+    for name, value in content.items():
+        inner = f"{place}.{name}" if place else name
+        if name not in known:
+            return f"{_cut(inner)} is not a field; there are {', '.join(field.name for field in kind.fields)}"
+        if not _parses({name: value}, empty):
+            return _field_complaint(value, known[name], empty, inner)
+    return f"{place or 'it'} cannot be read as a whole; a field may be there under two names"
+
+
+def _field_complaint(value: Any, field: FieldDescriptor, empty: Message, place: str) -> str:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        content = field.message_type.fields_by_name["value"]
+        if not isinstance(value, dict):
+            return _must_be(value, f"an object whose values are each {_allowed(content)}", place)
+        wrong = next((key for key, one in value.items() if not _parses({field.name: {key: one}}, empty)), "")
+        return _must_be(value.get(wrong), _allowed(content), f"{place}.{wrong}")
+    if not field.is_repeated:
+        return _one_complaint(value, field, place)
+    if not isinstance(value, list):
+        return _must_be(value, "a list", place)
+    if len(value) > _SEARCHED:
+        return f"{place} is a list of {len(value)}, and one of them is not {_allowed(field)} as it should be"
+    wrong = next(index for index, one in enumerate(value) if not _parses({field.name: [one]}, empty))
+    return _one_complaint(value[wrong], field, f"{place}[{wrong}]")
+
+
+def _one_complaint(value: Any, field: FieldDescriptor, place: str) -> str:
+    if field.message_type is not None and value is not None:
+        return _complaint(value, field.message_type, place)
+    return _must_be(value, _allowed(field), place)
+
+
+def _allowed(field: FieldDescriptor) -> str:
+    if field.enum_type is not None:
+        return f"one of {', '.join(field.enum_type.values_by_name)}"
+    return _SCALARS.get(field.type, "an object")
+
+
+def _must_be(value: Any, allowed: str, place: str) -> str:
+    return f"{_cut(place) or 'it'} is {_shown(value)}; it must be {allowed}"
+
+
+def _shown(value: Any) -> str:
+    """The value as JSON, or what it is where that is long or deep."""
+    if isinstance(value, dict | list):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}" if value else json.dumps(value)
+    return _cut(json.dumps(value))
+
+
+def _cut(text: str) -> str:
+    plain = text.encode("unicode_escape").decode("ascii")
+    return plain if len(plain) <= _SHOWN else f"{plain[: _SHOWN - 3]}..."
