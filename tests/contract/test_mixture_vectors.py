@@ -18,9 +18,8 @@ from plain_noise import bits, component_of, mixture_row, noise_row
 from tiny_bundle import TinyModel
 
 from latentserve.contract import MAX_INDEX
-from latentserve_server.latent.mixture import Mixture
 from latentserve_server.latent.noise import NOISE_SCHEME, NoiseSource, Stream
-from latentserve_server.latent.prior import Prior, PriorSource, SamplingSpec
+from latentserve_server.latent.prior import Mixture, Prior, PriorSource, SamplingSpec
 
 VECTORS = json.loads((Path(__file__).parent / "mixture_vectors.json").read_text())
 

@@ -30,7 +30,7 @@ from latentserve_server.bundle.manifest import (
 )
 from latentserve_server.errors import BundleError, StoreFailure, is_passing
 from latentserve_server.latent.likelihood import LIKELIHOODS
-from latentserve_server.latent.mixture import Mixture
+from latentserve_server.latent.prior import Mixture
 
 _READ_BYTES = 1 << 20
 _NOT_REGULAR = "not a regular file"

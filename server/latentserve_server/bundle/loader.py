@@ -31,8 +31,7 @@ from latentserve_server.engine.thread import EngineThread
 from latentserve_server.errors import BundleError, EngineFailure, PrecisionShortfall, StoreFailure
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.latent.prior import PriorSource
-from latentserve_server.model.description import REPLY_OVERHEAD_BYTES, Footprint, Identity, Limits
-from latentserve_server.model.served_model import ServedModel
+from latentserve_server.model.served_model import REPLY_OVERHEAD_BYTES, Footprint, Identity, Limits, ServedModel
 from latentserve_server.workers import Workers
 
 _logger = logging.getLogger(__name__)

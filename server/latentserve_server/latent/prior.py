@@ -1,4 +1,8 @@
-"""Priors: latents of (seed, index), with temperature and truncation."""
+"""Priors: the standard normal and a Gaussian mixture, with temperature and truncation.
+
+How the mixture is drawn with the noise of (seed, index) is part of the contract, and is specified, with test vectors,
+in docs/protocol.md.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,14 @@ from numpy.typing import NDArray
 
 from latentserve.contract import MAX_INDEX, TEMPERATURES, TRUNCATIONS
 from latentserve_server.errors import CapabilityMissing, InvalidArgument
-from latentserve_server.latent.mixture import Mixture
 from latentserve_server.latent.noise import NoiseSource, Stream
 
 Float32 = NDArray[np.float32]
 
 _ATTEMPTS = 16
 """How often truncated noise is drawn until all of it is inside, about: 2 times at 5, 30 times at 0.5."""
+
+_UNIT = 2.0**-53
 
 
 class Prior(Enum):
@@ -67,13 +72,44 @@ def check_indices(field: str, first_index: int, count: int) -> None:
         raise InvalidArgument(field, f"{first_index} + {count} rows is over 2^48")
 
 
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A Gaussian mixture of k components: the sum of weight c times N(means[c], factors[c] factors[c]^T)."""
+
+    weights: NDArray[np.float64]
+    """[k], positive, with sum 1."""
+    means: Float32
+    """[k, d]."""
+    factors: Float32
+    """[k, d, d], lower triangular, with positive diagonals."""
+
+    def choose(self, words: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """The component of each row, [n], from one word each."""
+        uniform = (words >> np.uint64(11)).astype(np.float64) * _UNIT
+        # The last sum is left out: rounded, it may lie below 1, and a word above it would have no component.
+        return np.searchsorted(np.cumsum(self.weights)[:-1], uniform, side="right")
+
+    def place(self, components: NDArray[np.intp], noise: Float32) -> Float32:
+        """means[c] + factors[c] noise for every row, float32 [n, d], where c is the row's component.
+
+        A row's bits depend on its component and its noise alone. A product of matrices would not do: the order of its
+        sums, and so their rounding, changes with the number of rows and the processor.
+        """
+        latents = np.empty_like(noise)
+        for component in np.unique(components):
+            rows = np.flatnonzero(components == component)
+            latents[rows] = _place(self.means[component], self.factors[component], noise[rows])
+        return latents
+
+
+@dataclass(frozen=True, eq=False)
 class PriorSource:
     """Draws latents of one model from its priors, from any thread."""
 
-    def __init__(self, noise: NoiseSource, dim: int, mixture: Mixture | None) -> None:
-        self._noise = noise
-        self._dim = dim
-        self._mixture = mixture
+    noise: NoiseSource
+    dim: int
+    mixture: Mixture | None
+    """None where the model has none."""
 
     def check(self, prior: Prior) -> None:
         """Make sure that the model has the prior.
@@ -81,27 +117,38 @@ class PriorSource:
         Raises:
             CapabilityMissing: it has not.
         """
-        if prior is Prior.MIXTURE and self._mixture is None:
+        if prior is Prior.MIXTURE and self.mixture is None:
             raise CapabilityMissing("prior: the model's bundle carries no mixture")
 
     def work_bytes(self, count: int, sampling: SamplingSpec) -> int:
         """How much data sampling so many rows goes over, in bytes, about."""
-        factors = self._dim if sampling.prior is Prior.MIXTURE else 1
+        factors = self.dim if sampling.prior is Prior.MIXTURE else 1
         attempts = _ATTEMPTS if sampling.shaping.truncation is not None else 1
-        return 4 * count * self._dim * max(factors, attempts)
+        return 4 * count * self.dim * max(factors, attempts)
 
     def draw(self, seed: int, first_index: int, count: int, sampling: SamplingSpec = STANDARD_NORMAL) -> Float32:
         """Latents `first_index` to `first_index + count - 1` of the seed, float32 [count, dim].
 
         The prior is one that `check` lets pass.
         """
-        where = seed, first_index, count, self._dim, Stream.PRIOR
+        where = seed, first_index, count, self.dim, Stream.PRIOR
         bound, temperature = sampling.shaping.truncation, sampling.shaping.temperature
-        noise = self._noise.draw(*where) if bound is None else self._noise.draw_truncated(*where, bound)
+        noise = self.noise.draw(*where) if bound is None else self.noise.draw_truncated(*where, bound)
         if temperature != 1:
             noise = noise * np.float32(temperature)
         if sampling.prior is Prior.STANDARD_NORMAL:
             return noise
-        assert self._mixture is not None
-        words = self._noise.words(seed, first_index, count, Stream.COMPONENT)
-        return self._mixture.place(self._mixture.choose(words), noise)
+        assert self.mixture is not None
+        words = self.noise.words(seed, first_index, count, Stream.COMPONENT)
+        return self.mixture.place(self.mixture.choose(words), noise)
+
+
+def _place(mean: Float32, factor: Float32, noise: Float32) -> Float32:
+    """mean + factor noise for every row of noise [n, d]: column by column, each product and each sum rounded."""
+    columns, values_of_noise = np.ascontiguousarray(factor.T), np.ascontiguousarray(noise.T)
+    values = np.repeat(mean[:, np.newaxis], len(noise), axis=1)
+    products = np.empty_like(values)
+    for j in range(len(mean)):
+        np.multiply(columns[j, j:, np.newaxis], values_of_noise[j], out=products[j:])
+        values[j:] += products[j:]
+    return values.T

@@ -1,11 +1,11 @@
-"""A ready model version: its calls, in rows of latents and images."""
+"""A loaded model version: what it is, and its calls in rows of latents and images."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve_server.batching.batcher import Batcher
 from latentserve_server.batching.scheduling import Result, Scheduling
-from latentserve_server.engine import Arrays
+from latentserve_server.engine import Arrays, Device
 from latentserve_server.errors import CapabilityMissing, InvalidArgument, NotFinite
 from latentserve_server.latent.labels import Int64
 from latentserve_server.latent.likelihood import LIKELIHOODS
@@ -21,7 +21,6 @@ from latentserve_server.latent.noise import NoiseSource, Stream
 from latentserve_server.latent.prior import Prior, PriorSource
 from latentserve_server.latent.scores import Scores, draw_latents, score_at_mean, score_draws
 from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored
-from latentserve_server.model.description import Footprint, Identity, Limits
 from latentserve_server.model.requests import (
     DecodeRequest,
     EncodeRequest,
@@ -32,6 +31,9 @@ from latentserve_server.model.requests import (
 from latentserve_server.workers import Workers
 
 Float32 = NDArray[np.float32]
+
+REPLY_OVERHEAD_BYTES = 1 << 16
+"""What a reply holds besides its rows, generously."""
 
 _ENCODER, _DECODER = bundle_pb2.GRAPH_ROLE_ENCODER, bundle_pb2.GRAPH_ROLE_DECODER
 _CAPABILITIES = {
@@ -44,6 +46,53 @@ _CAPABILITIES = {
     ),
     bundle_pb2.MODEL_KIND_GAN: (models_pb2.CAPABILITY_SAMPLE, models_pb2.CAPABILITY_DECODE),
 }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """Which version of which model, opened from what, on what device."""
+
+    name: str
+    version: int
+    digest: str
+    device: Device
+    precision: bundle_pb2.Precision = bundle_pb2.PRECISION_FLOAT32
+    """What the decoder computes in."""
+    numerics: str = ""
+    """The fingerprint of the bits that its graphs compute; empty where a row's bits depend on its batch."""
+    fell_back: frozenset[str] = frozenset()
+    """The names of the graphs that compute in float32 because those in lower precision fell short of their manifest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What one call may ask and what may wait."""
+
+    max_rows_per_request: int
+    max_batch_rows: int
+    max_queue_rows: int
+    max_queue_bytes: int
+    max_message_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Footprint:
+    """One open graph.
+
+    onnxruntime says nothing of what its arena holds for the values between the operators, so that is not counted.
+    """
+
+    weight_bytes: int
+    """Bytes of the graph's file, which are its weights but for a few kilobytes."""
+    buffer_bytes: int
+    """Bytes of the inputs and outputs of its largest batch; where batches are bound, of all that are."""
+    cpu_operators: Mapping[str, int]
+    """Operators that the device leaves to the CPU, with the number of their nodes."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Weights and buffers."""
+        return self.weight_bytes + self.buffer_bytes
 
 
 class ServedModel:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from latentserve_server.errors import DeviceError, LatentServeError, StoreFailure, is_passing
-from latentserve_server.model.description import Footprint, Identity
-from latentserve_server.model.served_model import ServedModel
+from latentserve_server.model.served_model import Footprint, Identity, ServedModel
 from latentserve_server.repository.model import Model, Plan
 from latentserve_server.repository.version import LeasedModel, ModelVersion, State
 

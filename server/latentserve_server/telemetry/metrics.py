@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from latentserve_server.errors import ConfigError
-from latentserve_server.model.description import Footprint, Identity
+from latentserve_server.model.served_model import Footprint, Identity
 from latentserve_server.repository.version import State
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics_listener import MetricsListener

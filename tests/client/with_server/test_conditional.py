@@ -17,9 +17,8 @@ from tiny_bundle import TinyModel
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_client import Axis, FailedPreconditionError, InvalidArgumentError, RequestError, Seeds
 from latentserve_server.latent.labels import Labels
-from latentserve_server.latent.mixture import Mixture
 from latentserve_server.latent.noise import NoiseSource, Stream
-from latentserve_server.latent.prior import Prior, PriorSource, SamplingSpec
+from latentserve_server.latent.prior import Mixture, Prior, PriorSource, SamplingSpec
 
 FULL = TinyModel(labels=4, components=3, quantiles=tuple(np.linspace(-40.0, 300.0, 101)), likelihood="gaussian", seed=5)
 PIXELS = FULL.random_images(6)

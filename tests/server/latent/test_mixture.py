@@ -18,9 +18,8 @@ from tiny_bundle import TinyModel
 from latentserve.ndarray import to_ndarray
 from latentserve.v1 import bundle_pb2
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.latent.mixture import Mixture
 from latentserve_server.latent.noise import NoiseSource, Stream
-from latentserve_server.latent.prior import NoiseTransform, Prior, PriorSource, SamplingSpec
+from latentserve_server.latent.prior import Mixture, NoiseTransform, Prior, PriorSource, SamplingSpec
 
 MIXED = TinyModel(components=4, latent_dim=5, seed=3)
 MIXTURE = SamplingSpec(Prior.MIXTURE)

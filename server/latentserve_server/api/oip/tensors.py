@@ -16,7 +16,7 @@ from latentserve_server.api.oip.parameters import check_input_parameters, check_
 from latentserve_server.engine import TensorSpec
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import check_known
-from latentserve_server.model.description import REPLY_OVERHEAD_BYTES
+from latentserve_server.model.served_model import REPLY_OVERHEAD_BYTES
 
 InputTensor = pb.ModelInferRequest.InferInputTensor
 OutputTensor = pb.ModelInferResponse.InferOutputTensor
