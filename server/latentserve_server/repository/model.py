@@ -183,7 +183,8 @@ class Model:
         Desired are those of the policy that are not broken, those that aliases name or are to name, and the pinned.
         """
         able = {entry.version for entry in self if entry.may_answer} - self._withdrawn
-        chosen, ready = self._policy.choose(list(able)), {e.version for e in self if e.state is State.READY}
+        chosen = set(sorted(able, reverse=True)[: self._policy.latest])
+        ready = {entry.version for entry in self if entry.state is State.READY}
         wanted_by_name = {*self._intended.values(), *self._pinned}
         aliases = self._aliases_over(ready & (chosen | ((wanted_by_name | set(self._aliases.values())) & able)))
         desired = chosen | ((wanted_by_name | set(aliases.values())) & able)
@@ -249,7 +250,7 @@ class Model:
 
     @property
     def _unwanted(self) -> str:
-        return f"the version policy {self._policy} does not want it"
+        return f"the version policy {self._policy.text} does not want it"
 
     def _follow(self, alias: str) -> int:
         if alias in self._aliases:
