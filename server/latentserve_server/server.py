@@ -21,7 +21,7 @@ from latentserve_server.api.models import ModelServicer
 from latentserve_server.api.oip.model_names import model_of
 from latentserve_server.api.oip.service import InferenceServicer
 from latentserve_server.available_cpus import available_cpus
-from latentserve_server.blocking_calls import BlockingCalls, on_thread
+from latentserve_server.blocking_calls import on_thread
 from latentserve_server.bundle.loader import Loader
 from latentserve_server.bundle.manifest import precision_named
 from latentserve_server.configuration.config import ServerConfig, parse_address, parse_device
@@ -30,13 +30,13 @@ from latentserve_server.engine.device import DeviceQueue
 from latentserve_server.errors import ConfigError
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.model.served_model import Limits
-from latentserve_server.repository.lifecycle import Lifecycle
 from latentserve_server.repository.policy import VersionPolicy
 from latentserve_server.repository.remote_cache import BundleCache
 from latentserve_server.repository.remote_files import scheme_of
 from latentserve_server.repository.remote_store import RemoteStore
 from latentserve_server.repository.repository import Repository
 from latentserve_server.repository.store import LocalStore, ModelStore
+from latentserve_server.repository.version import Lifecycle
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.telemetry.open_files import MAX_ADMIN_CONNECTIONS, room_for_connections
@@ -91,13 +91,7 @@ class Server:
         self._metrics.set_build(version("latentserve-server"), runtime_version(), placement.device)
         self._workers = Workers(threads=max(2, available_cpus()))
         models = store or _store(config)
-
-        fetches = BlockingCalls()  # the limit of a load is theirs, too
-
-        async def fetch(name: str, version: int, digest: str) -> Path:
-            return await fetches.make(f"fetch {name} {version}", partial(models.fetch, name, version, digest))
-
-        lifecycle = Lifecycle(fetch, self._build_loader(placement).load, self._metrics, config.load_timeout)
+        lifecycle = Lifecycle(models, self._build_loader(placement), self._metrics, config.load_timeout)
         self._repository = Repository(
             models,
             VersionPolicy.parse(config.version_policy),

@@ -1,14 +1,18 @@
-"""One model's versions and aliases, and the plan of what is to change."""
+"""One model's versions and aliases: the plan of what is to change, and the change."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from latentserve_server.errors import ModelNotFound, ModelNotReady
 from latentserve_server.repository.policy import VersionPolicy
 from latentserve_server.repository.store import AliasFile, ModelDirectory
-from latentserve_server.repository.version import ModelVersion, State
+from latentserve_server.repository.version import Lifecycle, ModelVersion, State
+
+_logger = logging.getLogger(__name__)
 
 _MAX_REASONS = 3
 """Versions that are explained in one error, at most."""
@@ -116,7 +120,9 @@ class Model:
         """
         for version, digest in found.digests.items() if found else ():
             if version not in self._entries:
-                self._entries[version] = ModelVersion(self.name, version, digest, self._unwanted)
+                self._entries[version] = ModelVersion(
+                    self.name, version, digest, self._unwanted, partial(self._entries.pop, version)
+                )
             self._entries[version].observe(digest, now=now, retry=retry)
         if found and found.aliases is not None and found.aliases.digest not in ("", self._aliases_digest):
             self.set_aliases(found.aliases)
@@ -194,6 +200,32 @@ class Model:
             unload=[entry for entry in self if entry.version in ready - desired],
         )
 
+    def announce(self, lifecycle: Lifecycle) -> None:
+        """Show the versions as they were found, and as LOADING what `reconcile` is going to load."""
+        for entry in self:
+            lifecycle.announce(entry)
+        for entry in self.plan().load:
+            lifecycle.begin_loading(entry)
+
+    async def reconcile(self, lifecycle: Lifecycle, *, starting: bool = False) -> None:
+        """Load what is desired and not served, move the aliases, unload what is served and not desired.
+
+        In this order, so that a model that answers does so all the time.
+
+        Raises:
+            DeviceError: while `starting`, a graph does not run on the device.
+        """
+        plan = self.plan()
+        self._move_aliases(plan)
+        while plan.load:
+            await lifecycle.open(plan.load[0], starting=starting)
+            plan = self.plan()  # where a load fails, the policy may choose another version
+            self._move_aliases(plan)
+        for entry in plan.unload:
+            lifecycle.retire(entry, self.why_unwanted(entry))
+        for entry in self:
+            lifecycle.forget_if_gone(entry)
+
     def try_again(self) -> None:
         """Let versions whose failure may pass be loaded once more."""
         for entry in self:
@@ -211,11 +243,6 @@ class Model:
             return "its directory is gone"
         return "unloaded on request" if entry.version in self._withdrawn else self._unwanted
 
-    def move_aliases(self, plan: Plan) -> list[tuple[str, int]]:
-        """Point the aliases where the plan has them; returns those that moved, with their versions."""
-        before, self._aliases = self._aliases, dict(plan.aliases)
-        return [(alias, version) for alias, version in self._aliases.items() if before.get(alias) != version]
-
     def stuck_aliases(self) -> list[StuckAlias]:
         """The aliases that do not name the version that they are to name, in alphabetical order."""
         return [
@@ -224,9 +251,13 @@ class Model:
             if self._aliases.get(alias) != version
         ]
 
-    def forget(self, entry: ModelVersion) -> None:
-        """Drop an entry whose directory is gone and that answers nothing any more."""
-        del self._entries[entry.version]
+    def _move_aliases(self, plan: Plan) -> None:
+        """Point the aliases where the plan has them."""
+        before, self._aliases = self._aliases, dict(plan.aliases)
+        for alias, version in self._aliases.items():
+            if before.get(alias) != version:
+                fields = {"model": self.name, "version": version, "alias": alias}
+                _logger.info("alias %s of %s points to version %d", alias, self.name, version, extra=fields)
 
     def _aliases_over(self, staying: set[int]) -> dict[str, int]:
         """Every alias at the version that it is to name, if that is READY and to stay; else where it is, likewise."""

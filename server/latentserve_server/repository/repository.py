@@ -16,12 +16,11 @@ from latentserve_server.blocking_calls import BlockingCalls, on_thread
 from latentserve_server.errors import ChangeRefused, ConfigError, ModelNotFound, ShuttingDown, StartupError
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.command_queue import CommandQueue
-from latentserve_server.repository.lifecycle import Lifecycle
 from latentserve_server.repository.model import Model
 from latentserve_server.repository.policy import VersionPolicy
 from latentserve_server.repository.scanner import Absences, RepositoryObserver, Scanner, StuckAliases
 from latentserve_server.repository.store import Catalog, ModelStore, store_alias
-from latentserve_server.repository.version import LeasedModel, ModelVersion, State
+from latentserve_server.repository.version import LeasedModel, Lifecycle, ModelVersion, State
 
 _logger = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ class Repository:
         for model in self._models.values():
             for entry in model:
                 if entry.leased is not None:
-                    self._lifecycle.retire(model, entry, "the server is stopping")
+                    self._lifecycle.retire(entry, "the server is stopping")
         await asyncio.gather(self._lifecycle.close(), self._close_store())
 
     async def _close_store(self) -> None:
@@ -252,7 +251,7 @@ class Repository:
         entry.try_again()
         entry.ask()
         if entry.needs_loading:
-            await self._lifecycle.open(model, entry)
+            await self._lifecycle.open(entry)
         if entry.failed_digest is not None and is_new:
             model.unpin(version)
         await self._reconcile()
@@ -307,9 +306,9 @@ class Repository:
     async def _reconcile(self, *, starting: bool = False) -> None:
         models = [self._models[name] for name in sorted(self._models)]
         for model in models:
-            self._lifecycle.announce(model)
+            model.announce(self._lifecycle)
         for model in models:
-            await self._lifecycle.reconcile(model, starting=starting)
+            await model.reconcile(self._lifecycle, starting=starting)
         self._models = {name: model for name, model in self._models.items() if len(model)}
         self._absences.tell(self.entries())
         self._stuck_aliases.tell(stuck for model in models for stuck in model.stuck_aliases())

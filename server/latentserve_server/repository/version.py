@@ -1,14 +1,27 @@
-"""One version of a model: its directory, its state and its leases."""
+"""One version of a model: its state, its leases, and how it is loaded, retired and closed.
+
+Its life is LOADING -> READY -> UNLOADING -> UNAVAILABLE. No transition has an await in its middle, so calls see the
+state before it or the state after it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from typing import Protocol
 
-from latentserve_server.model.served_model import ServedModel
+from latentserve_server.blocking_calls import BlockingCalls
+from latentserve_server.bundle.loader import Loader
+from latentserve_server.errors import DeviceError, LatentServeError, StoreFailure, is_passing
+from latentserve_server.model.served_model import Footprint, Identity, ServedModel
+from latentserve_server.repository.store import ModelStore
+
+_logger = logging.getLogger(__name__)
 
 
 class State(Enum):
@@ -43,6 +56,8 @@ class ModelVersion:
     """SHA-256 of the manifest on disk, in hexadecimal, as last seen; empty where there is none."""
     reason: str
     """Why the version is UNAVAILABLE or UNLOADING, or why a READY one is not what its directory now holds."""
+    forget: Callable[[], object]
+    """Drops the version from its model, once `is_gone`."""
     state: State = State.UNAVAILABLE
     leased: LeasedModel | None = None
     """What answers, while READY."""
@@ -77,6 +92,11 @@ class ModelVersion:
     def is_missing(self) -> bool:
         """Whether the directory is missing, and may come back."""
         return self.exists and self.missing_since is not None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the directory is gone, and nothing that was opened from it is left."""
+        return self.state is State.UNAVAILABLE and not self.exists and not self.leaving
 
     @property
     def waits_for_retry(self) -> bool:
@@ -200,3 +220,168 @@ class LeasedModel:
     def revoke(self) -> None:
         """Let `close` wait no longer: the calls that hold leases have been given up."""
         self._unused.set()
+
+
+class LifecycleObserver(Protocol):
+    """What is told of the life of every version, on the event loop."""
+
+    def state_changed(self, model: str, version: int, state: State | None) -> None:
+        """The version is in the state; None where it is gone."""
+        ...
+
+    def load_ended(self, model: str, *, succeeded: bool) -> None:
+        """An attempt to load a version came to an end."""
+        ...
+
+    def model_opened(self, identity: Identity, footprints: Mapping[str, Footprint]) -> None:
+        """A model answers calls now; `footprints` are those of its graphs, by the names of their roles."""
+        ...
+
+    def model_retired(self, identity: Identity) -> None:
+        """A model takes no more calls."""
+        ...
+
+    def version_closed(self, model: str, version: int) -> None:
+        """Nothing of the version is open any more."""
+        ...
+
+
+class Lifecycle:
+    """Opens and closes the served versions of models."""
+
+    def __init__(self, store: ModelStore, loader: Loader, observer: LifecycleObserver, timeout: float) -> None:
+        """To fetch a version from the store and load it may take `timeout` seconds."""
+        self._timeout = timeout
+        self._store = store
+        self._loader = loader
+        self._fetches = BlockingCalls()  # the limit of a load is theirs, too
+        self._observer = observer
+        self._closing: dict[asyncio.Task[None], LeasedModel] = {}
+
+    def announce(self, entry: ModelVersion) -> None:
+        """Show a version as it was found."""
+        self._tell(entry)
+
+    def begin_loading(self, entry: ModelVersion) -> None:
+        """Show as LOADING what is going to be loaded. A READY version answers while its successor loads."""
+        if entry.state in (State.UNAVAILABLE, State.UNLOADING):
+            entry.become(State.LOADING)
+            self._tell(entry)
+
+    async def open(self, entry: ModelVersion, *, starting: bool = False) -> None:
+        """Load what the entry's directory holds. Where that fails, what is served stays, and the entry says why.
+
+        Raises:
+            DeviceError: while `starting`, a graph does not run on the device.
+        """
+        self.begin_loading(entry)
+        level = logging.DEBUG if entry.failures else logging.INFO
+        _logger.log(level, "loading %s version %d", entry.name, entry.version, extra=_fields(entry))
+        try:
+            served = await self._make(entry)
+        except (LatentServeError, OSError, MemoryError) as error:
+            reason, may_pass = _reason(error), _may_pass(error)
+            is_known = entry.failures and reason == entry.last_failure
+            level = logging.DEBUG if is_known else logging.ERROR
+            unavailable = "%s version %d is unavailable: %s"
+            _logger.log(level, unavailable, entry.name, entry.version, reason, extra=_fields(entry))
+            self._fail(entry, reason, may_pass=may_pass)
+            if starting and isinstance(error, DeviceError):
+                raise
+        except Exception as error:
+            _logger.exception("%s version %d is unavailable", entry.name, entry.version, extra=_fields(entry))
+            self._fail(entry, f"internal error: {error}", may_pass=False)
+        else:
+            self._serve(entry, served)
+
+    def retire(self, entry: ModelVersion, reason: str) -> None:
+        """Let a READY version take no more calls, and close it after its last one."""
+        leased = entry.retire(reason)
+        self._tell(entry)
+        _logger.info("unloading %s version %d: %s", entry.name, entry.version, entry.reason, extra=_fields(entry))
+        self._close_after_last_call(entry, leased)
+
+    def forget_if_gone(self, entry: ModelVersion) -> None:
+        """Drop a version whose directory is gone, unless it still answers calls; then it is dropped after the last."""
+        if entry.is_gone:
+            entry.forget()
+            self._observer.state_changed(entry.name, entry.version, None)
+
+    async def closed(self, name: str, version: int) -> None:
+        """Wait until the models of a version that were retired are closed; they are, too, if nobody waits any more."""
+        identities = {task: leased.model.identity for task, leased in self._closing.items()}
+        tasks = [task for task, one in identities.items() if (one.name, one.version) == (name, version)]
+        await asyncio.gather(*map(asyncio.shield, tasks))
+
+    async def close(self) -> None:
+        """Close what was retired, whether or not calls still hold leases on it."""
+        for leased in self._closing.values():
+            leased.revoke()
+        await asyncio.gather(*self._closing)
+
+    async def _make(self, entry: ModelVersion) -> ServedModel:
+        try:
+            async with asyncio.timeout(self._timeout) as limit:
+                name, version = entry.name, entry.version
+                fetch = partial(self._store.fetch, name, version, entry.digest)
+                directory = await self._fetches.make(f"fetch {name} {version}", fetch)
+                return await self._loader.load(name, version, directory)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise StoreFailure(f"it was not loaded within {self._timeout:g} s") from error
+
+    def _serve(self, entry: ModelVersion, served: ServedModel) -> None:
+        before = entry.serve(served)
+        if before is None:
+            self._tell(entry)
+        else:
+            self._close_after_last_call(entry, before)
+        self._observer.load_ended(entry.name, succeeded=True)
+        self._observer.model_opened(served.identity, served.footprints)
+        fields = _fields(entry) | {"digest": entry.digest}
+        _logger.info("%s version %d is ready", entry.name, entry.version, extra=fields)
+
+    def _fail(self, entry: ModelVersion, reason: str, *, may_pass: bool) -> None:
+        entry.fail(reason, now=asyncio.get_running_loop().time(), may_pass=may_pass)
+        self._observer.load_ended(entry.name, succeeded=False)
+        if entry.leased is None:
+            entry.become(State.UNAVAILABLE, reason)
+            self._tell(entry)
+
+    def _close_after_last_call(self, entry: ModelVersion, leased: LeasedModel) -> None:
+        entry.begin_leaving()
+        self._observer.model_retired(leased.model.identity)
+        task = asyncio.get_running_loop().create_task(self._close(entry, leased))
+        self._closing[task] = leased
+        task.add_done_callback(self._closing.pop)
+
+    async def _close(self, entry: ModelVersion, leased: LeasedModel) -> None:
+        await leased.close()
+        entry.end_leaving()
+        fields = _fields(entry) | {"digest": leased.model.identity.digest}
+        _logger.info("a model of %s version %d is closed", entry.name, entry.version, extra=fields)
+        if entry.leaving or entry.leased is not None:
+            return
+        self._observer.version_closed(entry.name, entry.version)
+        if entry.state is State.UNLOADING:
+            entry.become(State.UNAVAILABLE, entry.reason)
+            self._tell(entry)
+        self.forget_if_gone(entry)
+
+    def _tell(self, entry: ModelVersion) -> None:
+        self._observer.state_changed(entry.name, entry.version, entry.state)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, StoreFailure | MemoryError) or (isinstance(error, OSError) and is_passing(error))
+
+
+def _fields(entry: ModelVersion) -> dict[str, str | int]:
+    return {"model": entry.name, "version": entry.version}

@@ -177,7 +177,7 @@ def test_a_look_that_has_seen_all_is_not_partial(bundle: Path) -> None:
 
 @pytest.mark.parametrize(("may_pass", "longest"), [(True, 60), (False, 600)])
 def test_pauses_between_tries_double_until_a_manifest_comes(may_pass: bool, longest: float) -> None:
-    entry, now, pauses = ModelVersion("vae", 1, "digest", ""), 0.0, list[float]()
+    entry, now, pauses = ModelVersion("vae", 1, "digest", "", lambda: None), 0.0, list[float]()
     for _ in range(20):
         entry.fail("why", now=now, may_pass=may_pass)
         entry.observe("digest", now=entry.retry_at - 0.5, retry=False)
