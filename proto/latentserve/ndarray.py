@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve.dtypes import MESSAGE_TYPES
 from latentserve.v1 import tensor_pb2
 
 MAX_AXES = 8
@@ -18,12 +19,8 @@ MAX_EXTENT = 2**31 - 1
 
 _MAX_BYTES = 2**63 - 1
 
-_WIRE_DTYPES: dict[tensor_pb2.DType, np.dtype[Any]] = {
-    tensor_pb2.DTYPE_FLOAT32: np.dtype("<f4"),
-    tensor_pb2.DTYPE_UINT8: np.dtype("u1"),
-    tensor_pb2.DTYPE_FLOAT16: np.dtype("<f2"),
-}
-_WIRE_CODES: dict[np.dtype[Any], tensor_pb2.DType] = {dtype: code for code, dtype in _WIRE_DTYPES.items()}
+_WIRE_DTYPES = {kind.code: kind.wire_dtype for kind in MESSAGE_TYPES}
+_WIRE_CODES = {dtype: code for code, dtype in _WIRE_DTYPES.items()}
 
 
 class TensorError(ValueError):

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
+from latentserve.dtypes import GRAPH_TYPES
 from latentserve.v1 import bundle_pb2 as pb
-from latentserve.v1 import tensor_pb2
 from latentserve_server.bundle.manifest import (
     MANIFEST,
     MAX_FILE_BYTES,
@@ -46,12 +46,6 @@ MAX_FACTOR_BYTES = 1 << 29
 """What the factors of a mixture may take, in bytes."""
 
 _WEIGHT_TOLERANCE = 1e-6
-
-_DTYPE_CODES: Mapping[np.dtype[Any], tensor_pb2.DType] = {
-    np.dtype(np.float32): tensor_pb2.DTYPE_FLOAT32,
-    np.dtype(np.uint8): tensor_pb2.DTYPE_UINT8,
-    np.dtype(np.int64): tensor_pb2.DTYPE_INT64,
-}
 
 TensorShapes = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
 """dtype and shape (without the batch axis) of each tensor, by name."""
@@ -237,7 +231,7 @@ def _check_tensors(graph: pb.Graph, bundle: Bundle) -> None:
     for declared, demanded in ((graph.inputs, bundle.inputs(graph.role)), (graph.outputs, bundle.outputs(graph.role))):
         said = {tensor.name: (tensor.dtype, tuple(tensor.shape)) for tensor in declared}
         for name, (dtype, shape) in demanded.items():
-            if said.get(name) != (_DTYPE_CODES[dtype], shape):
+            if said.get(name) != (GRAPH_TYPES[dtype].code, shape):
                 raise BundleError(
                     f"{MANIFEST}: the {role_name(graph.role)}'s tensor {name!r} is not {dtype.name} {list(shape)}"
                 )

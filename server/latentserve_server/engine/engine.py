@@ -18,15 +18,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from latentserve.dtypes import GRAPH_TYPES
 from latentserve_server.engine.cancellation import Cancellation
 from latentserve_server.engine.device import Cpu, Cuda, Device, Placement, first_line
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
 
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "tensor(float)": np.dtype(np.float32),
-    "tensor(uint8)": np.dtype(np.uint8),
-    "tensor(int64)": np.dtype(np.int64),
-}
+_DTYPES = {kind.onnx: kind.dtype for kind in GRAPH_TYPES.values()}
 
 _FATAL = 4
 

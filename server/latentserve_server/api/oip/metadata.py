@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-import numpy as np
-
+from latentserve.dtypes import GRAPH_TYPES
 from latentserve.oip import inference_pb2 as pb
 from latentserve_server.api.oip.models import InferenceModel, parts_of
 from latentserve_server.api.oip.tensors import datatype_of
@@ -21,11 +20,7 @@ PRIORITY_LEVELS = 2
 
 _KINDS = {Device.CPU: pb.ModelInstanceGroup.KIND_CPU, Device.CUDA: pb.ModelInstanceGroup.KIND_GPU}
 
-_DATA_TYPES = {
-    np.dtype(np.float32): pb.TYPE_FP32,
-    np.dtype(np.uint8): pb.TYPE_UINT8,
-    np.dtype(np.int64): pb.TYPE_INT64,
-}
+_DATA_TYPES = {kind.dtype: f"TYPE_{kind.oip}" for kind in GRAPH_TYPES.values()}
 
 
 def metadata_of(model: InferenceModel, entries: Iterable[ModelVersion]) -> pb.ModelMetadataResponse:

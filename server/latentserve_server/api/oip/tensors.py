@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve.dtypes import GRAPH_TYPES
 from latentserve.ndarray import MAX_AXES
 from latentserve.oip import inference_pb2 as pb
 from latentserve_server.api.images import check_finite, read_range
@@ -21,9 +22,8 @@ from latentserve_server.model.served_model import REPLY_OVERHEAD_BYTES
 InputTensor = pb.ModelInferRequest.InferInputTensor
 OutputTensor = pb.ModelInferResponse.InferOutputTensor
 
-_DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1"), "INT64": np.dtype("<i8")}
-_DATATYPES = {dtype.newbyteorder("="): name for name, dtype in _DTYPES.items()}
-_TYPED_FIELDS = {"FP32": "fp32_contents", "UINT8": "uint_contents", "INT64": "int64_contents"}
+_DTYPES = {kind.oip: kind.wire_dtype for kind in GRAPH_TYPES.values()}
+_TYPED_FIELDS = {kind.oip: kind.oip_field for kind in GRAPH_TYPES.values()}
 
 _LEVELS = np.float32(255)
 _MAX_TEXT = 128
@@ -32,7 +32,7 @@ _TYPED_UINT8_BYTES = 2  # a varint of 7 bits a byte
 
 def datatype_of(spec: TensorSpec) -> str:
     """The protocol's name of the element type."""
-    return _DATATYPES[spec.dtype]
+    return GRAPH_TYPES[spec.dtype].oip
 
 
 def stated_bytes(request: pb.ModelInferRequest) -> int:
