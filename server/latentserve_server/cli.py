@@ -61,7 +61,7 @@ def _leave(status: int) -> None:
 def _main(arguments: Sequence[str] | None) -> int:
     import asyncio
 
-    from latentserve_server.configuration.command_line import parse_config
+    from latentserve_server.configuration.sources import parse_config
     from latentserve_server.errors import ConfigError, StartupError
     from latentserve_server.telemetry.logs import log_to_standard_error
     from latentserve_server.telemetry.open_files import raise_limit

@@ -8,8 +8,7 @@ from typing import Any
 
 import yaml
 
-from latentserve_server.configuration.option import Option, Setting
-from latentserve_server.configuration.suggestion import suggest
+from latentserve_server.configuration.option import Option, Setting, suggest
 from latentserve_server.errors import ConfigError
 
 _NULL = "tag:yaml.org,2002:null"

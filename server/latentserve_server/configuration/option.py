@@ -1,11 +1,13 @@
-"""The server's options: names, allowed values, and how a text is read."""
+"""The server's options: their names and allowed values, texts read as values, misspelt names."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final, get_args, get_type_hints
 
 import docstring_parser
@@ -108,3 +110,9 @@ def server_options() -> list[Option]:
         Option(field.name, kinds[field.name], field.default, " ".join((texts[field.name] or "").split()))
         for field in dataclasses.fields(ServerConfig)
     ]
+
+
+def suggest(name: str, names: Iterable[str]) -> str:
+    """The end of a sentence that asks for the most similar of the names; empty where none is similar."""
+    similar = get_close_matches(name, list(names), n=1)
+    return f"; did you mean {similar[0]}?" if similar else ""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from latentserve_server.configuration.option import PREFIX, Option, Setting
-from latentserve_server.configuration.suggestion import suggest
+from latentserve_server.configuration.option import PREFIX, Option, Setting, suggest
 from latentserve_server.errors import ConfigError
 
 _CONFIG = f"{PREFIX}CONFIG"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from latentserve_server.cli import main
-from latentserve_server.configuration.command_line import parse_config
 from latentserve_server.configuration.config import ServerConfig, parse_address, parse_device
+from latentserve_server.configuration.sources import parse_config
 from latentserve_server.errors import ConfigError
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from latentserve_server.cli import main
-from latentserve_server.configuration.command_line import parse_config
 from latentserve_server.configuration.config import ServerConfig
+from latentserve_server.configuration.sources import parse_config
 from latentserve_server.errors import ConfigError
 
 COMMAND = str(Path(sys.executable).parent / "latentserve-server")
