@@ -14,7 +14,7 @@ import torch
 from latentserve_training.data import DataConfig, Split, load
 from latentserve_training.errors import RunError
 from latentserve_training.evaluation.extractor import WEIGHTS, Extractor, LeNet
-from latentserve_training.evaluation.extractor.lenet import seeded_lenet, train_lenet
+from latentserve_training.evaluation.extractor.__main__ import seeded_lenet, train_lenet
 from latentserve_training.evaluation.extractor.pinned import write_weights
 
 CARD = WEIGHTS.with_name("README.md")

@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch.nn import functional
+from tqdm import tqdm
 
 from latentserve_training.command_line.outcome import run
 from latentserve_training.command_line.output import say
 from latentserve_training.command_line.parser import make_parser
-from latentserve_training.data import DataConfig, Dataset, load
+from latentserve_training.data import DataConfig, Dataset, Split, load
 from latentserve_training.evaluation.classifier import Classifier
-from latentserve_training.evaluation.extractor.lenet import LeNet, seeded_lenet, train_lenet
+from latentserve_training.evaluation.extractor.lenet import LeNet
 from latentserve_training.evaluation.extractor.pinned import WEIGHTS, write_weights
 
 PROG = "python -m latentserve_training.evaluation.extractor"
 _BATCH = 64
+_LEARNING_RATE = 2e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,37 @@ def _train(recipe: Recipe, dataset: Dataset) -> tuple[LeNet, int, float]:
         if found > accuracy:
             best, chosen, accuracy = copy.deepcopy(network), epoch, found
     return best, chosen, accuracy
+
+
+def seeded_lenet(seed: int) -> LeNet:
+    """A LeNet whose weights are drawn with `seed`; torch's global generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LeNet()
+
+
+def train_lenet(network: LeNet, split: Split, *, epochs: int, batch_size: int, seed: int) -> Iterator[int]:
+    """Train on `split`, which has labels, yielding the number of epochs done after every one.
+
+    Adam, its step size falling from 2e-3 to 0 along a cosine; the order of the images comes from `seed`.
+    """
+    assert split.labels is not None, "training a classifier takes labels"
+    images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
+    optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
+    batches = -(-len(split) // batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs * batches)
+    for epoch in range(epochs):
+        order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(len(split)))
+        network.train()
+        bar = tqdm(torch.split(order, batch_size), desc=f"LeNet {epoch + 1}/{epochs}", leave=False, disable=None)
+        for rows in bar:
+            loss = functional.cross_entropy(network(images[rows].float() / 255), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+        network.eval()
+        yield epoch + 1
 
 
 def _card(recipe: Recipe, chosen: int, validation: float, test: float, sha256: str, dataset: Dataset) -> str:

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from tqdm import tqdm
-
-from latentserve_training.data import Split
 
 IMAGE_SHAPE = (1, 28, 28)
 CLASSES = 10
 FEATURES = 84
-_LEARNING_RATE = 2e-3
 
 
 class LeNet(nn.Module):
@@ -47,34 +38,3 @@ class LeNet(nn.Module):
         """Logits of the classes."""
         logits: Tensor = self.head(self.features(images))
         return logits
-
-
-def seeded_lenet(seed: int) -> LeNet:
-    """A LeNet whose weights are drawn with `seed`; torch's global generator is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LeNet()
-
-
-def train_lenet(network: LeNet, split: Split, *, epochs: int, batch_size: int, seed: int) -> Iterator[int]:
-    """Train on `split`, which has labels, yielding the number of epochs done after every one.
-
-    Adam, its step size falling from 2e-3 to 0 along a cosine; the order of the images comes from `seed`.
-    """
-    assert split.labels is not None, "training a classifier takes labels"
-    images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
-    optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
-    batches = -(-len(split) // batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs * batches)
-    for epoch in range(epochs):
-        order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(len(split)))
-        network.train()
-        bar = tqdm(torch.split(order, batch_size), desc=f"LeNet {epoch + 1}/{epochs}", leave=False, disable=None)
-        for rows in bar:
-            loss = functional.cross_entropy(network(images[rows].float() / 255), labels[rows])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-        network.eval()
-        yield epoch + 1
