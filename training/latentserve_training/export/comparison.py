@@ -13,18 +13,6 @@ from latentserve_training.export.graphs import Arrays
 
 _TIMED_ROWS = 64
 _TIMED_ROUNDS = 30
-_RUN_ROWS = 250
-
-
-def run_in_batches(session: onnxruntime.InferenceSession, name: str, inputs: Arrays) -> NDArray[np.generic]:
-    """One output for all rows, in batches that take little memory."""
-    count = len(next(iter(inputs.values())))
-    return np.concatenate(
-        [
-            session.run([name], {key: rows[start : start + _RUN_ROWS] for key, rows in inputs.items()})[0]
-            for start in range(0, count, _RUN_ROWS)
-        ]
-    )
 
 
 def psnr_db(found: NDArray[np.generic], expected: NDArray[np.generic], peak: float) -> float:

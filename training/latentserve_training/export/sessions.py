@@ -1,12 +1,17 @@
-"""ONNX Runtime sessions for checks."""
+"""ONNX Runtime sessions for checks: opened on one thread, and run batch by batch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from latentserve_training.errors import ExportError
+from latentserve_training.export.graphs import Arrays
+
+_RUN_ROWS = 250
 
 
 def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
@@ -22,3 +27,14 @@ def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own kinds of error have no public common class
         raise ExportError(f"onnxruntime cannot open the graph: {error}") from error
+
+
+def run_in_batches(session: onnxruntime.InferenceSession, name: str, inputs: Arrays) -> NDArray[np.generic]:
+    """One output for all rows, in batches that take little memory."""
+    count = len(next(iter(inputs.values())))
+    return np.concatenate(
+        [
+            session.run([name], {key: rows[start : start + _RUN_ROWS] for key, rows in inputs.items()})[0]
+            for start in range(0, count, _RUN_ROWS)
+        ]
+    )
