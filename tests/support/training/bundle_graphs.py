@@ -8,7 +8,7 @@ import onnxruntime
 from google.protobuf.json_format import Parse
 
 from latentserve.v1 import bundle_pb2
-from latentserve_training.export.graphs import Arrays
+from latentserve_training.export.plan import Arrays
 
 
 def graphs(bundle: Path, precision: str) -> dict[str, bundle_pb2.Graph]:

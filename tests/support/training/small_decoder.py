@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from latentserve_training.export.graphs import Arrays
+from latentserve_training.export.plan import Arrays
 
 
 class SmallDecoder(nn.Module):

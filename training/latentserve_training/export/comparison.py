@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from latentserve_training.export.graphs import Arrays
+from latentserve_training.export.plan import Arrays
 
 _TIMED_ROWS = 64
 _TIMED_ROUNDS = 30

@@ -10,8 +10,8 @@ import onnx
 from latentserve.onnx import graph_rule
 from latentserve.onnx.graph_rule import OPSETS
 from latentserve_training.errors import ExportError
-from latentserve_training.export.graphs import BATCH, GraphPlan
 from latentserve_training.export.onnx_model import describe_node
+from latentserve_training.export.plan import BATCH, GraphPlan
 
 
 def check_graph(path: Path, plan: GraphPlan) -> None:

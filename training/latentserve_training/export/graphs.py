@@ -1,43 +1,17 @@
-"""The graphs of a trained model, with the inputs and outputs that a bundle promises."""
+"""The graphs of a trained model: torch modules with a bundle's inputs and outputs, and their plans."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from latentserve_training.export.plan import Arrays, GraphPlan
 from latentserve_training.models import Vae
 from latentserve_training.models.model import GenerativeModel
 
-Arrays = dict[str, NDArray[np.generic]]
-
-BATCH = "batch"
-"""The symbol of axis 0 of every tensor."""
 _LEVELS = 255
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraphPlan(ABC):
-    """A graph's role, its tensors by name, and the model that it must reproduce."""
-
-    role: str
-    """ "encoder" or "decoder"."""
-    example: Arrays
-    """Rows of every input, in the graph's order, to trace and to check with; at least 64 of each."""
-    outputs: tuple[str, ...]
-    """The outputs' names, in the graph's order."""
-
-    @abstractmethod
-    def compute(self, inputs: Arrays) -> Arrays:
-        """The outputs, by name, of the model that the graph comes from."""
-
-    def rows(self, start: int, stop: int) -> Arrays:
-        """The example's rows from `start` to before `stop`."""
-        return {name: array[start:stop] for name, array in self.example.items()}
 
 
 def in_range(image: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from latentserve.row_bits import TRIAL_ROWS, batch_dependence
 from latentserve_training.errors import ExportError
-from latentserve_training.export.graphs import Arrays, GraphPlan
 from latentserve_training.export.onnx_model import describe_node
+from latentserve_training.export.plan import Arrays, GraphPlan
 from latentserve_training.export.sessions import open_session
 from latentserve_training.number_text import apart
 

@@ -19,9 +19,9 @@ from latentserve_training.evaluation.extractor import Extractor
 from latentserve_training.evaluation.fidelity import frechet_distance
 from latentserve_training.export.comparison import psnr_db, speedup
 from latentserve_training.export.conformance import check_graph
-from latentserve_training.export.graphs import Arrays, GraphPlan
 from latentserve_training.export.onnx_model import strip
 from latentserve_training.export.parity import PARITY_BATCHES, largest_difference
+from latentserve_training.export.plan import Arrays, GraphPlan
 from latentserve_training.export.publish import GOLDEN_ROWS, describe_graph
 from latentserve_training.export.quantization import WEIGHT_BITS, float16, int8, int8_forms
 from latentserve_training.export.sessions import open_session, run_in_batches

@@ -7,7 +7,7 @@ import torch
 
 from latentserve_training.data import Dataset, Split
 from latentserve_training.evaluation.extractor import IMAGE_SHAPE, Extractor
-from latentserve_training.export.graphs import Arrays
+from latentserve_training.export.plan import Arrays
 from latentserve_training.export.precision import ConversionData, FidReference, LikelihoodReference
 from latentserve_training.models import Vae
 from latentserve_training.models.random_draws import reparameterize

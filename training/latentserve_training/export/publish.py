@@ -27,9 +27,9 @@ from latentserve_training.export.bundle import (
 )
 from latentserve_training.export.card import card
 from latentserve_training.export.destination import Destination
-from latentserve_training.export.graphs import Arrays, GraphPlan
 from latentserve_training.export.onnx_model import opset
 from latentserve_training.export.parity import row_dependence
+from latentserve_training.export.plan import Arrays, GraphPlan
 from latentserve_training.image_grid import write_png
 
 GOLDEN_ROWS = 8

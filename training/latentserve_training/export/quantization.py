@@ -13,7 +13,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from latentserve_training.export.graphs import Arrays
+from latentserve_training.export.plan import Arrays
 
 _BATCH_ROWS = 64
 _QUANTIZED = ["Conv", "Gemm", "MatMul"]

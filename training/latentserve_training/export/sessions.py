@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from latentserve_training.errors import ExportError
-from latentserve_training.export.graphs import Arrays
+from latentserve_training.export.plan import Arrays
 
 _RUN_ROWS = 250
 

@@ -20,7 +20,7 @@ from torch.fx import Interpreter, Node
 
 from latentserve_training.errors import ExportError
 from latentserve_training.export.conformance import check_graph
-from latentserve_training.export.graphs import BATCH, TorchPlan
+from latentserve_training.export.graphs import TorchPlan
 from latentserve_training.export.onnx_model import strip
 from latentserve_training.export.parity import (
     ParityError,
@@ -29,6 +29,7 @@ from latentserve_training.export.parity import (
     first_difference,
     largest_difference,
 )
+from latentserve_training.export.plan import BATCH
 
 _EXAMPLE_BATCH = 2
 _TORCH = Path(torch.__file__).parent

@@ -12,8 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from latentserve_training.export.graphs import BATCH
 from latentserve_training.export.onnx_model import strip
+from latentserve_training.export.plan import BATCH
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.label import LabelInput
 

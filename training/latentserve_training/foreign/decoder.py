@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from latentserve_training.errors import ExportError
-from latentserve_training.export.graphs import Arrays
+from latentserve_training.export.plan import Arrays
 from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from latentserve_training.errors import ExportError
-from latentserve_training.export.graphs import Arrays
+from latentserve_training.export.plan import Arrays
 from latentserve_training.foreign.description import ForeignEncoder, ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.label import LabelInput

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from latentserve_training.errors import ExportError
 from latentserve_training.export.conformance import check_graph
-from latentserve_training.export.graphs import GraphPlan
 from latentserve_training.export.parity import ParityError, check_parity
+from latentserve_training.export.plan import GraphPlan
 from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import Float, ForeignGraph
