@@ -15,7 +15,7 @@ from latentserve_training.export.plan import Arrays
 from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph
-from latentserve_training.foreign.label import LabelInput, labels_in_turn
+from latentserve_training.foreign.label import LabelInput
 from latentserve_training.foreign.plan import ForeignPlan, Shape, require_size
 from latentserve_training.number_text import apart
 
@@ -126,7 +126,7 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
         "latent": np.random.default_rng(seed).standard_normal((rows, description.latent_dim), dtype=np.float32)
     }
     if description.label_count:
-        example["label"] = labels_in_turn(description.label_count, rows)
+        example["label"] = _labels_in_turn(description.label_count, rows)
     return ForeignDecoderPlan(
         role="decoder",
         example=example,
@@ -140,6 +140,11 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
         image=image,
         beside=beside,
     )
+
+
+def _labels_in_turn(count: int, rows: int) -> NDArray[np.int64]:
+    """0, 1, ... repeated; if there are more labels than rows, evenly spaced ones with the first and the last."""
+    return np.arange(rows) % count if count <= rows else np.linspace(0, count - 1, rows).astype(np.int64)
 
 
 def _image_shape(description: ForeignModel, graph: ForeignGraph, image: str) -> Shape:

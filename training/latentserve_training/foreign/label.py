@@ -57,8 +57,3 @@ class LabelInput:
             np.put_along_axis(rows, labels[:, np.newaxis], 1, axis=1)
             return rows
         return labels.astype(helper.tensor_dtype_to_np_dtype(self.dtype)).reshape(-1, *self.shape)
-
-
-def labels_in_turn(count: int, rows: int) -> NDArray[np.int64]:
-    """0, 1, ... repeated; if there are more labels than rows, evenly spaced ones with the first and the last."""
-    return np.arange(rows) % count if count <= rows else np.linspace(0, count - 1, rows).astype(np.int64)
