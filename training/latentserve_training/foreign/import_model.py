@@ -16,9 +16,10 @@ from latentserve_training.command_line.parser import fill, make_parser
 from latentserve_training.errors import ConfigError
 from latentserve_training.export.destination import Destination, PublicationRequest, add_publication_options
 from latentserve_training.export.publish import CHECK_ROWS, Content, created_at, describe_graph, describe_model, publish
+from latentserve_training.foreign.decoder import plan_decoder
 from latentserve_training.foreign.description import ForeignModel, read_description
+from latentserve_training.foreign.encoder import plan_encoder
 from latentserve_training.foreign.plan import ForeignPlan, write_graph
-from latentserve_training.foreign.plan_model import plan_foreign
 from latentserve_training.image_grid import grid
 from latentserve_training.run.provenance import software
 
@@ -60,7 +61,7 @@ def import_model(request: ImportRequest, warn: Callable[[str], None]) -> Path:
         ExportError: a graph does not fit it, a check failed, or the version is taken. Nothing is left behind.
     """
     destination = Destination.choose(request.repository, request.name, request.version)
-    plans = plan_foreign(request.description, request.folder, CHECK_ROWS, _SEED)
+    plans = _plans(request.description, request.folder, CHECK_ROWS, _SEED)
     decoder = plans[-1]
     drawn = decoder.compute(decoder.example)["image_uint8"].astype(np.uint8)
     content = Content(
@@ -69,6 +70,23 @@ def import_model(request: ImportRequest, warn: Callable[[str], None]) -> Path:
         samples=grid(drawn, columns=8),
     )
     return publish(content, destination, _write, warn)
+
+
+def _plans(description: ForeignModel, folder: Path, rows: int, seed: int) -> list[ForeignPlan]:
+    """The plans of the described graphs, whose files lie in `folder`.
+
+    They are checked with `rows` latents drawn with `seed`, a conditional model's with its labels in turn, and the
+    encoder with the images that these give.
+
+    Raises:
+        ExportError: a graph does not fit the description.
+    """
+    decoder = plan_decoder(description, folder, rows, seed)
+    if description.encoder is None:
+        return [decoder]
+    drawn = {"image": decoder.compute(decoder.example)["image"]}
+    labels = {name: rows for name, rows in decoder.example.items() if name == "label"}
+    return [plan_encoder(description, description.encoder, folder, decoder.shape, drawn | labels), decoder]
 
 
 def _write(plan: ForeignPlan, folder: Path) -> list[bundle_pb2.Graph]:

@@ -1,4 +1,4 @@
-"""The shared part of foreign plans: the original file defines the expected outputs."""
+"""The plan of a foreign graph: adapted to a bundle, held to what its own file computes."""
 
 from __future__ import annotations
 
