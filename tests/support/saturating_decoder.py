@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from latentserve.v1 import bundle_pb2
 from latentserve_training.export.destination import Destination
 from latentserve_training.export.graphs import TorchPlan
-from latentserve_training.export.precision import ConversionData, convert
+from latentserve_training.export.precision import convert
+from latentserve_training.export.precision_data import ConversionData
 from latentserve_training.export.publish import Content, describe_graph, describe_model, publish
 from latentserve_training.export.torch_to_onnx import export_graph
 

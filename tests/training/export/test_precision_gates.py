@@ -20,12 +20,10 @@ from latentserve_training.evaluation.extractor import Extractor
 from latentserve_training.evaluation.fidelity import frechet_distance
 from latentserve_training.export.graphs import TorchPlan
 from latentserve_training.export.precision import (
-    ConversionData,
-    FidReference,
-    LikelihoodReference,
     QualityGateError,
     convert,
 )
+from latentserve_training.export.precision_data import ConversionData, FidReference, LikelihoodReference
 from latentserve_training.export.torch_to_onnx import export_graph
 
 Capture = pytest.CaptureFixture[str]

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnx
 import onnxruntime
-import torch
 from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2
 from latentserve_training.errors import ExportError
-from latentserve_training.evaluation.extractor import Extractor
-from latentserve_training.evaluation.fidelity import frechet_distance
 from latentserve_training.export.comparison import psnr_db, speedup
 from latentserve_training.export.conformance import check_graph
 from latentserve_training.export.onnx_model import strip
 from latentserve_training.export.parity import PARITY_BATCHES, largest_difference
 from latentserve_training.export.plan import Arrays, GraphPlan
+from latentserve_training.export.precision_data import ConversionData, FidReference, LikelihoodReference
 from latentserve_training.export.publish import GOLDEN_ROWS, describe_graph
 from latentserve_training.export.quantization import WEIGHT_BITS, float16, int8, int8_forms
 from latentserve_training.export.sessions import open_session, run_in_batches
-from latentserve_training.models.likelihood import LikelihoodName
-from latentserve_training.models.losses import bernoulli_nll, discretized_logistic_nll, gaussian_nll
 from latentserve_training.number_text import apart
 
 PrecisionName = Literal["float16", "int8"]
@@ -40,58 +35,6 @@ MAX_NLL_SHIFT = 0.05
 _WATCHED_ROWS = 64
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 _PRECISIONS = {"float16": bundle_pb2.PRECISION_FLOAT16, "int8": bundle_pb2.PRECISION_INT8}
-Images = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FidReference:
-    """What the FID of a decoder's samples is measured with."""
-
-    extractor: Extractor
-    real: torch.Tensor
-    """Features of real images, [n, 84]."""
-    samples: Arrays
-    """The decoder's inputs for at least as many images as there are features."""
-
-    def distance(self, images: Images) -> float:
-        """The Frechet distance of images uint8 [n, 1, 28, 28] from the real ones."""
-        return frechet_distance(self.real, self.extractor.features(torch.from_numpy(images)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LikelihoodReference:
-    """What a VAE decoder's likelihood of images is measured with, as the server scores them."""
-
-    likelihood: LikelihoodName
-    images: torch.Tensor
-    """[n, channels, height, width] in [0, 1]."""
-    latents: Arrays
-    """The decoder's inputs that the encoder finds for them, a row an image."""
-
-    def nll(self, session: onnxruntime.InferenceSession) -> torch.Tensor:
-        """-log p(x|z) of the images by the decoder in `session`, in nats, float64 [n]."""
-        if self.likelihood == "bernoulli":
-            logits = torch.from_numpy(run_in_batches(session, "logits", self.latents))
-            return bernoulli_nll(logits, self.images).double()
-        mean, log_scale = (
-            torch.from_numpy(run_in_batches(session, name, self.latents)) for name in ("image", "log_scale")
-        )
-        nll = gaussian_nll if self.likelihood == "gaussian" else discretized_logistic_nll
-        return nll(mean, log_scale, self.images).double()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConversionData:
-    """A graph's inputs for calibrating and checking its conversion."""
-
-    calibration: Arrays
-    """Typical inputs, from which the ranges of int8 activations are taken."""
-    held_out: Arrays
-    """As many other inputs, on which the conversion is checked."""
-    fid_reference: FidReference | None = None
-    """Given for a decoder of images that the pinned extractor knows."""
-    likelihood_reference: LikelihoodReference | None = None
-    """Given for a VAE's decoder."""
 
 
 class QualityGateError(ExportError):

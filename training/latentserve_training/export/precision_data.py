@@ -1,15 +1,22 @@
-"""The data that lower-precision graphs are calibrated with and checked on."""
+"""The data that a graph's conversion is calibrated with, and the references it is checked on."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import onnxruntime
 import torch
+from numpy.typing import NDArray
 
 from latentserve_training.data import Dataset, Split
 from latentserve_training.evaluation.extractor import IMAGE_SHAPE, Extractor
+from latentserve_training.evaluation.fidelity import frechet_distance
 from latentserve_training.export.plan import Arrays
-from latentserve_training.export.precision import ConversionData, FidReference, LikelihoodReference
+from latentserve_training.export.sessions import run_in_batches
 from latentserve_training.models import Vae
+from latentserve_training.models.likelihood import LikelihoodName
+from latentserve_training.models.losses import bernoulli_nll, discretized_logistic_nll, gaussian_nll
 from latentserve_training.models.random_draws import reparameterize
 from latentserve_training.models.vae import Posterior
 from latentserve_training.run.trained_model import TrainedModel
@@ -18,6 +25,57 @@ _ROWS = 512
 _REFERENCE_ROWS = 10_000
 _CALIBRATION_SEED = 1
 _HELD_OUT_SEED = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidReference:
+    """What the FID of a decoder's samples is measured with."""
+
+    extractor: Extractor
+    real: torch.Tensor
+    """Features of real images, [n, 84]."""
+    samples: Arrays
+    """The decoder's inputs for at least as many images as there are features."""
+
+    def distance(self, images: NDArray[np.uint8]) -> float:
+        """The Frechet distance of images uint8 [n, 1, 28, 28] from the real ones."""
+        return frechet_distance(self.real, self.extractor.features(torch.from_numpy(images)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodReference:
+    """What a VAE decoder's likelihood of images is measured with, as the server scores them."""
+
+    likelihood: LikelihoodName
+    images: torch.Tensor
+    """[n, channels, height, width] in [0, 1]."""
+    latents: Arrays
+    """The decoder's inputs that the encoder finds for them, a row an image."""
+
+    def nll(self, session: onnxruntime.InferenceSession) -> torch.Tensor:
+        """-log p(x|z) of the images by the decoder in `session`, in nats, float64 [n]."""
+        if self.likelihood == "bernoulli":
+            logits = torch.from_numpy(run_in_batches(session, "logits", self.latents))
+            return bernoulli_nll(logits, self.images).double()
+        mean, log_scale = (
+            torch.from_numpy(run_in_batches(session, name, self.latents)) for name in ("image", "log_scale")
+        )
+        nll = gaussian_nll if self.likelihood == "gaussian" else discretized_logistic_nll
+        return nll(mean, log_scale, self.images).double()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionData:
+    """A graph's inputs for calibrating and checking its conversion."""
+
+    calibration: Arrays
+    """Typical inputs, from which the ranges of int8 activations are taken."""
+    held_out: Arrays
+    """As many other inputs, on which the conversion is checked."""
+    fid_reference: FidReference | None = None
+    """Given for a decoder of images that the pinned extractor knows."""
+    likelihood_reference: LikelihoodReference | None = None
+    """Given for a VAE's decoder."""
 
 
 def conversion_data(role: str, trained: TrainedModel, dataset: Dataset) -> ConversionData:
