@@ -21,7 +21,7 @@ from saturating_decoder import latents, publish_saturating
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import bundle_pb2
-from latentserve_training.export.comparison import psnr_db
+from latentserve_training.export.precision import psnr_db
 
 INT8, FLOAT32 = bundle_pb2.PRECISION_INT8, bundle_pb2.PRECISION_FLOAT32
 LATENTS = latents(seed=3)

@@ -15,7 +15,7 @@ from training.bundle_graphs import graphs, outputs
 
 from latentserve_server.bundle.bundle import read_bundle
 from latentserve_training import commands
-from latentserve_training.export.comparison import psnr_db
+from latentserve_training.export.precision import psnr_db
 from latentserve_training.export.precision_data import conversion_data
 from latentserve_training.models.losses import bernoulli_nll
 from latentserve_training.run.trained_model import TrainedModel
