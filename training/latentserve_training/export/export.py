@@ -19,11 +19,11 @@ from latentserve_training.export.destination import Destination, PublicationRequ
 from latentserve_training.export.graphs import TorchPlan, plan_graphs
 from latentserve_training.export.precision import PrecisionName, QualityGateError, convert
 from latentserve_training.export.precision_data import conversion_data
-from latentserve_training.export.publish import CHECK_ROWS, Content, created_at, describe_graph, describe_model, publish
+from latentserve_training.export.publish import CHECK_ROWS, Content, describe_graph, describe_model, publish
 from latentserve_training.export.torch_to_onnx import export_graph
 from latentserve_training.image_grid import grid, to_uint8
 from latentserve_training.models import Vae
-from latentserve_training.run.provenance import software
+from latentserve_training.run.provenance import created_at, software
 from latentserve_training.run.trained_model import TrainedModel
 
 _SEED = 0

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
 import onnx
-from google.protobuf.timestamp_pb2 import Timestamp
 from PIL.Image import Image
 from safetensors.numpy import save_file
 
 from latentserve.v1 import bundle_pb2, tensor_pb2
-from latentserve_training.errors import ExportError
 from latentserve_training.evaluation.mixture import Mixture
 from latentserve_training.evaluation.report import Report
 from latentserve_training.export.bundle import (
@@ -174,20 +170,3 @@ def _spec(value: onnx.ValueInfoProto) -> bundle_pb2.TensorSpec:
     tensor = value.type.tensor_type
     shape = [axis.dim_value for axis in tensor.shape.dim][1:]
     return bundle_pb2.TensorSpec(name=value.name, dtype=_DTYPES[tensor.elem_type], shape=shape)
-
-
-def created_at() -> Timestamp:
-    """Now, or the moment that SOURCE_DATE_EPOCH names, in seconds since 1970 (reproducible-builds.org).
-
-    Raises:
-        ExportError: the variable is set to something else.
-    """
-    moment = Timestamp()
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch is None:
-        moment.FromDatetime(datetime.now(UTC))
-    elif epoch.isascii() and epoch.isdigit() and len(epoch) <= 11:
-        moment.FromSeconds(int(epoch))
-    else:
-        raise ExportError(f"SOURCE_DATE_EPOCH is {epoch!r}; it must be a number of seconds since 1970")
-    return moment

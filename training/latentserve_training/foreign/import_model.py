@@ -15,13 +15,13 @@ from latentserve.v1 import bundle_pb2
 from latentserve_training.command_line.parser import fill, make_parser
 from latentserve_training.errors import ConfigError
 from latentserve_training.export.destination import Destination, PublicationRequest, add_publication_options
-from latentserve_training.export.publish import CHECK_ROWS, Content, created_at, describe_graph, describe_model, publish
+from latentserve_training.export.publish import CHECK_ROWS, Content, describe_graph, describe_model, publish
 from latentserve_training.foreign.decoder import plan_decoder
 from latentserve_training.foreign.description import ForeignModel, read_description
 from latentserve_training.foreign.encoder import plan_encoder
 from latentserve_training.foreign.plan import ForeignPlan, write_graph
 from latentserve_training.image_grid import grid
-from latentserve_training.run.provenance import software
+from latentserve_training.run.provenance import created_at, software
 
 _SEED = 0
 

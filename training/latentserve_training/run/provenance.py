@@ -1,9 +1,11 @@
-"""The git commit and the package versions that made something."""
+"""The git commit, the package versions and the time that something was made with."""
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +15,9 @@ import onnx
 import onnxruntime
 import onnxscript
 import torch
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from latentserve_training.errors import ExportError
 
 _MODULES = (lightning, numpy, onnx, onnxruntime, onnxscript, torch)
 
@@ -41,3 +46,20 @@ def software() -> dict[str, str]:
         "latentserve-training": version("latentserve-training"),
         **{module.__name__: str(module.__version__) for module in _MODULES},
     }
+
+
+def created_at() -> Timestamp:
+    """Now, or the moment that SOURCE_DATE_EPOCH names, in seconds since 1970 (reproducible-builds.org).
+
+    Raises:
+        ExportError: the variable is set to something else.
+    """
+    moment = Timestamp()
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is None:
+        moment.FromDatetime(datetime.now(UTC))
+    elif epoch.isascii() and epoch.isdigit() and len(epoch) <= 11:
+        moment.FromSeconds(int(epoch))
+    else:
+        raise ExportError(f"SOURCE_DATE_EPOCH is {epoch!r}; it must be a number of seconds since 1970")
+    return moment
