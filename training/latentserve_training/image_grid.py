@@ -1,4 +1,4 @@
-"""Images arranged in a grid and written as PNG."""
+"""Images in 8 bits, arranged in a grid and written as PNG."""
 
 from __future__ import annotations
 

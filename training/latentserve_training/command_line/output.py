@@ -1,4 +1,4 @@
-"""Writes to standard output and standard error, also when nobody reads them."""
+"""Standard output and standard error, also where nobody reads them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 UNREAD = 141
-"""What a shell shows of a command that SIGPIPE has ended, as it ends most commands whose reader leaves."""
+"""The exit code that a shell shows for a command ended by SIGPIPE, as most are when their reader leaves."""
 _FAILURE = 1
 
 

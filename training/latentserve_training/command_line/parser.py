@@ -1,4 +1,4 @@
-"""The argument parser of every command, a jsonargparse with our error messages."""
+"""The argument parser of every command: jsonargparse with our error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The version of this package."""
+"""The version of this package, and --version."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Dataset:
     validation: Split
     test: Split
     remarks: tuple[str, ...] = ()
-    """What a user should know of how the data was read, a line each."""
+    """Lines that tell the user how the data was read."""
 
     def __post_init__(self) -> None:
         splits = {"training": self.train, "validation": self.validation, "test": self.test}
@@ -78,7 +78,7 @@ class Dataset:
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """What label 0, 1, ... is called; empty where the data has no classes."""
+        """The names of labels 0, 1, ...; empty if the data has no classes."""
         return self.train.label_names
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The memory that holds a dataset's images: the device's, the machine's, or a file."""
+"""The memory that holds a dataset's images: the device's, the machine's, or a file's."""
 
 from __future__ import annotations
 

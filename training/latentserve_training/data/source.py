@@ -18,7 +18,7 @@ from latentserve_training.errors import ConfigError
 DEFAULT_DIGITS_SIZE = 28
 
 PLACES = frozenset({"root", "placement"})
-"""Settings that say where the data lies; what it is does not depend on them."""
+"""Settings that say where the data lies, and do not change what it is."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Plots of a run's losses and latents over its epochs, drawn from metrics.jsonl."""
+"""Plots over a run's epochs: loss curves, and the KL of every latent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEAST_KL = 1e-3
 def draw_curves(records: Sequence[dict[str, Any]], picture: Path) -> None:
     """Write a panel for every loss and validation result of a run, training and validation in the same one.
 
-    Nothing is written where there is no record.
+    Nothing is written if there are no records.
     """
     if not records:
         return
@@ -41,10 +41,10 @@ def draw_curves(records: Sequence[dict[str, Any]], picture: Path) -> None:
     _save(figure, picture)
 
 
-def draw_latents(records: Sequence[dict[str, Any]], picture: Path) -> None:
+def draw_kl_by_latent(records: Sequence[dict[str, Any]], picture: Path) -> None:
     """Write every latent's KL on the validation images, a column an epoch; the last epoch's largest is on top.
 
-    Nothing is written where no record has any, as a GAN's.
+    Nothing is written for a run without such numbers, such as a GAN's.
     """
     told = [record for record in records if "kl_nats_by_latent" in record.get("series", {})]
     if not told:

@@ -1,4 +1,4 @@
-"""Latents to 8-bit images, as they are served, in little memory."""
+"""Images decoded from latents as they are served, in 8 bits and little memory."""
 
 from __future__ import annotations
 

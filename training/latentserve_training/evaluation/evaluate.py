@@ -1,4 +1,4 @@
-"""One evaluation of a trained model, from its command line to its report."""
+"""The command latentserve-evaluate: a trained model judged, from options to report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from latentserve_training.evaluation.bound import elbo
 from latentserve_training.evaluation.calibration import Calibration
 from latentserve_training.evaluation.classifier import Classifier
 from latentserve_training.evaluation.config import EvaluationConfig, parse
-from latentserve_training.evaluation.curves import draw_curves, draw_latents
+from latentserve_training.evaluation.curves import draw_curves, draw_kl_by_latent
 from latentserve_training.evaluation.decoding import decode
 from latentserve_training.evaluation.extractor import IMAGE_SHAPE, Extractor
 from latentserve_training.evaluation.mixture import Mixture
@@ -90,7 +90,7 @@ def _evaluate(trained: TrainedModel, dataset: Dataset, config: EvaluationConfig,
     gallery.draw_neighbours(samples, torch.from_numpy(dataset.train.images), staged.path / "neighbours.png")
     records = read_records(trained.folder.metrics)
     draw_curves(records, staged.path / "curves.png")
-    draw_latents(records, staged.path / "kl_by_latent.png")
+    draw_kl_by_latent(records, staged.path / "kl_by_latent.png")
     found.append(measurements.fidelity(extractor, dataset, sets, config))
     if dataset.train.labels is not None:
         classifier, judge = _classifier(extractor, dataset, config)

@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: samples, reconstructions, walks and neighbours."""
+"""The pictures of an evaluation: samples, reconstructions, latent walks and neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sections of a report, each a group of measurements and their protocol."""
+"""The measurements of an evaluation: likelihood, fidelity, classes, variety and labels."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def _mean(values: Tensor, unit: str, seed: int | None) -> Measurement:
 
 
 def _mean_of_all(negative: Tensor, gap: Tensor, nll: Tensor, unit: str, seed: int | None) -> Measurement:
-    """The mean bound of all [n] images, of which -ELBO is known, by the gap [m] and the bound `nll` [m] of some.
+    """The mean bound of all [n] images, estimated from their -ELBO and from the gap [m] and bound `nll` [m] of some.
 
-    Images differ much more in how well they are explained than in the gap, so that the mean of `nll` alone says more
-    of which images were chosen. This is the difference estimator of double sampling (Cochran, Sampling Techniques,
-    1977, chapter 12); its variance is Var(nll) / n + Var(gap) (1 / m - 1 / n).
+    Images differ much more in how well they are explained than in the gap, so that the mean of `nll` alone would
+    mostly reflect which images were chosen. This is the difference estimator of double sampling (Cochran, Sampling
+    Techniques, 1977, chapter 12); its variance is Var(nll) / n + Var(gap) (1 / m - 1 / n).
     """
     found = (negative.double().mean() - gap.double().mean()).item()
     count, seen = len(negative), len(gap)

@@ -1,4 +1,4 @@
-"""The report of an evaluation: report.json for programs, report.md for people."""
+"""The report of an evaluation, with its sections and measurements, as JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from latentserve_training.errors import RunError
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One number, and what it takes to read it."""
+    """One number, with its unit, sample size and uncertainty."""
 
     value: float
     unit: str
@@ -20,7 +20,7 @@ class Measurement:
     count: int
     """How many images it was measured on."""
     seed: int | None = None
-    """The seed of its randomness; None where there is none."""
+    """The seed of its randomness; None if nothing about it is random."""
     standard_error: float | None = None
     """The standard error of a mean over images: their standard deviation by the square root of their number."""
 
@@ -61,7 +61,7 @@ class Report:
     checkpoint_sha256: str
     """Digest of the checkpoint that was judged, in hexadecimal."""
     extractor_sha256: str | None
-    """Digest of the feature extractor's weights, in hexadecimal; None where none fits the images."""
+    """Digest of the feature extractor's weights, in hexadecimal; None if it does not take images of this shape."""
     sections: list[Section]
     """The results."""
     files: dict[str, str]

@@ -1,4 +1,4 @@
-"""The metrics, prior, calibration and pictures that an export carries."""
+"""The results of an evaluation that an export carries: metrics, prior and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model bundle on disk, staged beside its place and published by one rename."""
+"""A bundle's folder on disk: staged beside its place, published by one rename; its manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One export, from its command line to a checked and published bundle."""
+"""The command latentserve-export: a run's model, checked and published as a bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graphs of a trained model: torch modules with a bundle's inputs and outputs, and their plans."""
+"""A trained model's graphs as torch modules, with the inputs and outputs of a bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for ONNX models: nodes, tensors, operator set, and stripping."""
+"""The nodes, tensors and operator set of an ONNX model, and its stripping."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def without_idle_dropout(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model, or a copy in which no Dropout has a constant that says what it does anyway: that it drops nothing."""
+    """The model; if a constant tells a Dropout to drop nothing, which is its default, a copy without that input."""
     if not _idle_dropout(model):
         return model
     copy = onnx.ModelProto()

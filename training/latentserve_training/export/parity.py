@@ -1,4 +1,4 @@
-"""A graph's outputs compared with its model's, and its rows alone and in batches."""
+"""A graph's outputs compared with its model's, at several batch sizes and row by row."""
 
 from __future__ import annotations
 

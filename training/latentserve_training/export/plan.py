@@ -1,4 +1,4 @@
-"""The plan of a graph: its role, its tensors, and what the model that it must reproduce computes."""
+"""The plan of a graph: its role, its tensors, and the model that it must reproduce."""
 
 from __future__ import annotations
 

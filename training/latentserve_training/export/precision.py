@@ -1,4 +1,4 @@
-"""float16 and int8 graphs, measured against float32 and kept only where they are close enough."""
+"""float16 and int8 graphs, kept only where they measure close enough to float32."""
 
 from __future__ import annotations
 

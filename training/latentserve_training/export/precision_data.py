@@ -1,4 +1,4 @@
-"""The data that a graph's conversion is calibrated with, and the references it is checked on."""
+"""The data that a graph's conversion is calibrated with and judged on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HELD_OUT_SEED = 2
 
 @dataclass(frozen=True, kw_only=True)
 class FidReference:
-    """What the FID of a decoder's samples is measured with."""
+    """Real features and sampled inputs, with which a decoder's FID is measured."""
 
     extractor: Extractor
     real: torch.Tensor
@@ -44,7 +44,7 @@ class FidReference:
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodReference:
-    """What a VAE decoder's likelihood of images is measured with, as the server scores them."""
+    """Images and their latents, on which a decoder's likelihood is measured as the server scores images."""
 
     likelihood: LikelihoodName
     images: torch.Tensor

@@ -1,4 +1,4 @@
-"""The publication of a bundle: graphs, golden rows, pictures, card and manifest."""
+"""The content of a bundle, written and published: graphs, golden rows, card and manifest."""
 
 from __future__ import annotations
 

@@ -143,12 +143,12 @@ class ForeignModel:
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """What label 0, 1, ... is called; empty where nobody says."""
+        """The names of labels 0, 1, ...; empty if the description gives none."""
         return tuple(map(str, self.labels)) if isinstance(self.labels, list) else ()
 
     @property
     def label_count(self) -> int:
-        """How many labels there are; 0 for a model without."""
+        """The number of labels; 0 for a model without."""
         return len(self.labels) if isinstance(self.labels, list) else self.labels or 0
 
     @property

@@ -130,7 +130,7 @@ class ForeignGraph:
         return name
 
     def logits_of(self, name: str) -> str | None:
-        """The input of the Sigmoid whose output, perhaps reshaped, is the tensor; None if there is none."""
+        """The input of the Sigmoid whose output, perhaps reshaped, is the tensor; None if no Sigmoid gives it."""
         makers = {output: node for node in self.model.graph.node for output in node.output}
         while (node := makers.get(name)) is not None:
             if node.op_type == "Sigmoid":

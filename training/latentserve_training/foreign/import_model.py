@@ -1,4 +1,4 @@
-"""One import, from its command line to a checked and published bundle."""
+"""The command latentserve-import: a foreign model, checked and published as a bundle."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class LabelInput:
 
     @classmethod
     def of(cls, graph: ForeignGraph, name: str | None, count: int) -> Self | None:
-        """The graph's input of that name; None without a name.
+        """The graph's input of that name, or None if no name is given.
 
         Raises:
             ExportError: there is none, its batch axis is fixed, or it takes labels in no form that is known.

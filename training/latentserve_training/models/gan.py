@@ -1,4 +1,4 @@
-"""The base class of all GANs: the two-player step and the signs of a lost game."""
+"""The base class of all GANs, with its settings: the two-player step and signs of collapse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pixel likelihoods p(x|z) of a VAE, from the logits that its decoder computes."""
+"""Pixel likelihoods p(x|z) of a VAE, parametrised by its decoder's logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loss functions on tensors; likelihoods and divergences are in nats.
+"""Loss functions of VAEs and GANs; likelihoods and divergences are in nats.
 
 Reductions are part of a definition: the terms of the ELBO are summed over pixels and latents and returned one an image;
 the adversarial losses are means over the batch.

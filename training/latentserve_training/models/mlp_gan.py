@@ -1,4 +1,4 @@
-"""A dense GAN.
+"""A dense GAN, and its settings.
 
 As first published (no normalisation, no dropout) it collapses: the discriminator wins within a few epochs. Batch
 normalisation in the generator and dropout in the discriminator keep the game even; both can be turned off to see it.

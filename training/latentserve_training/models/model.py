@@ -1,4 +1,4 @@
-"""The interface of every model: training phases, decoding and validation."""
+"""The interface of every model: training phases, decoding, validation and labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Batch:
     """float32 [batch, channels, height, width] in [0, 1]."""
 
     labels: Tensor | None = None
-    """int64 [batch] for a conditional model, else None."""
+    """int64 [batch] for a conditional model, otherwise None."""
 
     step: int = 0
     """Training steps done before this one."""
@@ -72,7 +72,7 @@ class GenerativeModel(nn.Module, ABC):
     """
 
     selection: str | None
-    """The name of the validation result whose lowest value marks the best checkpoint; None: the last one is it."""
+    """The name of the validation result whose lowest value marks the best checkpoint; None if the last is best."""
 
     def __init__(self, *, image_shape: ImageShape, latent_dim: int, label_count: int = 0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The base class of all VAEs: the evidence lower bound, its step and its validation."""
+"""The base class of all VAEs, with its settings: the evidence lower bound and validation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VALIDATION_ROWS = 250
 _ACTIVE_VARIANCE = 0.01
 _COLLAPSED_SHARE = 0.1
 _ENOUGH_ACTIVE = 10
-"""Latents whose use is no collapse, however many more there are than the images need."""
+"""This many active latents are never a collapse, however many latents the model has."""
 
 
 @dataclass(frozen=True, kw_only=True)

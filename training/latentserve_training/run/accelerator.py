@@ -1,4 +1,4 @@
-"""The processes of a run, started on their devices in its precision."""
+"""The devices and the precision of a run, and the launch of its processes by Fabric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes that train one model together, and what they share.
+"""Communication between the processes that train one model: averages, shares, turns.
 
 Gradients are averaged after each backward pass, in one message, instead of by wrapping the model: a GAN descends two
 losses through one another's networks, which a wrapper that waits for the gradients of every weight cannot follow.

@@ -27,7 +27,7 @@ class Origin:
     git_commit: str
     """Commit of the training code that went on with the run last; empty when unknown."""
     label_names: tuple[str, ...]
-    """What the data's labels are called; empty where it has no classes."""
+    """The names of the data's labels; empty if it has no classes."""
 
     def require(self, dataset: Dataset, remedy: str) -> None:
         """Refuse data other than the run's; `remedy` says what the user can do then.

@@ -1,4 +1,4 @@
-"""How far a run has come: counters, loss sums and the best result."""
+"""The progress of a run: counters, loss sums and the best result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from latentserve_training.errors import DivergedError
 
 @dataclass
 class Progress:
-    """How far a run has come."""
+    """The progress of a run; a checkpoint holds it."""
 
     epoch: int = 0
     """Epochs completed."""

@@ -1,4 +1,4 @@
-"""One training run, from its command line to its last checkpoint."""
+"""The command latentserve-train: a run started, continued or only estimated."""
 
 from __future__ import annotations
 

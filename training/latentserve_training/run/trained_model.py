@@ -1,4 +1,4 @@
-"""A trained model, rebuilt from its run folder."""
+"""A trained model, rebuilt from its run folder, with its data and samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loop: batches, optimizer steps, validation and checkpoints."""
+"""The training loop and its settings: batches, optimizer steps, validation, checkpoints."""
 
 from __future__ import annotations
 

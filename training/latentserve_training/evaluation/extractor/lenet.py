@@ -30,7 +30,7 @@ class LeNet(nn.Module):
         self.head = nn.Linear(in_features=FEATURES, out_features=CLASSES)
 
     def features(self, images: Tensor) -> Tensor:
-        """The features that the classes are told from, float32 [batch, 84]."""
+        """The features that the last layer classifies by, float32 [batch, 84]."""
         features: Tensor = self.body(images)
         return features
 

@@ -1,4 +1,4 @@
-"""The extractor's weights on disk, the features it computes and the classes it tells."""
+"""The pinned extractor: its weights on disk, and the features and classes it computes."""
 
 from __future__ import annotations
 
