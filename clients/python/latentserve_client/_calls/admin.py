@@ -5,7 +5,7 @@ from __future__ import annotations
 from latentserve.v1 import models_pb2
 from latentserve_client._calls.exchange import Exchange
 from latentserve_client._calls.fields import parse_ref
-from latentserve_client._calls.replies import parse_status
+from latentserve_client._calls.model_replies import parse_load, parse_nothing, parse_rescan, parse_stored
 from latentserve_client.errors import RequestError
 from latentserve_client.models import ModelLike, ModelRef, ModelStatus, Rescanned
 
@@ -26,7 +26,7 @@ def load(model: ModelLike, *, timeout: float | None = None, request_id: str | No
     """
     name, version = _version_of(model)
     request = models_pb2.LoadRequest(name=name, version=version)
-    return Exchange("Load", request, _parse_load, timeout, request_id)
+    return Exchange("Load", request, parse_load, timeout, request_id)
 
 
 def unload(model: ModelLike, *, timeout: float | None = None, request_id: str | None = None) -> Exchange[None]:
@@ -45,7 +45,7 @@ def unload(model: ModelLike, *, timeout: float | None = None, request_id: str | 
     """
     name, version = _version_of(model)
     request = models_pb2.UnloadRequest(name=name, version=version)
-    return Exchange("Unload", request, _parse_nothing, timeout, request_id)
+    return Exchange("Unload", request, parse_nothing, timeout, request_id)
 
 
 def set_alias(
@@ -69,7 +69,7 @@ def set_alias(
     name, version = _version_of(model)
     ModelRef(name, alias=alias)  # which says what is wrong with its spelling
     request = models_pb2.SetAliasRequest(name=name, alias=alias, version=version)
-    return Exchange("SetAlias", request, _parse_stored, timeout, request_id)
+    return Exchange("SetAlias", request, parse_stored, timeout, request_id)
 
 
 def delete_alias(model: ModelLike, *, timeout: float | None = None, request_id: str | None = None) -> Exchange[bool]:
@@ -89,7 +89,7 @@ def delete_alias(model: ModelLike, *, timeout: float | None = None, request_id: 
     if ref.alias is None:
         raise RequestError(f"model {str(ref)!r} names no alias; write it name@alias")
     request = models_pb2.DeleteAliasRequest(name=ref.name, alias=ref.alias)
-    return Exchange("DeleteAlias", request, _parse_stored, timeout, request_id)
+    return Exchange("DeleteAlias", request, parse_stored, timeout, request_id)
 
 
 def rescan(*, timeout: float | None = None, request_id: str | None = None) -> Exchange[Rescanned]:
@@ -104,27 +104,7 @@ def rescan(*, timeout: float | None = None, request_id: str | None = None) -> Ex
         CallError: the call failed, as the class that fits its status.
         ReplyError: the reply breaks the contract. ClosedError: the client is closed.
     """
-    return Exchange("Rescan", models_pb2.RescanRequest(), _parse_rescan, timeout, request_id)
-
-
-def _parse_load(_request: models_pb2.LoadRequest, response: models_pb2.LoadResponse, _request_id: str) -> ModelStatus:
-    return parse_status(response.model)
-
-
-def _parse_nothing(_request: object, _response: object, _request_id: str) -> None:
-    return None
-
-
-def _parse_stored(
-    _request: object, response: models_pb2.SetAliasResponse | models_pb2.DeleteAliasResponse, _request_id: str
-) -> bool:
-    return response.stored
-
-
-def _parse_rescan(
-    _request: models_pb2.RescanRequest, response: models_pb2.RescanResponse, _request_id: str
-) -> Rescanned:
-    return Rescanned(tuple(parse_status(status) for status in response.models), tuple(response.problems))
+    return Exchange("Rescan", models_pb2.RescanRequest(), parse_rescan, timeout, request_id)
 
 
 def _version_of(model: ModelLike) -> tuple[str, int]:

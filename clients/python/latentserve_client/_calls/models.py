@@ -5,7 +5,7 @@ from __future__ import annotations
 from latentserve.v1 import models_pb2
 from latentserve_client._calls.exchange import Exchange
 from latentserve_client._calls.fields import build_ref, parse_ref
-from latentserve_client._calls.replies import parse_model, parse_models
+from latentserve_client._calls.model_replies import parse_model, parse_models
 from latentserve_client.errors import RequestError
 from latentserve_client.models import ModelInfo, ModelLike, ModelRef, ModelStatus
 
