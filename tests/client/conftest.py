@@ -1,4 +1,4 @@
-"""A running server of the linear model, which does what a test tells it, and clients that call it."""
+"""A server of canned replies, which does what a test tells it, and clients that call it."""
 
 from __future__ import annotations
 

@@ -66,13 +66,6 @@ async def test_an_error_names_its_method(
     assert raised.value.method == name
 
 
-async def test_a_server_explains_what_it_refuses(invoke: Invoke) -> None:
-    with pytest.raises(errors.NotFoundError, match="there is no 'nobody'"):
-        await invoke("sample", "nobody", 1)
-    with pytest.raises(errors.InvalidArgumentError, match="count: 9 is not from 1 to 8"):
-        await invoke("sample", "linear", 9)
-
-
 def test_errors_survive_pickling() -> None:
     error = errors.NotFoundError(grpc.StatusCode.NOT_FOUND, "no such model", "Sample", "abc")
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301

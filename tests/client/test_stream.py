@@ -40,26 +40,6 @@ def sampled(target: str, count: int, **kwargs: Any) -> NDArray[Any]:
         return rows_of([client.sample("linear", 1, first_index=first + row, **kwargs) for row in range(count)])
 
 
-async def test_a_stream_brings_what_sampling_does(collect: Collect, target: str) -> None:
-    chunks = await collect("linear", 10, seed=7, first_index=3, chunk_rows=4, temperature=0.5, truncation=1.0)
-    assert [(chunk.first_index, len(chunk.images)) for chunk in chunks] == [(3, 4), (7, 4), (11, 2)]
-    assert {(chunk.seed, chunk.noise_scheme, chunk.served.version) for chunk in chunks} == {(7, "rows/1", 2)}
-    expected = sampled(target, 10, seed=7, first_index=3, temperature=0.5, truncation=1.0)
-    np.testing.assert_array_equal(rows_of(chunks), expected)
-
-
-async def test_chunks_come_in_every_format(collect: Collect) -> None:
-    floats = rows_of(await collect("linear", 6, seed=1))
-    assert rows_of(await collect("linear", 6, seed=1, format="float16")).dtype == np.float16
-    np.testing.assert_array_equal(
-        rows_of(await collect("linear", 6, seed=1, format="uint8")), np.rint(floats * 255).astype(np.uint8)
-    )
-    for form in ("png", "jpeg", "webp"):
-        assert [len(chunk.files) for chunk in await collect("linear", 6, format=form)] == [4, 2]
-    grids = await collect("linear", 6, format="png", grid_columns=2, chunk_rows=5)
-    assert [(chunk.first_index, len(chunk.files)) for chunk in grids] == [(0, 1), (5, 1)]
-
-
 async def test_each_client_has_streams_of_its_kind(target: str) -> None:
     with Client(target) as client:
         assert_type(client.stream_samples("linear", 1), SampleStream)

@@ -93,12 +93,6 @@ def test_what_no_server_would_take_is_wrong_usage(
     assert (out, err.count("\n"), message in err) == ("", 1, True), err
 
 
-def test_a_misspelt_model_is_answered_with_those_there_are(target: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for model in ("linaer", "linear:9"):
-        assert main(["--server", target, "model", model]) == 1
-        assert capsys.readouterr().err.endswith("]; the server has linear (1 @stable, 2)\n")
-
-
 def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str], unused_tcp_port: int) -> None:
     server = f"127.0.0.1:{unused_tcp_port}"
     assert main(["--server", server, "models"]) == 1
@@ -140,6 +134,19 @@ def test_a_server_that_answers_has_answered(target: str, capsys: pytest.CaptureF
         (["--server", "http://localhost:50051", "models"], "server 'http://localhost:50051': write host:port, with"),
         (["--timeout", "nan", "models"], "'nan' is not a positive number of seconds"),
         (["--timeout", "soon", "models"], "'soon' is not a positive number of seconds"),
+        (
+            ["interpolate", "linear", "--from-seed", "1", "--to-seed", "2", "--to-seed", "3", "-o", "a.png"],
+            "as many of",
+        ),
+        (["interpolate", "linear", "--from-seed", "1", "-o", "a.png"], "required: --to-seed"),
+        (["traverse", "linear", "--axis", "0:-3:3", "-o", "a.png"], "'0:-3:3' is not DIMENSION:LOW:HIGH:STEPS"),
+        (["traverse", "linear", "--axis", "0:a:3:2", "-o", "a.png"], "'a' is not a finite number"),
+        (["traverse", "linear", "--axis", "0:0:3:1", "-o", "a.png"], "'1' is not an integer from 2"),
+        (["traverse", "linear", *["--axis", "0:0:3:2"] * 3, "-o", "a.png"], "give one --axis or two"),
+        (["sample", "linear", "--temperature", "5", "-o", "a.png"], "'5' is not a number from 0 to 4"),
+        (["sample", "linear", "-o", "folder"], "'folder' does not end in .png or .jpg or .jpeg or .webp or .npy or /"),
+        (["reconstruct", "linear", "a.png", "-o", "folder/"], "'folder/' does not end in .png"),
+        (["compare", "linear", "linear", "--threshold", "-1"], "'-1' is not a number of at least 0"),
     ],
 )
 def test_wrong_usage_ends_with_2(misuse: Misuse, argv: list[str], message: str) -> None:

@@ -1,108 +1,19 @@
-"""Pictures of every format, folders and standard output of the command line."""
+"""Pipes, terminals and disks behind the command line, and outputs that cannot be."""
 
 from __future__ import annotations
 
-import io
 import os
-import shutil
 import subprocess
 import sys
 import termios
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
-
-from latentserve_client import Client
-from latentserve_client.cli.output import draw_grid
 
 Run = Callable[..., tuple[int, str, str]]
 COMMAND = Path(sys.executable).with_name("latentserve")
 SAMPLE = ("sample", "linear", "--count", "6", "--seed", "7")
-
-
-@pytest.fixture
-def drawn(target: str) -> NDArray[np.float32]:
-    """What SAMPLE draws."""
-    with Client(target) as client:
-        return client.sample("linear", 6, seed=7).images
-
-
-def pixels(images: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.rint(images * 255).astype(np.uint8)
-
-
-def piped(target: str, *words: object) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([COMMAND, "--server", target, *map(str, words)], capture_output=True, check=True, timeout=60)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("a.webp", "WEBP")]
-)
-def test_a_picture_has_the_format_of_its_name(
-    run: Run, tmp_path: Path, drawn: NDArray[np.float32], name: str, kind: str
-) -> None:
-    assert run(*SAMPLE, "-o", tmp_path / name)[0] == 0
-    with Image.open(tmp_path / name) as picture:
-        assert picture.format == kind
-        off = np.abs(np.asarray(picture).astype(int) - np.asarray(draw_grid(pixels(drawn))))
-    assert off.mean() <= (8 if kind == "JPEG" else 0)
-
-
-@pytest.mark.parametrize(("form", "ending"), [("png", "png"), ("jpeg", "jpg"), ("webp", "webp")])
-@pytest.mark.parametrize("count", [6, 12])
-def test_a_folder_of_samples_has_the_format_that_was_asked_for(
-    run: Run, target: str, tmp_path: Path, form: str, ending: str, count: int
-) -> None:
-    run("sample", "linear", "--count", count, "--seed", 7, "--format", form, "-o", f"{tmp_path}/")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{index:09d}.{ending}" for index in range(count)]
-    with Client(target) as client:
-        files = client.sample("linear", 6, seed=7, format=form).files  # type: ignore[arg-type]
-    assert (tmp_path / f"000000005.{ending}").read_bytes() == files[5]
-
-
-def test_latents_become_a_folder_and_a_folder_becomes_latents(run: Run, tmp_path: Path) -> None:
-    np.save(tmp_path / "z.npy", np.random.default_rng(1).normal(size=(10, 5)).astype(np.float32))
-    code, out, err = run("decode", "linear", tmp_path / "z.npy", "-o", f"{tmp_path}/images/")
-    assert (code, err, "10 images" in out) == (0, "", True)
-    images = sorted((tmp_path / "images").iterdir())
-    assert [path.name for path in images] == [f"{index:09d}.png" for index in range(10)]
-    shutil.copy(images[0], tmp_path / "images" / "._copy.png")
-    (tmp_path / "images" / "notes.txt").touch()
-    run("encode", "linear", *images, "-o", tmp_path / "files.npy")
-    code, out, _ = run("encode", "linear", tmp_path / "images", "-o", tmp_path / "folder.npy")
-    assert (code, "10 latents" in out) == (0, True)
-    np.testing.assert_array_equal(np.load(tmp_path / "folder.npy"), np.load(tmp_path / "files.npy"))
-    _, out, _ = run("score", "linear", tmp_path / "images", "--csv")
-    assert [line.split(",")[0] for line in out.splitlines()[1:]] == [str(path) for path in images]
-
-
-@pytest.mark.parametrize("count", [6, 20])
-def test_samples_go_down_a_pipe(target: str, count: int) -> None:
-    array = piped(target, "sample", "linear", "--count", count, "--seed", 7, "--format", "npy", "-o", "-")
-    with Client(target) as client:
-        expected = client.sample("linear", 6, seed=7).images
-    drawn = np.load(io.BytesIO(array.stdout))
-    assert (drawn.dtype, drawn.shape) == (np.float32, (count, 3, 4, 6))
-    np.testing.assert_array_equal(drawn[:6], expected)
-    assert array.stderr.startswith(f"standard output: {count} images, seed 7, model linear:2".encode())
-
-
-@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
-def test_a_picture_goes_down_a_pipe(target: str, tmp_path: Path, form: str) -> None:
-    picture = piped(target, *SAMPLE, *(() if form == "png" else ("--format", form)), "-o", "-")
-    piped(target, *SAMPLE, "-o", tmp_path / f"a.{form}")
-    assert picture.stdout == (tmp_path / f"a.{form}").read_bytes()
-
-
-def test_latents_go_down_a_pipe(target: str, run: Run, tmp_path: Path) -> None:
-    Image.new("RGB", (6, 4), "teal").save(tmp_path / "a.png")
-    latents = piped(target, "encode", "linear", tmp_path / "a.png", "-o", "-")
-    run("encode", "linear", tmp_path / "a.png", "-o", tmp_path / "z.npy")
-    assert latents.stdout == (tmp_path / "z.npy").read_bytes()
 
 
 @pytest.mark.parametrize("count", ["6", "20"])

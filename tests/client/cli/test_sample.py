@@ -1,9 +1,8 @@
-"""Samples of any number from the command line: where they go, and what is left of a job that is broken off."""
+"""Jobs of samples that are broken off: what is left of them, and how they are gone on with."""
 
 from __future__ import annotations
 
 import queue
-import re
 import signal
 import subprocess
 import sys
@@ -15,14 +14,11 @@ import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from latentserve_client import Client
 from latentserve_client.cli.files import FileError, GrowingArray
 from latentserve_client.cli.main import main
-from latentserve_client.cli.output import draw_grid
 
-SECONDS = r"\d+\.\d\d s\n"
 Run = Callable[..., tuple[int, str, str]]
 COMMAND = Path(sys.executable).with_name("latentserve")
 
@@ -48,17 +44,6 @@ def expected(target: str) -> NDArray[np.float32]:
         )
 
 
-@pytest.mark.parametrize("count", [6, 20])
-def test_a_folder_has_a_file_an_image(sample: Run, tmp_path: Path, expected: NDArray[np.float32], count: int) -> None:
-    code, out, err = sample("--count", count, "--seed", 7, "-o", f"{tmp_path}/pictures/")
-    assert (code, err) == (0, "")
-    assert re.match(rf"{tmp_path}/pictures: {count} images, seed 7, model linear:2", out)
-    paths = sorted((tmp_path / "pictures").iterdir())
-    assert [path.name for path in paths] == [f"{index:09d}.png" for index in range(count)]
-    pixels = [np.asarray(Image.open(path)).transpose(2, 0, 1) for path in paths]
-    np.testing.assert_array_equal(pixels, np.rint(expected[:count] * 255).astype(np.uint8))
-
-
 def test_a_folder_is_gone_on_with(sample: Run, tmp_path: Path, faults: list[Any]) -> None:
     faults.extend([None, (3, grpc.StatusCode.INTERNAL)])
     code, _, err = sample("--count", 20, "--seed", 7, "-o", f"{tmp_path}/")
@@ -66,12 +51,6 @@ def test_a_folder_is_gone_on_with(sample: Run, tmp_path: Path, faults: list[Any]
     assert f"12 of 20 images are in {tmp_path}; go on with model linear:2" in err
     sample("--count", 8, "--seed", 7, "--first-index", 12, "-o", f"{tmp_path}/")
     assert len(list(tmp_path.iterdir())) == 20
-
-
-@pytest.mark.parametrize("count", [8, 20])
-def test_shaping_reaches_the_noise(sample: Run, tmp_path: Path, count: int) -> None:
-    sample("--count", count, "--temperature", 0, "--truncation", "0.5", "-o", tmp_path / "a.npy")
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.full((count, 3, 4, 6), 0.5, np.float32))
 
 
 def test_what_has_arrived_is_kept(
@@ -144,17 +123,6 @@ def test_a_growing_array_needs_a_folder(tmp_path: Path) -> None:
         GrowingArray(tmp_path / "none" / "a.npy", (2,), "<f4")
 
 
-def test_a_sample_is_a_grid(run: Run, target: str, tmp_path: Path) -> None:
-    output = tmp_path / "grid.png"
-    code, out, err = run("sample", "linear:1", "--count", 6, "--seed", 7, "-o", output)
-    assert (code, err) == (0, "")
-    assert re.fullmatch(rf"{output}: 6 images, seed 7, model linear:1, {SECONDS}", out)
-    with Client(target) as client:
-        expected = draw_grid(client.sample("linear:1", 6, seed=7, format="uint8").images)
-    np.testing.assert_array_equal(np.asarray(Image.open(output)), np.asarray(expected))
-    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
-
-
 def test_a_large_sample_is_a_stream(
     run: Run, target: str, tmp_path: Path, attempts: list[tuple[str, str, Any]]
 ) -> None:
@@ -169,15 +137,6 @@ def test_a_large_sample_is_a_stream(
     with Client(target) as client:
         np.testing.assert_array_equal(array[8:16], client.sample("linear", 8, seed=3, first_index=13).images)
     assert list(tmp_path.iterdir()) == [output]
-
-
-def test_a_sample_without_a_seed_can_be_drawn_again(run: Run, tmp_path: Path) -> None:
-    _, out, _ = run("sample", "linear", "--count", 12, "-o", tmp_path / "a.npy")
-    seed = re.search(r"seed (\d+)", out)
-    assert seed is not None
-    assert int(seed[1]) < 2**53
-    run("sample", "linear", "--count", 12, "--seed", seed[1], "-o", tmp_path / "b.npy")
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
 
 
 def test_a_failure_halfway_keeps_the_old_file(run: Run, tmp_path: Path, faults: list[Any]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -26,6 +27,7 @@ from latentserve_client import (
 
 Invoke = Callable[..., Awaitable[Any]]
 Attempts = list[tuple[str, str, Any]]
+CALLERS = 48
 
 
 RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
@@ -69,6 +71,23 @@ async def test_nothing_else_is_retried(
     with pytest.raises(Exception, match=code.name):
         await invoke("sample", "linear", 1)
     assert len(attempts) == 1
+
+
+@pytest.mark.parametrize("kind", ["threads", "tasks"])
+async def test_every_call_has_its_four_attempts_however_many_fail(
+    target: str, faults: list[Any], attempts: Attempts, kind: str
+) -> None:
+    faults.extend([grpc.StatusCode.UNAVAILABLE] * 1000)
+    if kind == "threads":
+        with Client(target) as client, ThreadPoolExecutor(CALLERS) as threads:
+            calls = [threads.submit(client.models) for _ in range(CALLERS)]
+            failures = [call.exception() for call in calls]
+    else:
+        async with AsyncClient(target) as awaited:
+            results = await asyncio.gather(*(awaited.models() for _ in range(CALLERS)), return_exceptions=True)
+            failures = list(results)
+    assert {type(failure) for failure in failures} == {UnavailableError}
+    assert len(attempts) == 4 * CALLERS
 
 
 async def test_a_call_ends_at_its_deadline(invoke: Invoke, faults: list[Any]) -> None:

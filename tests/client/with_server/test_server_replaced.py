@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from model_shelf import Shelf
 from running_server import running_server
 
-from latentserve_client import AsyncClient, CallError, Client, DeadlineExceededError, UnavailableError
+from latentserve_client import AsyncClient, CallError, Client, DeadlineExceededError
 
 CALLERS = 48
 BACKSTOP_SECONDS = 60
@@ -109,23 +108,6 @@ async def test_no_call_fails_while_its_server_is_replaced(tmp_path: Path, call: 
         tally.enough.set()
         await calling
     assert tally.errors == []
-
-
-@pytest.mark.parametrize("kind", ["threads", "tasks"])
-async def test_every_call_has_its_four_attempts_however_many_fail(
-    target: str, faults: list[Any], attempts: list[tuple[str, str, Any]], kind: str
-) -> None:
-    faults.extend([grpc.StatusCode.UNAVAILABLE] * 1000)
-    if kind == "threads":
-        with Client(target) as client, ThreadPoolExecutor(CALLERS) as threads:
-            calls = [threads.submit(client.models) for _ in range(CALLERS)]
-            failures = [call.exception() for call in calls]
-    else:
-        async with AsyncClient(target) as awaited:
-            results = await asyncio.gather(*(awaited.models() for _ in range(CALLERS)), return_exceptions=True)
-            failures = list(results)
-    assert {type(failure) for failure in failures} == {UnavailableError}
-    assert len(attempts) == 4 * CALLERS
 
 
 async def test_a_call_waits_no_longer_than_its_timeout(tmp_path: Path) -> None:

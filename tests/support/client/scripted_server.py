@@ -1,4 +1,4 @@
-"""A server of the linear model that does to each attempt what a test tells it."""
+"""A server of canned replies that does to each attempt what a test tells it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from client.linear_model import Generation, Models, Refusal
+from client.canned_replies import Generation, Models, Refusal
 from grpc import ServicerContext
 
 from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc

@@ -1,4 +1,4 @@
-"""The calls that walk and score, and the options that calls share, by both clients against a real server."""
+"""Walks, scores, shaped noise and picture files of every kind, by both clients, against a real server."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from client.served_linear import LATENT, MODELS, noise, pictures
 from numpy.typing import NDArray
 from PIL import Image
 
-from latentserve.v1 import generation_pb2
 from latentserve_client import Axis, InvalidArgumentError, PosteriorMeans, Seeds
 
 Invoke = Callable[..., Awaitable[Any]]
-Attempts = list[tuple[str, str, Any]]
-
-
-def pictures(count: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (count, 3, 4, 6), np.uint8)
+MODEL = MODELS[2]
 
 
 def file_of(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
@@ -32,27 +28,29 @@ def pixels_of(file: bytes) -> NDArray[np.uint8]:
 
 
 async def test_a_path_has_both_its_ends(invoke: Invoke) -> None:
-    start, end = np.zeros((2, 5), np.float32), np.arange(10.0).reshape(2, 5)
+    start, end = np.zeros((2, LATENT), np.float32), np.arange(10.0).reshape(2, LATENT)
     walk = await invoke("interpolate", "linear", start, end, 3)
     np.testing.assert_allclose(walk.latents[:3], [start[0], end[0] / 2, end[0]])
     np.testing.assert_allclose(walk.latents[3:], [start[1], end[1] / 2, end[1]])
-    np.testing.assert_array_equal(walk.images, (await invoke("decode", "linear", walk.latents)).images)
+    np.testing.assert_allclose(walk.images, MODEL.images(walk.latents), atol=1e-5)
     assert (walk.served.model, walk.served.version) == ("linear", 2)
+
+
+async def test_a_spherical_path_keeps_the_length_of_its_latents(invoke: Invoke) -> None:
+    start, end = 3 * np.eye(LATENT)[:1], 3 * np.eye(LATENT)[1:2]
+    for spherical, middle in ((False, 1.5), (True, 3 * 0.5**0.5)):
+        walk = await invoke("interpolate", "linear", start, end, 3, spherical=spherical)
+        np.testing.assert_allclose(walk.latents[1, :2], [middle, middle], rtol=1e-6)
+        np.testing.assert_allclose(walk.latents[[0, 2]], [start[0], end[0]], atol=1e-6)
 
 
 async def test_points_are_given_drawn_or_encoded(invoke: Invoke) -> None:
     images = pictures(2)
-    walk = await invoke("interpolate", "linear:1", Seeds([3, 4]), PosteriorMeans(images), 2)
-    drawn = [(await invoke("sample", "linear:1", 1, seed=seed)).images[0] for seed in (3, 4)]
-    encoded = (await invoke("reconstruct", "linear:1", images)).images
-    np.testing.assert_array_equal(walk.images, [drawn[0], encoded[0], drawn[1], encoded[1]])
-
-
-async def test_the_way_is_the_one_asked_for(invoke: Invoke, attempts: Attempts) -> None:
-    await invoke("interpolate", "linear", Seeds([1]), Seeds([2]), 4)
-    await invoke("interpolate", "linear", Seeds([1]), Seeds([2]), 4, spherical=True)
-    paths = [request.path for _, _, request in attempts]
-    assert paths == [generation_pb2.PATH_LINEAR, generation_pb2.PATH_SPHERICAL]
+    walk = await invoke("interpolate", "linear", Seeds([3, 4]), PosteriorMeans(images), 2)
+    mean, _ = MODEL.posterior(images / 255)
+    drawn = [noise(seed, 0, 1)[0] for seed in (3, 4)]
+    np.testing.assert_allclose(walk.latents, [drawn[0], mean[0], drawn[1], mean[1]], atol=1e-5)
+    np.testing.assert_allclose(walk.images, MODEL.images(walk.latents), atol=1e-5)
 
 
 async def test_a_traversal_moves_its_axes_alone(invoke: Invoke) -> None:
@@ -61,7 +59,7 @@ async def test_a_traversal_moves_its_axes_alone(invoke: Invoke) -> None:
     expected = np.repeat(origin, 6, axis=0)
     expected[:, 4], expected[:, 0] = [-1, -1, 0, 0, 1, 1], [5, 6] * 3
     np.testing.assert_array_equal(walk.latents, expected)
-    np.testing.assert_array_equal(walk.images, (await invoke("decode", "linear", expected)).images)
+    np.testing.assert_allclose(walk.images, MODEL.images(expected), atol=1e-5)
     around_zero = await invoke("traverse", "linear", [Axis(1, 0, 2, 3)])
     np.testing.assert_array_equal(around_zero.latents, np.outer([0, 1, 2], np.eye(5)[1]))
 
@@ -69,42 +67,46 @@ async def test_a_traversal_moves_its_axes_alone(invoke: Invoke) -> None:
 async def test_scores_at_the_mean_are_the_reconstruction_costs(invoke: Invoke) -> None:
     images = pictures(3)
     scores, costs = await invoke("score", "linear", images), await invoke("reconstruct", "linear", images)
-    np.testing.assert_allclose(scores.reconstruction_error, costs.reconstruction_error, rtol=1e-5)
-    np.testing.assert_allclose(scores.kl, costs.kl, rtol=1e-5)
+    np.testing.assert_allclose(scores.reconstruction_error, costs.reconstruction_error, rtol=1e-4)
+    np.testing.assert_allclose(scores.kl, costs.kl, rtol=1e-4)
     np.testing.assert_allclose(scores.elbo, -(scores.reconstruction_error + scores.kl), rtol=1e-5)
     assert scores.importance_bound is None
 
 
-async def test_scores_over_draws_are_the_same_every_time(invoke: Invoke, attempts: Attempts) -> None:
+async def test_scores_over_draws_are_the_same_every_time(invoke: Invoke) -> None:
     images = pictures(2)
     first, second = [await invoke("score", "linear", images, draws=3) for _ in range(2)]
     np.testing.assert_array_equal(first.importance_bound, second.importance_bound)
-    assert [request.HasField("seed") for _, _, request in attempts] == [False, False]
+    assert (first.importance_bound >= first.elbo).all()
     seeded = await invoke("score", "linear", images, draws=3, seed=1)
     assert (seeded.importance_bound != first.importance_bound).all()
     tail = await invoke("score", "linear", images[1:], draws=3, first_index=1)
-    np.testing.assert_array_equal(tail.elbo, first.elbo[1:])
-    with pytest.raises(InvalidArgumentError, match=r"images \* draws"):
+    np.testing.assert_allclose(tail.elbo, first.elbo[1:], rtol=1e-5)
+    with pytest.raises(InvalidArgumentError, match="draws"):
         await invoke("score", "linear", images, draws=5)
 
 
-async def test_shaping_is_done_to_the_noise(invoke: Invoke, attempts: Attempts) -> None:
-    mean = (await invoke("sample", "linear", 3, temperature=0)).images
-    np.testing.assert_array_equal(mean, np.full_like(mean, 0.5))
-    await invoke("sample", "linear", 3, truncation=0.5)
-    await invoke("sample", "linear", 3)
-    shapings = [request.shaping for _, _, request in attempts]
-    assert [shaping.HasField("temperature") for shaping in shapings] == [True, False, False]
-    assert [shaping.HasField("truncation") for shaping in shapings] == [False, True, False]
+async def test_shaping_is_done_to_the_noise(invoke: Invoke) -> None:
+    drawn = noise(9, 0, 3)
+    for shaping, latents in (
+        ({"temperature": 0}, 0 * drawn),
+        ({"temperature": 0.5}, drawn / 2),
+        ({"truncation": 8.0}, drawn),
+    ):
+        samples = await invoke("sample", "linear", 3, seed=9, **shaping)
+        np.testing.assert_allclose(samples.images, MODEL.images(latents), atol=1e-5)
+    narrow = await invoke("sample", "linear", 8, seed=9, truncation=0.5)
+    assert (narrow.images != (await invoke("sample", "linear", 8, seed=9)).images).any()
 
 
 async def test_half_floats_are_floats_of_half_the_size(invoke: Invoke) -> None:
     whole = (await invoke("sample", "linear", 3, seed=1)).images
     half = (await invoke("sample", "linear", 3, seed=1, format="float16")).images
-    np.testing.assert_array_equal(half, whole.astype(np.float16))
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, whole, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("kind", "error"), [("png", 0), ("webp", 0), ("jpeg", 30)])
+@pytest.mark.parametrize(("kind", "error"), [("png", 0), ("webp", 0), ("jpeg", 60)])
 async def test_files_hold_the_pixels(invoke: Invoke, kind: str, error: int) -> None:
     walk = await invoke("traverse", "linear", [Axis(0, -1, 1, 4)], format=kind)
     expected = (await invoke("decode", "linear", walk.latents, format="uint8")).images
@@ -115,42 +117,18 @@ async def test_files_hold_the_pixels(invoke: Invoke, kind: str, error: int) -> N
 async def test_a_grid_is_one_file(invoke: Invoke) -> None:
     (grid,) = (await invoke("sample", "linear", 5, seed=1, format="png", grid_columns=3)).files
     single = (await invoke("sample", "linear", 5, seed=1, format="uint8")).images
-    assert pixels_of(grid).shape == (3, 2 * 4, 3 * 6)
-    np.testing.assert_array_equal(pixels_of(grid)[:, 4:, 6:12], single[4])
+    assert pixels_of(grid).shape == (3, 4 + 2 + 4, 6 + 2 + 6 + 2 + 6)  # 2 pixels apart
+    np.testing.assert_array_equal(pixels_of(grid)[:, 6:, 8:14], single[4])
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 async def test_files_of_any_size_are_resized_where_asked(invoke: Invoke, kind: str) -> None:
     large = np.random.default_rng(1).integers(0, 256, (3, 9, 7), np.uint8)
     small = Image.fromarray(large.transpose(1, 2, 0)).resize((6, 4), Image.Resampling.BICUBIC)
-    expected = await invoke("encode", "linear", np.asarray(small).transpose(2, 0, 1)[np.newaxis])
+    mean, _ = MODEL.posterior(np.asarray(small).transpose(2, 0, 1)[np.newaxis] / 255)
     posterior = await invoke("encode", "linear", [file_of(large, kind)], resize=True)
-    np.testing.assert_array_equal(posterior.mean, expected.mean)
+    np.testing.assert_allclose(posterior.mean, mean, atol=1e-5)
     walk = await invoke("interpolate", "linear", PosteriorMeans([file_of(large)], resize=True), Seeds([1]), 2)
-    np.testing.assert_array_equal(walk.latents[0], expected.mean[0])
+    np.testing.assert_allclose(walk.latents[:1], mean, atol=1e-5)
     with pytest.raises(InvalidArgumentError, match="images"):
         await invoke("encode", "linear", [file_of(large)])
-
-
-@pytest.mark.parametrize(
-    ("method", "args"),
-    [
-        ("sample", (1,)),
-        ("encode", (pictures(1),)),
-        ("decode", (np.zeros((1, 5)),)),
-        ("reconstruct", (pictures(1),)),
-        ("interpolate", (Seeds([1]), Seeds([2]), 2)),
-        ("traverse", ([Axis(0, -1, 1, 2)],)),
-        ("score", (pictures(1),)),
-    ],
-)
-async def test_every_call_has_a_priority(
-    invoke: Invoke, attempts: Attempts, method: str, args: tuple[Any, ...]
-) -> None:
-    for priority in (None, "bulk", "interactive"):
-        await invoke(method, "linear", *args, priority=priority)
-    assert [request.priority for _, _, request in attempts] == [
-        generation_pb2.PRIORITY_UNSPECIFIED,
-        generation_pb2.PRIORITY_BULK,
-        generation_pb2.PRIORITY_INTERACTIVE,
-    ]
