@@ -168,7 +168,7 @@ def test_of_two_files_the_last_that_has_the_option_is_named(capsys: Capture, tmp
         (
             commands.export,
             ["--repository", "m", "--version", "x"],
-            "--version is x; it must be a whole number (The bundle's",
+            "--version is x; it must be a whole number (Version of the bundle",
         ),
         (
             commands.export,
@@ -288,7 +288,7 @@ def test_help_describes_every_option_of_the_family(capsys: Capture, family: str)
     assert stop.value.code == 0
     text = capsys.readouterr().out
     for field in FAMILIES[family].__dataclass_fields__:
-        described = text.split(f"  --model.{field} ", 1)[1].split("(type:")[0].split()
+        described = text.split(f"  --model.{field} ", 1)[1].split("\n  --")[0].split()
         assert len(described) > 1, field
 
 

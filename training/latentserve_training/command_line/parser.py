@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from latentserve_training.command_line.help_formatter import HelpFormatter
 from latentserve_training.command_line.output import say
 from latentserve_training.command_line.refusal import reword
 from latentserve_training.command_line.version import package_version
@@ -21,6 +22,8 @@ class Dataclass(Protocol):
 
 
 Request = TypeVar("Request", bound=Dataclass)
+
+_SETTINGS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "formatter_class": HelpFormatter}
 
 
 class _Parser(ArgumentParser):
@@ -50,14 +53,14 @@ def make_parser(prog: str, description: str | None = None, *, tells_version: boo
     With `tells_version` its option --version prints the package's version and cannot mean anything else.
     """
     version = package_version() if tells_version else None
-    return _Parser(prog=prog, description=description, version=version, exit_on_error=False, allow_abbrev=False)
+    return _Parser(prog=prog, description=description, version=version, **_SETTINGS)
 
 
 def make_file_parser(prog: str | None = None, description: str | None = None) -> ArgumentParser:
     """A parser for options that may stand in a YAML file: messages name them without dashes, as the file does."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     version = package_version() if prog else None
-    return _FileParser(prog=prog, description=description, version=version, exit_on_error=False, allow_abbrev=False)
+    return _FileParser(prog=prog, description=description, version=version, **_SETTINGS)
 
 
 def fill(request: type[Request], values: Namespace | Mapping[str, Any]) -> Request:

@@ -35,7 +35,7 @@ class DataConfig:
     """Height and width to resize to, in pixels. Only for digits (28 when absent) and folder (the files' own size)."""
 
     validation_fraction: float = 0.1
-    """Share of the images that chooses among checkpoints; for mnist, of its 60,000 training images."""
+    """Share of the images by which the best checkpoint is chosen; for mnist, of its 60,000 training images."""
 
     test_fraction: float = 0.1
     """Share of the images that is only reported on. Not for mnist, which has its own 10,000 test images."""
@@ -45,7 +45,7 @@ class DataConfig:
 
     placement: Placement = "auto"
     """Where the images for training steps lie: in the device's memory, in the machine's, or in a temporary file (in
-    TMPDIR; only for folder). auto takes the first of them of which they fill no more than half."""
+    TMPDIR; only for folder). auto takes the first of these that they fill by half at most."""
 
     def __post_init__(self) -> None:
         if self.name != "digits" and self.root is None:

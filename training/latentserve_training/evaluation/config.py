@@ -60,15 +60,19 @@ def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:
         ArgumentError: an option is unknown, missing, of the wrong type or out of range.
     """
     parser = make_parser(
-        prog, "Judge a run's model on its test images; writes report.json, report.md and pictures into the run."
+        prog, "Judge a run's model on its test images; write report.json, report.md and pictures into the run."
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="Folder that latentserve-train made.")
     parser.add_argument("--data-root", type=Path | None, help="Folder of the data, where it has moved since training.")
     parser.add_argument("--samples", type=int | None, help="Images to draw from the model (default: 10000).")
     parser.add_argument(
-        "--nll-draws", type=int | None, help="Draws an image of the importance-weighted bound; 0: none (default: 500)."
+        "--nll-draws",
+        type=int | None,
+        help="Draws for each image of the importance-weighted bound; 0 for none (default: 500).",
     )
-    parser.add_argument("--nll-images", type=int | None, help="Test images of that bound (default: 1000).")
+    parser.add_argument(
+        "--nll-images", type=int | None, help="Test images that the bound is computed on (default: 1000)."
+    )
     parser.add_argument(
         "--classifier-score",
         action="store_true",
@@ -77,7 +81,11 @@ def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:
     )
     parser.add_argument("--seed", type=int | None, help="Seed of all noise and of the choice of subsets (default: 0).")
     parser.add_argument("--quick", action="store_true", help="1,000 samples, 50 draws and 100 images, unless given.")
-    parser.add_argument("--untuned", action="store_true", help="Leave malloc and OpenMP as they are.")
+    parser.add_argument(
+        "--untuned",
+        action="store_true",
+        help="Leave malloc and OpenMP as they are, instead of restarting with both tuned for a CPU.",
+    )
     values = parser.parse_args(argv)
     preset = asdict(QUICK if values.quick else EvaluationConfig())
     given = {name: values[name] for name in preset if values[name] is not None}

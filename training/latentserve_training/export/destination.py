@@ -78,7 +78,9 @@ def add_publication_options(parser: ArgumentParser, *, default_name: str | None 
         parser.add_argument("--name", type=str, required=True, help="Name to serve under.")
     else:
         parser.add_argument("--name", type=str | None, help=f"Name to serve under (default: {default_name}).")
-    parser.add_argument("--version", type=int | None, help="The bundle's, at least 1 (default: one above the highest).")
+    parser.add_argument(
+        "--version", type=int | None, help="Version of the bundle, at least 1 (default: one above the highest)."
+    )
     parser.add_argument("--license", type=str, default="", help="SPDX identifier of the model's licence.")
 
 
@@ -89,9 +91,6 @@ class _FolderType:
         if "://" in str(text):
             raise ArgumentTypeError(f"{text} is a URL; publish into a folder, and copy its bundles there")
         return Path(text)
-
-    def __repr__(self) -> str:
-        return "Path"  # as the help shows the type
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ class GanConfig:
     """Adam's decay of the gradient's square, for both players."""
 
     game: Game = field(default_factory=Game)
-    """What the players descend."""
+    """The adversarial losses and penalties, and the order of steps."""
 
     collapse_after_steps: int = 1000
     """Steps before collapse is looked for; a generator starts out drawing grey mush."""

@@ -19,10 +19,10 @@ class Objective:
     """Epochs in which the KL term's weight grows from 0 to beta, in proportion; 0 starts with beta."""
 
     free_bits: float = 0.0
-    """Nats a latent, averaged over a batch, below which its KL term is not pressed further; 0 presses all."""
+    """Nats a latent, averaged over a batch, below which its KL term is not reduced further; 0 reduces all."""
 
     draws: int = 1
-    """Latents drawn an image: 1 descends the -ELBO, more the importance-weighted bound (Burda et al. 2015)."""
+    """Latents drawn for each image: 1 minimises the -ELBO, more the importance-weighted bound (Burda et al. 2015)."""
 
     def __post_init__(self) -> None:
         require_not_negative("model.objective", self, "beta", "warm_up_epochs", "free_bits")

@@ -31,10 +31,10 @@ class VaeConfig:
     """Adam's step size."""
 
     likelihood: LikelihoodName = "bernoulli"
-    """How pixels are explained: bernoulli, of binarised images; gaussian or discretized_logistic, of grey or colour."""
+    """Likelihood of pixels: bernoulli for binarised images, gaussian or discretized_logistic for grey or colour."""
 
     objective: Objective = field(default_factory=Objective)
-    """What is descended."""
+    """The training objective."""
 
     def __post_init__(self) -> None:
         require_positive(self, "learning_rate")

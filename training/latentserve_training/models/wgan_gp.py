@@ -33,7 +33,7 @@ class WganGpConfig(ConvGanConfig):
     """Normalisation of the critic's layers: none or spectral."""
 
     game: Game = field(default_factory=lambda: Game(loss="wasserstein", slope_penalty=10.0, discriminator_steps=5))
-    """What the players descend."""
+    """The adversarial losses and penalties, and the order of steps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,7 +15,7 @@ from latentserve_training.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
 ComputedPrecision = Literal["float32", "bfloat16", "float16"]
-Precision = Literal["auto"] | ComputedPrecision
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:

@@ -97,13 +97,16 @@ def _place_in_files(problem: str, argv: Sequence[str] | None) -> str | None:
 def _parse(argv: Sequence[str] | None, prog: str, description: str) -> RunRequest:
     parser = _parser(_family_asked_for(argv), prog=prog, description=description)
     parser.add_argument(
-        "--output", type=Path | None, metavar="RUN", help="Folder of the run; continued if it exists. Required."
+        "--output",
+        type=Path | None,
+        metavar="RUN",
+        help="Folder of the run, which is continued if it exists; required without --dry_run.",
     )
     parser.add_argument(
         "--dry_run",
         action="store_true",
-        help="Print the resolved configuration, the model's size, a step's memory and the time it will take; write "
-        "nothing. Needs no --output.",
+        help="Print the resolved configuration, the model's size, a step's memory and the time it will take, and "
+        "write nothing.",
     )
     parser.add_argument(
         "--untuned",
@@ -125,7 +128,9 @@ def _parser(family: str, prog: str, description: str | None = None) -> ArgumentP
     parser.add_argument("--config", action="config", help="YAML file of options; later options override earlier ones.")
     parser.add_argument("--seed", type=int, default=1, help="Seed of weights, data order and noise.")
     parser.add_argument("--data", type=DataConfig, default=DataConfig())
-    parser.add_class_arguments(FAMILIES[family], "model", help=f"Model ({', '.join(FAMILIES)}; shown: {family})")
+    parser.add_class_arguments(
+        FAMILIES[family], "model", help=f"The model, of family {family} (known are {', '.join(FAMILIES)})"
+    )
     parser.add_class_arguments(TrainerConfig, "trainer")
     return parser
 

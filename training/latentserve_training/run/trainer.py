@@ -36,7 +36,7 @@ _NOISE_SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
-    """How long and on what to train."""
+    """How long to train, and on which devices."""
 
     epochs: int = 10
     """Passes over the training images; the only option that may change later, to no fewer than are done."""
