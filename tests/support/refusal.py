@@ -21,3 +21,10 @@ async def invalid(call: Awaitable[Any]) -> str:
     error = await refusal(call)
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     return error.details() or ""
+
+
+async def invalid_field(call: Awaitable[Any]) -> str:
+    """The field that the INVALID_ARGUMENT names which a call ends with; it stands before the first colon."""
+    field, colon, _ = (await invalid(call)).partition(": ")
+    assert colon
+    return field

@@ -11,7 +11,7 @@ from held_graph import turn_loop
 from held_work import HeldWork
 from numpy.typing import NDArray
 from PIL import Image
-from refusal import invalid
+from refusal import invalid, invalid_field
 from running_server import RunningServer
 from tiny_bundle import TinyModel
 
@@ -72,8 +72,7 @@ async def test_points_that_are_files_are_refused_by_their_own_name(
     ends = {name: pb.Points(seeds=pb.Seeds(seeds=[1] * 5)) for name in ("from", "to")}
     ends[field] = pb.Points(images=encoded([huge] * 5, resize=True))
     request = pb.InterpolateRequest(model=VAE, steps=2, **ends)  # type: ignore[arg-type]  # `from` is a keyword
-    message = await invalid(served.generation.Interpolate(request))
-    assert message.startswith(f"{field}.images.encoded.files: 335544320 pixels in 5 files")
+    assert await invalid_field(served.generation.Interpolate(request)) == f"{field}.images.encoded.files"
 
 
 @pytest.mark.parametrize("resize", [False, True])
@@ -118,5 +117,5 @@ async def test_files_of_many_turns_keep_their_order(workers: Workers, vae: TinyM
 async def test_a_damaged_file_of_a_later_turn_is_named(workers: Workers, vae: TinyModel, resize: bool) -> None:
     files = [png(vae.random_images(1)[0])] * MANY
     files[MANY - 2] = files[0][:-40]
-    with pytest.raises(InvalidArgument, match=rf"images.encoded.files\[{MANY - 2}\]: not a readable"):
+    with pytest.raises(InvalidArgument, match=rf"^images.encoded.files\[{MANY - 2}\]: "):
         await read_images("images", encoded(files, resize=resize), SPEC, workers)

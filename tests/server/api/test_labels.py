@@ -13,7 +13,7 @@ from held_graph import BACKSTOP_SECONDS
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from refusal import invalid
+from refusal import invalid, invalid_field
 from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
 
@@ -178,37 +178,48 @@ CALLS: dict[str, dict[str, Any]] = {
     "Score": {"images": pictures()},
 }
 SAMPLING: dict[str, dict[str, Any]] = {"Sample": {"count": 3}, "StreamSamples": {"count": 3}}
-MISSING = "labels: none; the model has 4 labels: give one, or one for each row"
 
 
-async def refusal(served: RunningServer, method: str, **fields: Any) -> str:
-    """What an INVALID_ARGUMENT says."""
+async def refused_field(served: RunningServer, method: str, **fields: Any) -> str:
     call = getattr(served.generation, method)(getattr(pb, f"{method}Request")(**fields))
-    return await invalid(call.read() if method == "StreamSamples" else call)
+    return await invalid_field(call.read() if method == "StreamSamples" else call)
+
+
+REFUSED: list[tuple[str, list[int], str]] = [
+    ("labelled", [], "labels: none; the model has 4 labels: give one, or one for each row"),
+    ("labelled", [1, 2], "labels: 2 labels for 6 rows; give one, or one for each"),
+    ("labelled", [1, 4, 2**32 - 1], "labels[1]: 4; 0 to 3 are allowed"),
+    ("labelled", [2**32 - 1], "labels[0]: 4294967295; 0 to 3 are allowed"),
+    ("labelled", [9] * 65_537, "labels: 65537 elements; at most 65536 are allowed"),
+    ("vae", [0], "labels: the model has no labels; give none"),
+]
+
+
+@pytest.mark.parametrize(("model", "labels", "message"), REFUSED, ids=[message for _, _, message in REFUSED])
+async def test_labels_that_are_not_allowed_are_refused(
+    served: RunningServer, model: str, labels: list[int], message: str
+) -> None:
+    request = pb.DecodeRequest(model=pb.ModelRef(name=model), latents=from_ndarray(LATENTS), labels=labels)
+    assert await invalid(served.generation.Decode(request)) == message
 
 
 @pytest.mark.parametrize("method", CALLS)
-async def test_labels_that_are_missing_or_too_many_are_refused(served: RunningServer, method: str) -> None:
+async def test_every_call_of_given_rows_wants_a_label_for_each(served: RunningServer, method: str) -> None:
     fields = CALLS[method]
-    rows = 1 if method == "Traverse" else 6
-    assert await refusal(served, method, model=NAMED, **fields) == MISSING
-    message = f"labels: 2 labels for {rows} rows; give one, or one for each"
-    assert await refusal(served, method, model=NAMED, labels=[1, 2], **fields) == message
+    assert await refused_field(served, method, model=NAMED, **fields) == "labels"
+    assert await refused_field(served, method, model=NAMED, labels=[1, 2], **fields) == "labels"
 
 
 @pytest.mark.parametrize("method", [*CALLS, *SAMPLING])
-async def test_labels_that_the_model_does_not_know_are_refused(served: RunningServer, method: str) -> None:
+async def test_every_call_takes_only_labels_that_the_model_knows(served: RunningServer, method: str) -> None:
     fields = (CALLS | SAMPLING)[method]
-    unknown = await refusal(served, method, model=NAMED, labels=[1, 4, 2**32 - 1], **fields)
-    assert unknown == "labels[1]: 4; 0 to 3 are allowed"
-    assert await refusal(served, method, model=NAMED, labels=[2**32 - 1], **fields) == (
-        "labels[0]: 4294967295; 0 to 3 are allowed"
-    )
-    ordinary = await refusal(served, method, model=pb.ModelRef(name="vae"), labels=[0], **fields)
-    assert ordinary == "labels: the model has no labels; give none"
+    unknown = await refused_field(served, method, model=NAMED, labels=[1, 4, 2**32 - 1], **fields)
+    assert unknown == "labels[1]"
+    assert await refused_field(served, method, model=NAMED, labels=[2**32 - 1], **fields) == "labels[0]"
+    assert await refused_field(served, method, model=pb.ModelRef(name="vae"), labels=[0], **fields) == "labels"
 
 
 @pytest.mark.parametrize("method", ["Sample", "StreamSamples", "Decode"])
 async def test_more_labels_than_a_model_can_know_are_refused_unread(served: RunningServer, method: str) -> None:
-    message = await refusal(served, method, model=NAMED, labels=[9] * 65_537, **(CALLS | SAMPLING)[method])
-    assert message == "labels: 65537 elements; at most 65536 are allowed"
+    named = await refused_field(served, method, model=NAMED, labels=[9] * 65_537, **(CALLS | SAMPLING)[method])
+    assert named == "labels"

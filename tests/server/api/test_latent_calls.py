@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from PIL import Image
-from refusal import invalid
+from refusal import invalid, invalid_field
 from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
 
@@ -63,7 +63,7 @@ async def test_paths_between_images_go_through_their_posteriors(served: RunningS
     ("change", "field"),
     [
         ({"steps": 1}, "steps"),
-        ({"steps": 100}, "pairs \\* steps"),
+        ({"steps": 100}, "pairs * steps"),
         ({"path": 9}, "path"),
         ({"to": seeds(1, 2)}, "to"),
         ({"to": pb.Points()}, "to"),
@@ -78,8 +78,7 @@ async def test_a_malformed_interpolation_names_its_field(
     served: RunningServer, change: dict[str, Any], field: str
 ) -> None:
     fields: dict[str, Any] = {"model": VAE, "from": seeds(1), "to": seeds(2), "steps": 3}
-    message = await invalid(served.generation.Interpolate(pb.InterpolateRequest(**(fields | change))))
-    assert message.startswith(field.replace("\\", ""))
+    assert await invalid_field(served.generation.Interpolate(pb.InterpolateRequest(**(fields | change)))) == field
 
 
 async def test_a_plane_is_decoded_around_its_origin(served: RunningServer, vae: TinyModel) -> None:
@@ -102,7 +101,7 @@ async def test_a_plane_is_decoded_around_its_origin(served: RunningServer, vae: 
     ],
 )
 async def test_a_malformed_traversal_names_its_field(served: RunningServer, axes: list[pb.Axis], field: str) -> None:
-    assert (await invalid(served.generation.Traverse(pb.TraverseRequest(model=VAE, axes=axes)))).startswith(field)
+    assert await invalid_field(served.generation.Traverse(pb.TraverseRequest(model=VAE, axes=axes))) == field
 
 
 async def test_a_score_at_the_mean_is_the_reconstructions_own(served: RunningServer, vae: TinyModel) -> None:
@@ -280,16 +279,15 @@ async def test_files_of_another_size_are_resized_where_that_is_asked(served: Run
     reply = await served.generation.Encode(pb.EncodeRequest(model=VAE, images=images))
     assert to_ndarray(reply.mean).shape == (1, 3)
     images.encoded.resize = False
-    message = await invalid(served.generation.Encode(pb.EncodeRequest(model=VAE, images=images)))
-    assert "40x32 pixels where 5x4 are wanted" in message
+    field = await invalid_field(served.generation.Encode(pb.EncodeRequest(model=VAE, images=images)))
+    assert field == "images.encoded.files[0]"
 
 
 @pytest.mark.parametrize("size", [(9_000, 8_000), (10_000, 10_000), (20_000, 20_000)])
 async def test_a_huge_file_is_refused_before_it_is_unpacked(served: RunningServer, size: tuple[int, int]) -> None:
     images = pb.Images(encoded=pb.EncodedImages(files=[png(*size, "1")], resize=True))
-    message = await invalid(served.generation.Encode(pb.EncodeRequest(model=VAE, images=images)))
-    assert message.startswith("images.encoded.files[0]: ")
-    assert message.endswith("67108864 in all are allowed")
+    field = await invalid_field(served.generation.Encode(pb.EncodeRequest(model=VAE, images=images)))
+    assert field == "images.encoded.files[0]"
 
 
 async def test_padded_batches_answer_the_same(tmp_path: Path, vae: TinyModel) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -70,70 +69,136 @@ def with_inputs(*names: str) -> pb.ModelInferRequest:
 FP64 = pb.InferTensorContents(fp64_contents=[0.0] * 6)
 FP32 = pb.InferTensorContents(fp32_contents=[0.0] * 6)
 
-MALFORMED: dict[str, tuple[pb.ModelInferRequest, str]] = {
-    "no model": (infer_request("", "latent", LATENTS), "model name: is empty"),
-    "endless name": (infer_request("n" * 9999, "latent", LATENTS), "model name: is over 140 characters"),
-    "endless version": (decode(model_version="1" * 9999), "model version: is over 140 characters"),
-    "no input": (without_input(), "inputs: 'latent' is missing"),
-    "unknown input": (infer_request("vae", "z", LATENTS), "inputs: 'z' is not an input of the model; 'latent' is"),
-    "endless input name": (infer_request("vae", "z" * 9999, LATENTS), "inputs: 'z{128}…' is not an input"),
-    "unknown input beside": (with_inputs("latent", "seed"), "inputs: 'seed' is not an input"),
-    "input twice": (with_inputs("latent", "latent"), "inputs: 'latent' is there twice"),
-    "no datatype": (edited(decode(), datatype=""), "inputs.latent: datatype '' where FP32 is wanted"),
-    "wrong datatype": (edited(decode(), datatype="FP16"), "inputs.latent: datatype 'FP16' where FP32 is wanted"),
-    "latents of bytes": (decode(LATENTS.astype(np.uint8)), "inputs.latent: datatype 'UINT8' where FP32 is wanted"),
-    "no shape": (edited(decode(), shape=[]), r"inputs.latent: shape \[\] where \[n, 3\] is wanted"),
-    "another width": (decode(np.zeros((2, 4), np.float32)), r"inputs.latent: shape \[2, 4\] where \[n, 3\]"),
-    "another size": (encode(IMAGES.transpose(0, 1, 3, 2)), r"inputs.image: shape \[2, 1, 5, 4\] where \[n, 1, 4, 5\]"),
-    "too many axes": (edited(decode(), shape=[1] * 9999), "inputs.shape: 9999 elements; at most 32 are allowed"),
-    "no rows": (decode(LATENTS[:0]), "inputs.latent: 0 rows; 1 to 32 are allowed"),
-    "rows below 0": (edited(decode(), shape=[-1, 3]), "inputs.latent: -1 rows; 1 to 32 are allowed"),
-    "rows over the limit": (decode(np.zeros((33, 3), np.float32)), "inputs.latent: 33 rows; 1 to 32 are allowed"),
-    "rows beyond memory": (edited(decode(), shape=[2**62, 3]), "inputs.latent: 4611686018427387904 rows"),
-    "no elements": (with_raw(decode()), "inputs.latent: has no elements"),
-    "too few bytes": (with_raw(decode(), b"abc"), "inputs.latent: raw_input_contents has 3 bytes; .* takes 24"),
-    "no bytes": (with_raw(decode(), b""), "inputs.latent: raw_input_contents has 0 bytes; .* takes 24"),
-    "raw twice": (with_raw(decode(), b"", b""), "raw_input_contents: 2 entries where the request has 1 input"),
-    "raw and typed": (edited(decode(), contents=FP32), "inputs.latent: has contents beside raw_input_contents"),
-    "wrong field": (with_raw(edited(decode(), contents=FP64)), "inputs.latent: elements in fp64_contents where FP32"),
+NOT_FINITE = "row 1 holds a value that is not finite"
+NO_MEMORY = "is not supported; send and take the elements"
+
+MALFORMED: dict[str, tuple[pb.ModelInferRequest, str, str]] = {
+    "no model": (infer_request("", "latent", LATENTS), "model name", "is empty; name a model"),
+    "endless name": (infer_request("n" * 9999, "latent", LATENTS), "model name", "is over 140 characters long"),
+    "endless version": (decode(model_version="1" * 9999), "model version", "is over 140 characters long"),
+    "no input": (without_input(), "inputs", "'latent' is missing"),
+    "unknown input": (infer_request("vae", "z", LATENTS), "inputs", "'z' is not an input of the model; 'latent' is"),
+    "endless input name": (
+        infer_request("vae", "z" * 9999, LATENTS),
+        "inputs",
+        f"'{'z' * 128}…' is not an input of the model; 'latent' is",
+    ),
+    "unknown input beside": (
+        with_inputs("latent", "seed"),
+        "inputs",
+        "'seed' is not an input of the model; 'latent' is",
+    ),
+    "input twice": (with_inputs("latent", "latent"), "inputs", "'latent' is there twice"),
+    "no datatype": (edited(decode(), datatype=""), "inputs.latent", "datatype '' where FP32 is wanted"),
+    "wrong datatype": (edited(decode(), datatype="FP16"), "inputs.latent", "datatype 'FP16' where FP32 is wanted"),
+    "latents of bytes": (decode(LATENTS.astype(np.uint8)), "inputs.latent", "datatype 'UINT8' where FP32 is wanted"),
+    "no shape": (edited(decode(), shape=[]), "inputs.latent", "shape [] where [n, 3] is wanted"),
+    "another width": (decode(np.zeros((2, 4), np.float32)), "inputs.latent", "shape [2, 4] where [n, 3] is wanted"),
+    "another size": (
+        encode(IMAGES.transpose(0, 1, 3, 2)),
+        "inputs.image",
+        "shape [2, 1, 5, 4] where [n, 1, 4, 5] is wanted",
+    ),
+    "too many axes": (edited(decode(), shape=[1] * 9999), "inputs.shape", "9999 elements; at most 32 are allowed"),
+    "no rows": (decode(LATENTS[:0]), "inputs.latent", "0 rows; 1 to 32 are allowed"),
+    "rows below 0": (edited(decode(), shape=[-1, 3]), "inputs.latent", "-1 rows; 1 to 32 are allowed"),
+    "rows over the limit": (decode(np.zeros((33, 3), np.float32)), "inputs.latent", "33 rows; 1 to 32 are allowed"),
+    "rows beyond memory": (
+        edited(decode(), shape=[2**62, 3]),
+        "inputs.latent",
+        "4611686018427387904 rows; 1 to 32 are allowed",
+    ),
+    "no elements": (
+        with_raw(decode()),
+        "inputs.latent",
+        "has no elements, neither in contents nor in raw_input_contents",
+    ),
+    "too few bytes": (
+        with_raw(decode(), b"abc"),
+        "inputs.latent",
+        "raw_input_contents has 3 bytes; FP32 of shape [2, 3] takes 24",
+    ),
+    "no bytes": (
+        with_raw(decode(), b""),
+        "inputs.latent",
+        "raw_input_contents has 0 bytes; FP32 of shape [2, 3] takes 24",
+    ),
+    "raw twice": (with_raw(decode(), b"", b""), "raw_input_contents", "2 entries where the request has 1 input"),
+    "raw and typed": (
+        edited(decode(), contents=FP32),
+        "inputs.latent",
+        "has contents beside raw_input_contents; only one of them is allowed",
+    ),
+    "wrong field": (
+        with_raw(edited(decode(), contents=FP64)),
+        "inputs.latent",
+        "elements in fp64_contents where FP32 takes fp32_contents",
+    ),
     "too few elements": (
         with_raw(edited(decode(), contents=pb.InferTensorContents(fp32_contents=[0.0]))),
-        r"inputs.latent: 1 elements; shape \[2, 3\] takes 6",
+        "inputs.latent",
+        "1 elements; shape [2, 3] takes 6",
     ),
     "levels over 255": (
         with_raw(edited(encode(IMAGES.astype(np.uint8)), contents=pb.InferTensorContents(uint_contents=[256] * 40))),
-        "inputs.image: value 256; 0 to 255 are UINT8",
+        "inputs.image",
+        "value 256; 0 to 255 are UINT8",
     ),
-    "latents with NaN": (decode(spoiled(LATENTS, np.nan)), "inputs.latent: row 1 holds a value that is not finite"),
-    "latents with infinity": (decode(spoiled(LATENTS, -np.inf)), "inputs.latent: row 1 .*not finite"),
-    "images with NaN": (encode(spoiled(IMAGES, np.nan)), "inputs.image: row 1 .*not finite"),
-    "images below 0": (encode(spoiled(IMAGES, -0.01)), "inputs.image: values from -0.01 to 0.5; 0 to 1 are allowed"),
-    "images above 1": (encode(spoiled(IMAGES, 255), raw=False), "inputs.image: values from 0.5 to 255.0; 0 to 1"),
-    "unknown output": (decode(LATENTS, "pixels"), "outputs: 'pixels' is not one of image, image_uint8, logits"),
-    "output name of two lines": (decode(LATENTS, "a\nb"), r"outputs: 'a\\nb' is not one of"),
-    "endless output name": (decode(LATENTS, "p" * 9999), "outputs: 'p{128}…' is not one of"),
-    "output twice": (decode(LATENTS, "image", "image"), "outputs: 'image' is named twice"),
+    "latents with NaN": (decode(spoiled(LATENTS, np.nan)), "inputs.latent", NOT_FINITE),
+    "latents with infinity": (decode(spoiled(LATENTS, -np.inf)), "inputs.latent", NOT_FINITE),
+    "images with NaN": (encode(spoiled(IMAGES, np.nan)), "inputs.image", NOT_FINITE),
+    "images below 0": (encode(spoiled(IMAGES, -0.01)), "inputs.image", "values from -0.01 to 0.5; 0 to 1 are allowed"),
+    "images above 1": (
+        encode(spoiled(IMAGES, 255), raw=False),
+        "inputs.image",
+        "values from 0.5 to 255.0; 0 to 1 are allowed",
+    ),
+    "unknown output": (decode(LATENTS, "pixels"), "outputs", "'pixels' is not one of image, image_uint8, logits"),
+    "output name of two lines": (
+        decode(LATENTS, "a\nb"),
+        "outputs",
+        "'a\\nb' is not one of image, image_uint8, logits",
+    ),
+    "endless output name": (
+        decode(LATENTS, "p" * 9999),
+        "outputs",
+        f"'{'p' * 128}…' is not one of image, image_uint8, logits",
+    ),
+    "output twice": (decode(LATENTS, "image", "image"), "outputs", "'image' is named twice"),
     "timeout as text": (
         with_parameter("request", "timeout", string_param="1 s"),
-        "parameters.timeout: string_param is set where int64_param is wanted",
+        "parameters.timeout",
+        "string_param is set where int64_param is wanted",
     ),
-    "timeout below 0": (with_parameter("request", "timeout", int64_param=-1), "parameters.timeout: -1; must not be"),
-    "priority of nothing": (with_parameter("request", "priority"), "parameters.priority: nothing is set"),
+    "timeout below 0": (
+        with_parameter("request", "timeout", int64_param=-1),
+        "parameters.timeout",
+        "-1; must not be negative",
+    ),
+    "priority of nothing": (
+        with_parameter("request", "priority"),
+        "parameters.priority",
+        "nothing is set where int64_param is wanted",
+    ),
     "binary_data_output as a number": (
         with_parameter("request", "binary_data_output", int64_param=0),
-        "parameters.binary_data_output: int64_param is set where bool_param is wanted",
+        "parameters.binary_data_output",
+        "int64_param is set where bool_param is wanted",
     ),
     "input in shared memory": (
         with_parameter("input", "shared_memory_region", string_param="r"),
-        "inputs.latent.parameters.shared_memory_region: is not supported",
+        "inputs.latent.parameters.shared_memory_region",
+        NO_MEMORY,
     ),
     "output in shared memory": (
         with_parameter("output", "shared_memory_region", string_param="r"),
-        "outputs.image.parameters.shared_memory_region: is not supported",
+        "outputs.image.parameters.shared_memory_region",
+        NO_MEMORY,
     ),
     "output classified": (
         with_parameter("output", "classification", int64_param=3),
-        "outputs.image.parameters.classification: is not supported",
+        "outputs.image.parameters.classification",
+        NO_MEMORY,
     ),
 }
 
@@ -144,15 +209,11 @@ async def refusal(served: RunningServer, method: str, request: Any) -> tuple[grp
     return caught.value.code(), caught.value.details() or ""
 
 
-@pytest.mark.parametrize(("request_", "message"), MALFORMED.values(), ids=MALFORMED.keys())
+@pytest.mark.parametrize(("request_", "field", "problem"), MALFORMED.values(), ids=MALFORMED.keys())
 async def test_a_malformed_request_is_an_invalid_argument_that_names_the_field(
-    served: RunningServer, request_: pb.ModelInferRequest, message: str
+    served: RunningServer, request_: pb.ModelInferRequest, field: str, problem: str
 ) -> None:
-    code, details = await refusal(served, "ModelInfer", request_)
-    assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert re.match(message, details), details
-    assert "\n" not in details
-    assert len(details) < 1000
+    assert await refusal(served, "ModelInfer", request_) == (grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {problem}")
 
 
 @pytest.mark.parametrize(
