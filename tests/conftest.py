@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
@@ -27,6 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
         import running_server
 
         running_server.DEFAULTS["device"] = config.getoption("--device")
+    # PyTorch's threads spin while they wait, and there is a process of tests for every core. NumPy keeps its threads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # A shell starts what runs in the background with SIGINT ignored; processes that tests interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # No example fails for being slow: a machine that other work uses too is no finding.
