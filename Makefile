@@ -14,7 +14,7 @@ REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup wheels demo test test-client test-server test-training test-kernels test-oldest docs-test test-processors lint format proto proto-check serve gpu-check image clean
+.PHONY: help setup wheels demo test test-quick test-client test-server test-training test-kernels test-oldest docs-test test-processors lint format proto proto-check serve gpu-check image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -51,6 +51,9 @@ demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
 
 test: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run every test.
 	$(BIN)/python $(PYTEST)
+
+test-quick: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run the quick tests, without those that train, start processes or build packages.
+	$(BIN)/python $(PYTEST) -m "not slow"
 
 test-client: setup  ## Run the tests of the client.
 	$(BIN)/python $(PYTEST) tests/client

@@ -1,4 +1,4 @@
-"""The device that the servers of the tests run on, and a server over a shelf of models that change."""
+"""The device that the servers of the tests run on, what is slow, and a server over a shelf of models that change."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from admin_server import AdminServer
     from model_shelf import Shelf
 
+SLOW = "takes seconds: trains, starts processes or builds packages; `make test-quick` leaves it out"
+WHERE_MODELS_ARE_TRAINED = (
+    "training/commands/test_output.py",
+    "training/commands/test_signals.py",
+    "training/evaluation",
+    "training/export",
+    "training/foreign/test_import_pythae.py",
+    "training/models/test_learning.py",
+    "training/run",
+)
+"""Files and folders whose tests are slow without saying so: they share runs that one of them has to train."""
 ON_CPU_ALONE = "what is promised on the CPU alone: the same bits in any company"
 
 
@@ -37,9 +48,16 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("untimed")
     config.addinivalue_line("markers", f"cpu_alone: {ON_CPU_ALONE}")
+    config.addinivalue_line("markers", f"slow: {SLOW}")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    slow = [tests / place for place in WHERE_MODELS_ARE_TRAINED]
+    for item in items:
+        if any(place in (item.path, *item.path.parents) for place in slow):
+            item.add_marker(pytest.mark.slow)
     if config.getoption("--device") != "cpu":
         for item in items:
             if item.get_closest_marker("cpu_alone"):

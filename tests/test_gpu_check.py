@@ -23,6 +23,7 @@ def measure(repository: Path, output: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
 
+@pytest.mark.slow
 def test_every_graph_is_compared_and_measured_in_every_way(tmp_path: Path) -> None:
     TinyModel(conv=True).write(tmp_path / "models" / "vae" / "2")
     TinyModel(kind="gan").write(tmp_path / "models" / "gan" / "1")

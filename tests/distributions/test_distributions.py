@@ -20,6 +20,8 @@ from tiny_bundle import TinyModel
 
 from latentserve_server.latent.noise import NoiseSource, Stream
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = {
     "latentserve-proto": ROOT / "proto",

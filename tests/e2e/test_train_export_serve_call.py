@@ -18,6 +18,8 @@ from latentserve_server.latent.noise import NoiseSource, Stream
 from latentserve_training import commands
 from latentserve_training.run.trained_model import TrainedModel
 
+pytestmark = pytest.mark.slow
+
 BIN = Path(sys.executable).parent
 TOLERANCE = 1e-5
 

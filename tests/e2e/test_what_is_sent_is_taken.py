@@ -68,6 +68,7 @@ def within_range(images: NDArray[Any]) -> bool:
     return images.dtype == np.uint8 or bool((images >= 0).all() and (images <= 1).all())
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.sampled_from(list(MODELS)), LATENTS, st.sampled_from(FORMATS))
 @example("bernoulli", EVERY, pb.IMAGE_FORMAT_FLOAT32)
@@ -114,6 +115,7 @@ def test_tensors_of_the_open_inference_protocol_come_back(run: Run, name: str, l
     run(scenario)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.sampled_from(list(MODELS)), LATENTS, st.sampled_from(["float32", "float16", "uint8", "webp"]))
 @example("bernoulli", EVERY, "float32")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from server_process import ServerProcess, server_process
 
+pytestmark = pytest.mark.slow
+
 HELD = """
 import os, signal
 os.write(2, {line!r})

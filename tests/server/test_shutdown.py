@@ -20,6 +20,8 @@ from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
 
+pytestmark = pytest.mark.slow
+
 SLOW = pb.ModelRef(name="slow")
 IMAGES = pb.Images(tensor=from_ndarray(np.zeros((3, 1, 4, 5), np.uint8)))
 SOME_TURNS, ENDLESS_TURNS = 30_000, 2e9

@@ -75,6 +75,7 @@ SPANS = st.builds(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @settings(max_examples=15)
 @given(spans=st.lists(SPANS, min_size=1, max_size=12))

@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+import pytest
 from held_graph import BACKSTOP_SECONDS, HeldGraph, Notes, batch_limits, settle, turn_loop
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -145,6 +146,7 @@ async def play(plan: Sequence[Arrive | Leave | RunBatch], max_batch_rows: int) -
     return performance
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(plan=PLANS, max_batch_rows=st.sampled_from([1, 4, 7, 16]))
 def test_every_caller_gets_its_own_rows_or_its_own_error(

@@ -127,6 +127,7 @@ def refusal(healthy: Path, manifest: bytes) -> str:
     return said
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(data=st.data())
 def test_a_changed_manifest_is_a_bundle_or_one_short_line(healthy: Path, data: st.DataObject) -> None:

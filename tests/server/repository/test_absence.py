@@ -142,6 +142,7 @@ async def test_what_stays_away_is_unloaded_and_said(shelf: Shelf, flags: tuple[s
         await process.log("unloading vae version 1: its directory is gone")
 
 
+@pytest.mark.slow
 async def test_a_look_for_what_is_missing_meets_nothing_new(shelf: Shelf) -> None:
     TinyModel().write(shelf.root / "other" / "1")
     async with server_process(shelf.root) as process:

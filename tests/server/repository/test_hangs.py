@@ -63,6 +63,7 @@ def silence() -> Iterator[Silence]:
     silence.close()
 
 
+@pytest.mark.slow
 async def test_a_process_whose_store_hangs_ends_when_it_is_told_to(silence: Silence) -> None:
     async with server_process("s3://models/team", variables=silence.variables) as process:
         async with asyncio.timeout(PROMPT_SECONDS):
@@ -72,6 +73,7 @@ async def test_a_process_whose_store_hangs_ends_when_it_is_told_to(silence: Sile
         assert process.complaints() == []
 
 
+@pytest.mark.slow
 async def test_a_store_that_does_not_answer_in_time_does_not_start(silence: Silence) -> None:
     async with server_process("s3://models/team", "--scan-timeout=0.5", variables=silence.variables) as process:
         async with asyncio.timeout(PROMPT_SECONDS):
@@ -140,6 +142,7 @@ async def test_a_stop_waits_for_no_fetch(shelf: Shelf) -> None:
     store.let()
 
 
+@pytest.mark.slow
 async def test_a_graph_that_runs_for_too_long_is_not_loaded(tmp_path: Path) -> None:
     def make_endless(golden: dict[str, Any]) -> None:
         golden["decoder.latent"][:, 0] = 2e9
@@ -168,6 +171,7 @@ def few_threads() -> Iterator[None]:
             resource.setrlimit(kind, before[kind])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--load-timeout=1", "--load-timeout=1000"])
 async def test_a_runtime_that_hangs_for_want_of_threads_holds_up_no_end(shelf: Shelf, flag: str) -> None:
     async with AsyncExitStack() as stack:

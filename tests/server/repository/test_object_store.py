@@ -20,6 +20,8 @@ from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
 from latentserve_server.repository.remote_files import RemoteFiles
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[ObjectStore]:

@@ -61,6 +61,7 @@ async def shows(stub: Any, version: int, state: models_pb2.ModelState) -> str:
                     return str(status.reason)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--poll-interval=0.5",)], ids=["asked", "polled"])
 async def test_a_look_that_found_no_file_to_open_is_made_again(shelf: Shelf, flags: tuple[str, ...]) -> None:
     async with serving(shelf.root, *flags) as (process, stub):
@@ -85,6 +86,7 @@ async def test_a_model_for_which_there_is_no_file_to_open_is_tried_again(shelf: 
         assert len([line for line in process.lines if TOO_MANY in line]) == 1
 
 
+@pytest.mark.slow
 async def test_a_directory_that_comes_back_is_read_again_as_was_asked(shelf: Shelf) -> None:
     shelf.publish(2, 2, broken=True)
     async with serving(shelf.root) as (process, _):
@@ -98,6 +100,7 @@ async def test_a_directory_that_comes_back_is_read_again_as_was_asked(shelf: She
         assert (ready["model"], ready["version"]) == ("vae", 2)
 
 
+@pytest.mark.slow
 async def test_a_file_that_a_store_does_not_have_yet_is_tried_again_without_a_look(shelf: Shelf) -> None:
     async with serving(shelf.root.as_uri()) as (process, _):
         shelf.publish_written(2, lambda place: shutil.move(write(place, 2) / "decoder.onnx", shelf.root / "decoder"))

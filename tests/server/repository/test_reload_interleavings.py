@@ -25,6 +25,8 @@ from model_shelf import Shelf, reconstruction, seed_of, write
 
 from latentserve.v1 import generation_pb2 as pb
 
+pytestmark = pytest.mark.slow
+
 LATEST = {"all": 9, "latest:1": 1, "latest:2": 2, "explicit": 0}
 CLIENTS = 3
 """The callers at any moment."""

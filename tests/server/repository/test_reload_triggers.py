@@ -8,6 +8,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
 from admin_server import SEEDS
 from model_shelf import Shelf, reconstruction, seed_of
 from running_server import channel_to
@@ -15,6 +16,8 @@ from server_process import BACKSTOP_SECONDS, server_process
 
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc
+
+pytestmark = pytest.mark.slow
 
 VAE = pb.ModelRef(name="vae")
 

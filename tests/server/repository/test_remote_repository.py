@@ -193,6 +193,7 @@ async def test_a_pipe_in_the_place_of_a_file_holds_up_no_change(shelf: RemoteShe
     assert await server.set_alias("stable", 1)
 
 
+@pytest.mark.slow
 async def test_a_poll_tries_again_what_could_not_be_fetched_and_says_so_once(shelf: RemoteShelf) -> None:
     async with server_process(shelf.url, "--poll-interval=0.1", "--log-level=debug") as process:
         await process.log("serving on port")

@@ -60,6 +60,7 @@ async def test_the_first_model_is_found_without_a_poll(shelf: Shelf, as_url: boo
         assert not process.complaints()
 
 
+@pytest.mark.slow
 async def test_a_first_model_that_is_half_copied_is_tried_again(shelf: Shelf) -> None:
     async with server_process(shelf.root) as process:
         port = (await process.log("serving on port"))["port"]

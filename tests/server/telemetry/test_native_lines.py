@@ -64,6 +64,7 @@ def test_nobody_waits_for_a_line_of_a_library_and_bytes_that_are_no_text_are_sho
     assert lines[0]["message"] == "\\xff"
 
 
+@pytest.mark.slow
 async def test_what_grpcs_core_says_is_a_log_line(repository: Path) -> None:
     async with server_process(repository) as process:
         port = (await process.log("serving on port"))["port"]

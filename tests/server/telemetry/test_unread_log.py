@@ -26,6 +26,8 @@ from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc
 from latentserve_server.telemetry.log_writer import LineStream, LogWriter
 
+pytestmark = pytest.mark.slow
+
 CALLS = 2_000
 SMALL = 4096
 """Bytes that the smallest pipe holds."""

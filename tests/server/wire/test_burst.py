@@ -50,6 +50,7 @@ async def outcome(call: Any) -> str:
     return "OK"
 
 
+@pytest.mark.slow
 async def test_every_call_of_a_burst_is_answered_and_counted(repository: Path) -> None:
     flags = ("--max-calls=4", "--metrics-listen=127.0.0.1:0", "--access-log=false")
     async with AsyncExitStack() as stack:

@@ -46,6 +46,7 @@ async def test_the_limit_holds_for_grpcs_own_services(served: RunningServer) -> 
     assert (await invalid(served.health.Watch(request, metadata=authorization(17_000)).read())).startswith("headers: ")
 
 
+@pytest.mark.slow
 async def test_headers_that_grpc_does_not_take_are_refused_every_time(served: RunningServer) -> None:
     for _ in range(TRIES):
         error = await refusal(served.models.ListModels(REQUEST, metadata=authorization(70_000)))

@@ -74,6 +74,7 @@ def times_to_come_back(error: grpc.aio.AioRpcError) -> tuple[float, float]:
     return float(trailers["grpc-retry-pushback-ms"]), info.retry_delay.ToMilliseconds()
 
 
+@pytest.mark.slow
 async def test_a_wait_beyond_the_deadline_is_refused_at_once_with_a_time_to_come_back(busy: RunningServer) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -179,6 +179,7 @@ async def test_an_idle_stream_ends_as_soon_as_the_server_stops(repository: Path)
         assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, STOPPING)
 
 
+@pytest.mark.slow
 async def test_what_is_under_way_as_the_server_stops_is_answered_and_the_stream_ends(tmp_path: Path) -> None:
     TinyModel(slow=True).write(tmp_path / "vae" / "1")
     options = {"drain_timeout": 2 * BACKSTOP_SECONDS, "metrics_listen": "127.0.0.1:0"}
