@@ -8,6 +8,10 @@ TYPE_TESTS := $(shell grep -rl --include=*.py assert_type tests)
 PYTEST := -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 # The plugin for typed gRPC stubs lies in .venv; the generator has an environment of its own.
 PROTOC := PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/.venv/protoc/bin/python -m grpc_tools.protoc -I.
+# Tests of the client whose outcome depends on no other library: what the command says of its options, files and variables.
+WORDING := $(addprefix tests/client/cli/test_,errors.py files.py servers.py)
+# Tests whose outcome depends on no product or sum of NumPy's. What is added to the folders runs until it is named here.
+WITHOUT_NUMBERS := $(WORDING) tests/client/cli/test_endings.py tests/client/cli/test_models.py tests/client/transport tests/client/test_errors.py tests/client/test_models.py tests/client/test_package.py $(wildcard tests/contract/test_picture_*.py) tests/contract/test_pace.py
 DISTRIBUTIONS := proto server clients/python training
 DIST ?= dist
 REPOSITORY ?= models
@@ -64,15 +68,15 @@ test-server: setup .venv/tritonclient/installed  ## Run the tests of the server 
 test-training: setup .venv/pythae/installed  ## Run the tests of training.
 	$(BIN)/python $(PYTEST) tests/training
 
-test-kernels: setup .venv/tritonclient/installed  ## Run the tests of the client and the contract with NumPy's kernels for AVX2.
-	OPENBLAS_CORETYPE=Haswell $(BIN)/python $(PYTEST) tests/client tests/contract
+test-kernels: setup .venv/tritonclient/installed  ## Run the client's and the contract's tests of numbers with NumPy's kernels for AVX2; addresses, errors, options and pictures need none.
+	OPENBLAS_CORETYPE=Haswell $(BIN)/python $(PYTEST) $(addprefix --ignore=,$(WITHOUT_NUMBERS)) tests/client tests/contract
 
-test-oldest: .venv/oldest/installed  ## Run the client's tests with the oldest versions that it takes.
-	.venv/oldest/bin/python $(PYTEST) tests/client
+test-oldest: .venv/oldest/installed  ## Run the client's tests with the oldest versions that it takes; what it says of options and files is the same with all.
+	.venv/oldest/bin/python $(PYTEST) $(addprefix --ignore=,$(WORDING)) tests/client
 
 docs-test: setup  ## Run what README and the docs show, against a server of the demo's models.
 	test -d demo/models || $(MAKE) demo
-	$(BIN)/python -m pytest tests/docs
+	$(BIN)/python $(PYTEST) --dist worksteal tests/docs
 
 test-processors: setup  ## Run the tests that want other processors, which QEMU emulates.
 	$(BIN)/python -m pytest tests/processors
