@@ -9,12 +9,12 @@ from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
-from latentserve.oip import inference_pb2, inference_pb2_grpc
-from latentserve.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
+from latentserve.oip import inference_pb2
+from latentserve.v1 import generation_pb2, models_pb2
 from latentserve_server.api.admin import ModelAdminServicer
 from latentserve_server.api.generation import GenerationServicer
 from latentserve_server.api.models import ModelServicer
@@ -40,39 +40,30 @@ from latentserve_server.repository.version import Lifecycle
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.telemetry.open_files import MAX_ADMIN_CONNECTIONS, room_for_connections
-from latentserve_server.wire.admission import Admission
-from latentserve_server.wire.bytes_under_way import BytesUnderWay
-from latentserve_server.wire.field_count import FieldLimits
-from latentserve_server.wire.interceptor import CallInterceptor
-from latentserve_server.wire.listener import add_port, listener_options, renewal_options
+from latentserve_server.wire.admission import Admission, BytesUnderWay
+from latentserve_server.wire.answering import Answering
+from latentserve_server.wire.bounds import FieldLimits
+from latentserve_server.wire.core import Completions
+from latentserve_server.wire.listener import Listener, listener_options, renewal_options
 from latentserve_server.wire.reflection import add_reflection
-from latentserve_server.wire.small_requests import SmallRequests
 from latentserve_server.workers import Workers
 
 _logger = logging.getLogger(__name__)
 
-_MODEL_SERVICE = models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
-SERVICES = (
-    generation_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name,
-    _MODEL_SERVICE,
-    inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
-)
+_GENERATION = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
+_MODELS = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
+_INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+_ADMIN = models_pb2.DESCRIPTOR.services_by_name["ModelAdminService"]
+_HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
+SERVICES = (_GENERATION.full_name, _MODELS.full_name, _INFERENCE.full_name)
+ADMIN_SERVICE = _ADMIN.full_name
 
-
-_FINAL_GRACE_SECONDS = 0.2
-"""For the last refusals to leave, once no call is under way."""
-
-_CLOSE_SECONDS = 1.0
-"""For gRPC to close its connections then. It closes none while a write to it is under way, and a caller that reads
-nothing holds up a write for as long as it likes."""
 
 _FREE_SECONDS = 0.6
 """For threads to end, before the process ends without them."""
 
 _MAX_ADMIN_CALLS = 100
 """Calls of ModelAdminService under way; they have a bound of their own, so that a busy server can be administered."""
-
-ADMIN_SERVICE = models_pb2.DESCRIPTOR.services_by_name["ModelAdminService"].full_name
 
 
 class Server:
@@ -107,7 +98,8 @@ class Server:
         self._admission = Admission(config.max_calls)
         self._admin_admission = Admission(_MAX_ADMIN_CALLS)
         self._under_way = BytesUnderWay(config.max_inflight_bytes, self._metrics.bytes_under_way)
-        self._grpc = self._build_grpc()
+        self._completions = Completions()
+        self._listener = self._build_listener()
         self._admin = self._build_admin() if config.admin_listen != "off" else None
         self._serving = False
         self.port = 0
@@ -125,9 +117,9 @@ class Server:
         """
         self._bind()
         await self._set_health(serving=False)
-        await self._grpc.start()
+        self._listener.start()
         if self._admin is not None:
-            await self._admin.start()
+            self._admin.start()
         await self._repository.open()
         watching = self._repository.watch(self._config.poll_interval)
         self._watcher = asyncio.get_running_loop().create_task(watching)
@@ -147,12 +139,13 @@ class Server:
             self._watcher.cancel()
         if self._admin is not None:
             await self._admin_admission.drain(0)
-            await _end(self._admin)
+            await self._admin.stop()
         if self._serving:
             _logger.info("draining")
             await asyncio.sleep(self._config.drain_delay)
         await self._admission.drain(self._config.drain_timeout if self._serving else 0)
-        await _end(self._grpc)
+        await self._listener.stop()
+        self._completions.close()
         await self._free()
         _logger.info("stopped")
 
@@ -173,15 +166,15 @@ class Server:
     def _bind(self) -> None:
         if self._config.metrics_listen != "off":
             self.metrics_port = self._metrics.serve(*parse_address("--metrics-listen", self._config.metrics_listen))
-        self.port = add_port(self._grpc, "--listen", self._config.listen)
+        self.port = self._listener.bind("--listen", self._config.listen)
         if self._admin is not None:
-            self.admin_port = add_port(self._admin, "--admin-listen", self._config.admin_listen)
+            self.admin_port = self._admin.bind("--admin-listen", self._config.admin_listen)
 
     async def _set_health(self, *, serving: bool) -> None:
         """Say of each service whether it answers; all but ModelService need a model for that."""
         status = health_pb2.HealthCheckResponse
         for service in ("", *SERVICES):
-            answers = serving and (service == _MODEL_SERVICE or self._repository.is_ready)
+            answers = serving and (service == _MODELS.full_name or self._repository.is_ready)
             await self._health.set(service, status.SERVING if answers else status.NOT_SERVING)
 
     async def _models_changed(self) -> None:
@@ -210,8 +203,8 @@ class Server:
             observer=self._metrics.observer,
         )
 
-    def _interceptor(self, admission: Admission) -> CallInterceptor:
-        return CallInterceptor(
+    def _answering(self, admission: Admission) -> Answering:
+        return Answering(
             self._metrics,
             partial(model_of, is_model=self._repository.__contains__),
             admission,
@@ -228,45 +221,38 @@ class Server:
             _logger.warning("at most %d connections: this process may not open more files", room)
         return min(wanted, room)
 
-    def _build_grpc(self) -> grpc.aio.Server:
-        server = grpc.aio.server(
-            interceptors=[self._interceptor(self._admission), SmallRequests()],
-            options=[
-                *listener_options(self._config.listen, self._connections(), self._config.max_header_bytes),
-                *renewal_options(self._config.max_connection_age, self._config.max_connection_grace),
-                ("grpc.max_receive_message_length", self._config.max_message_bytes),
-                ("grpc.max_send_message_length", self._config.max_message_bytes),
-            ],
-        )
-        generation_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationServicer(self._repository, self._workers), server
-        )
-        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._repository), server)
-        inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-            InferenceServicer(
-                self._repository,
-                self._workers,
-                self._health,
-                version("latentserve-server"),
-                draining=self._admission.draining,
-                stream_rows=min(2 * self._config.max_batch_rows, self._config.max_queue_rows),
-                unread_timeout=self._config.unread_timeout,
-                totals=self._metrics.graph_totals,
-            ),
-            server,
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        add_reflection((*SERVICES, health.SERVICE_NAME), server)
-        return server
-
-    def _build_admin(self) -> grpc.aio.Server:
-        interceptors = [self._interceptor(self._admin_admission), SmallRequests()]
+    def _build_listener(self) -> Listener:
         config = self._config
+        answering = self._answering(self._admission)
+        answering.add_service(_GENERATION, GenerationServicer(self._repository, self._workers))
+        answering.add_service(_MODELS, ModelServicer(self._repository))
+        inference = InferenceServicer(
+            self._repository,
+            self._workers,
+            self._health,
+            version("latentserve-server"),
+            draining=self._admission.draining,
+            stream_rows=min(2 * config.max_batch_rows, config.max_queue_rows),
+            totals=self._metrics.graph_totals,
+        )
+        answering.add_service(_INFERENCE, inference)
+        answering.add_service(_HEALTH, self._health, is_own=False)
+        add_reflection((*SERVICES, health.SERVICE_NAME), answering)
+        options = [
+            *listener_options(config.listen, self._connections(), config.max_header_bytes),
+            *renewal_options(config.max_connection_age, config.max_connection_grace),
+            ("grpc.max_receive_message_length", config.max_message_bytes),
+            ("grpc.max_send_message_length", config.max_message_bytes),
+        ]
+        return Listener(self._completions, options, answering)
+
+    def _build_admin(self) -> Listener:
+        config = self._config
+        answering = self._answering(self._admin_admission)
+        answering.add_service(_ADMIN, ModelAdminServicer(self._repository))
+        add_reflection((ADMIN_SERVICE,), answering)
         options = listener_options(config.admin_listen, MAX_ADMIN_CONNECTIONS, config.max_header_bytes)
-        server = grpc.aio.server(interceptors=interceptors, options=options)
-        models_pb2_grpc.add_ModelAdminServiceServicer_to_server(ModelAdminServicer(self._repository), server)
-        add_reflection((ADMIN_SERVICE,), server)
-        return server
+        return Listener(self._completions, options, answering)
 
 
 def _placement(config: ServerConfig) -> Placement:
@@ -305,12 +291,3 @@ def _store(config: ServerConfig) -> ModelStore:
         return LocalStore(Path(config.repository), _links_within(config))
     cache = BundleCache(Path(config.cache_dir) if config.cache_dir else None, config.cache_bytes)
     return RemoteStore(config.repository, cache)
-
-
-async def _end(listener: grpc.aio.Server) -> None:
-    """Stop a listener, but wait for no connection that does not close."""
-    stopping = asyncio.ensure_future(listener.stop(_FINAL_GRACE_SECONDS))
-    try:
-        await asyncio.wait_for(asyncio.shield(stopping), _FINAL_GRACE_SECONDS + _CLOSE_SECONDS)
-    except TimeoutError:
-        _logger.warning("a connection is left behind to which a reply is still being written")

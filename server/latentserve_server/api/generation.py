@@ -8,13 +8,11 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
-from latentserve.v1 import generation_pb2_grpc
 from latentserve_server.api.images import read_images, read_latents, write_images
 from latentserve_server.api.model_reference import lease
 from latentserve_server.api.requests import (
@@ -35,22 +33,21 @@ from latentserve_server.model.answers import Decoded
 from latentserve_server.model.requests import DecodeRequest, EncodeRequest
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.repository import Repository
+from latentserve_server.wire.exchange import Exchange
 from latentserve_server.workers import Workers
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 _SEED_BYTES = 1 << 14
 """A draw of one row costs about as much as work on so many bytes."""
 
 
-class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
+class GenerationServicer:
     """Answers GenerationService from the repository's models."""
 
     def __init__(self, repository: Repository, workers: Workers) -> None:
         self._repository = repository
         self._workers = workers
 
-    async def Sample(self, request: pb.SampleRequest, context: Context) -> pb.SampleResponse:
+    async def Sample(self, request: pb.SampleRequest, context: Exchange) -> pb.SampleResponse:
         """Images drawn from the prior."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
@@ -64,7 +61,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             )
 
     async def StreamSamples(
-        self, request: pb.StreamSamplesRequest, context: Context
+        self, request: pb.StreamSamplesRequest, context: Exchange
     ) -> AsyncIterator[pb.StreamSamplesResponse]:
         """Images drawn from the prior, chunk by chunk."""
         with lease(self._repository, request.model) as model:
@@ -88,7 +85,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
                 async for chunk in stream:
                     yield chunk
 
-    async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:
+    async def Encode(self, request: pb.EncodeRequest, context: Exchange) -> pb.EncodeResponse:
         """Posteriors of images."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
@@ -103,7 +100,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
                 served=clock.served(model, encoded.timing),
             )
 
-    async def Decode(self, request: pb.DecodeRequest, context: Context) -> pb.DecodeResponse:
+    async def Decode(self, request: pb.DecodeRequest, context: Exchange) -> pb.DecodeResponse:
         """Images of latents."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
@@ -112,7 +109,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             decoded, images = await self._decode(latents, model, asked, request.output)
             return pb.DecodeResponse(images=images, served=clock.served(model, decoded.timing))
 
-    async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> pb.ReconstructResponse:
+    async def Reconstruct(self, request: pb.ReconstructRequest, context: Exchange) -> pb.ReconstructResponse:
         """Images encoded and decoded again, with what was lost."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
@@ -125,7 +122,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
                 served=clock.served(model, reconstructed.timing),
             )
 
-    async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> pb.InterpolateResponse:
+    async def Interpolate(self, request: pb.InterpolateRequest, context: Exchange) -> pb.InterpolateResponse:
         """Images along paths between pairs of latents."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
@@ -138,7 +135,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             served = clock.served(model, timing_of_starts + timing_of_ends + decoded.timing)
             return pb.InterpolateResponse(images=images, latents=from_ndarray(latents), served=served)
 
-    async def Traverse(self, request: pb.TraverseRequest, context: Context) -> pb.TraverseResponse:
+    async def Traverse(self, request: pb.TraverseRequest, context: Exchange) -> pb.TraverseResponse:
         """Images of what one or two latent dimensions do."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
@@ -152,7 +149,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             served = clock.served(model, timing + decoded.timing)
             return pb.TraverseResponse(images=images, latents=from_ndarray(latents), served=served)
 
-    async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
+    async def Score(self, request: pb.ScoreRequest, context: Exchange) -> pb.ScoreResponse:
         """How well the model explains images."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import grpc
 
 from latentserve.v1 import models_pb2 as pb
-from latentserve.v1 import models_pb2_grpc
 from latentserve_server.api.model_reference import resolve
 from latentserve_server.latent.noise import NOISE_SCHEME
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.repository import Repository
 from latentserve_server.repository.version import ModelVersion, State
-
-Context = grpc.aio.ServicerContext[Any, Any]
+from latentserve_server.wire.exchange import Exchange
 
 _STATES = {
     State.LOADING: pb.MODEL_STATE_LOADING,
@@ -46,17 +41,17 @@ def model_status(repository: Repository, entry: ModelVersion) -> pb.ModelStatus:
     )
 
 
-class ModelServicer(models_pb2_grpc.ModelServiceServicer):
+class ModelServicer:
     """Answers ModelService from the repository."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
 
-    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+    async def ListModels(self, request: pb.ListModelsRequest, context: Exchange) -> pb.ListModelsResponse:
         """Every version of every model."""
         return pb.ListModelsResponse(models=list_models(self._repository))
 
-    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
+    async def GetModel(self, request: pb.GetModelRequest, context: Exchange) -> pb.GetModelResponse:
         """One READY version, described."""
         model = resolve(self._repository, request.model)
         aliases = self._repository.aliases_of(model.identity.name, model.identity.version)

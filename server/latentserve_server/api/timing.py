@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Any
-
-import grpc
 
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.batching.scheduling import Scheduling, Timing
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.model.served_model import ServedModel
+from latentserve_server.wire.exchange import Exchange
 
 
 class CallClock:
     """One call's times, on the monotonic clock, which the event loop keeps too."""
 
-    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def __init__(self, context: Exchange) -> None:
         remaining = context.time_remaining()
         self._began_ns = time.monotonic_ns()
         self._deadline = float("inf") if remaining is None else self._began_ns / 1e9 + remaining

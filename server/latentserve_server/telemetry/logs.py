@@ -30,20 +30,6 @@ class _RequestId(logging.Filter):
         return True
 
 
-class _CallersWhoLeft(logging.Filter):
-    """Tells of an answer whose caller has gone in a line at level INFO, where grpc.aio has a traceback at ERROR."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        # Its other errors of this class, from calls of grpc's core that were not understood, begin otherwise.
-        if record.name != "grpc._cython.cygrpc" or not str(error).startswith('Failed "execute_batch"'):
-            return True
-        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
-        method = record.getMessage().partition("[")[2].rstrip("]")
-        record.msg, record.args = "a caller had gone before its answer had: %s", (method,)
-        return logging.getLogger().isEnabledFor(logging.INFO)
-
-
 class _WriterHandler(logging.Handler):
     """Formats a record where it is logged, and leaves the line to the writer."""
 
@@ -74,7 +60,6 @@ def log_to_standard_error(level: str, style: Literal["json", "text"]) -> Iterato
     descriptor = os.dup(_STANDARD_ERROR)
     handler = _WriterHandler(descriptor)
     handler.addFilter(_RequestId())
-    handler.addFilter(_CallersWhoLeft())
     handler.setFormatter(_formatter(style))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     writer = handler.writer

@@ -1,18 +1,25 @@
-"""Admission: how many calls a listener takes at a time, and when it drains."""
+"""Admission: how many calls are taken at a time, of how many bytes, and when a listener drains."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
-
-import grpc
+from typing import Protocol
 
 from latentserve_server.errors import LatentServeError, Overloaded, ShuttingDown
 
 _COME_BACK_SECONDS = (0.5, 1.5)
 """A refused caller is told a time between these, drawn at random, so that those of a burst do not return as one."""
+
+
+class Admitted(Protocol):
+    """A call that may be cut off."""
+
+    def cut_off(self) -> None:
+        """End the call: the server stops."""
+        ...
 
 
 class Admission:
@@ -21,82 +28,71 @@ class Admission:
     def __init__(self, max_calls: int) -> None:
         """`max_calls` is how many may be under way at a time."""
         self._max_calls = max_calls
-        self._under_way: set[asyncio.Task[Any]] = set()
-        self._answering: set[asyncio.Task[Any]] = set()
-        self._unsent: set[grpc.aio.ServicerContext[Any, Any]] = set()
+        self._under_way: set[Admitted] = set()
+        self._unsent: set[Admitted] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = asyncio.Event()
         """Set from the moment on from which no call is taken."""
-        self._ended = False
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the calls under way were told to end, so that their cancellation is the server's doing."""
-        return self._ended
-
-    def take(self) -> bool:
-        """Count the running task as a call until it ends. Returns False where the call must be refused."""
-        if self.draining.is_set() or len(self._under_way) >= self._max_calls:
-            return False
-        task = asyncio.current_task()
-        assert task is not None
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return True
-
-    def refusal(self) -> LatentServeError:
-        """Why a call is not taken."""
+    def refusal(self) -> LatentServeError | None:
+        """Why a call that comes now is not taken; None where it is."""
         if self.draining.is_set():
             return ShuttingDown("the server is stopping; ask another one")
+        if len(self._under_way) < self._max_calls:
+            return None
         wait = random.uniform(*_COME_BACK_SECONDS)
         return Overloaded(f"{len(self._under_way)} of at most {self._max_calls} calls are under way", retry_after=wait)
 
-    def begin(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """The running task answers a call from now on, until `end`.
+    def take(self, call: Admitted) -> None:
+        """Count a call, which has a place until `leave`."""
+        self._under_way.add(call)
 
-        `drain` waits until the reply has left, which is when gRPC says that it is done.
-
-        Raises:
-            ShuttingDown: the listener drains.
-        """
-        if self.draining.is_set():
-            raise self.refusal()
-        self._unsent.add(context)
+    def begin(self, call: Admitted) -> None:
+        """Have `drain` wait until the call has been answered, and its reply has left."""
+        self._unsent.add(call)
         self._idle.clear()
-        done: Any = self._sent  # the stubs take no function
-        context.add_done_callback(done)
-        task = asyncio.current_task()
-        assert task is not None
-        self._answering.add(task)
 
-    def give_up(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """Stop counting the running task as a call: nobody reads its reply."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._under_way.discard(task)
-        self._sent(context)
-
-    def end(self) -> None:
-        """Mark the running task as answered, so that draining does not cancel it any more."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._answering.discard(task)
+    def leave(self, call: Admitted) -> None:
+        """Count a call no longer: its reply has left, or nobody reads it."""
+        self._under_way.discard(call)
+        self._unsent.discard(call)
+        if not self._unsent:
+            self._idle.set()
 
     async def drain(self, seconds: float) -> None:
         """Refuse new calls as UNAVAILABLE from now on, and return when the reply of the last one has left.
 
-        gRPC itself would give CANCELLED to calls that it has not handed over when it stops. Calls that are not answered
-        after `seconds` are cancelled, for `has_ended`.
+        Calls that are not answered after `seconds` are cut off.
         """
         self.draining.set()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)
-        self._ended = True
-        for task in self._answering:
-            task.cancel()
+        for call in self._unsent:
+            call.cut_off()
 
-    def _sent(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        self._unsent.discard(context)
-        if not self._unsent:
-            self._idle.set()
+
+class BytesUnderWay:
+    """Counts them up to a limit. What a request takes while it is answered is a few times its bytes."""
+
+    def __init__(self, limit: int, observe: Callable[[int], None]) -> None:
+        """`observe` is told of every change."""
+        self._limit = limit
+        self._observe = observe
+        self._total = 0
+
+    def enter(self, size: int) -> None:
+        """Count a request that has arrived.
+
+        Raises:
+            Overloaded: it goes beyond the limit.
+        """
+        if self._total + size > self._limit:
+            raise Overloaded(f"{self._total} of at most {self._limit} bytes are under way; {size} more do not fit")
+        self._total += size
+        self._observe(self._total)
+
+    def leave(self, size: int) -> None:
+        """Count a request no longer: it was answered."""
+        self._total -= size
+        self._observe(self._total)

@@ -1,14 +1,26 @@
-"""Options and ports of gRPC listeners."""
+"""gRPC listeners: their options and their port."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
-
-import grpc
+from collections.abc import Sequence
 
 from latentserve_server.configuration.config import parse_address
 from latentserve_server.errors import ConfigError
-from latentserve_server.wire.headers import ROOM
+from latentserve_server.wire.answering import Answering
+from latentserve_server.wire.bounds import HEADER_ROOM
+from latentserve_server.wire.core import Completions, CoreServer
+
+_logger = logging.getLogger(__name__)
+
+_FINAL_GRACE_SECONDS = 0.2
+"""For the last refusals to leave, once no call is under way."""
+
+_CLOSE_SECONDS = 1.0
+"""For gRPC to close its connections then. It closes none while a write to it is under way, and a caller that reads
+nothing holds up a write for as long as it likes."""
 
 _MAX_STREAMS = 1000
 """Calls under way on one connection; a client keeps what is beyond to itself until there is room."""
@@ -59,8 +71,8 @@ def listener_options(address: str, max_connections: int, max_header_bytes: int) 
         *_OPTIONS,
         ("grpc.max_allowed_incoming_connections", max(1, max_connections // places)),
         # Between the two, gRPC refuses by chance.
-        ("grpc.max_metadata_size", ROOM * max_header_bytes),
-        ("grpc.absolute_max_metadata_size", ROOM * max_header_bytes),
+        ("grpc.max_metadata_size", HEADER_ROOM * max_header_bytes),
+        ("grpc.absolute_max_metadata_size", HEADER_ROOM * max_header_bytes),
     ]
 
 
@@ -75,13 +87,31 @@ def renewal_options(age: float, grace: float) -> list[tuple[str, int]]:
     return list(zip(("grpc.max_connection_age_ms", "grpc.max_connection_age_grace_ms"), milliseconds, strict=True))
 
 
-def add_port(server: grpc.aio.Server, option: str, address: str) -> int:
-    """Bind the address that an option names; returns the port.
+class Listener:
+    """A port, and what answers the calls that come there."""
 
-    Raises:
-        ConfigError: the address is taken, or none of this machine's.
-    """
-    try:
-        return server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise ConfigError(f"{option} {address}: the address cannot be bound; is it in use?") from error
+    def __init__(self, completions: Completions, options: Sequence[tuple[str, int]], answering: Answering) -> None:
+        self._core = CoreServer(completions, options)
+        self._answering = answering
+
+    def bind(self, option: str, address: str) -> int:
+        """Bind the address that an option names; returns the port.
+
+        Raises:
+            ConfigError: the address is taken, or none of this machine's.
+        """
+        if port := self._core.add_port(address):
+            return port
+        raise ConfigError(f"{option} {address}: the address cannot be bound; is it in use?")
+
+    def start(self) -> None:
+        """Answer calls from now on."""
+        self._core.start(self._answering.answer)
+
+    async def stop(self) -> None:
+        """Answer no more, and wait for no connection that does not close."""
+        stopping = asyncio.ensure_future(self._core.stop(_FINAL_GRACE_SECONDS))
+        try:
+            await asyncio.wait_for(asyncio.shield(stopping), _FINAL_GRACE_SECONDS + _CLOSE_SECONDS)
+        except TimeoutError:
+            _logger.warning("a connection is left behind to which a reply is still being written")

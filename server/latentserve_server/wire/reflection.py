@@ -6,30 +6,28 @@ grpcio-reflection 1.85 has v1alpha alone, while newer tools ask for v1 first. Th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-import grpc
 from google.protobuf import text_format
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import Default, DescriptorPool
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from latentserve_server.wire.answering import Answering
+
 _V1ALPHA = reflection.SERVICE_NAME
 _V1 = _V1ALPHA.replace("v1alpha", "v1")
 SERVICES = (_V1, _V1ALPHA)
 
 
-def add_reflection(services: Iterable[str], server: grpc.aio.Server) -> None:
-    """Have the server describe these services and reflection itself."""
+def add_reflection(services: Iterable[str], answering: Answering) -> None:
+    """Have it describe these services and reflection itself."""
     names = (*services, *SERVICES)
     servicer = reflection.aio.ReflectionServicer(names, pool=_pool(names))
+    service: Any = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
     for name in SERVICES:
-        method = grpc.stream_stream_rpc_method_handler(
-            servicer.ServerReflectionInfo,
-            reflection_pb2.ServerReflectionRequest.FromString,
-            reflection_pb2.ServerReflectionResponse.SerializeToString,
-        )
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method}),))
+        answering.add_service(service, servicer, name=name, is_own=False)
 
 
 def _pool(services: Iterable[str]) -> DescriptorPool:

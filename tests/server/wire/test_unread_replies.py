@@ -20,7 +20,7 @@ from tiny_bundle import TinyModel
 
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
-from latentserve_server.wire.interceptor import is_late
+from latentserve_server.wire.exchange import is_late
 
 LARGE = pb.ModelRef(name="large")
 ROWS = 16
@@ -134,7 +134,9 @@ async def test_a_stream_that_is_cut_off_while_a_chunk_waits_says_so(large_images
     async with running_server(large_images, **options) as served:
         request = pb.StreamSamplesRequest(model=LARGE, count=1 << 40, chunk_rows=ROWS)
         stream: Any = served.generation.StreamSamples(request)
-        await shows(served, 2, "batch_rows_count", graph="decoder")
+        async with asyncio.timeout(BACKSTOP_SECONDS):
+            while await served.metric("batch_rows_count", graph="decoder") < 2:
+                pass
         stopping = asyncio.create_task(served.server.stop())
         with suppress(grpc.aio.AioRpcError):
             async for _ in stream:

@@ -9,11 +9,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import grpc
 from grpc_health.v1 import health, health_pb2
 
 from latentserve.oip import inference_pb2 as pb
-from latentserve.oip import inference_pb2_grpc
 from latentserve_server.api.oip.metadata import Totals, config_of, index_of, metadata_of, statistics_of
 from latentserve_server.api.oip.models import InferenceModel, lease_model, parts_of
 from latentserve_server.api.oip.parameters import read_parameters
@@ -22,13 +20,12 @@ from latentserve_server.api.streams import answer_in_order
 from latentserve_server.batching.scheduling import Scheduling
 from latentserve_server.errors import InvalidArgument, LatentServeError, ModelNotFound, ModelNotReady, NotPermitted
 from latentserve_server.repository.repository import Repository
-from latentserve_server.wire.sending import Sender
+from latentserve_server.wire.exchange import Exchange
 from latentserve_server.wire.status import retry_after_ms, status_of
 from latentserve_server.workers import Workers
 
 _logger = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
 
 NAME = "latentserve"
 EXTENSIONS = ("model_configuration", "schedule_policy")
@@ -37,7 +34,7 @@ EXTENSIONS = ("model_configuration", "schedule_policy")
 _ADMIN = "latentserve.v1.ModelAdminService, on the server's admin listener"
 
 
-class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
+class InferenceServicer:
     """Answers the Open Inference Protocol from the repository's models."""
 
     def __init__(
@@ -49,13 +46,11 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         *,
         draining: asyncio.Event,
         stream_rows: int,
-        unread_timeout: float,
         totals: Callable[[], Totals],
     ) -> None:
         """`version` is the server's; `stream_rows` are under way at a time for one stream.
 
-        Streams end when they have nothing under way and `draining` is set, and when nobody reads one of their responses
-        for `unread_timeout` seconds.
+        Streams end when they have nothing under way and `draining` is set.
 
         `totals` are what every graph has run until now.
         """
@@ -65,53 +60,54 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         self._version = version
         self._draining = draining
         self._stream_rows = stream_rows
-        self._unread_timeout = unread_timeout
         self._totals = totals
 
-    async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
+    async def ServerLive(self, request: pb.ServerLiveRequest, context: Exchange) -> pb.ServerLiveResponse:
         """Say that the server is alive, which an answer shows."""
         return pb.ServerLiveResponse(live=True)
 
-    async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
+    async def ServerReady(self, request: pb.ServerReadyRequest, context: Exchange) -> pb.ServerReadyResponse:
         """What the health service says of the whole server."""
-        health_now = await self._health.Check(health_pb2.HealthCheckRequest(), context)
+        any_context: Any = context  # as gRPC's own servicer wants it
+        health_now = await self._health.Check(health_pb2.HealthCheckRequest(), any_context)
         return pb.ServerReadyResponse(ready=health_now.status == health_pb2.HealthCheckResponse.SERVING)
 
-    async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
+    async def ModelReady(self, request: pb.ModelReadyRequest, context: Exchange) -> pb.ModelReadyResponse:
         """Whether the model would be found."""
         with suppress(ModelNotFound, ModelNotReady), lease_model(self._repository, request.name, request.version):
             return pb.ModelReadyResponse(ready=True)
         return pb.ModelReadyResponse(ready=False)
 
-    async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
+    async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Exchange) -> pb.ServerMetadataResponse:
         """What the server is."""
         return pb.ServerMetadataResponse(name=NAME, version=self._version, extensions=EXTENSIONS)
 
-    async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Exchange) -> pb.ModelMetadataResponse:
         """A model's tensors."""
         with lease_model(self._repository, request.name, request.version) as model:
             return metadata_of(model, self._repository.entries())
 
-    async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
+    async def ModelConfig(self, request: pb.ModelConfigRequest, context: Exchange) -> pb.ModelConfigResponse:
         """A model's configuration."""
         with lease_model(self._repository, request.name, request.version) as model:
             return pb.ModelConfigResponse(config=config_of(model))
 
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Exchange) -> pb.ModelInferResponse:
         """A model's outputs."""
         response = pb.ModelInferResponse()
         await self._infer(request, _deadline_of(context), response)
         return response
 
-    async def ModelStreamInfer(  # type: ignore[override]  # writes to the context, so that its tasks end with the call
-        self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
-    ) -> None:
+    async def ModelStreamInfer(self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Exchange) -> None:
         """A response to every request, in order."""
         answer = partial(self._answer_in_band, deadline=_deadline_of(context))
-        send = Sender(context, seconds=self._unread_timeout).send
-        await answer_in_order(request_iterator, answer, send, self._draining, weigh=_rows_of, room=self._stream_rows)
+        await answer_in_order(
+            request_iterator, answer, context.write, self._draining, weigh=_rows_of, room=self._stream_rows
+        )
 
-    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
+    async def ModelStatistics(
+        self, request: pb.ModelStatisticsRequest, context: Exchange
+    ) -> pb.ModelStatisticsResponse:
         """What a model has run, or every one that is READY."""
         totals = self._totals()
         if request.name:
@@ -121,20 +117,22 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         models = [InferenceModel(served, part) for served in ready for part in parts_of(served)]
         return pb.ModelStatisticsResponse(model_stats=[statistics_of(model, totals) for model in models])
 
-    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
+    async def RepositoryIndex(
+        self, request: pb.RepositoryIndexRequest, context: Exchange
+    ) -> pb.RepositoryIndexResponse:
         """Every model of the repository."""
         if request.repository_name:
             raise InvalidArgument("repository_name", "must be empty; there is one repository")
         return index_of(self._repository.entries(), ready=request.ready)
 
     async def RepositoryModelLoad(
-        self, request: pb.RepositoryModelLoadRequest, context: Context
+        self, request: pb.RepositoryModelLoadRequest, context: Exchange
     ) -> pb.RepositoryModelLoadResponse:
         """Not for the callers of this service."""
         raise NotPermitted(f"models are loaded by {_ADMIN}")
 
     async def RepositoryModelUnload(
-        self, request: pb.RepositoryModelUnloadRequest, context: Context
+        self, request: pb.RepositoryModelUnloadRequest, context: Exchange
     ) -> pb.RepositoryModelUnloadResponse:
         """Not for the callers of this service."""
         raise NotPermitted(f"models are unloaded by {_ADMIN}")
@@ -181,7 +179,7 @@ def _rows_of(request: pb.ModelInferRequest) -> int:
     return max([1, *(tensor.shape[0] for tensor in request.inputs if tensor.shape)])
 
 
-def _deadline_of(context: Context) -> float:
+def _deadline_of(context: Exchange) -> float:
     """Until when the caller waits, in seconds of the event loop's clock."""
     remaining = context.time_remaining()
     return float("inf") if remaining is None else _now() + remaining

@@ -1,4 +1,4 @@
-"""The number of fields in a serialised message, counted before it is parsed.
+"""Bounds on a request before it is parsed: its headers, and the number of its fields.
 
 A parser makes 4 million objects of 8 MiB of empty messages, holds the interpreter for half a second and takes 40 bytes
 of memory for each byte. This goes over tags and lengths alone, and over no more of them than are allowed.
@@ -7,7 +7,7 @@ of memory for each byte. This goes over tags and lengths alone, and over no more
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -166,3 +166,16 @@ class _Count:
 def not_a_message() -> InvalidArgument:
     """The error of bytes that are no message."""
     return InvalidArgument("request", "the bytes are not a message of this call's type")
+
+
+HEADER_ROOM = 4
+"""What gRPC itself takes of headers, as a multiple of the limit: it refuses those beyond, and nobody hears of them."""
+
+_ENTRY_BYTES = 32
+"""What HTTP/2 counts for a header beside its name and value (RFC 9113, 6.5.2)."""
+
+
+def check_headers(metadata: Iterable[tuple[str, str | bytes]], limit: int) -> InvalidArgument | None:
+    """Why a call with this metadata is refused, as HTTP/2 counts bytes; None where it is not."""
+    size = sum(len(name) + len(value) + _ENTRY_BYTES for name, value in metadata)
+    return InvalidArgument("headers", f"{size} bytes; {limit} are allowed") if size > limit else None

@@ -1,0 +1,202 @@
+"""How every call is answered: admission, parsing, errors, metrics and the access log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+
+from latentserve_server.errors import InvalidArgument, LatentServeError, Unread
+from latentserve_server.telemetry.logs import request_id
+from latentserve_server.telemetry.metrics import Metrics
+from latentserve_server.wire.admission import Admission, BytesUnderWay
+from latentserve_server.wire.bounds import FREE_BYTES, FieldLimits, check_fields, check_headers, not_a_message
+from latentserve_server.wire.core import Call
+from latentserve_server.wire.exchange import Aborted, Exchange
+from latentserve_server.wire.services import Method, methods_of
+
+_logger = logging.getLogger(__name__)
+
+_MAX_WATCHES = 1000
+"""Streams of health and reflection at a time, of one listener; they last as long as their callers wish."""
+_CUT_OFF = "the server stopped before the call was answered; ask another one"
+
+
+class Answering:
+    """Answers the calls of one listener. Of gRPC's own services, health and reflection, only the number is bounded."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        model_of: Callable[[Any], str],
+        admission: Admission,
+        under_way: BytesUnderWay,
+        limits: FieldLimits,
+        *,
+        max_header_bytes: int,
+        unread_timeout: float,
+        access_log: bool,
+    ) -> None:
+        """`model_of` is the model of a request, as the metrics call it; empty where it is none of the repository's."""
+        self._methods: dict[str, Method] = {}
+        self._metrics = metrics
+        self._model_of = model_of
+        self._admission = admission
+        self._watches = Admission(_MAX_WATCHES)
+        self._under_way = under_way
+        self._limits = limits
+        self._max_header_bytes = max_header_bytes
+        self._unread_timeout = unread_timeout
+        self._access_level = logging.INFO if access_log else logging.DEBUG
+
+    def add_service(self, service: ServiceDescriptor, servicer: object, *, name: str = "", is_own: bool = True) -> None:
+        """Have the servicer's methods answer the service's calls; `name` takes the place of its own."""
+        self._methods.update(methods_of(service, servicer, name=name, is_own=is_own))
+
+    def answer(self, call: Call) -> None:
+        """Take a call that has come in, and see to its end."""
+        method = self._methods.get(call.method)
+        if method is None:
+            call.end(grpc.StatusCode.UNIMPLEMENTED.value[0], "Method not found!", ())
+            return
+        exchange = Exchange(call, method, self._under_way, self._unread_timeout)
+        places = self._places(method)
+        refusal: LatentServeError | None = check_headers(call.metadata, self._max_header_bytes)
+        if refusal is None and places is not None:
+            refusal = places.refusal()
+        if places is not None and refusal is None:
+            places.take(exchange)
+        call.watch(partial(self._closed, exchange))
+        if refusal is not None:
+            self._refuse(exchange, refusal)
+        elif method.takes_stream:
+            self._begin(exchange, None)
+        else:
+            call.receive(partial(self._received, exchange))
+
+    def _places(self, method: Method) -> Admission | None:
+        """What bounds the number of such calls."""
+        return self._admission if method.is_own else self._watches if method.gives_stream else None
+
+    def _received(self, exchange: Exchange, raw: bytes | None) -> None:
+        if exchange.call.closed:
+            return
+        if raw is None:
+            self._refuse(
+                exchange, InvalidArgument("request", "there is none; the call was half-closed without a message")
+            )
+        else:
+            self._begin(exchange, raw)
+
+    def _begin(self, exchange: Exchange, raw: bytes | None) -> None:
+        if exchange.method.is_own and self._admission.draining.is_set():
+            refusal = self._admission.refusal()
+            assert refusal is not None
+            self._refuse(exchange, refusal)
+            return
+        exchange.task = asyncio.get_running_loop().create_task(self._answer(exchange, raw))
+        if exchange.method.is_own:
+            self._admission.begin(exchange)
+
+    def _refuse(self, exchange: Exchange, error: LatentServeError) -> None:
+        """End a call of which no message is read."""
+        exchange.fail(error)
+        if exchange.method.is_own:
+            self._metrics.call_started(exchange.method.name)
+            self._record(exchange)
+            if not self._admission.draining.is_set():
+                self._admission.begin(exchange)
+        exchange.end()
+
+    def _closed(self, exchange: Exchange) -> None:
+        """The reply has left, or its caller has gone."""
+        exchange.close()
+        if (places := self._places(exchange.method)) is not None:
+            places.leave(exchange)
+
+    async def _answer(self, exchange: Exchange, raw: bytes | None) -> None:
+        request_id.set(exchange.request_id)
+        if exchange.method.is_own:
+            self._metrics.call_started(exchange.method.name)
+        reply: bytes | None = None
+        try:
+            reply = await self._respond(exchange, raw)
+        except asyncio.CancelledError:
+            if not exchange.is_cut_off:
+                exchange.note_leaving()
+            else:
+                exchange.code, exchange.message = grpc.StatusCode.UNAVAILABLE, _CUT_OFF
+        except Aborted:
+            pass
+        except LatentServeError as error:
+            exchange.fail(error)
+            if isinstance(error, Unread):
+                self._admission.leave(exchange)
+        except Exception:
+            _logger.exception("%s failed", exchange.method.name)
+            exchange.code = grpc.StatusCode.INTERNAL
+            exchange.message = f"internal error; see the log of request {exchange.request_id}"
+        finally:
+            if exchange.method.is_own:
+                self._record(exchange)
+        if not exchange.call.closed:
+            exchange.end(reply)
+
+    async def _respond(self, exchange: Exchange, raw: bytes | None) -> bytes | None:
+        """Run the servicer's method; returns the reply, or None after those of a stream."""
+        method = exchange.method
+        if method.takes_stream:
+            answered = method.behaviour(self._parse_all(exchange), exchange)
+        else:
+            assert raw is not None
+            answered = method.behaviour(self._parse(exchange, raw), exchange)
+        if not method.gives_stream:
+            response: Message = await answered
+            return response.SerializeToString()
+        if not isinstance(answered, AsyncIterator):
+            await answered  # which writes by itself
+            return None
+        async with aclosing(answered) as responses:  # type: ignore[type-var]  # servicers write generators
+            async for response in responses:
+                await exchange.write(response)
+        return None
+
+    async def _parse_all(self, exchange: Exchange) -> AsyncIterator[Message]:
+        """The requests of a stream."""
+        while (raw := await exchange.read()) is not None:
+            yield self._parse(exchange, raw)
+
+    def _parse(self, exchange: Exchange, raw: bytes) -> Message:
+        """The request of these bytes, which count as under way from now on.
+
+        Raises:
+            Overloaded: there are too many, of all calls. InvalidArgument: they are no message, or hold too much.
+        """
+        method = exchange.method
+        if method.is_own:
+            exchange.enter(len(raw))
+            check_fields(raw, method.descriptor, self._limits)
+        elif len(raw) > FREE_BYTES:
+            raise InvalidArgument("request", f"{len(raw)} bytes; {FREE_BYTES} are allowed")
+        try:
+            request = method.request.FromString(raw)
+        except Exception as error:
+            raise not_a_message() from error
+        if method.is_own:
+            exchange.model = self._model_of(request)
+        return request
+
+    def _record(self, exchange: Exchange) -> None:
+        method, code, seconds = exchange.method.name, exchange.code.name, time.monotonic() - exchange.began
+        self._metrics.call_ended(method, exchange.model, code, seconds)
+        fields = {"method": method, "model": exchange.model, "code": code, "seconds": round(seconds, 6)}
+        level = logging.ERROR if exchange.code is grpc.StatusCode.INTERNAL else self._access_level
+        _logger.log(level, "%s %s", method, exchange.message or code, extra=fields)

@@ -1,0 +1,204 @@
+"""gRPC's C core on an event loop: calls arrive, and their operations end, in bursts.
+
+The one module that knows grpcio's binding of the core, which is private to grpcio; its version is pinned for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave it out
+
+_logger = logging.getLogger(__name__)
+
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+
+_BURST = 256
+"""Events that are handled before other work of the loop has its turn."""
+_CALLS_ASKED_FOR = 128
+"""Calls that the core may hand over before it is asked again."""
+_NEVER = 1e11
+"""Deadlines beyond this, in seconds since 1970, are none."""
+
+_NO_HEADERS = cygrpc.SendInitialMetadataOperation((), 0)
+_RECEIVE = cygrpc.ReceiveMessageOperation
+_SEND = cygrpc.SendMessageOperation
+_STATUS = cygrpc.SendStatusFromServerOperation
+_CLOSE = cygrpc.ReceiveCloseOnServerOperation
+
+
+class Completions:
+    """What the core has done, told on the running event loop by calling the tags of its events.
+
+    While there is something the loop takes it, in bursts. A thread waits for the first event after a pause, so that the
+    loop may sleep, and wakes it once a burst.
+    """
+
+    def __init__(self) -> None:
+        self.queue = cygrpc.CompletionQueue()
+        self._loop = asyncio.get_running_loop()
+        self._pause = threading.Semaphore(1)
+        self._listeners = 0
+        self._closing = False
+        threading.Thread(target=self._wait, name="completions", daemon=True).start()
+
+    def listener_opened(self) -> None:
+        """Stay until one more listener has closed."""
+        self._listeners += 1
+
+    def listener_closed(self) -> None:
+        """One listener less; no operation of its calls is under way any more."""
+        self._listeners -= 1
+        self._end()
+
+    def close(self) -> None:
+        """End as soon as every listener has closed."""
+        self._closing = True
+        self._end()
+
+    def _end(self) -> None:
+        if self._closing and not self._listeners:
+            self.queue.shutdown()
+
+    def _wait(self) -> None:
+        while self._pause.acquire():
+            event = self.queue.poll()
+            if event.tag is None:
+                return
+            try:
+                self._loop.call_soon_threadsafe(self._begin, event)
+            except RuntimeError:  # the loop is closed; what is left behind ends here, since the queue waits for it
+                self._pause.release()
+                if isinstance(event, cygrpc.ServerShutdownEvent):
+                    self.listener_closed()
+
+    def _begin(self, event: Any) -> None:
+        self._loop.call_soon(self._burst)  # whatever becomes of the first event
+        event.tag(event)
+
+    def _burst(self) -> None:
+        poll, goes_on = self.queue.poll, True
+        try:
+            for _ in range(_BURST):
+                event = poll(deadline=0.0)
+                if event.tag is None:
+                    goes_on = False
+                    self._pause.release()
+                    return
+                event.tag(event)
+        finally:
+            if goes_on:
+                self._loop.call_soon(self._burst)
+
+
+class CoreServer:
+    """A server of the core: its ports, and the calls that come in."""
+
+    def __init__(self, completions: Completions, options: Sequence[tuple[str, int]]) -> None:
+        self._completions = completions
+        self._queue = completions.queue
+        self._server = cygrpc.Server(tuple(options), False)
+        self._server.register_completion_queue(self._queue)
+        self._accept: Callable[[Call], None] | None = None
+        self._closed: asyncio.Future[None] | None = None
+
+    def add_port(self, address: str) -> int:
+        """Bind an address, host:port; returns the port, or 0 where it cannot be had."""
+        return int(self._server.add_http2_port(address.encode()))
+
+    def start(self, accept: Callable[[Call], None]) -> None:
+        """Tell `accept` of every call from now on."""
+        self._accept = accept
+        self._server.start()
+        self._completions.listener_opened()
+        for _ in range(_CALLS_ASKED_FOR):
+            self._ask()
+
+    async def stop(self, grace: float) -> None:
+        """Take no more calls, and return when all have ended; cancel those that last longer than `grace` seconds.
+
+        Harmless where it has not started.
+        """
+        if self._accept is None:
+            return
+        if self._closed is None:
+            self._closed = asyncio.get_running_loop().create_future()
+            self._server.shutdown(self._queue, self._shut_down)
+        if not (await asyncio.wait((self._closed,), timeout=grace))[0]:
+            self._server.cancel_all_calls()
+        await asyncio.shield(self._closed)
+
+    def _shut_down(self, event: Any) -> None:
+        self._completions.listener_closed()
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+    def _ask(self) -> None:
+        self._server.request_call(self._queue, self._queue, self._arrived)
+
+    def _arrived(self, event: Any) -> None:
+        if event.success and self._closed is None and self._accept is not None:
+            self._ask()
+            self._accept(Call(event))
+
+
+class Call:
+    """One call: what it says of itself, and the operations on it. Callbacks are called on the event loop."""
+
+    __slots__ = ("_call", "_headers_sent", "_seconds", "closed", "metadata", "method")
+
+    def __init__(self, event: Any) -> None:
+        details = event.call_details
+        self._call = event.call
+        self._headers_sent = False
+        self._seconds = details.deadline
+        self.method: str = details.method.decode("ascii", "replace")
+        self.metadata: Metadata = event.invocation_metadata
+        self.closed = False
+        """Whether it has ended: its status has left, or its caller, or its deadline has passed."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline, at least 0; None where there is none."""
+        return None if self._seconds > _NEVER else max(0.0, self._seconds - time.time())
+
+    def watch(self, closed: Callable[[], None]) -> None:
+        """Call `closed` when the call has ended, however it did."""
+
+        def note(event: Any) -> None:
+            self.closed = True
+            closed()
+
+        self._begin((_CLOSE(0),), note)
+
+    def receive(self, received: Callable[[bytes | None], None]) -> None:
+        """Call `received` with the next message; None where there is none."""
+        self._begin((_RECEIVE(0),), lambda event: received(event.batch_operations[0].message()))
+
+    def send(self, message: bytes, sent: Callable[[], None]) -> None:
+        """Send a message of a stream; `sent` is called when the core has room for another one."""
+        self._begin((*self._headers(), _SEND(message, 0)), lambda event: sent())
+
+    def end(self, code: int, details: str, trailers: Metadata, message: bytes | None = None) -> None:
+        """End the call with a status, after a last message."""
+        messages = () if message is None else (_SEND(message, 0),)
+        status = _STATUS(trailers, code, details.encode(), 0)
+        self._begin((*self._headers(), *messages, status), _ignore)
+
+    def _headers(self) -> tuple[Any, ...]:
+        if self._headers_sent:
+            return ()
+        self._headers_sent = True
+        return (_NO_HEADERS,)
+
+    def _begin(self, operations: tuple[Any, ...], tag: Callable[[Any], None]) -> None:
+        error = self._call.start_server_batch(operations, tag)
+        assert not error, f"gRPC's core does not take {operations}: error {error}"
+
+
+def _ignore(event: Any) -> None:
+    """The end of a call is told to who watches it."""

@@ -1,0 +1,164 @@
+"""One call from its arrival until its reply has left: how it ends, and what its servicer sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections import deque
+from typing import NoReturn
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from latentserve.contract import REQUEST_ID_KEY
+from latentserve_server.errors import LatentServeError, Unread
+from latentserve_server.wire.admission import BytesUnderWay
+from latentserve_server.wire.core import Call, Metadata
+from latentserve_server.wire.services import Method
+from latentserve_server.wire.status import retry_after_ms, status_of
+
+_MAX_REQUEST_ID = 128
+_PRINTABLE = re.compile(r"[ -~]+")
+"""The characters that gRPC allows in metadata."""
+_JITTER_SECONDS = 0.02
+"""How much longer than its cancellation a request may take to arrive."""
+_MAX_MESSAGE_BYTES = 1024
+"""The longest status message; gRPC sends other bytes than those of printable ASCII as three, and drops trailers over 8
+KiB."""
+
+
+class Aborted(Exception):
+    """A servicer of gRPC's own ends its call with a status."""
+
+
+class Exchange:
+    """One call and its end, which is OK unless something is noted. To the servicer it is the call's context."""
+
+    def __init__(self, call: Call, method: Method, under_way: BytesUnderWay, unread_timeout: float) -> None:
+        """`unread_timeout` seconds is how long a message of a stream waits for its reader."""
+        self.call = call
+        self.method = method
+        self.request_id = _request_id(call.metadata)
+        self.model = ""
+        self.code = grpc.StatusCode.OK
+        self.message = ""
+        self.trailers: Metadata = ((REQUEST_ID_KEY, self.request_id),) if method.is_own else ()
+        self.task: asyncio.Task[None] | None = None
+        """What answers it."""
+        self.is_cut_off = False
+        """Whether the server ends it, and not its caller."""
+        self.began = time.monotonic()
+        self._allowed = call.time_remaining()
+        self._unread_timeout = unread_timeout
+        self._under_way = under_way
+        self._sizes: deque[int] = deque()
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller's deadline; None where there is none."""
+        return self.call.time_remaining()
+
+    async def read(self) -> bytes | None:
+        """The next message of a stream of requests; None after the last one."""
+        future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self.call.receive(lambda raw: None if future.done() else future.set_result(raw))
+        return await future
+
+    async def write(self, message: Message) -> None:
+        """Send a message of a stream; it returns when gRPC has taken it, which holds one for a reader who is behind.
+
+        Raises:
+            Unread: nobody made room for it in time. CancelledError: the caller has gone.
+        """
+        if self.call.closed:
+            raise asyncio.CancelledError
+        if self._sizes and self.method.takes_stream:  # a reply a request, in their order
+            self._under_way.leave(self._sizes.popleft())
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.call.send(message.SerializeToString(), lambda: None if future.done() else future.set_result(None))
+        try:
+            async with asyncio.timeout(self._unread_timeout):
+                await future
+        except TimeoutError:
+            raise Unread(f"nobody read the stream for {self._unread_timeout:g} s") from None
+
+    async def abort(self, code: grpc.StatusCode, details: str = "") -> NoReturn:
+        """End the call with a status.
+
+        Raises:
+            Aborted: always.
+        """
+        self.code, self.message = code, details
+        raise Aborted
+
+    def fail(self, error: LatentServeError) -> None:
+        """Note what the error is to the caller."""
+        self.code, self.message = status_of(error), _short(str(error))
+        self.trailers = (*self.trailers, *_advice(error, self.message))
+
+    def enter(self, size: int) -> None:
+        """Count the bytes of a request as under way, until it has been answered.
+
+        Raises:
+            Overloaded: there are too many, of all calls.
+        """
+        self._under_way.enter(size)
+        self._sizes.append(size)
+
+    def cut_off(self) -> None:
+        """End it as UNAVAILABLE: the server stops."""
+        self.is_cut_off = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def close(self) -> None:
+        """Stop what answers it, and count none of its bytes any more: the call has ended."""
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+        while self._sizes:
+            self._under_way.leave(self._sizes.popleft())
+
+    def note_leaving(self) -> None:
+        """Note that the caller has gone, or waits no longer."""
+        late = is_late(self._allowed, self.time_remaining())
+        self.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+
+    def end(self, message: bytes | None = None) -> None:
+        """Send the status, after a last message."""
+        self.call.end(self.code.value[0], self.message, self.trailers, message)
+
+
+def is_late(allowed: float | None, remaining: float | None) -> bool:
+    """Whether a call that ended with so many seconds left of those allowed was given up for its deadline.
+
+    A caller cancels by its own clock, a little before ours: gRPC rounds timeouts up on their way, by up to a hundredth.
+    Cancelled by hand within that hundredth, a second at most, a call is taken for a late one, too.
+    """
+    if allowed is None or remaining is None:
+        return False
+    return remaining <= min(allowed * 0.1, min(allowed * 0.01, 1.0) + _JITTER_SECONDS)
+
+
+def _request_id(metadata: Metadata) -> str:
+    """The caller's id of the call, or a new one."""
+    asked = str(next((value for key, value in metadata if key == REQUEST_ID_KEY), ""))[:_MAX_REQUEST_ID]
+    return asked if _PRINTABLE.fullmatch(asked) else uuid.uuid4().hex
+
+
+def _short(message: str) -> str:
+    data = message.encode(errors="replace")
+    return message if len(data) <= _MAX_MESSAGE_BYTES else f"{data[:_MAX_MESSAGE_BYTES].decode(errors='ignore')}..."
+
+
+def _advice(error: LatentServeError, message: str) -> Metadata:
+    """Trailing metadata that tells a refused caller when to come back: as pushback and as google.rpc.RetryInfo."""
+    milliseconds = retry_after_ms(error)
+    if milliseconds is None:
+        return ()
+    info = error_details_pb2.RetryInfo()
+    info.retry_delay.FromMilliseconds(milliseconds)
+    status = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message=message)
+    status.details.add().Pack(info)
+    return ("grpc-retry-pushback-ms", str(milliseconds)), ("grpc-status-details-bin", status.SerializeToString())

@@ -1,0 +1,47 @@
+"""Methods of services, from their protobuf descriptors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How calls of one method are answered."""
+
+    name: str
+    """Without its service."""
+    request: type[Message]
+    descriptor: Descriptor
+    """The request's."""
+    behaviour: Callable[..., Any]
+    """The servicer's: a coroutine function of a request, or of an iterator of them, and a Context; or one that makes an
+    asynchronous iterator of the replies, where they are a stream."""
+    takes_stream: bool
+    gives_stream: bool
+    is_own: bool
+    """False for gRPC's own services, health and reflection."""
+
+
+def methods_of(
+    service: ServiceDescriptor, servicer: object, *, name: str = "", is_own: bool = True
+) -> Mapping[str, Method]:
+    """The methods of a service by their paths; `name` takes the place of the service's own."""
+    return {
+        f"/{name or service.full_name}/{method.name}": Method(
+            name=method.name,
+            request=GetMessageClass(method.input_type),
+            descriptor=method.input_type,
+            behaviour=getattr(servicer, method.name),
+            takes_stream=method.client_streaming,
+            gives_stream=method.server_streaming,
+            is_own=is_own,
+        )
+        for method in service.methods
+    }
