@@ -56,6 +56,7 @@ _INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _ADMIN = models_pb2.DESCRIPTOR.services_by_name["ModelAdminService"]
 _HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
 SERVICES = (_GENERATION.full_name, _MODELS.full_name, _INFERENCE.full_name)
+DRIVEN = ("Sample", "Encode", "Decode", "Reconstruct", "Score", "Interpolate", "Traverse")
 ADMIN_SERVICE = _ADMIN.full_name
 
 
@@ -97,7 +98,8 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._admission = Admission(config.max_calls)
         self._admin_admission = Admission(_MAX_ADMIN_CALLS)
-        self._under_way = BytesUnderWay(config.max_inflight_bytes, self._metrics.bytes_under_way)
+        self._under_way = under_way = BytesUnderWay(config.max_inflight_bytes)
+        self._metrics.watch_bytes(lambda: under_way.total)
         self._completions = Completions()
         self._listener = self._build_listener()
         self._admin = self._build_admin() if config.admin_listen != "off" else None
@@ -224,7 +226,8 @@ class Server:
     def _build_listener(self) -> Listener:
         config = self._config
         answering = self._answering(self._admission)
-        answering.add_service(_GENERATION, GenerationServicer(self._repository, self._workers))
+        generation = GenerationServicer(self._repository, self._workers)
+        answering.add_service(_GENERATION, generation, driven=DRIVEN)
         answering.add_service(_MODELS, ModelServicer(self._repository))
         inference = InferenceServicer(
             self._repository,
@@ -235,7 +238,7 @@ class Server:
             stream_rows=min(2 * config.max_batch_rows, config.max_queue_rows),
             totals=self._metrics.graph_totals,
         )
-        answering.add_service(_INFERENCE, inference)
+        answering.add_service(_INFERENCE, inference, driven=("ModelInfer",))
         answering.add_service(_HEALTH, self._health, is_own=False)
         add_reflection((*SERVICES, health.SERVICE_NAME), answering)
         options = [

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve_server.batching.batcher import BatchLimits
-from latentserve_server.engine.cancellation import Cancellation
+from latentserve_server.engine.thread import Cancellation
 from latentserve_server.errors import EngineFailure
 
 BACKSTOP_SECONDS = 30.0
@@ -82,25 +82,29 @@ class Notes:
     """A batch observer that writes everything down."""
 
     def __init__(self) -> None:
-        self.queue_rows = 0
         self.batches: list[int] = []
         self.waits: list[float] = []
         self.paddings: list[int] = []
         self.refusals: Counter[str] = Counter()
         self.drops: Counter[str] = Counter()
 
-    def queue_changed(self, rows: int) -> None:
-        """`rows` rows wait now."""
-        self.queue_rows = rows
+    def queue_opened(self, rows: Callable[[], int]) -> None:
+        """`rows` tells how many rows wait."""
+        self._rows = rows
+
+    @property
+    def queue_rows(self) -> int:
+        """Rows that wait."""
+        return self._rows()
 
     def batch_ran(self, rows: int, padding: int, seconds: float) -> None:
         """A batch ran."""
         self.batches.append(rows)
         self.paddings.append(padding)
 
-    def call_waited(self, seconds: float) -> None:
-        """A call was answered."""
-        self.waits.append(seconds)
+    def calls_waited(self, seconds: Sequence[float]) -> None:
+        """Calls were answered."""
+        self.waits.extend(seconds)
 
     def call_refused(self, reason: str) -> None:
         """A call was not admitted."""

@@ -1,28 +1,146 @@
-"""One batch: slices of calls joined for a run, and its outputs given back to them."""
+"""A batch: calls in the queue, slices of them joined for one run, and its outputs given back to each."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve_server.batching.entry import Entry, Run
-from latentserve_server.batching.finite_rows import Spoiled, with_witnesses
-from latentserve_server.batching.queue import Slice
+from latentserve.pixel_range import clip_pixels
+from latentserve_server.batching.queue import Slice, Ticket
+from latentserve_server.batching.scheduling import Result, Scheduling, Timing
 from latentserve_server.engine import Arrays
-from latentserve_server.engine.cancellation import Cancellation
+from latentserve_server.engine.thread import Cancellation
 from latentserve_server.errors import EngineFailure, NotFinite
+from latentserve_server.latent.prior import Draw, join_draws
+
+Inputs: TypeAlias = Mapping[str, NDArray[Any] | Draw]
+"""The inputs of a call by their names: arrays, or latents that are drawn when they are needed."""
+
+_MADE_FROM: Mapping[str, str] = MappingProxyType({"image_uint8": "image"})
+"""uint8 outputs, which cannot hold NaN, and the float output that each is made from."""
 
 
 class Graph(Protocol):
-    """What runs a batch, on the engine's thread."""
+    """What runs a batch, on the engine's thread.
+
+    Its "image" is clipped to [0, 1] afterwards. Graphs that the export writes clip for themselves; those of older
+    bundles and of other exporters need not: what they saturate may be 1.0000002.
+    """
 
     def run(self, inputs: Arrays, outputs: Sequence[str], cancellation: Cancellation) -> Arrays:
         """Compute the named outputs, one row each for every row of the inputs; cancelled, fail soon."""
         ...
+
+
+class Caller(Protocol):
+    """Who waits for a result."""
+
+    @property
+    def has_gone(self) -> bool:
+        """Whether it waits no longer. Asked from any thread."""
+        ...
+
+    def settle(self, outcome: Result | Exception) -> None:
+        """Take the result or the error, at most once."""
+        ...
+
+
+class Entry(Ticket):
+    """One waiting call: its rows in the queue, and who waits for them."""
+
+    __slots__ = (
+        "_arrived_ns",
+        "_batch_rows",
+        "_caller",
+        "_collected",
+        "_compute_ns",
+        "_done_rows",
+        "_is_settled",
+        "deadline",
+        "inputs",
+        "outputs",
+    )
+
+    def __init__(self, inputs: Inputs, outputs: Sequence[str], scheduling: Scheduling, caller: Caller) -> None:
+        first = next(iter(inputs.values()))
+        size = first.nbytes if len(inputs) == 1 else sum(array.nbytes for array in inputs.values())
+        super().__init__(len(first), size_bytes=size, bulk=scheduling.bulk)
+        self.inputs = inputs
+        self.outputs = outputs
+        self.deadline = scheduling.deadline
+        self._caller = caller
+        self._is_settled = False
+        self._arrived_ns = time.monotonic_ns()
+        self._compute_ns = 0
+        self._batch_rows = 0
+        self._done_rows = 0
+        self._collected: dict[str, NDArray[Any]] = {}
+
+    def deliver(self, part: Slice[Entry], run: Run, begin: int) -> int | None:
+        """Take one slice's output rows, which begin at `begin`; the last one settles the call.
+
+        Returns what the call has waited, in nanoseconds, once it is settled.
+
+        Raises:
+            ValueError: the rows do not have the shape of those that came before.
+        """
+        queue_ns = run.started_ns - self._arrived_ns - self._compute_ns
+        compute_ns = run.ended_ns - run.started_ns
+        end = begin + part.rows
+        if part.rows == self.rows:
+            outputs = {name: run.outputs[name][begin:end] for name in self.outputs}
+            return self._finish(outputs, Timing(queue_ns, compute_ns, run.rows))
+        self._compute_ns += compute_ns
+        self._batch_rows = max(self._batch_rows, run.rows)
+        self._done_rows += part.rows
+        for name in self.outputs:
+            rows = run.outputs[name][begin:end]
+            if name not in self._collected:
+                self._collected[name] = np.empty((self.rows, *rows.shape[1:]), rows.dtype)
+            self._collected[name][part.start : part.stop] = rows
+        if self._done_rows < self.rows:
+            return None
+        return self._finish(self._collected, Timing(queue_ns, self._compute_ns, self._batch_rows))
+
+    def _finish(self, outputs: Arrays, timing: Timing) -> int | None:
+        if self.is_settled:
+            return None
+        self._is_settled = True
+        self._caller.settle(Result(outputs, timing))
+        return timing.queue_ns
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the caller has a result or an error, or has gone."""
+        return self._is_settled or self._caller.has_gone
+
+    def settle(self, outcome: Result | Exception) -> None:
+        """Give the caller the result or the error, unless it is settled."""
+        if not self.is_settled:
+            self._is_settled = True
+            self._caller.settle(outcome)
+
+    def give_up(self) -> bool:
+        """Tell the caller nothing any more; returns whether it had been told."""
+        was_settled, self._is_settled = self._is_settled, True
+        return was_settled
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run's outputs, when it was on the monotonic clock, and its rows, padding left out."""
+
+    outputs: Arrays
+    spoiled: Spoiled
+    started_ns: int
+    ended_ns: int
+    rows: int
 
 
 class Batch:
@@ -30,8 +148,10 @@ class Batch:
 
     def __init__(self, slices: Sequence[Slice[Entry]]) -> None:
         self.slices = slices
-        self.rows = sum(part.rows for part in slices)
-        self.size_bytes = sum(part.ticket.size_bytes * part.rows // part.ticket.rows for part in slices)
+        self.rows = self.size_bytes = 0
+        for part in slices:
+            self.rows += part.rows
+            self.size_bytes += part.ticket.size_bytes * part.rows // part.ticket.rows
         self.padding = 0
         self._inputs: Arrays = {}
         self._cancellation = Cancellation()
@@ -39,7 +159,7 @@ class Batch:
     @property
     def wanted(self) -> bool:
         """Whether any caller still waits for a row of it."""
-        return any(not part.ticket.future.done() for part in self.slices)
+        return any(not part.ticket.is_settled for part in self.slices)
 
     def cancel(self) -> None:
         """End the run, under way or to come."""
@@ -49,8 +169,7 @@ class Batch:
         """Join the slices' inputs and pad them with zeros to `bucket` rows; returns itself."""
         self.padding = bucket - self.rows
         self._inputs = {
-            name: _join([part.ticket.inputs[name][part.start : part.stop] for part in self.slices], bucket)
-            for name in self.slices[0].ticket.inputs
+            name: _join([_rows_of(part, name) for part in self.slices], bucket) for name in self.slices[0].ticket.inputs
         }
         return self
 
@@ -64,7 +183,7 @@ class Batch:
             raise EngineFailure("every caller of the batch has gone")
         started_ns = time.monotonic_ns()
         wanted = {name for part in self.slices for name in part.ticket.outputs}
-        computed = sorted(with_witnesses(wanted))
+        computed = sorted(wanted | {_MADE_FROM[name] for name in wanted if name in _MADE_FROM})
         outputs = graph.run(self._inputs, computed, self._cancellation)
         for name in computed:
             if len(outputs[name]) != self.rows + self.padding:
@@ -72,34 +191,75 @@ class Batch:
                 raise EngineFailure(f"output {name} has {len(outputs[name])} rows where {went_in} went in")
         ended_ns = time.monotonic_ns()
         spoiled = Spoiled({name: outputs[name] for name in computed})
-        return Run({name: outputs[name] for name in wanted}, spoiled, started_ns, ended_ns, self.rows)
+        given = {name: clip_pixels(outputs[name]) if name == "image" else outputs[name] for name in wanted}
+        return Run(given, spoiled, started_ns, ended_ns, self.rows)
 
-    def deliver(self, run: Run) -> None:
-        """Give every call its own rows, or the error of the first one that is not finite."""
-        row = 0
+    def deliver(self, run: Run) -> Sequence[float]:
+        """Give every call its own rows, or the error of the first one that is not finite.
+
+        Returns what the calls waited that this batch has answered, in seconds.
+        """
+        row, waits = 0, list[float]()
         for part in self.slices:
             begin, row = row, row + part.rows
-            if (spoiled := run.spoiled.first(part.ticket.outputs, begin, row)) is not None:
-                part.ticket.fail(NotFinite(part.start + spoiled[0], spoiled[1]))
+            if run.spoiled and (spoiled := run.spoiled.first(part.ticket.outputs, begin, row)) is not None:
+                part.ticket.settle(NotFinite(part.start + spoiled[0], spoiled[1]))
                 continue
-            rows = {name: array[begin:row] for name, array in run.outputs.items()}
             try:
-                part.ticket.deliver(part, rows, run)
+                if (queue_ns := part.ticket.deliver(part, run, begin)) is not None:
+                    waits.append(queue_ns / 1e9)
             except ValueError as error:
-                part.ticket.fail(EngineFailure(f"the graph's rows change their shape between batches: {error}"))
+                part.ticket.settle(EngineFailure(f"the graph's rows change their shape between batches: {error}"))
+        return waits
 
     def fail(self, error: Exception) -> None:
         """Give every call the error, without what led to it: those frames hold the batch, and so the calls."""
         error.__cause__ = error.__context__ = None
         for part in self.slices:
-            part.ticket.fail(error.with_traceback(None))
+            part.ticket.settle(error.with_traceback(None))
 
 
-def _join(parts: Sequence[NDArray[Any]], rows: int) -> NDArray[Any]:
-    if len(parts) == 1 and len(parts[0]) == rows:
-        return np.ascontiguousarray(parts[0])
-    joined = np.empty((rows, *parts[0].shape[1:]), parts[0].dtype)
+class Spoiled:
+    """The rows of one batch that are not finite, by output. Each output is checked once; its rows are looked at only
+    where that fails."""
+
+    def __init__(self, outputs: Mapping[str, NDArray[Any]]) -> None:
+        self._rows = {
+            name: ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+            for name, rows in outputs.items()
+            if rows.dtype.kind == "f" and not np.isfinite(rows).all()
+        }
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def first(self, outputs: Iterable[str], start: int, stop: int) -> tuple[int, str] | None:
+        """The first row from `start` to `stop` that is spoiled in one of these outputs, from 0 on, and in which."""
+        found = [
+            (int(rows.argmax()), name)
+            for name in outputs
+            if (spoiled := self._rows.get(_MADE_FROM.get(name, name))) is not None
+            and (rows := spoiled[start:stop]).any()
+        ]
+        return min(found, default=None)
+
+
+def _rows_of(part: Slice[Entry], name: str) -> NDArray[Any] | Draw:
+    rows = part.ticket.inputs[name]
+    return rows if part.rows == part.ticket.rows else rows[part.start : part.stop]
+
+
+def _join(parts: Sequence[NDArray[Any] | Draw], rows: int) -> NDArray[Any]:
+    """The parts one after another, and zeros up to so many rows; what is to be drawn is drawn together."""
+    first = parts[0]
+    if len(parts) == 1 and len(first) == rows and not isinstance(first, Draw):
+        return np.ascontiguousarray(first)
+    joined = np.empty((rows, *first.shape[1:]), first.dtype)
     filled = sum(map(len, parts))
-    np.concatenate(parts, out=joined[:filled])
+    arrays = [part for part in parts if not isinstance(part, Draw)]
+    if len(arrays) == len(parts):
+        np.concatenate(arrays, out=joined[:filled])
+    else:
+        join_draws(parts, joined[:filled])
     joined[filled:] = 0
     return joined

@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
-from latentserve_server.batching.batch import Batch, Graph
-from latentserve_server.batching.entry import Entry, Run
-from latentserve_server.batching.queue import RowQueue, Slice
-from latentserve_server.batching.scheduling import WHENEVER, Result, Scheduling
-from latentserve_server.batching.wait_estimate import WaitEstimate
-from latentserve_server.engine import Arrays
+from latentserve_server.batching.batch import Batch, Caller, Entry, Graph, Inputs, Run
+from latentserve_server.batching.queue import RowQueue, RunTimes, Slice, WaitEstimate
+from latentserve_server.batching.scheduling import WHENEVER, AwaitedResult, Result, Scheduling
+from latentserve_server.engine.thread import EngineThread
 from latentserve_server.errors import DeadlineExpired, EngineFailure, LatentServeError, Overloaded, ShuttingDown
 from latentserve_server.workers import Workers
 
@@ -29,22 +27,28 @@ _logger = logging.getLogger(__name__)
 _MARGIN = 1.25
 """The expected wait is an average: a call is admitted where a quarter more would still be in time."""
 
+_SHORT_SECONDS = 2e-3
+"""What a run may take on the event loop, which does nothing else meanwhile."""
+
+_SHORT_BYTES = 1 << 18
+"""What may be gone over on the event loop to join a batch whose run is made there, too."""
+
 _TOO_LATE = "the deadline passed while the call waited for the engine"
 
 
 class BatchObserver(Protocol):
     """What is told of every batch and every call, on the event loop."""
 
-    def queue_changed(self, rows: int) -> None:
-        """`rows` rows wait now."""
+    def queue_opened(self, rows: Callable[[], int]) -> None:
+        """`rows` tells how many rows wait."""
         ...
 
     def batch_ran(self, rows: int, padding: int, seconds: float) -> None:
         """A batch of `rows` rows, and `padding` rows for nothing, took `seconds` to run."""
         ...
 
-    def call_waited(self, seconds: float) -> None:
-        """A call was answered after waiting `seconds` for the engine."""
+    def calls_waited(self, seconds: Sequence[float]) -> None:
+        """Calls were answered after waiting so many seconds each for the engine."""
         ...
 
     def call_refused(self, reason: str) -> None:
@@ -75,21 +79,33 @@ class Batcher:
     """Gathers the rows of many calls for one graph. Made and used on one event loop; `start` before the first call."""
 
     def __init__(
-        self, graph: Graph, executor: Executor, workers: Workers, observer: BatchObserver, limits: BatchLimits
+        self,
+        graph: Graph,
+        executor: Executor,
+        workers: Workers,
+        observer: BatchObserver,
+        limits: BatchLimits,
+        here: EngineThread | None = None,
     ) -> None:
-        """`executor` is the engine's single thread, which batchers of one model share; `workers` join rows."""
+        """`executor` is the engine's single thread, which batchers of one model share; `workers` join rows.
+
+        `here` is that thread, for a graph whose run takes no longer for any values: where one is known to be short, it
+        is made on the event loop.
+        """
         self._graph = graph
         self._executor = executor
         self._workers = workers
         self._observer = observer
         self._limits = limits
+        self._here = here
         self._queue: RowQueue[Entry] = RowQueue(
             max_batch_rows=limits.max_batch_rows, max_rows=limits.max_queue_rows, max_bytes=limits.max_queue_bytes
         )
+        observer.queue_opened(lambda: self._queue.rows)
         self._wait_estimate = WaitEstimate(limits.max_batch_rows)
+        self._run_times = RunTimes()
         self._arrival = asyncio.Event()
         self._full = asyncio.Event()
-        self._waiting: set[Entry] = set()
         self._running: Batch | None = None
         self._runner: asyncio.Task[None] | None = None
         self._closing = False
@@ -98,7 +114,7 @@ class Batcher:
         """Begin to run batches."""
         self._runner = asyncio.get_running_loop().create_task(self._run_batches())
 
-    async def submit(self, inputs: Arrays, outputs: Sequence[str], scheduling: Scheduling = WHENEVER) -> Result:
+    async def submit(self, inputs: Inputs, outputs: Sequence[str], scheduling: Scheduling = WHENEVER) -> Result:
         """The named outputs for every row of inputs, in order. All inputs have the same, positive number of rows.
 
         A caller that is cancelled leaves the queue.
@@ -109,24 +125,36 @@ class Batcher:
             ShuttingDown: the batcher was closed. EngineFailure: a batch with rows of this call did not run.
             NotFinite: an output holds NaN or infinity.
         """
-        if self._closing:
-            raise ShuttingDown("the model takes no more calls")
-        entry = Entry(inputs, outputs, scheduling, asyncio.get_running_loop().create_future())
-        self._admit(entry)
+        caller = AwaitedResult(loop=asyncio.get_running_loop())
+        entry = self.enqueue(inputs, outputs, scheduling, caller)
         try:
-            result = await entry.future
+            return await caller
         except asyncio.CancelledError:
-            self._observer.call_dropped("cancelled")
-            if self._running is not None and not self._running.wanted:
-                self._running.cancel()
+            self.withdraw(entry)
             raise
         finally:
-            self._waiting.discard(entry)
-            self._queue.withdraw(entry)
-            self._observer.queue_changed(self._queue.rows)
-            del entry  # its future's error has this frame in its traceback
-        self._observer.call_waited(result.timing.queue_ns / 1e9)
-        return result
+            del entry, caller  # its error has this frame in its traceback
+
+    def enqueue(self, inputs: Inputs, outputs: Sequence[str], scheduling: Scheduling, caller: Caller) -> Entry:
+        """As `submit`, but tells the caller of the result, or of the error, as soon as there is one.
+
+        Raises:
+            Overloaded, DeadlineExpired, ShuttingDown: as `submit`.
+        """
+        if self._closing:
+            raise ShuttingDown("the model takes no more calls")
+        entry = Entry(inputs, outputs, scheduling, caller)
+        self._admit(entry)
+        return entry
+
+    def withdraw(self, entry: Entry) -> None:
+        """Give a call up whose caller has gone; it is told nothing any more. Harmless where it has been told."""
+        if entry.give_up():
+            return
+        self._observer.call_dropped("cancelled")
+        self._queue.withdraw(entry)
+        if self._running is not None and not self._running.wanted:
+            self._running.cancel()
 
     async def close(self) -> None:
         """Let the running batch end, refuse what still waits, and stop."""
@@ -135,8 +163,9 @@ class Batcher:
         self._full.set()
         if self._runner is not None:
             await self._runner
-        for entry in self._waiting:
-            entry.fail(ShuttingDown("the model was closed while the call waited"))
+        for entry in self._queue.tickets():
+            entry.settle(ShuttingDown("the model was closed while the call waited"))
+            self._queue.withdraw(entry)
 
     def _admit(self, entry: Entry) -> None:
         now = asyncio.get_running_loop().time()
@@ -153,8 +182,6 @@ class Batcher:
         except Overloaded as error:
             self._observer.call_refused("full")
             raise Overloaded(str(error), retry_after=wait) from error
-        self._waiting.add(entry)
-        self._observer.queue_changed(self._queue.rows)
         self._arrival.set()
         if self._queue.fills_a_batch:
             self._full.set()
@@ -170,9 +197,7 @@ class Batcher:
                 await self._arrival.wait()
 
     def _take(self) -> Sequence[Slice[Entry]]:
-        slices = self._queue.gather(self._wanted)
-        self._observer.queue_changed(self._queue.rows)
-        return slices
+        return self._queue.gather(self._wanted)
 
     async def _refresh(self, batch: Batch) -> Batch | None:
         """A batch that was joined early, without the callers who have gone since."""
@@ -183,8 +208,11 @@ class Batcher:
         if not slices:
             return None
         batch = Batch(slices)
+        bucket = self._limits.bucket(batch.rows)
         try:
-            return await self._workers.run(batch.size_bytes, batch.join, self._limits.bucket(batch.rows))
+            if self._is_short(bucket) and batch.size_bytes < _SHORT_BYTES:
+                return batch.join(bucket)
+            return await self._workers.run(batch.size_bytes, batch.join, bucket)
         except Exception as error:
             _logger.exception("the rows of a batch do not fit together")
             batch.fail(EngineFailure(f"the rows of a batch do not fit together: {error}"))
@@ -195,22 +223,27 @@ class Batcher:
         loop = asyncio.get_running_loop()
         self._running = batch
         self._wait_estimate.dispatch(loop.time())
-        run = loop.run_in_executor(self._executor, batch.run, self._graph)
-        slices = await self._take_when_full(run)
-        following = loop.create_task(self._join(slices)) if slices else None
+        following: asyncio.Task[Batch | None] | None = None
+        run: asyncio.Future[Run] | None = None
         try:
-            results = await run
-            self._wait_estimate.finish(batch.rows, loop.time())
-            self._deliver(batch, results)
+            if self._is_short(batch.rows + batch.padding):
+                assert self._here is not None
+                self._deliver(batch, self._here.run_here(batch.run, self._graph))
+                await asyncio.sleep(0)  # for what came meanwhile
+                return None
+            run = loop.run_in_executor(self._executor, batch.run, self._graph)
+            slices = await self._take_when_full(run)
+            following = loop.create_task(self._join(slices)) if slices else None
+            self._deliver(batch, await run)
         except LatentServeError as error:
-            batch.fail(error)
+            self._fail(batch, error)
         except Exception as error:
             _logger.exception("a batch of %d rows failed", batch.rows)
-            batch.fail(EngineFailure(f"the engine failed: {error}"))
+            self._fail(batch, EngineFailure(f"the engine failed: {error}"))
         finally:
             self._running = None
             self._wait_estimate.discard()
-            del run  # its error has this frame in its traceback
+            run = None  # its error has this frame in its traceback
         return await following if following else None  # only now: answers do not wait for others' rows
 
     async def _take_when_full(self, run: asyncio.Future[Run]) -> Sequence[Slice[Entry]]:
@@ -221,15 +254,33 @@ class Batcher:
             full.cancel()
         return self._take() if not run.done() and not self._closing else ()
 
+    def _is_short(self, rows: int) -> bool:
+        """Whether a run of so many rows is made here: a way to the engine's thread and back would take as long."""
+        return self._here is not None and self._here.is_idle and self._run_times.expected(rows) < _SHORT_SECONDS
+
     def _deliver(self, batch: Batch, run: Run) -> None:
-        self._observer.batch_ran(batch.rows, batch.padding, (run.ended_ns - run.started_ns) / 1e9)
-        batch.deliver(run)
+        seconds = (run.ended_ns - run.started_ns) / 1e9
+        self._wait_estimate.finish(batch.rows, asyncio.get_running_loop().time())
+        self._run_times.note(batch.rows + batch.padding, seconds)
+        self._observer.batch_ran(batch.rows, batch.padding, seconds)
+        self._observer.calls_waited(batch.deliver(run))
+        self._drop_settled(batch)
+
+    def _fail(self, batch: Batch, error: Exception) -> None:
+        batch.fail(error)
+        self._drop_settled(batch)
+
+    def _drop_settled(self, batch: Batch) -> None:
+        """Take the rest of calls out of the queue that an error in this batch has ended."""
+        for part in batch.slices:
+            if part.ticket.is_settled and part.ticket.remaining:
+                self._queue.withdraw(part.ticket)
 
     def _wanted(self, entry: Entry) -> bool:
-        if entry.future.done():
+        if entry.is_settled:
             return False
         if entry.deadline <= asyncio.get_running_loop().time():
             self._observer.call_dropped("deadline")
-            entry.fail(DeadlineExpired(_TOO_LATE))
+            entry.settle(DeadlineExpired(_TOO_LATE))
             return False
         return True

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from latentserve_server.errors import Overloaded
@@ -18,6 +17,8 @@ from latentserve_server.errors import Overloaded
 
 class Ticket:
     """One call's place in the queue: so many rows, of which so many were taken."""
+
+    __slots__ = ("bulk", "rows", "size_bytes", "taken", "withdrawn")
 
     def __init__(self, rows: int, *, size_bytes: int = 0, bulk: bool = False) -> None:
         self.rows = rows
@@ -35,18 +36,16 @@ class Ticket:
 TicketT = TypeVar("TicketT", bound=Ticket)
 
 
-@dataclass(frozen=True, slots=True)
 class Slice(Generic[TicketT]):
     """Rows `start` to `stop` - 1 of a ticket, bound for the next batch."""
 
-    ticket: TicketT
-    start: int
-    stop: int
+    __slots__ = ("rows", "start", "stop", "ticket")
 
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return self.stop - self.start
+    def __init__(self, ticket: TicketT, start: int, stop: int) -> None:
+        self.ticket = ticket
+        self.start = start
+        self.stop = stop
+        self.rows = stop - start
 
 
 class RowQueue(Generic[TicketT]):
@@ -74,6 +73,10 @@ class RowQueue(Generic[TicketT]):
     def fills_a_batch(self) -> bool:
         """Whether the calls of the first lane fill a batch, so that no later one could still get into it."""
         return self._whole_rows >= self._max_batch_rows
+
+    def tickets(self) -> list[TicketT]:
+        """All that wait."""
+        return [*self._whole, *self._divisible]
 
     def batches_until(self, ticket: TicketT) -> int:
         """Runs of the graph that it takes to answer the ticket if it is admitted now, its own included."""
@@ -148,11 +151,19 @@ class RowQueue(Generic[TicketT]):
         slices: list[Slice[TicketT]] = []
         while self._whole:
             ticket = self._whole[0]
-            if self._still_waits(ticket, wanted):
-                if ticket.remaining > room:
-                    break
-                room -= ticket.remaining
-                slices.append(self._take(ticket, ticket.remaining))
+            if ticket.withdrawn:
+                self._whole.popleft()
+                continue
+            if not wanted(ticket):
+                self.withdraw(ticket)
+                continue
+            if ticket.rows > room:
+                break
+            room -= ticket.rows
+            self._whole_rows -= ticket.rows
+            self._bytes -= ticket.size_bytes
+            ticket.taken = ticket.rows
+            slices.append(Slice(ticket, 0, ticket.rows))
             self._whole.popleft()
         return slices
 
@@ -177,3 +188,67 @@ class RowQueue(Generic[TicketT]):
 
     def _is_divisible(self, ticket: TicketT) -> bool:
         return ticket.bulk or ticket.rows > self._max_batch_rows
+
+
+_RUN_WEIGHT = 0.25
+_WEIGHT = 0.1
+"""Share of the newest batch in the average: some thirty batches are remembered."""
+
+
+class WaitEstimate:
+    """The time from one full batch's dispatch to its answer, in seconds, averaged over the last ones."""
+
+    def __init__(self, max_batch_rows: int) -> None:
+        self._max_batch_rows = max_batch_rows
+        self._enough = max_batch_rows // 2
+        self._seconds: float | None = None
+        self._dispatched: float | None = None
+
+    def dispatch(self, now: float) -> None:
+        """A batch goes to the engine."""
+        self._dispatched = now
+
+    def finish(self, rows: int, now: float) -> None:
+        """It came back, with answers.
+
+        Batches of half the size and more are averaged. A smaller one only bounds the average: a full batch takes at
+        most as much longer as it has more rows, so that one stall is not remembered for long.
+        """
+        assert self._dispatched is not None
+        seconds, self._dispatched = now - self._dispatched, None
+        if rows >= self._enough:
+            known = seconds if self._seconds is None else self._seconds
+            self._seconds = known + _WEIGHT * (seconds - known)
+        elif self._seconds is not None:
+            self._seconds = min(self._seconds, seconds * self._max_batch_rows / rows)
+
+    def discard(self) -> None:
+        """The batch that was dispatched, if it has not come back, will not: it failed, or all callers left.
+
+        How long it took says nothing of others.
+        """
+        self._dispatched = None
+
+    def wait(self, batches: int, now: float) -> float:
+        """Seconds until `batches` more batches will have run after the one under way; 0 while nothing is known."""
+        if self._seconds is None:
+            return 0.0
+        under_way = 0.0 if self._dispatched is None else max(0.0, self._dispatched + self._seconds - now)
+        return under_way + batches * self._seconds
+
+
+class RunTimes:
+    """What runs of about so many rows took."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    def note(self, rows: int, seconds: float) -> None:
+        """A run of `rows` rows took so long."""
+        size = rows.bit_length()
+        known = self._seconds.get(size, seconds)
+        self._seconds[size] = known + _RUN_WEIGHT * (seconds - known)
+
+    def expected(self, rows: int) -> float:
+        """Seconds that a run of `rows` rows will take, about; infinity where no such run is known."""
+        return self._seconds.get(rows.bit_length(), float("inf"))

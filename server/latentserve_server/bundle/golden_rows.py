@@ -16,7 +16,7 @@ from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.bundle.bundle import Bundle
 from latentserve_server.bundle.manifest import role_name
 from latentserve_server.engine import Arrays, Cuda, Device, Engine, Placement
-from latentserve_server.engine.cancellation import Cancellation
+from latentserve_server.engine.thread import Cancellation
 from latentserve_server.errors import BundleError, PrecisionShortfall
 
 _TOLERANCE = {Device.CPU: 1e-4, Device.CUDA: 1e-3}

@@ -13,21 +13,19 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from latentserve.onnx.graph_rule import GraphRuleError, check_graph
+from latentserve.onnx.graph_rule import GraphRuleError, check_graph, has_steady_cost
 from latentserve.row_bits import TRIAL_BATCHES, batch_dependence, more_rows
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.batching.batch import Graph
 from latentserve_server.batching.batcher import Batcher, BatchLimits, BatchObserver
-from latentserve_server.batching.pixel_clip import PixelClip
 from latentserve_server.blocking_calls import on_thread
 from latentserve_server.bundle.bundle import Bundle, TensorShapes, read_bundle
 from latentserve_server.bundle.golden_rows import GoldenRows, Invariance, fingerprint
 from latentserve_server.bundle.manifest import precision_name, role_name
 from latentserve_server.engine import Cuda, Engine, Placement, TensorSpec
-from latentserve_server.engine.cancellation import Cancellation
 from latentserve_server.engine.device import DeviceQueue
 from latentserve_server.engine.engine import ReconstructionPipeline
-from latentserve_server.engine.thread import EngineThread
+from latentserve_server.engine.thread import Cancellation, EngineThread
 from latentserve_server.errors import BundleError, EngineFailure, PrecisionShortfall, StoreFailure
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.latent.prior import PriorSource
@@ -111,8 +109,15 @@ class Loader:
             thread.shutdown(wait=False)
             raise
 
-        def start_batcher(graph: Graph, label: str) -> Batcher:
-            return self._start_batcher(graph, thread, self.observer(name, version, label))
+        bundle, engines = opened.bundle, opened.engines
+        is_steady = {role: has_steady_cost(bundle.graphs[role]) for role in engines}
+
+        def start_batcher(graph: Graph, label: str, *, steady: bool) -> Batcher:
+            here = thread if steady else None
+            observer = self.observer(name, version, label)
+            batcher = Batcher(graph, thread, self.workers, observer, self._batch_limits(), here)
+            batcher.start()
+            return batcher
 
         async def release() -> None:
             try:
@@ -120,7 +125,6 @@ class Loader:
             except OSError:  # there is no further thread to wait on
                 thread.shutdown(wait=False)
 
-        bundle, engines = opened.bundle, opened.engines
         encoder, decoder = engines.get(pb.GRAPH_ROLE_ENCODER), engines[pb.GRAPH_ROLE_DECODER]
         return ServedModel(
             Identity(
@@ -134,19 +138,18 @@ class Loader:
             ),
             bundle.manifest,
             self._limits_of(bundle),
-            {role: start_batcher(engine, role_name(role)) for role, engine in engines.items()},
-            reconstruction=start_batcher(ReconstructionPipeline(encoder, decoder), "reconstruct") if encoder else None,
+            {role: start_batcher(engine, role_name(role), steady=is_steady[role]) for role, engine in engines.items()},
+            reconstruction=start_batcher(
+                ReconstructionPipeline(encoder, decoder), "reconstruct", steady=all(is_steady.values())
+            )
+            if encoder
+            else None,
             footprints={role_name(role): self._footprint(bundle, role, engine) for role, engine in engines.items()},
             prior=PriorSource(self.noise, bundle.manifest.latent.dim, bundle.mixture),
             noise=self.noise,
             workers=self.workers,
             release=release,
         )
-
-    def _start_batcher(self, graph: Graph, thread: EngineThread, observer: BatchObserver) -> Batcher:
-        batcher = Batcher(PixelClip(graph), thread, self.workers, observer, self._batch_limits())
-        batcher.start()
-        return batcher
 
     def _open(self, directory: Path, thread: EngineThread, cancellation: Cancellation) -> _Opened:
         bundle = read_bundle(directory, self.precision, self.links_within)

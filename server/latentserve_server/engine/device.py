@@ -218,6 +218,11 @@ class DeviceQueue:
         self._order = FairOrder()
 
     @property
+    def is_bounded(self) -> bool:
+        """Whether a slot may have to be waited for."""
+        return self._at_once is not None
+
+    @property
     def waiting(self) -> int:
         """Threads that wait for a slot now."""
         with self._lock:

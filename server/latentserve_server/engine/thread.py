@@ -1,10 +1,11 @@
-"""The single thread on which a model's graphs run."""
+"""The single thread on which a model's graphs run, and the early end of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import ParamSpec, TypeVar
 
 from latentserve_server.blocking_calls import start_thread
@@ -22,10 +23,25 @@ class EngineThread(Executor):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._slots = slots
         self._account = Account()
+        self._lock = threading.Lock()
+        self._under_way = 0
 
     def submit(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `work` in a slot."""
+        with self._lock:
+            self._under_way += 1
         return self._thread.submit(self._in_slot, lambda: work(*args, **kwargs))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing that was submitted is under way, and the device has slots for all."""
+        return not self._under_way and not self._slots.is_bounded
+
+    def run_here(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` in a slot on the caller's thread, while this one is idle; the same thread must submit to it."""
+        assert self.is_idle
+        with self.slot():
+            return work(*args, **kwargs)
 
     def submit_alone(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `work` without a slot: it takes slots itself where it needs the device.
@@ -44,5 +60,38 @@ class EngineThread(Executor):
         self._thread.shutdown(wait, cancel_futures=cancel_futures)
 
     def _in_slot(self, work: Callable[[], T]) -> T:
-        with self.slot():
-            return work()
+        try:
+            with self.slot():
+                return work()
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+
+class Cancellation:
+    """Belongs to one run, so it is never too early for that run and never reaches another one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._actions: list[Callable[[], None]] = []
+
+    def cancel(self) -> None:
+        """Ask for the end. From any thread; harmless before the run, after it, and twice."""
+        with self._lock:
+            self._cancelled = True
+            for action in self._actions:
+                action()
+
+    @contextmanager
+    def calling(self, action: Callable[[], None]) -> Iterator[None]:
+        """Call `action` when the end is asked for within the block; at once where it was before. It must not block."""
+        with self._lock:
+            self._actions.append(action)
+            if self._cancelled:
+                action()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._actions.remove(action)

@@ -6,6 +6,7 @@ in docs/protocol.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -141,6 +142,60 @@ class PriorSource:
         assert self.mixture is not None
         words = self.noise.words(seed, first_index, count, Stream.COMPONENT)
         return self.mixture.place(self.mixture.choose(words), noise)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Latents of a seed that are drawn when they are needed, float32 [count, dim]."""
+
+    source: PriorSource
+    seed: int
+    first_index: int
+    count: int
+    sampling: SamplingSpec
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[count, dim]."""
+        return self.count, self.source.dim
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """float32."""
+        return np.dtype(np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that drawing goes over."""
+        return self.source.work_bytes(self.count, self.sampling)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, rows: slice) -> Draw:
+        start, stop, _ = rows.indices(self.count)
+        if stop - start == self.count:
+            return self
+        return Draw(self.source, self.seed, self.first_index + start, stop - start, self.sampling)
+
+
+def join_draws(parts: Sequence[Float32 | Draw], out: Float32) -> None:
+    """Put the parts into `out`, [sum of their rows, dim], one after another.
+
+    What is drawn from N(0, I) as it is, as most latents are, is drawn at once.
+    """
+    if all(isinstance(part, Draw) and part.sampling is STANDARD_NORMAL for part in parts):
+        draws = [part for part in parts if isinstance(part, Draw)]
+        source, rows = draws[0].source, [(draw.seed, draw.first_index, draw.count) for draw in draws]
+        source.noise.draw_many(rows, source.dim, Stream.PRIOR, out)
+        return
+    place = 0
+    for part in parts:
+        begin, place = place, place + len(part)
+        if isinstance(part, Draw):
+            out[begin:place] = part.source.draw(part.seed, part.first_index, part.count, part.sampling)
+        else:
+            out[begin:place] = part
 
 
 def _place(mean: Float32, factor: Float32, noise: Float32) -> Float32:

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentserve.v1 import bundle_pb2, models_pb2
+from latentserve_server.batching.batch import Inputs
 from latentserve_server.batching.batcher import Batcher
 from latentserve_server.batching.scheduling import Result, Scheduling
 from latentserve_server.engine import Arrays, Device
@@ -18,7 +20,7 @@ from latentserve_server.errors import CapabilityMissing, InvalidArgument, NotFin
 from latentserve_server.latent.labels import Int64
 from latentserve_server.latent.likelihood import LIKELIHOODS
 from latentserve_server.latent.noise import NoiseSource, Stream
-from latentserve_server.latent.prior import Prior, PriorSource
+from latentserve_server.latent.prior import Draw, Prior, PriorSource
 from latentserve_server.latent.scores import Scores, draw_latents, score_at_mean, score_draws
 from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored
 from latentserve_server.model.requests import (
@@ -31,6 +33,7 @@ from latentserve_server.model.requests import (
 from latentserve_server.workers import Workers
 
 Float32 = NDArray[np.float32]
+T = TypeVar("T")
 
 REPLY_OVERHEAD_BYTES = 1 << 16
 """What a reply holds besides its rows, generously."""
@@ -137,12 +140,14 @@ class ServedModel:
 
     async def sample(self, request: SampleRequest) -> Decoded:
         """The images of a seed's rows."""
-        seed, first_index, count, sampling = request.seed, request.first_index, request.count, request.sampling
-        size = self._prior.work_bytes(count, sampling)
-        latents = await self._workers.run(size, self._prior.draw, seed, first_index, count, sampling)
-        labels, output = request.labels.of_indices(first_index, count), request.form.value
-        result = await self._run(_DECODER, {"latent": latents}, (output,), request.scheduling, labels)
-        return Decoded(result.outputs[output], result.timing, seed, labels)
+        latents: Inputs = {
+            "latent": Draw(self._prior, request.seed, request.first_index, request.count, request.sampling)
+        }
+        labels = request.labels.of_indices(request.first_index, request.count)
+        output = request.form.value
+        inputs = _labelled(latents, labels)
+        result = await self._batchers[_DECODER].submit(inputs, (output,), request.scheduling)
+        return Decoded(result.outputs[output], result.timing, request.seed, labels)
 
     async def decode(self, latents: Float32, request: DecodeRequest) -> Decoded:
         """The images of latents [n, latent_dim].
@@ -275,7 +280,7 @@ class ServedModel:
     async def _run(
         self,
         role: bundle_pb2.GraphRole,
-        inputs: Arrays,
+        inputs: Inputs,
         outputs: tuple[str, ...],
         scheduling: Scheduling,
         labels: Int64 | None = None,
@@ -297,5 +302,5 @@ def _blaming(field: str) -> Iterator[None]:
         raise InvalidArgument(field, problem) from None
 
 
-def _labelled(inputs: Arrays, labels: Int64 | None) -> Arrays:
+def _labelled(inputs: Mapping[str, T], labels: Int64 | None) -> Mapping[str, T | Int64]:
     return inputs if labels is None else {**inputs, "label": labels}

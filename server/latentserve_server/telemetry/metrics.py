@@ -6,16 +6,18 @@ of the repository.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, make_wsgi_app
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, make_wsgi_app
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from latentserve_server.errors import ConfigError
 from latentserve_server.model.served_model import Footprint, Identity
 from latentserve_server.repository.version import State
+from latentserve_server.telemetry.histogram import Buckets, Histogram
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics_listener import MetricsListener
 from latentserve_server.telemetry.open_files import MAX_SCRAPES
@@ -58,6 +60,8 @@ class Metrics:
         calls, graphs = ("method", "model"), ("model", "version", "graph")
         self._requests = self._counter("requests", "Calls answered, by status code.", (*calls, "code"))
         self._duration = self._histogram("request_duration_seconds", "Time from request to reply.", calls, _SECONDS)
+        self._calls: dict[tuple[str, str, str], tuple[Counter, Buckets]] = {}
+        self._calls_in_flight: dict[str, int] = {}
         self._in_flight = self._gauge("requests_in_flight", "Calls being answered.", ("method",))
         self._bytes = self._gauge("request_bytes_in_flight", "Bytes of requests being answered.", ())
         self._queue_rows = self._gauge("queue_rows", "Rows that wait for a graph.", graphs)
@@ -119,17 +123,24 @@ class Metrics:
 
     def call_started(self, method: str) -> None:
         """A call of the method came in."""
-        self._in_flight.labels(method).inc()
+        if method not in self._calls_in_flight:
+            self._calls_in_flight[method] = 0
+            self._in_flight.labels(method).set_function(partial(self._calls_in_flight.__getitem__, method))
+        self._calls_in_flight[method] += 1
 
     def call_ended(self, method: str, model: str, code: str, seconds: float) -> None:
         """The call was answered with the status code after so many seconds."""
-        self._in_flight.labels(method).dec()
-        self._requests.labels(method, model, code).inc()
-        self._duration.labels(method, model).observe(seconds)
+        self._calls_in_flight[method] -= 1
+        key = method, model, code
+        if key not in self._calls:
+            self._calls[key] = self._requests.labels(method, model, code), self._duration.labels(method, model)
+        requests, duration = self._calls[key]
+        requests.inc()
+        duration.observe(seconds)
 
-    def bytes_under_way(self, size: int) -> None:
-        """So many bytes of requests are being answered now."""
-        self._bytes.set(size)
+    def watch_bytes(self, under_way: Callable[[], int]) -> None:
+        """`under_way` tells how many bytes of requests are being answered."""
+        self._bytes.set_function(under_way)
 
     def set_build(self, version: str, onnxruntime: str, device: str) -> None:
         """Say what this server is made of."""
@@ -200,16 +211,16 @@ class Metrics:
 
     def graph_totals(self) -> Mapping[tuple[str, str, str], GraphTotals]:
         """The totals of every graph that is open, by model, version and graph."""
-        calls, runs, rows = (_sums(histogram) for histogram in (self._queue, self._compute, self._batch_rows))
+        waits, runs, rows = (metric.children() for metric in (self._queue, self._compute, self._batch_rows))
         return {
-            graph: GraphTotals(
-                calls=int(calls[graph]["count"]),
-                queue_seconds=calls[graph]["sum"],
-                runs=int(runs[graph]["count"]),
-                compute_seconds=runs[graph]["sum"],
-                rows=int(rows[graph]["sum"]),
+            (graph[0], graph[1], graph[2]): GraphTotals(
+                calls=waits[graph].count,
+                queue_seconds=waits[graph].total,
+                runs=runs[graph].count,
+                compute_seconds=runs[graph].total,
+                rows=int(rows[graph].total),
             )
-            for graph in calls.keys() & runs.keys() & rows.keys()
+            for graph in waits.keys() & runs.keys() & rows.keys()
         }
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
@@ -219,7 +230,7 @@ class Metrics:
         return Gauge(f"latentserve_{name}", text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
-        return Histogram(f"latentserve_{name}", text, labels, registry=self.registry, buckets=buckets)
+        return Histogram(f"latentserve_{name}", text, labels, buckets, self.registry)
 
 
 def _info(identity: Identity) -> tuple[str, ...]:
@@ -237,26 +248,15 @@ class _DroppedLines(Collector):
         yield CounterMetricFamily(name, text, value=self._log.dropped if self._log else 0)
 
 
-def _sums(histogram: Histogram) -> dict[tuple[str, str, str], dict[str, float]]:
-    """The "count" and the "sum" of a histogram, by model, version and graph."""
-    sums: dict[tuple[str, str, str], dict[str, float]] = {}
-    for family in histogram.collect():
-        for sample in family.samples:
-            labels, kind = sample.labels, sample.name.rpartition("_")[2]
-            if kind in ("count", "sum"):
-                sums.setdefault((labels["model"], labels["version"], labels["graph"]), {})[kind] = sample.value
-    return sums
-
-
 class GraphMetrics:
     """The batcher's observer: the metrics of one graph of one model version."""
 
     def __init__(
         self,
         queue_rows: Gauge,
-        queue: Histogram,
-        compute: Histogram,
-        batch_rows: Histogram,
+        queue: Buckets,
+        compute: Buckets,
+        batch_rows: Buckets,
         padding: Counter,
         refused: Mapping[str, Counter],
         dropped: Mapping[str, Counter],
@@ -269,9 +269,9 @@ class GraphMetrics:
         self._refused = refused
         self._dropped = dropped
 
-    def queue_changed(self, rows: int) -> None:
-        """`rows` rows wait now."""
-        self._queue_rows.set(rows)
+    def queue_opened(self, rows: Callable[[], int]) -> None:
+        """`rows` tells how many rows wait."""
+        self._queue_rows.set_function(rows)
 
     def batch_ran(self, rows: int, padding: int, seconds: float) -> None:
         """A batch of `rows` rows, and `padding` rows for nothing, took `seconds` to run."""
@@ -279,9 +279,10 @@ class GraphMetrics:
         self._padding.inc(padding)
         self._compute.observe(seconds)
 
-    def call_waited(self, seconds: float) -> None:
-        """A call was answered after waiting `seconds` for the engine."""
-        self._queue.observe(seconds)
+    def calls_waited(self, seconds: Sequence[float]) -> None:
+        """Calls were answered after waiting so many seconds each for the engine."""
+        for one in seconds:
+            self._queue.observe(one)
 
     def call_refused(self, reason: str) -> None:
         """A call was not admitted."""

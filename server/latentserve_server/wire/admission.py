@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -73,13 +72,11 @@ class Admission:
 
 
 class BytesUnderWay:
-    """Counts them up to a limit. What a request takes while it is answered is a few times its bytes."""
+    """Counts the bytes of all requests up to a limit. What one takes while it is answered is a few times its bytes."""
 
-    def __init__(self, limit: int, observe: Callable[[int], None]) -> None:
-        """`observe` is told of every change."""
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._observe = observe
-        self._total = 0
+        self.total = 0
 
     def enter(self, size: int) -> None:
         """Count a request that has arrived.
@@ -87,12 +84,10 @@ class BytesUnderWay:
         Raises:
             Overloaded: it goes beyond the limit.
         """
-        if self._total + size > self._limit:
-            raise Overloaded(f"{self._total} of at most {self._limit} bytes are under way; {size} more do not fit")
-        self._total += size
-        self._observe(self._total)
+        if self.total + size > self._limit:
+            raise Overloaded(f"{self.total} of at most {self._limit} bytes are under way; {size} more do not fit")
+        self.total += size
 
     def leave(self, size: int) -> None:
         """Count a request no longer: it was answered."""
-        self._total -= size
-        self._observe(self._total)
+        self.total -= size

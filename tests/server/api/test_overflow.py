@@ -26,7 +26,7 @@ from tiny_bundle import TinyModel
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.batching.batcher import Batcher
-from latentserve_server.engine.cancellation import Cancellation
+from latentserve_server.engine.thread import Cancellation
 from latentserve_server.errors import NotFinite
 from latentserve_server.workers import Workers
 
@@ -146,7 +146,7 @@ class Echo:
         return {"image": x, "image_uint8": np.nan_to_num(x, posinf=0, neginf=0).astype(np.uint8)}
 
 
-VALUES = st.sampled_from([0.0, 1.0, 2.0, 3.0, float("nan"), float("inf")])
+VALUES = st.sampled_from([0.0, 1.0, float("nan"), float("inf")])
 CALLS = st.lists(st.tuples(st.lists(VALUES, min_size=1, max_size=9), st.booleans()), min_size=1, max_size=6)
 
 

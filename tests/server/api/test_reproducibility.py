@@ -23,6 +23,7 @@ ROWS = 100
 MODELS = {
     "linear": TinyModel(slow=True),
     "wide": TinyModel(slow=True, latent_dim=130, channels=1, height=28, width=28, seed=4),
+    "steady": TinyModel(latent_dim=130, channels=1, height=28, width=28, seed=8),
     "conv": TinyModel(slow=True, latent_dim=16, channels=3, height=16, width=16, conv=True, seed=5),
     "gan": TinyModel(slow=True, kind="gan", latent_dim=7, channels=3, height=9, width=7, conv=True, seed=6),
 }

@@ -13,8 +13,8 @@ import pytest
 from held_graph import HeldGraph, Notes, batch_limits, settle, turn_loop
 
 from latentserve_server.batching.batcher import Batcher
+from latentserve_server.batching.queue import WaitEstimate
 from latentserve_server.batching.scheduling import Result, Scheduling
-from latentserve_server.batching.wait_estimate import WaitEstimate
 from latentserve_server.errors import EngineFailure, Overloaded
 from latentserve_server.workers import Workers
 

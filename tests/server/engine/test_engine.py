@@ -20,8 +20,8 @@ from tiny_bundle import TinyModel
 from tiny_graph import FRAGILE_LIMIT
 
 from latentserve_server.engine import Cpu, Cuda, Engine, choose_placement
-from latentserve_server.engine.cancellation import Cancellation
 from latentserve_server.engine.engine import ReconstructionPipeline
+from latentserve_server.engine.thread import Cancellation
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
 
 BUCKETS = (1, 2, 4, 8)

@@ -1,0 +1,50 @@
+"""Graphs whose runs take as long for any values, and those whose values say how much there is to do."""
+
+from __future__ import annotations
+
+import onnx.parser
+import pytest
+
+from latentserve.onnx.graph_rule import check_graph, has_steady_cost
+
+BRANCH = "g () => (float[1] o) { o = Identity(x) }"
+
+
+def graph(*nodes: str, initializers: str = "") -> bytes:
+    """A model from x [batch, 4] to y."""
+    text = f"""
+        <ir_version: 10, opset_import: ["": 18]>
+        g (float[batch, 4] x) => (float[batch, n] y) <{initializers}> {{ {" ".join(nodes)} }}
+    """
+    model = onnx.parser.parse_model(text).SerializeToString()
+    check_graph(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("nodes", "initializers"),
+    [
+        (["y = Relu(x)"], ""),
+        (["h = MatMul(x, w)", "y = Sigmoid(h)"], "float[4, 2] w = {1, 1, 1, 1, 1, 1, 1, 1}"),
+        (["y = Tile(x, twice)"], "int64[2] twice = {1, 2}"),
+        (["twice = Constant<value_ints = [1, 2]>()", "y = Tile(x, twice)"], ""),
+        (["s = Shape(x)", "y = Reshape(x, s)"], ""),
+    ],
+    ids=["elementwise", "product", "constant tile", "tile of a node", "reshape"],
+)
+def test_sizes_that_the_rows_decide_are_steady(nodes: list[str], initializers: str) -> None:
+    assert has_steady_cost(graph(*nodes, initializers=initializers))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "initializers"),
+    [
+        (["n = Cast<to = 7>(x)", "f = ReduceMax<keepdims = 0>(n)", "y = Tile(x, n)"], ""),
+        (["m = ReduceMax<keepdims = 0>(x)", "y = Range(zero, m, one)"], "float zero = {0}, float one = {1}"),
+        (["i = NonZero(x)", "y = Cast<to = 1>(i)"], ""),
+        (["b = Cast<to = 9>(x)", f"y = If(b) <then_branch = {BRANCH}, else_branch = {BRANCH}>"], ""),
+    ],
+    ids=["tile by values", "range by values", "as many as are not 0", "branches"],
+)
+def test_sizes_that_values_decide_are_not(nodes: list[str], initializers: str) -> None:
+    assert not has_steady_cost(graph(*nodes, initializers=initializers))
