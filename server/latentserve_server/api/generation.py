@@ -23,6 +23,7 @@ from latentserve_server.api.requests import (
     score_request,
     stream_request,
 )
+from latentserve_server.api.sample_reply import AS_COMPUTED, sample_reply
 from latentserve_server.api.streams import chunks
 from latentserve_server.api.timing import CallClock
 from latentserve_server.api.walk_requests import interpolate_request, traverse_request
@@ -47,18 +48,17 @@ class GenerationServicer:
         self._repository = repository
         self._workers = workers
 
-    async def Sample(self, request: pb.SampleRequest, context: Exchange) -> pb.SampleResponse:
+    async def Sample(self, request: pb.SampleRequest, context: Exchange) -> pb.SampleResponse | bytes:
         """Images drawn from the prior."""
         clock = CallClock(context)
         with lease(self._repository, request.model) as model:
             sampled = await model.sample(sample_request(request, model, clock))
-            return pb.SampleResponse(
-                images=await self._write(sampled.images, request.output),
-                seed=sampled.seed,
-                noise_scheme=NOISE_SCHEME,
-                served=clock.served(model, sampled.timing),
-                labels=sampled.labels,
-            )
+            served = clock.served(model, sampled.timing)
+            rest = pb.SampleResponse(seed=sampled.seed, noise_scheme=NOISE_SCHEME, served=served, labels=sampled.labels)
+            if request.output.format in AS_COMPUTED:
+                return await self._workers.run(sampled.images.nbytes, sample_reply, sampled.images, rest)
+            rest.images.MergeFrom(await self._write(sampled.images, request.output))
+            return rest
 
     async def StreamSamples(
         self, request: pb.StreamSamplesRequest, context: Exchange

@@ -35,6 +35,8 @@ _CHUNK_PIXELS = 1 << 20
 _FILE_PIXELS = 1 << 12
 """What a file takes beyond its pixels, as pixels that take as long."""
 
+_FORMATS = frozenset(generation_pb2.ImageFormat.values())
+
 Float32 = NDArray[np.float32]
 
 
@@ -116,7 +118,7 @@ def check_output(output: generation_pb2.Output, rows: int, spec: bundle_pb2.Imag
     Raises:
         InvalidArgument: the format is unknown, or a grid is too large or not of files.
     """
-    if output.format not in generation_pb2.ImageFormat.values():
+    if output.format not in _FORMATS:
         known = ", ".join(generation_pb2.ImageFormat.keys())
         raise InvalidArgument("output.format", f"{output.format} is not one of {known}")
     if not output.grid_columns or not rows:

@@ -33,17 +33,22 @@ def resolve(repository: Repository, ref: generation_pb2.ModelRef) -> ServedModel
 
 def _selector(ref: generation_pb2.ModelRef) -> tuple[int | None, str | None]:
     """The version and the alias that a reference, which is well formed, selects by."""
-    if not ref.name:
+    name = ref.name
+    if not name:
         raise InvalidArgument("model.name", "is empty; name a model")
-    for field in ("name", "alias"):  # errors repeat them, and a status holds no more than a few kilobytes
-        if len(getattr(ref, field)) > MAX_NAME_CHARACTERS:
-            raise InvalidArgument(f"model.{field}", f"is over {MAX_NAME_CHARACTERS} characters long")
+    _check_length("name", name)
     match ref.WhichOneof("selector"):
+        case None:
+            return None, None
         case "version":
             if ref.version < 1:
                 raise InvalidArgument("model.version", f"{ref.version}; versions are at least 1")
             return ref.version, None
-        case "alias":
-            return None, ref.alias
         case _:
-            return None, None
+            _check_length("alias", ref.alias)
+            return None, ref.alias
+
+
+def _check_length(field: str, value: str) -> None:
+    if len(value) > MAX_NAME_CHARACTERS:  # errors repeat it, and a status holds no more than a few kilobytes
+        raise InvalidArgument(f"model.{field}", f"is over {MAX_NAME_CHARACTERS} characters long")

@@ -11,8 +11,8 @@ from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.api.images import check_images, check_latents, check_output
 from latentserve_server.api.timing import CallClock
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.latent.labels import Labels
-from latentserve_server.latent.prior import NoiseTransform, Prior, SamplingSpec, check_indices
+from latentserve_server.latent.labels import NO_LABELS, Labels
+from latentserve_server.latent.prior import STANDARD_NORMAL, NoiseTransform, Prior, SamplingSpec, check_indices
 from latentserve_server.model.requests import (
     DecodeRequest,
     EncodeRequest,
@@ -173,6 +173,8 @@ def _sampling(request: pb.SampleRequest | pb.StreamSamplesRequest) -> SamplingSp
     """What is to be drawn from, and what is to be done to the noise."""
     if request.prior not in _PRIORS:
         raise InvalidArgument("prior", f"{request.prior} is not one of {', '.join(bundle_pb2.Prior.keys())}")
+    if not request.prior and not request.HasField("shaping"):
+        return STANDARD_NORMAL
     shaping = request.shaping
     return SamplingSpec(
         _PRIORS[request.prior],
@@ -189,6 +191,8 @@ def labels_of(request: LabelledRequest, model: ServedModel, rows: int | None = N
     Raises:
         InvalidArgument: there are too many or too few, or the model has no labels, or not one of these.
     """
+    if not request.labels and not model.manifest.labels.count:
+        return NO_LABELS
     most = max(MAX_LABELS, model.limits.max_rows_per_request)
     if len(request.labels) > most:
         raise InvalidArgument("labels", f"{len(request.labels)} labels; at most {most} are allowed")

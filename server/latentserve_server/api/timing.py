@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.batching.scheduling import Scheduling, Timing
+from latentserve_server.batching.scheduling import WHENEVER, Scheduling, Timing
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.wire.exchange import Exchange
+
+_NEVER = float("inf")
+_PRIORITIES = frozenset(pb.Priority.values())
 
 
 class CallClock:
@@ -17,7 +20,7 @@ class CallClock:
     def __init__(self, context: Exchange) -> None:
         remaining = context.time_remaining()
         self._began_ns = time.monotonic_ns()
-        self._deadline = float("inf") if remaining is None else self._began_ns / 1e9 + remaining
+        self._deadline = _NEVER if remaining is None else self._began_ns / 1e9 + remaining
 
     def scheduling(self, priority: pb.Priority) -> Scheduling:
         """The call's deadline and priority.
@@ -25,8 +28,10 @@ class CallClock:
         Raises:
             InvalidArgument: there is no such priority.
         """
-        if priority not in pb.Priority.values():
+        if priority not in _PRIORITIES:
             raise InvalidArgument("priority", f"{priority} is not one of {', '.join(pb.Priority.keys())}")
+        if self._deadline == _NEVER and priority != pb.PRIORITY_BULK:
+            return WHENEVER
         return Scheduling(self._deadline, bulk=priority == pb.PRIORITY_BULK)
 
     def served(self, model: ServedModel, timing: Timing) -> pb.Served:

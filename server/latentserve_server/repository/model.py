@@ -97,7 +97,7 @@ class Model:
     @property
     def default(self) -> int | None:
         """The highest READY version."""
-        return max((entry.version for entry in self if entry.state is State.READY), default=None)
+        return max((version for version, entry in self._entries.items() if entry.state is State.READY), default=None)
 
     def aliases_of(self, version: int) -> list[str]:
         """The aliases that point to a version, in alphabetical order."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 
 from latentserve_server.blocking_calls import BlockingCalls, on_thread
@@ -135,7 +135,8 @@ class Repository:
         return self._models[name].aliases_of(version) if name in self else []
 
     def __contains__(self, name: str) -> bool:
-        return bool(self._models.get(name))
+        model = self._models.get(name)
+        return model is not None and len(model) > 0
 
     def get(self, name: str, version: int | None = None, alias: str | None = None) -> ServedModel:
         """The model that answers for a name, to be described; a call that it is to answer takes a `lease`.
@@ -145,15 +146,15 @@ class Repository:
         """
         return self._answering(name, version, alias).model
 
-    @contextmanager
-    def lease(self, name: str, version: int | None = None, alias: str | None = None) -> Iterator[ServedModel]:
+    def lease(
+        self, name: str, version: int | None = None, alias: str | None = None
+    ) -> AbstractContextManager[ServedModel]:
         """The model of the version or alias, else of the highest READY version. It stays open within the block.
 
         Raises:
             ModelNotFound: there is no such name, version or alias. ModelNotReady: there is, but it cannot answer now.
         """
-        with self._answering(name, version, alias).lease() as model:
-            yield model
+        return self._answering(name, version, alias)
 
     async def rescan(self, *, by_order: bool) -> list[str]:
         """Follow the store. Returns what made no sense, and which aliases cannot move, in lines.
@@ -335,6 +336,7 @@ class Repository:
         return leased
 
     def _model(self, name: str) -> Model:
-        if name not in self:
+        model = self._models.get(name)
+        if not model:
             raise ModelNotFound(f"model {name!r} is not in the repository")
-        return self._models[name]
+        return model

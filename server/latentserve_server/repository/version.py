@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -192,7 +191,7 @@ class ModelVersion:
 
 
 class LeasedModel:
-    """Counts the leases of one model, on its event loop."""
+    """Counts the leases of one model, on its event loop. A lease is a block entered with it."""
 
     def __init__(self, model: ServedModel) -> None:
         self.model = model
@@ -200,17 +199,17 @@ class LeasedModel:
         self._unused = asyncio.Event()
         self._unused.set()
 
-    @contextmanager
-    def lease(self) -> Iterator[ServedModel]:
+    def __enter__(self) -> ServedModel:
         """The model, which does not close within the block."""
+        if not self._leases:
+            self._unused.clear()
         self._leases += 1
-        self._unused.clear()
-        try:
-            yield self.model
-        finally:
-            self._leases -= 1
-            if not self._leases:
-                self._unused.set()
+        return self.model
+
+    def __exit__(self, *_: object) -> None:
+        self._leases -= 1
+        if not self._leases:
+            self._unused.set()
 
     async def close(self) -> None:
         """Wait until the last lease has ended, then close the model. No lease may begin any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.wire.admission import Admission, BytesUnderWay
 from latentserve_server.wire.bounds import FREE_BYTES, FieldLimits, check_fields, check_headers, not_a_message
 from latentserve_server.wire.core import Call
+from latentserve_server.wire.driver import Driver
 from latentserve_server.wire.exchange import Aborted, Exchange
 from latentserve_server.wire.services import Method, methods_of
 
@@ -27,6 +28,8 @@ _logger = logging.getLogger(__name__)
 
 _MAX_WATCHES = 1000
 """Streams of health and reflection at a time, of one listener; they last as long as their callers wish."""
+_WATCH_SECONDS = 0.02
+"""How long a call that a Driver answers may take until its caller is watched: to watch costs as much as to reply."""
 _CUT_OFF = "the server stopped before the call was answered; ask another one"
 
 
@@ -47,6 +50,7 @@ class Answering:
     ) -> None:
         """`model_of` is the model of a request, as the metrics call it; empty where it is none of the repository's."""
         self._methods: dict[str, Method] = {}
+        self._unwatched: list[Exchange] = []
         self._metrics = metrics
         self._model_of = model_of
         self._admission = admission
@@ -57,9 +61,17 @@ class Answering:
         self._unread_timeout = unread_timeout
         self._access_level = logging.INFO if access_log else logging.DEBUG
 
-    def add_service(self, service: ServiceDescriptor, servicer: object, *, name: str = "", is_own: bool = True) -> None:
-        """Have the servicer's methods answer the service's calls; `name` takes the place of its own."""
-        self._methods.update(methods_of(service, servicer, name=name, is_own=is_own))
+    def add_service(
+        self,
+        service: ServiceDescriptor,
+        servicer: object,
+        *,
+        name: str = "",
+        is_own: bool = True,
+        driven: Collection[str] = (),
+    ) -> None:
+        """Have the servicer's methods answer the service's calls; the rest is as for `methods_of`."""
+        self._methods.update(methods_of(service, servicer, name=name, is_own=is_own, driven=driven))
 
     def answer(self, call: Call) -> None:
         """Take a call that has come in, and see to its end."""
@@ -74,7 +86,9 @@ class Answering:
             refusal = places.refusal()
         if places is not None and refusal is None:
             places.take(exchange)
-        call.watch(partial(self._closed, exchange))
+        call.on_closed = partial(self._closed, exchange)
+        if not method.is_driven:
+            call.watch()
         if refusal is not None:
             self._refuse(exchange, refusal)
         elif method.takes_stream:
@@ -89,12 +103,15 @@ class Answering:
     def _received(self, exchange: Exchange, raw: bytes | None) -> None:
         if exchange.call.closed:
             return
-        if raw is None:
-            self._refuse(
-                exchange, InvalidArgument("request", "there is none; the call was half-closed without a message")
-            )
+        if raw is None:  # which a caller who goes looks like, too, until the core says so
+            exchange.call.watch()
+            asyncio.get_running_loop().call_later(_WATCH_SECONDS, self._refuse_silence, exchange)
         else:
             self._begin(exchange, raw)
+
+    def _refuse_silence(self, exchange: Exchange) -> None:
+        if not exchange.call.closed:
+            self._refuse(exchange, InvalidArgument("request", "there is none, though the call was half-closed"))
 
     def _begin(self, exchange: Exchange, raw: bytes | None) -> None:
         if exchange.method.is_own and self._admission.draining.is_set():
@@ -102,9 +119,27 @@ class Answering:
             assert refusal is not None
             self._refuse(exchange, refusal)
             return
-        exchange.task = asyncio.get_running_loop().create_task(self._answer(exchange, raw))
         if exchange.method.is_own:
             self._admission.begin(exchange)
+        answer = self._answer(exchange, raw)
+        if not exchange.method.is_driven:
+            exchange.task = asyncio.ensure_future(answer)
+            return
+        exchange.task = driver = Driver(answer)
+        if not driver.done():
+            self._watch_soon(exchange)
+
+    def _watch_soon(self, exchange: Exchange) -> None:
+        """Learn of a caller who goes, if the call is not answered at once, as most are."""
+        if not self._unwatched:
+            asyncio.get_running_loop().call_later(_WATCH_SECONDS, self._watch)
+        self._unwatched.append(exchange)
+
+    def _watch(self) -> None:
+        for exchange in self._unwatched:
+            if exchange.task is not None and not exchange.task.done():
+                exchange.call.watch()
+        self._unwatched.clear()
 
     def _refuse(self, exchange: Exchange, error: LatentServeError) -> None:
         """End a call of which no message is read."""
@@ -123,12 +158,17 @@ class Answering:
             places.leave(exchange)
 
     async def _answer(self, exchange: Exchange, raw: bytes | None) -> None:
+        method, reply = exchange.method, None
         request_id.set(exchange.request_id)
-        if exchange.method.is_own:
-            self._metrics.call_started(exchange.method.name)
-        reply: bytes | None = None
+        if method.is_own:
+            self._metrics.call_started(method.name)
         try:
-            reply = await self._respond(exchange, raw)
+            requests = self._parse_all(exchange) if raw is None else self._parse(exchange, raw)
+            if method.gives_stream:
+                await self._stream(exchange, method.behaviour(requests, exchange))
+            else:
+                response = await method.behaviour(requests, exchange)
+                reply = response if isinstance(response, bytes) else response.SerializeToString()
         except asyncio.CancelledError:
             if not exchange.is_cut_off:
                 exchange.note_leaving()
@@ -141,33 +181,22 @@ class Answering:
             if isinstance(error, Unread):
                 self._admission.leave(exchange)
         except Exception:
-            _logger.exception("%s failed", exchange.method.name)
+            _logger.exception("%s failed", method.name)
             exchange.code = grpc.StatusCode.INTERNAL
             exchange.message = f"internal error; see the log of request {exchange.request_id}"
-        finally:
-            if exchange.method.is_own:
-                self._record(exchange)
+        if method.is_own:
+            self._record(exchange)
         if not exchange.call.closed:
             exchange.end(reply)
 
-    async def _respond(self, exchange: Exchange, raw: bytes | None) -> bytes | None:
-        """Run the servicer's method; returns the reply, or None after those of a stream."""
-        method = exchange.method
-        if method.takes_stream:
-            answered = method.behaviour(self._parse_all(exchange), exchange)
-        else:
-            assert raw is not None
-            answered = method.behaviour(self._parse(exchange, raw), exchange)
-        if not method.gives_stream:
-            response: Message = await answered
-            return response.SerializeToString()
-        if not isinstance(answered, AsyncIterator):
-            await answered  # which writes by itself
-            return None
-        async with aclosing(answered) as responses:  # type: ignore[type-var]  # servicers write generators
+    async def _stream(self, exchange: Exchange, replies: Any) -> None:
+        """Send the replies, or wait for what sends them itself."""
+        if not isinstance(replies, AsyncIterator):
+            await replies
+            return
+        async with aclosing(replies) as responses:  # type: ignore[type-var]  # servicers write generators
             async for response in responses:
                 await exchange.write(response)
-        return None
 
     async def _parse_all(self, exchange: Exchange) -> AsyncIterator[Message]:
         """The requests of a stream."""
@@ -197,6 +226,7 @@ class Answering:
     def _record(self, exchange: Exchange) -> None:
         method, code, seconds = exchange.method.name, exchange.code.name, time.monotonic() - exchange.began
         self._metrics.call_ended(method, exchange.model, code, seconds)
-        fields = {"method": method, "model": exchange.model, "code": code, "seconds": round(seconds, 6)}
         level = logging.ERROR if exchange.code is grpc.StatusCode.INTERNAL else self._access_level
-        _logger.log(level, "%s %s", method, exchange.message or code, extra=fields)
+        if _logger.isEnabledFor(level):
+            fields = {"method": method, "model": exchange.model, "code": code, "seconds": round(seconds, 6)}
+            _logger.log(level, "%s %s", method, exchange.message or code, extra=fields)

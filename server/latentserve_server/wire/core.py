@@ -43,6 +43,8 @@ class Completions:
         self.queue = cygrpc.CompletionQueue()
         self._loop = asyncio.get_running_loop()
         self._pause = threading.Semaphore(1)
+        self._is_calm = False
+        self._begun: list[tuple[Any, Sequence[Any], Callable[[Any], None]]] = []
         self._listeners = 0
         self._closing = False
         threading.Thread(target=self._wait, name="completions", daemon=True).start()
@@ -64,6 +66,7 @@ class Completions:
     def _end(self) -> None:
         if self._closing and not self._listeners:
             self.queue.shutdown()
+            self._pause.release()
 
     def _wait(self) -> None:
         while self._pause.acquire():
@@ -81,19 +84,37 @@ class Completions:
         self._loop.call_soon(self._burst)  # whatever becomes of the first event
         event.tag(event)
 
+    def begin(self, call: Any, operations: Sequence[Any], tag: Callable[[Any], None]) -> None:
+        """Begin operations of a call, together with those of other calls that come meanwhile."""
+        if not self._begun:
+            self._loop.call_soon(self._flush)
+        self._begun.append((call, operations, tag))
+
+    def _flush(self) -> None:
+        begun, self._begun = self._begun, []
+        for call, operations, tag in begun:
+            if error := call.start_server_batch(operations, tag):
+                _logger.error(
+                    "gRPC's core does not take %s: error %s", [type(one).__name__ for one in operations], error
+                )
+
     def _burst(self) -> None:
-        poll, goes_on = self.queue.poll, True
-        try:
-            for _ in range(_BURST):
-                event = poll(deadline=0.0)
-                if event.tag is None:
-                    goes_on = False
-                    self._pause.release()
-                    return
+        """Handle what there is. Twice nothing, with all the loop's work in between, is a pause."""
+        poll, events = self.queue.poll, list[Any]()
+        while len(events) < _BURST and (event := poll(deadline=0.0)).tag is not None:
+            events.append(event)
+        if events or not self._is_calm:
+            self._is_calm = not events
+            self._loop.call_soon(self._burst)
+        else:
+            self._is_calm = False
+            self._pause.release()
+        for event in events:
+            try:
                 event.tag(event)
-        finally:
-            if goes_on:
-                self._loop.call_soon(self._burst)
+            except Exception:
+                _logger.exception("an event of a call failed")
+        self._flush()
 
 
 class CoreServer:
@@ -144,36 +165,47 @@ class CoreServer:
     def _arrived(self, event: Any) -> None:
         if event.success and self._closed is None and self._accept is not None:
             self._ask()
-            self._accept(Call(event))
+            self._accept(Call(event, self._completions))
 
 
 class Call:
     """One call: what it says of itself, and the operations on it. Callbacks are called on the event loop."""
 
-    __slots__ = ("_call", "_headers_sent", "_seconds", "closed", "metadata", "method")
+    __slots__ = (
+        "_call",
+        "_completions",
+        "_headers_sent",
+        "_is_watched",
+        "_seconds",
+        "closed",
+        "metadata",
+        "method",
+        "on_closed",
+    )
 
-    def __init__(self, event: Any) -> None:
+    def __init__(self, event: Any, completions: Completions) -> None:
         details = event.call_details
+        self._completions = completions
         self._call = event.call
         self._headers_sent = False
+        self._is_watched = False
         self._seconds = details.deadline
         self.method: str = details.method.decode("ascii", "replace")
         self.metadata: Metadata = event.invocation_metadata
         self.closed = False
         """Whether it has ended: its status has left, or its caller, or its deadline has passed."""
+        self.on_closed: Callable[[], None] = _nothing
+        """Called once it has ended."""
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline, at least 0; None where there is none."""
         return None if self._seconds > _NEVER else max(0.0, self._seconds - time.time())
 
-    def watch(self, closed: Callable[[], None]) -> None:
-        """Call `closed` when the call has ended, however it did."""
-
-        def note(event: Any) -> None:
-            self.closed = True
-            closed()
-
-        self._begin((_CLOSE(0),), note)
+    def watch(self) -> None:
+        """Learn of a caller who goes as soon as that happens, and not only when the call is ended. Harmless twice."""
+        if not self._is_watched:
+            self._is_watched = True
+            self._begin((_CLOSE(0),), self._note_closed)
 
     def receive(self, received: Callable[[bytes | None], None]) -> None:
         """Call `received` with the next message; None where there is none."""
@@ -185,9 +217,20 @@ class Call:
 
     def end(self, code: int, details: str, trailers: Metadata, message: bytes | None = None) -> None:
         """End the call with a status, after a last message."""
-        messages = () if message is None else (_SEND(message, 0),)
-        status = _STATUS(trailers, code, details.encode(), 0)
-        self._begin((*self._headers(), *messages, status), _ignore)
+        operations = [*self._headers(), _STATUS(trailers, code, details.encode(), 0)]
+        if message is not None:
+            operations.append(_SEND(message, 0))
+        if self._is_watched:
+            self._begin(operations, _ignore)
+        else:
+            self._is_watched = True
+            operations.append(_CLOSE(0))
+            self._begin(operations, self._note_closed)
+
+    def _note_closed(self, event: Any) -> None:
+        self.closed = True
+        on_closed, self.on_closed = self.on_closed, _nothing
+        on_closed()
 
     def _headers(self) -> tuple[Any, ...]:
         if self._headers_sent:
@@ -195,10 +238,13 @@ class Call:
         self._headers_sent = True
         return (_NO_HEADERS,)
 
-    def _begin(self, operations: tuple[Any, ...], tag: Callable[[Any], None]) -> None:
-        error = self._call.start_server_batch(operations, tag)
-        assert not error, f"gRPC's core does not take {operations}: error {error}"
+    def _begin(self, operations: Sequence[Any], tag: Callable[[Any], None]) -> None:
+        self._completions.begin(self._call, operations, tag)
 
 
 def _ignore(event: Any) -> None:
     """The end of a call is told to who watches it."""
+
+
+def _nothing() -> None:
+    """What is done where nobody asks."""

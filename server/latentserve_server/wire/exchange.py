@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import time
-import uuid
 from collections import deque
 from typing import NoReturn
 
@@ -17,6 +17,7 @@ from latentserve.contract import REQUEST_ID_KEY
 from latentserve_server.errors import LatentServeError, Unread
 from latentserve_server.wire.admission import BytesUnderWay
 from latentserve_server.wire.core import Call, Metadata
+from latentserve_server.wire.driver import Driver
 from latentserve_server.wire.services import Method
 from latentserve_server.wire.status import retry_after_ms, status_of
 
@@ -46,7 +47,7 @@ class Exchange:
         self.code = grpc.StatusCode.OK
         self.message = ""
         self.trailers: Metadata = ((REQUEST_ID_KEY, self.request_id),) if method.is_own else ()
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | Driver | None = None
         """What answers it."""
         self.is_cut_off = False
         """Whether the server ends it, and not its caller."""
@@ -143,8 +144,12 @@ def is_late(allowed: float | None, remaining: float | None) -> bool:
 
 def _request_id(metadata: Metadata) -> str:
     """The caller's id of the call, or a new one."""
-    asked = str(next((value for key, value in metadata if key == REQUEST_ID_KEY), ""))[:_MAX_REQUEST_ID]
-    return asked if _PRINTABLE.fullmatch(asked) else uuid.uuid4().hex
+    for key, value in metadata:
+        if key == REQUEST_ID_KEY:
+            asked = str(value)[:_MAX_REQUEST_ID]
+            if _PRINTABLE.fullmatch(asked):
+                return asked
+    return f"{random.getrandbits(128):032x}"
 
 
 def _short(message: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +25,19 @@ class Method:
     asynchronous iterator of the replies, where they are a stream."""
     takes_stream: bool
     gives_stream: bool
+    is_driven: bool
+    """Whether a Driver runs it, and not a task."""
     is_own: bool
     """False for gRPC's own services, health and reflection."""
 
 
 def methods_of(
-    service: ServiceDescriptor, servicer: object, *, name: str = "", is_own: bool = True
+    service: ServiceDescriptor, servicer: object, *, name: str = "", is_own: bool = True, driven: Collection[str] = ()
 ) -> Mapping[str, Method]:
-    """The methods of a service by their paths; `name` takes the place of the service's own."""
+    """The methods of a service by their paths; `name` takes the place of the service's own.
+
+    `driven` are the names of the methods that a Driver runs.
+    """
     return {
         f"/{name or service.full_name}/{method.name}": Method(
             name=method.name,
@@ -41,6 +46,7 @@ def methods_of(
             behaviour=getattr(servicer, method.name),
             takes_stream=method.client_streaming,
             gives_stream=method.server_streaming,
+            is_driven=method.name in driven,
             is_own=is_own,
         )
         for method in service.methods

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -52,7 +53,8 @@ async def sent(call: Call, message: bytes) -> None:
 async def ended(call: Call) -> None:
     """Return once the call has ended."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    call.watch(lambda: future.set_result(None))
+    call.on_closed = partial(future.set_result, None)
+    call.watch()
     await future
     assert call.closed
 
@@ -112,8 +114,11 @@ async def test_a_call_without_a_message_is_told_from_an_empty_message() -> None:
 
 async def test_the_end_of_a_call_is_told_once_its_status_has_left() -> None:
     async def answer(call: Call) -> None:
+        left = asyncio.Event()
+        call.on_closed = left.set
         call.end(OK, "", (), b"reply")
-        await ended(call)
+        await left.wait()
+        assert call.closed
 
     async with core_server(answer) as (_, channel):
         call: Any = channel.unary_unary(METHOD)
@@ -193,7 +198,7 @@ async def test_more_calls_than_a_burst_holds_are_all_told() -> None:
 async def test_a_callback_that_fails_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
     async def answer(call: Call) -> None:
         if await received(call) == b"broken":
-            call.watch(lambda: 1 // 0)
+            call.on_closed = lambda: 1 // 0
         call.end(OK, "", (), b"reply")
 
     async with core_server(answer) as (_, channel):
