@@ -16,9 +16,10 @@ from grpc_health.v1 import health, health_pb2
 from latentserve.oip import inference_pb2
 from latentserve.v1 import generation_pb2, models_pb2
 from latentserve_server.api.admin import ModelAdminServicer
+from latentserve_server.api.call import model_of
 from latentserve_server.api.generation import GenerationServicer
 from latentserve_server.api.models import ModelServicer
-from latentserve_server.api.oip.model_names import model_of
+from latentserve_server.api.oip import model_names
 from latentserve_server.api.oip.service import InferenceServicer
 from latentserve_server.available_cpus import available_cpus
 from latentserve_server.blocking_calls import on_thread
@@ -40,12 +41,12 @@ from latentserve_server.repository.version import Lifecycle
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.telemetry.open_files import MAX_ADMIN_CONNECTIONS, room_for_connections
-from latentserve_server.wire.admission import Admission, BytesUnderWay
+from latentserve_server.wire.admission import Admission, BytesUnderWay, FieldLimits
 from latentserve_server.wire.answering import Answering
-from latentserve_server.wire.bounds import FieldLimits
 from latentserve_server.wire.core import Completions
 from latentserve_server.wire.listener import Listener, listener_options, renewal_options
 from latentserve_server.wire.reflection import add_reflection
+from latentserve_server.wire.services import methods_of
 from latentserve_server.workers import Workers
 
 _logger = logging.getLogger(__name__)
@@ -208,7 +209,6 @@ class Server:
     def _answering(self, admission: Admission) -> Answering:
         return Answering(
             self._metrics,
-            partial(model_of, is_model=self._repository.__contains__),
             admission,
             self._under_way,
             FieldLimits(self._config.max_rows_per_request),
@@ -226,9 +226,10 @@ class Server:
     def _build_listener(self) -> Listener:
         config = self._config
         answering = self._answering(self._admission)
+        named = partial(model_of, is_model=self._repository.__contains__)
         generation = GenerationServicer(self._repository, self._workers)
-        answering.add_service(_GENERATION, generation, driven=DRIVEN)
-        answering.add_service(_MODELS, ModelServicer(self._repository))
+        answering.add_methods(methods_of(_GENERATION, generation, driven=DRIVEN, model_of=named))
+        answering.add_methods(methods_of(_MODELS, ModelServicer(self._repository), model_of=named))
         inference = InferenceServicer(
             self._repository,
             self._workers,
@@ -238,8 +239,9 @@ class Server:
             stream_rows=min(2 * config.max_batch_rows, config.max_queue_rows),
             totals=self._metrics.graph_totals,
         )
-        answering.add_service(_INFERENCE, inference, driven=("ModelInfer",))
-        answering.add_service(_HEALTH, self._health, is_own=False)
+        oip_model_of = partial(model_names.model_of, is_model=self._repository.__contains__)
+        answering.add_methods(methods_of(_INFERENCE, inference, driven=("ModelInfer",), model_of=oip_model_of))
+        answering.add_methods(methods_of(_HEALTH, self._health, is_own=False))
         add_reflection((*SERVICES, health.SERVICE_NAME), answering)
         options = [
             *listener_options(config.listen, self._connections(), config.max_header_bytes),
@@ -252,7 +254,8 @@ class Server:
     def _build_admin(self) -> Listener:
         config = self._config
         answering = self._answering(self._admin_admission)
-        answering.add_service(_ADMIN, ModelAdminServicer(self._repository))
+        named = partial(model_of, is_model=self._repository.__contains__)
+        answering.add_methods(methods_of(_ADMIN, ModelAdminServicer(self._repository), model_of=named))
         add_reflection((ADMIN_SERVICE,), answering)
         options = listener_options(config.admin_listen, MAX_ADMIN_CONNECTIONS, config.max_header_bytes)
         return Listener(self._completions, options, answering)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
+from latentserve_server.api.call import CallClock, lease
 from latentserve_server.api.images import read_images, read_latents, write_images
-from latentserve_server.api.model_reference import lease
 from latentserve_server.api.requests import (
     decode_request,
     encode_request,
@@ -25,7 +25,6 @@ from latentserve_server.api.requests import (
 )
 from latentserve_server.api.sample_reply import AS_COMPUTED, sample_reply
 from latentserve_server.api.streams import chunks
-from latentserve_server.api.timing import CallClock
 from latentserve_server.api.walk_requests import interpolate_request, traverse_request
 from latentserve_server.batching.scheduling import Timing
 from latentserve_server.latent.noise import NOISE_SCHEME
@@ -35,7 +34,7 @@ from latentserve_server.model.requests import DecodeRequest, EncodeRequest
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.repository import Repository
 from latentserve_server.wire.exchange import Exchange
-from latentserve_server.workers import Workers
+from latentserve_server.workers import INLINE_BYTES, Workers
 
 _SEED_BYTES = 1 << 14
 """A draw of one row costs about as much as work on so many bytes."""
@@ -56,6 +55,8 @@ class GenerationServicer:
             served = clock.served(model, sampled.timing)
             rest = pb.SampleResponse(seed=sampled.seed, noise_scheme=NOISE_SCHEME, served=served, labels=sampled.labels)
             if request.output.format in AS_COMPUTED:
+                if sampled.images.nbytes < INLINE_BYTES:
+                    return sample_reply(sampled.images, rest)
                 return await self._workers.run(sampled.images.nbytes, sample_reply, sampled.images, rest)
             rest.images.MergeFrom(await self._write(sampled.images, request.output))
             return rest

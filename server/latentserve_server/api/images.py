@@ -15,9 +15,7 @@ from latentserve.pixel_range import PixelRangeError, read_pixels
 from latentserve.v1 import bundle_pb2, generation_pb2, tensor_pb2
 from latentserve_server.api.image_files import (
     FILE_FORMATS,
-    GAP,
     LEVELS,
-    MAX_SIDE,
     count_pixels,
     read_file,
     tile,
@@ -34,8 +32,6 @@ _CHUNK_PIXELS = 1 << 20
 """Pixels of the files that are done in one chunk, about: some 10 ms of a thread; a larger file is a chunk by itself."""
 _FILE_PIXELS = 1 << 12
 """What a file takes beyond its pixels, as pixels that take as long."""
-
-_FORMATS = frozenset(generation_pb2.ImageFormat.values())
 
 Float32 = NDArray[np.float32]
 
@@ -109,26 +105,6 @@ async def read_images(
         return await _read_files(f"{field}.encoded.files", images.encoded, spec, workers)
     tensor = images.tensor
     return await workers.run(_size_bytes(tensor), _read_tensor, f"{field}.tensor", tensor, spec)
-
-
-def check_output(output: generation_pb2.Output, rows: int, spec: bundle_pb2.ImageSpec) -> None:
-    """Hold the wanted form of `rows` images to what can be made. With no rows every form passes; the model checks
-    their number.
-
-    Raises:
-        InvalidArgument: the format is unknown, or a grid is too large or not of files.
-    """
-    if output.format not in _FORMATS:
-        known = ", ".join(generation_pb2.ImageFormat.keys())
-        raise InvalidArgument("output.format", f"{output.format} is not one of {known}")
-    if not output.grid_columns or not rows:
-        return
-    if output.format not in FILE_FORMATS:
-        raise InvalidArgument("output.grid_columns", "a grid is a picture: the format must be PNG, JPEG or WebP")
-    columns = min(output.grid_columns, rows)
-    width, height = columns * (spec.width + GAP), -(-rows // columns) * (spec.height + GAP)
-    if max(width, height) > MAX_SIDE:
-        raise InvalidArgument("output.grid_columns", f"{width}x{height} pixels; {MAX_SIDE} a side are allowed")
 
 
 async def write_images(images: NDArray[Any], output: generation_pb2.Output, workers: Workers) -> generation_pb2.Images:

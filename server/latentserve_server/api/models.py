@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from latentserve.v1 import models_pb2 as pb
-from latentserve_server.api.model_reference import resolve
+from latentserve_server.api.call import resolve
 from latentserve_server.latent.noise import NOISE_SCHEME
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.repository import Repository

@@ -8,8 +8,9 @@ from latentserve.contract import MAX_LABELS
 from latentserve.seed import draw_seed
 from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.api.images import check_images, check_latents, check_output
-from latentserve_server.api.timing import CallClock
+from latentserve_server.api.call import CallClock
+from latentserve_server.api.image_files import FILE_FORMATS, GAP, MAX_SIDE
+from latentserve_server.api.images import check_images, check_latents
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import NO_LABELS, Labels
 from latentserve_server.latent.prior import STANDARD_NORMAL, NoiseTransform, Prior, SamplingSpec, check_indices
@@ -39,6 +40,7 @@ _CHUNK_BYTES = 1 << 20
 """What a chunk of a stream holds where the caller does not say, as float32 images: large enough to make the cost of a
 message small, and small enough to arrive soon."""
 
+_FORMATS = frozenset(pb.ImageFormat.values())
 _FLOAT_FORMATS = (pb.IMAGE_FORMAT_UNSPECIFIED, pb.IMAGE_FORMAT_FLOAT32, pb.IMAGE_FORMAT_FLOAT16)
 _PRIORS = {
     bundle_pb2.PRIOR_UNSPECIFIED: Prior.STANDARD_NORMAL,
@@ -157,6 +159,26 @@ def _sample_request(
         labels=labels_of(request, model),
         scheduling=clock.scheduling(priority),
     )
+
+
+def check_output(output: pb.Output, rows: int, spec: bundle_pb2.ImageSpec) -> None:
+    """Hold the wanted form of `rows` images to what can be made. With no rows every form passes; the model checks
+    their number.
+
+    Raises:
+        InvalidArgument: the format is unknown, or a grid is too large or not of files.
+    """
+    if output.format not in _FORMATS:
+        known = ", ".join(pb.ImageFormat.keys())
+        raise InvalidArgument("output.format", f"{output.format} is not one of {known}")
+    if not output.grid_columns or not rows:
+        return
+    if output.format not in FILE_FORMATS:
+        raise InvalidArgument("output.grid_columns", "a grid is a picture: the format must be PNG, JPEG or WebP")
+    columns = min(output.grid_columns, rows)
+    width, height = columns * (spec.width + GAP), -(-rows // columns) * (spec.height + GAP)
+    if max(width, height) > MAX_SIDE:
+        raise InvalidArgument("output.grid_columns", f"{width}x{height} pixels; {MAX_SIDE} a side are allowed")
 
 
 def form_of(output: pb.Output) -> PixelForm:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from latentserve_server.batching.batch import Batch, Caller, Entry, Graph, Inputs, Run
 from latentserve_server.batching.queue import RowQueue, RunTimes, Slice, WaitEstimate
-from latentserve_server.batching.scheduling import WHENEVER, AwaitedResult, Result, Scheduling
+from latentserve_server.batching.scheduling import WHENEVER, Result, Scheduling
 from latentserve_server.engine.thread import EngineThread
 from latentserve_server.errors import DeadlineExpired, EngineFailure, LatentServeError, Overloaded, ShuttingDown
 from latentserve_server.workers import Workers
@@ -284,3 +284,24 @@ class Batcher:
             entry.settle(DeadlineExpired(_TOO_LATE))
             return False
         return True
+
+
+class AwaitedResult(asyncio.Future[Result]):
+    """The result of a call, for a task or for what has set `resume`, which goes on as soon as there is one."""
+
+    resume: Callable[[], None] | None = None
+
+    @property
+    def has_gone(self) -> bool:
+        """Whether nobody waits any more."""
+        return self.cancelled()
+
+    def settle(self, outcome: Result | Exception) -> None:
+        """Take the result or the error."""
+        if isinstance(outcome, Result):
+            self.set_result(outcome)
+        else:
+            self.set_exception(outcome)
+        if self.resume is not None:
+            resume, self.resume = self.resume, None
+            resume()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from latentserve_server.engine import Arrays
@@ -35,27 +33,6 @@ class Result:
 
     outputs: Arrays
     timing: Timing
-
-
-class AwaitedResult(asyncio.Future[Result]):
-    """The result of a call, for a task or for what has set `resume`, which goes on as soon as there is one."""
-
-    resume: Callable[[], None] | None = None
-
-    @property
-    def has_gone(self) -> bool:
-        """Whether nobody waits any more."""
-        return self.cancelled()
-
-    def settle(self, outcome: Result | Exception) -> None:
-        """Take the result or the error."""
-        if isinstance(outcome, Result):
-            self.set_result(outcome)
-        else:
-            self.set_exception(outcome)
-        if self.resume is not None:
-            resume, self.resume = self.resume, None
-            resume()
 
 
 @dataclass(frozen=True, slots=True)

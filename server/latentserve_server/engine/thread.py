@@ -25,6 +25,7 @@ class EngineThread(Executor):
         self._account = Account()
         self._lock = threading.Lock()
         self._under_way = 0
+        self._has_slots_for_all = not slots.is_bounded
 
     def submit(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `work` in a slot."""
@@ -35,13 +36,12 @@ class EngineThread(Executor):
     @property
     def is_idle(self) -> bool:
         """Whether nothing that was submitted is under way, and the device has slots for all."""
-        return not self._under_way and not self._slots.is_bounded
+        return self._has_slots_for_all and not self._under_way
 
     def run_here(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` in a slot on the caller's thread, while this one is idle; the same thread must submit to it."""
+        """Run `work` on the caller's thread, while this one is idle; the same thread must submit to it."""
         assert self.is_idle
-        with self.slot():
-            return work(*args, **kwargs)
+        return work(*args, **kwargs)
 
     def submit_alone(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `work` without a slot: it takes slots itself where it needs the device.

@@ -99,7 +99,7 @@ class Footprint:
 
 
 class ServedModel:
-    """Answers calls for one model version, with one batcher for each of its graphs."""
+    """Answers calls for one model version, with one batcher for each of its graphs, and counts the leases of them."""
 
     def __init__(
         self,
@@ -132,6 +132,21 @@ class ServedModel:
         self._noise = noise
         self._workers = workers
         self._release = release
+        self._leases = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    def __enter__(self) -> ServedModel:
+        """Take a lease, for the block: the model does not close within it."""
+        if not self._leases:
+            self._unused.clear()
+        self._leases += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leases -= 1
+        if not self._leases:
+            self._unused.set()
 
     @property
     def memory_bytes(self) -> int:
@@ -260,10 +275,18 @@ class ServedModel:
             return await self._run(role, inputs, outputs, scheduling)
 
     async def close(self) -> None:
-        """Let what runs end, refuse what waits, free the engines."""
+        """Wait until the last lease has ended, let what runs end, refuse what waits, free the engines.
+
+        No lease may begin any more.
+        """
+        await self._unused.wait()
         batchers = [*self._batchers.values(), *([self._reconstruction] if self._reconstruction else [])]
         await asyncio.gather(*(batcher.close() for batcher in batchers))
         await self._release()
+
+    def revoke(self) -> None:
+        """Let `close` wait no longer: the calls that hold leases have been given up."""
+        self._unused.set()
 
     async def _draw_posterior(
         self, encoded: Encoded, seed: int, first_index: int, draws: int

@@ -90,7 +90,7 @@ class Model:
         if version is None:
             raise ModelNotReady(self._why_none_answers())
         entry = self.entry(version)
-        if entry.leased is None:
+        if entry.model is None:
             raise ModelNotReady(str(entry))
         return entry
 

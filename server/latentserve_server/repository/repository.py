@@ -20,7 +20,7 @@ from latentserve_server.repository.model import Model
 from latentserve_server.repository.policy import VersionPolicy
 from latentserve_server.repository.scanner import Absences, RepositoryObserver, Scanner, StuckAliases
 from latentserve_server.repository.store import Catalog, ModelStore, store_alias
-from latentserve_server.repository.version import LeasedModel, Lifecycle, ModelVersion, State
+from latentserve_server.repository.version import Lifecycle, ModelVersion, State
 
 _logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Repository:
         await self._commands.close()
         for model in self._models.values():
             for entry in model:
-                if entry.leased is not None:
+                if entry.model is not None:
                     self._lifecycle.retire(entry, "the server is stopping")
         await asyncio.gather(self._lifecycle.close(), self._close_store())
 
@@ -124,7 +124,7 @@ class Repository:
     @property
     def is_ready(self) -> bool:
         """Whether any version answers calls."""
-        return any(entry.leased is not None for entry in self.entries())
+        return any(entry.model is not None for entry in self.entries())
 
     def is_default(self, entry: ModelVersion) -> bool:
         """Whether the entry answers calls that name no version."""
@@ -144,7 +144,7 @@ class Repository:
         Raises:
             ModelNotFound: there is no such name, version or alias. ModelNotReady: there is, but it cannot answer now.
         """
-        return self._answering(name, version, alias).model
+        return self._answering(name, version, alias)
 
     def lease(
         self, name: str, version: int | None = None, alias: str | None = None
@@ -330,10 +330,10 @@ class Repository:
         else:
             self._unsettled.clear()
 
-    def _answering(self, name: str, version: int | None, alias: str | None) -> LeasedModel:
-        leased = self._model(name).answering(version, alias).leased
-        assert leased is not None
-        return leased
+    def _answering(self, name: str, version: int | None, alias: str | None) -> ServedModel:
+        model = self._model(name).answering(version, alias).model
+        assert model is not None
+        return model
 
     def _model(self, name: str) -> Model:
         model = self._models.get(name)

@@ -119,7 +119,7 @@ class Absences:
 
     def tell(self, entries: Iterable[ModelVersion]) -> None:
         """Tell of what has changed; `entries` are all that there are."""
-        missing = {(entry.name, entry.version): entry for entry in entries if entry.is_missing and entry.leased}
+        missing = {(entry.name, entry.version): entry for entry in entries if entry.is_missing and entry.model}
         text = "%s version %d is not there; unloaded where that is still so after %g s"
         for name, version in missing.keys() - self._told.keys():
             _logger.warning(text, name, version, self._removal_delay, extra={"model": name, "version": version})

@@ -58,7 +58,7 @@ class ModelVersion:
     forget: Callable[[], object]
     """Drops the version from its model, once `is_gone`."""
     state: State = State.UNAVAILABLE
-    leased: LeasedModel | None = None
+    model: ServedModel | None = None
     """What answers, while READY."""
     exists: bool = True
     """Whether the directory is there, or was until so lately that it may come back."""
@@ -78,14 +78,9 @@ class ModelVersion:
     """Models that were opened from the directory and answer their last calls."""
 
     @property
-    def model(self) -> ServedModel | None:
-        """The model, while READY."""
-        return self.leased.model if self.leased else None
-
-    @property
     def may_answer(self) -> bool:
         """Whether the version is READY, or may become so."""
-        return self.exists and (self.leased is not None or self._may_load)
+        return self.exists and (self.model is not None or self._may_load)
 
     @property
     def is_missing(self) -> bool:
@@ -113,9 +108,9 @@ class ModelVersion:
         assert state in _NEXT[self.state], f"a version that is {self.state.value} cannot become {state.value}"
         self.state, self.reason = state, reason
 
-    def serve(self, model: ServedModel) -> LeasedModel | None:
+    def serve(self, model: ServedModel) -> ServedModel | None:
         """Let the model answer from now on; returns the one that answered before, which is to be closed."""
-        before, self.leased = self.leased, LeasedModel(model)
+        before, self.model = self.model, model
         self.digest, self.is_transient, self.failures = model.identity.digest, False, 0
         if before is None:
             self.become(State.READY)
@@ -123,12 +118,12 @@ class ModelVersion:
             self.reason = ""
         return before
 
-    def retire(self, reason: str) -> LeasedModel:
+    def retire(self, reason: str) -> ServedModel:
         """Let a READY version take no more calls; returns the model that answered them, which is to be closed."""
-        leased, self.leased = self.leased, None
-        assert leased is not None
+        model, self.model = self.model, None
+        assert model is not None
         self.become(State.UNLOADING, reason)
-        return leased
+        return model
 
     def begin_leaving(self) -> None:
         """Note that a model answers its last calls."""
@@ -190,37 +185,6 @@ class ModelVersion:
         return f"{text}: {self.reason}" if self.reason else text
 
 
-class LeasedModel:
-    """Counts the leases of one model, on its event loop. A lease is a block entered with it."""
-
-    def __init__(self, model: ServedModel) -> None:
-        self.model = model
-        self._leases = 0
-        self._unused = asyncio.Event()
-        self._unused.set()
-
-    def __enter__(self) -> ServedModel:
-        """The model, which does not close within the block."""
-        if not self._leases:
-            self._unused.clear()
-        self._leases += 1
-        return self.model
-
-    def __exit__(self, *_: object) -> None:
-        self._leases -= 1
-        if not self._leases:
-            self._unused.set()
-
-    async def close(self) -> None:
-        """Wait until the last lease has ended, then close the model. No lease may begin any more."""
-        await self._unused.wait()
-        await self.model.close()
-
-    def revoke(self) -> None:
-        """Let `close` wait no longer: the calls that hold leases have been given up."""
-        self._unused.set()
-
-
 class LifecycleObserver(Protocol):
     """What is told of the life of every version, on the event loop."""
 
@@ -255,7 +219,7 @@ class Lifecycle:
         self._loader = loader
         self._fetches = BlockingCalls()  # the limit of a load is theirs, too
         self._observer = observer
-        self._closing: dict[asyncio.Task[None], LeasedModel] = {}
+        self._closing: dict[asyncio.Task[None], ServedModel] = {}
 
     def announce(self, entry: ModelVersion) -> None:
         """Show a version as it was found."""
@@ -295,10 +259,10 @@ class Lifecycle:
 
     def retire(self, entry: ModelVersion, reason: str) -> None:
         """Let a READY version take no more calls, and close it after its last one."""
-        leased = entry.retire(reason)
+        model = entry.retire(reason)
         self._tell(entry)
         _logger.info("unloading %s version %d: %s", entry.name, entry.version, entry.reason, extra=_fields(entry))
-        self._close_after_last_call(entry, leased)
+        self._close_after_last_call(entry, model)
 
     def forget_if_gone(self, entry: ModelVersion) -> None:
         """Drop a version whose directory is gone, unless it still answers calls; then it is dropped after the last."""
@@ -308,14 +272,14 @@ class Lifecycle:
 
     async def closed(self, name: str, version: int) -> None:
         """Wait until the models of a version that were retired are closed; they are, too, if nobody waits any more."""
-        identities = {task: leased.model.identity for task, leased in self._closing.items()}
+        identities = {task: model.identity for task, model in self._closing.items()}
         tasks = [task for task, one in identities.items() if (one.name, one.version) == (name, version)]
         await asyncio.gather(*map(asyncio.shield, tasks))
 
     async def close(self) -> None:
         """Close what was retired, whether or not calls still hold leases on it."""
-        for leased in self._closing.values():
-            leased.revoke()
+        for model in self._closing.values():
+            model.revoke()
         await asyncio.gather(*self._closing)
 
     async def _make(self, entry: ModelVersion) -> ServedModel:
@@ -344,23 +308,23 @@ class Lifecycle:
     def _fail(self, entry: ModelVersion, reason: str, *, may_pass: bool) -> None:
         entry.fail(reason, now=asyncio.get_running_loop().time(), may_pass=may_pass)
         self._observer.load_ended(entry.name, succeeded=False)
-        if entry.leased is None:
+        if entry.model is None:
             entry.become(State.UNAVAILABLE, reason)
             self._tell(entry)
 
-    def _close_after_last_call(self, entry: ModelVersion, leased: LeasedModel) -> None:
+    def _close_after_last_call(self, entry: ModelVersion, model: ServedModel) -> None:
         entry.begin_leaving()
-        self._observer.model_retired(leased.model.identity)
-        task = asyncio.get_running_loop().create_task(self._close(entry, leased))
-        self._closing[task] = leased
+        self._observer.model_retired(model.identity)
+        task = asyncio.get_running_loop().create_task(self._close(entry, model))
+        self._closing[task] = model
         task.add_done_callback(self._closing.pop)
 
-    async def _close(self, entry: ModelVersion, leased: LeasedModel) -> None:
-        await leased.close()
+    async def _close(self, entry: ModelVersion, model: ServedModel) -> None:
+        await model.close()
         entry.end_leaving()
-        fields = _fields(entry) | {"digest": leased.model.identity.digest}
+        fields = _fields(entry) | {"digest": model.identity.digest}
         _logger.info("a model of %s version %d is closed", entry.name, entry.version, extra=fields)
-        if entry.leaving or entry.leased is not None:
+        if entry.leaving or entry.model is not None:
             return
         self._observer.version_closed(entry.name, entry.version)
         if entry.state is State.UNLOADING:

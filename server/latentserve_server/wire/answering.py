@@ -5,24 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
 from latentserve_server.errors import InvalidArgument, LatentServeError, Unread
 from latentserve_server.telemetry.logs import request_id
 from latentserve_server.telemetry.metrics import Metrics
-from latentserve_server.wire.admission import Admission, BytesUnderWay
-from latentserve_server.wire.bounds import FREE_BYTES, FieldLimits, check_fields, check_headers, not_a_message
+from latentserve_server.wire.admission import (
+    FREE_BYTES,
+    Admission,
+    BytesUnderWay,
+    FieldLimits,
+    check_fields,
+    check_headers,
+    not_a_message,
+)
 from latentserve_server.wire.core import Call
-from latentserve_server.wire.driver import Driver
-from latentserve_server.wire.exchange import Aborted, Exchange
-from latentserve_server.wire.services import Method, methods_of
+from latentserve_server.wire.exchange import Aborted, Driver, Exchange
+from latentserve_server.wire.services import Method
 
 _logger = logging.getLogger(__name__)
 
@@ -39,7 +44,6 @@ class Answering:
     def __init__(
         self,
         metrics: Metrics,
-        model_of: Callable[[Any], str],
         admission: Admission,
         under_way: BytesUnderWay,
         limits: FieldLimits,
@@ -48,11 +52,9 @@ class Answering:
         unread_timeout: float,
         access_log: bool,
     ) -> None:
-        """`model_of` is the model of a request, as the metrics call it; empty where it is none of the repository's."""
         self._methods: dict[str, Method] = {}
         self._unwatched: list[Exchange] = []
         self._metrics = metrics
-        self._model_of = model_of
         self._admission = admission
         self._watches = Admission(_MAX_WATCHES)
         self._under_way = under_way
@@ -61,17 +63,9 @@ class Answering:
         self._unread_timeout = unread_timeout
         self._access_level = logging.INFO if access_log else logging.DEBUG
 
-    def add_service(
-        self,
-        service: ServiceDescriptor,
-        servicer: object,
-        *,
-        name: str = "",
-        is_own: bool = True,
-        driven: Collection[str] = (),
-    ) -> None:
-        """Have the servicer's methods answer the service's calls; the rest is as for `methods_of`."""
-        self._methods.update(methods_of(service, servicer, name=name, is_own=is_own, driven=driven))
+    def add_methods(self, methods: Mapping[str, Method]) -> None:
+        """Answer calls of these methods, which are given by their paths."""
+        self._methods.update(methods)
 
     def answer(self, call: Call) -> None:
         """Take a call that has come in, and see to its end."""
@@ -220,7 +214,7 @@ class Answering:
         except Exception as error:
             raise not_a_message() from error
         if method.is_own:
-            exchange.model = self._model_of(request)
+            exchange.model = method.model_of(request)
         return request
 
     def _record(self, exchange: Exchange) -> None:

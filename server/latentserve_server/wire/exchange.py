@@ -1,4 +1,4 @@
-"""One call from its arrival until its reply has left: how it ends, and what its servicer sees of it."""
+"""One call from its arrival until its reply has left: how it ends, what its servicer sees of it, and what runs it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import random
 import re
 import time
 from collections import deque
-from typing import NoReturn
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from latentserve.contract import REQUEST_ID_KEY
+from latentserve_server.batching.batcher import AwaitedResult
 from latentserve_server.errors import LatentServeError, Unread
 from latentserve_server.wire.admission import BytesUnderWay
 from latentserve_server.wire.core import Call, Metadata
-from latentserve_server.wire.driver import Driver
 from latentserve_server.wire.services import Method
 from latentserve_server.wire.status import retry_after_ms, status_of
 
@@ -167,3 +169,53 @@ def _advice(error: LatentServeError, message: str) -> Metadata:
     status = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message=message)
     status.details.add().Pack(info)
     return ("grpc-retry-pushback-ms", str(milliseconds)), ("grpc-status-details-bin", status.SerializeToString())
+
+
+class Driver:
+    """Runs one coroutine, which raises nothing.
+
+    What it awaits is a future. It begins at once, and goes on at once when a batch has its result, where a task would
+    wait for the event loop to come round. Nothing in it may ask for the current task, as `asyncio.timeout` does.
+    """
+
+    __slots__ = ("_context", "_coroutine", "_waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._coroutine: Coroutine[Any, Any, None] | None = coroutine
+        self._context = copy_context()
+        self._waits_for: Any = None
+        self._step(coroutine.send, None)
+
+    def done(self) -> bool:
+        """Whether the coroutine has ended."""
+        return self._coroutine is None
+
+    def cancel(self) -> None:
+        """Raise CancelledError in the coroutine, where it waits."""
+        if self._coroutine is None:
+            return
+        waits_for, self._waits_for = self._waits_for, None
+        waits_for.cancel()
+        if isinstance(waits_for, AwaitedResult):
+            waits_for.resume = None
+            self._step(self._coroutine.throw, asyncio.CancelledError())
+
+    def _step(self, go_on: Callable[[Any], Any], value: Any) -> None:
+        try:
+            waits_for = self._context.run(go_on, value)
+        except BaseException as end:
+            self._coroutine = self._waits_for = None
+            if isinstance(end, StopIteration):
+                return
+            raise
+        self._waits_for = waits_for
+        waits_for._asyncio_future_blocking = False  # which says to the future that its await was understood
+        if isinstance(waits_for, AwaitedResult):
+            waits_for.resume = self._resume
+        else:
+            waits_for.add_done_callback(self._resume)
+
+    def _resume(self, _: Any = None) -> None:
+        self._waits_for = None
+        if self._coroutine is not None:
+            self._step(self._coroutine.send, None)

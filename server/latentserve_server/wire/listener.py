@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from latentserve_server.configuration.config import parse_address
 from latentserve_server.errors import ConfigError
+from latentserve_server.wire.admission import HEADER_ROOM
 from latentserve_server.wire.answering import Answering
-from latentserve_server.wire.bounds import HEADER_ROOM
 from latentserve_server.wire.core import Completions, CoreServer
 
 _logger = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from google.protobuf.descriptor_pool import Default, DescriptorPool
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from latentserve_server.wire.answering import Answering
+from latentserve_server.wire.services import methods_of
 
 _V1ALPHA = reflection.SERVICE_NAME
 _V1 = _V1ALPHA.replace("v1alpha", "v1")
@@ -27,7 +28,7 @@ def add_reflection(services: Iterable[str], answering: Answering) -> None:
     servicer = reflection.aio.ReflectionServicer(names, pool=_pool(names))
     service: Any = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
     for name in SERVICES:
-        answering.add_service(service, servicer, name=name, is_own=False)
+        answering.add_methods(methods_of(service, servicer, name=name, is_own=False))
 
 
 def _pool(services: Iterable[str]) -> DescriptorPool:

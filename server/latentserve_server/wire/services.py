@@ -27,12 +27,20 @@ class Method:
     gives_stream: bool
     is_driven: bool
     """Whether a Driver runs it, and not a task."""
+    model_of: Callable[[Any], str]
+    """The model that a request is for, as the metrics call it; empty where it is for none of the repository's."""
     is_own: bool
     """False for gRPC's own services, health and reflection."""
 
 
 def methods_of(
-    service: ServiceDescriptor, servicer: object, *, name: str = "", is_own: bool = True, driven: Collection[str] = ()
+    service: ServiceDescriptor,
+    servicer: object,
+    *,
+    name: str = "",
+    is_own: bool = True,
+    driven: Collection[str] = (),
+    model_of: Callable[[Any], str] = lambda _: "",
 ) -> Mapping[str, Method]:
     """The methods of a service by their paths; `name` takes the place of the service's own.
 
@@ -47,6 +55,7 @@ def methods_of(
             takes_stream=method.client_streaming,
             gives_stream=method.server_streaming,
             is_driven=method.name in driven,
+            model_of=model_of,
             is_own=is_own,
         )
         for method in service.methods

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from latentserve_server.batching.scheduling import AwaitedResult, Result, Timing
-from latentserve_server.wire.driver import Driver
+from latentserve_server.batching.batcher import AwaitedResult
+from latentserve_server.batching.scheduling import Result, Timing
+from latentserve_server.wire.exchange import Driver
 
 RESULT = Result({}, Timing())
 

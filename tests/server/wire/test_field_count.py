@@ -14,7 +14,7 @@ from latentserve.contract import MAX_LABELS
 from latentserve.oip import inference_pb2 as oip
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.wire.bounds import (
+from latentserve_server.wire.admission import (
     FREE_BYTES,
     MAX_ELEMENTS,
     MAX_REPEATS,

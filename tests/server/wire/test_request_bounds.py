@@ -25,7 +25,7 @@ from latentserve.ndarray import from_ndarray
 from latentserve.oip import inference_pb2 as oip
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import models_pb2
-from latentserve_server.wire.bounds import FREE_BYTES
+from latentserve_server.wire.admission import FREE_BYTES
 
 VAE = pb.ModelRef(name="vae")
 LATENTS = np.zeros((2, 3), np.float32)

@@ -33,8 +33,6 @@ def split_name(name: str, is_model: Callable[[str], bool]) -> tuple[str, Part]:
 
 
 def model_of(request: Any, is_model: Callable[[str], bool]) -> str:
-    """The model that a request of any service is for; empty where it is for none, or for none of the repository's."""
-    reference = getattr(request, "model", request)  # by itself in the Open Inference Protocol
-    asked = str(getattr(reference, "name", "") or getattr(reference, "model_name", ""))
-    name, _ = split_name(asked, is_model)
+    """The model that a request is for; empty where it is for none, or for none of the repository's."""
+    name, _ = split_name(str(getattr(request, "model_name", "") or getattr(request, "name", "")), is_model)
     return name if is_model(name) else ""
