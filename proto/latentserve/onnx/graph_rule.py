@@ -1,4 +1,4 @@
-"""The rule for a bundle's graphs: known operators, self-contained, nothing random, no loops."""
+"""The rule for a bundle's graphs: nothing foreign, random or endless; and whether a graph's runs always take as long."""
 
 from __future__ import annotations
 

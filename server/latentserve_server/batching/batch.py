@@ -27,7 +27,7 @@ _MADE_FROM: Mapping[str, str] = MappingProxyType({"image_uint8": "image"})
 
 
 class Graph(Protocol):
-    """What runs a batch, on the engine's thread.
+    """What runs a batch.
 
     Its "image" is clipped to [0, 1] afterwards. Graphs that the export writes clip for themselves; those of older
     bundles and of other exporters need not: what they saturate may be 1.0000002.
@@ -174,7 +174,7 @@ class Batch:
         return self
 
     def run(self, graph: Graph) -> Run:
-        """Run the graph on the joined rows. On the engine's thread.
+        """Run the graph on the joined rows, on the engine's thread or, where the run is short, on the event loop.
 
         Raises:
             EngineFailure: not as many rows came back as went in, or every caller has gone before the run began.

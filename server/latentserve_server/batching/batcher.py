@@ -1,8 +1,8 @@
-"""The batcher: many calls' rows in few runs of one graph.
+"""The batcher: many calls' rows in few runs of one graph, short ones made on the event loop.
 
 There is no timer: a batch is what piled up while the engine was busy, so an idle server adds no delay. All state
-belongs to the event loop; the engine's thread gets a finished batch and hands back arrays, with one wake-up of the loop
-a batch. While a batch runs, the next one is joined as soon as it is full; until then it is left open for later callers.
+belongs to the event loop; the engine's thread gets a joined batch and hands back arrays, with one wake-up of the loop a
+batch. While a batch runs, the next one is joined as soon as it is full; until then it is left open for later callers.
 """
 
 from __future__ import annotations
@@ -187,11 +187,18 @@ class Batcher:
             self._full.set()
 
     async def _run_batches(self) -> None:
-        batch: Batch | None = None
-        while not self._closing or batch is not None:
-            batch = await (self._refresh(batch) if batch else self._join(self._take()))
+        joined: Batch | None = None
+        while not self._closing or joined is not None:
+            slices = self._still_wanted(joined) if joined else self._take()
+            batch = joined if joined and len(slices) == len(joined.slices) else await self._join(slices)
+            joined = None
             if batch is not None:
-                batch = await self._run(batch)
+                outcome, following = await self._run(batch)
+                self._deliver(batch, outcome)
+                if following is not None:
+                    joined = await following
+                else:
+                    await asyncio.sleep(0)  # for what came meanwhile
             elif not self._queue.rows and not self._closing:
                 self._arrival.clear()
                 await self._arrival.wait()
@@ -199,10 +206,9 @@ class Batcher:
     def _take(self) -> Sequence[Slice[Entry]]:
         return self._queue.gather(self._wanted)
 
-    async def _refresh(self, batch: Batch) -> Batch | None:
-        """A batch that was joined early, without the callers who have gone since."""
-        slices = [part for part in batch.slices if self._wanted(part.ticket)]
-        return batch if len(slices) == len(batch.slices) else await self._join(slices)
+    def _still_wanted(self, batch: Batch) -> Sequence[Slice[Entry]]:
+        """What is left of a batch that was joined early, without the callers who have gone since."""
+        return [part for part in batch.slices if self._wanted(part.ticket)]
 
     async def _join(self, slices: Sequence[Slice[Entry]]) -> Batch | None:
         if not slices:
@@ -218,33 +224,28 @@ class Batcher:
             batch.fail(EngineFailure(f"the rows of a batch do not fit together: {error}"))
             return None
 
-    async def _run(self, batch: Batch) -> Batch | None:
-        """Run the batch and answer its callers; meanwhile gather the next one, if it fills up."""
+    async def _run(self, batch: Batch) -> tuple[Run | Exception, asyncio.Task[Batch | None] | None]:
+        """What the run gives, or why it failed, and the next batch, where that has filled up and is being joined."""
         loop = asyncio.get_running_loop()
         self._running = batch
         self._wait_estimate.dispatch(loop.time())
         following: asyncio.Task[Batch | None] | None = None
         run: asyncio.Future[Run] | None = None
         try:
-            if self._is_short(batch.rows + batch.padding):
-                assert self._here is not None
-                self._deliver(batch, self._here.run_here(batch.run, self._graph))
-                await asyncio.sleep(0)  # for what came meanwhile
-                return None
+            if self._here is not None and self._is_short(batch.rows + batch.padding):
+                return self._here.run_here(batch.run, self._graph), None
             run = loop.run_in_executor(self._executor, batch.run, self._graph)
             slices = await self._take_when_full(run)
             following = loop.create_task(self._join(slices)) if slices else None
-            self._deliver(batch, await run)
+            return await run, following
         except LatentServeError as error:
-            self._fail(batch, error)
+            return error, following
         except Exception as error:
             _logger.exception("a batch of %d rows failed", batch.rows)
-            self._fail(batch, EngineFailure(f"the engine failed: {error}"))
+            return EngineFailure(f"the engine failed: {error}"), following
         finally:
             self._running = None
-            self._wait_estimate.discard()
             run = None  # its error has this frame in its traceback
-        return await following if following else None  # only now: answers do not wait for others' rows
 
     async def _take_when_full(self, run: asyncio.Future[Run]) -> Sequence[Slice[Entry]]:
         if not self._queue.fills_a_batch:
@@ -258,22 +259,18 @@ class Batcher:
         """Whether a run of so many rows is made here: a way to the engine's thread and back would take as long."""
         return self._here is not None and self._here.is_idle and self._run_times.expected(rows) < _SHORT_SECONDS
 
-    def _deliver(self, batch: Batch, run: Run) -> None:
-        seconds = (run.ended_ns - run.started_ns) / 1e9
-        self._wait_estimate.finish(batch.rows, asyncio.get_running_loop().time())
-        self._run_times.note(batch.rows + batch.padding, seconds)
-        self._observer.batch_ran(batch.rows, batch.padding, seconds)
-        self._observer.calls_waited(batch.deliver(run))
-        self._drop_settled(batch)
-
-    def _fail(self, batch: Batch, error: Exception) -> None:
-        batch.fail(error)
-        self._drop_settled(batch)
-
-    def _drop_settled(self, batch: Batch) -> None:
-        """Take the rest of calls out of the queue that an error in this batch has ended."""
-        for part in batch.slices:
-            if part.ticket.is_settled and part.ticket.remaining:
+    def _deliver(self, batch: Batch, outcome: Run | Exception) -> None:
+        if isinstance(outcome, Run):
+            seconds = (outcome.ended_ns - outcome.started_ns) / 1e9
+            self._wait_estimate.finish(batch.rows, asyncio.get_running_loop().time())
+            self._run_times.note(batch.rows + batch.padding, seconds)
+            self._observer.batch_ran(batch.rows, batch.padding, seconds)
+            self._observer.calls_waited(batch.deliver(outcome))
+        else:
+            self._wait_estimate.discard()
+            batch.fail(outcome)
+        for part in batch.slices:  # an error in this batch has ended the rest of its calls, too
+            if part.ticket.remaining and part.ticket.is_settled:
                 self._queue.withdraw(part.ticket)
 
     def _wanted(self, entry: Entry) -> bool:

@@ -1,4 +1,4 @@
-"""The queue of rows: two lanes, bounded, and the choice of the next batch.
+"""The queue of rows: two lanes, bounded, and the choice of the next batch; and how long its batches take, about.
 
 There are two lanes. Calls that fit a batch are never split and run in the order in which they came. The second lane is
 for bulk work and for larger calls, which are cut and share evenly. They have whole batches while the first lane is

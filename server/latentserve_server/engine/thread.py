@@ -1,4 +1,4 @@
-"""The single thread on which a model's graphs run, and the early end of a run."""
+"""The thread on which a model's graphs run, but for short runs on the event loop, and the early end of a run."""
 
 from __future__ import annotations
 

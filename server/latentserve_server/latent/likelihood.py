@@ -41,7 +41,7 @@ def bernoulli_nats(images: NDArray[np.float32], logits: NDArray[np.float32]) -> 
     linear in x, so for grey x it is the expectation over x binarised at random.
     """
     softplus = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits)))
-    return _sum_rows(softplus - images * logits)
+    return sum_rows(softplus - images * logits)
 
 
 def gaussian_nats(
@@ -55,7 +55,7 @@ def gaussian_nats(
     scale = log_scale.astype(np.float64)
     with np.errstate(over="ignore"):  # where the scale is nearly nothing, what is not the mean costs infinite nats
         distance = (images.astype(np.float64) - means) * np.exp(-scale)
-        return _sum_rows(0.5 * np.square(distance) + scale + _HALF_LN_2_PI)
+        return sum_rows(0.5 * np.square(distance) + scale + _HALF_LN_2_PI)
 
 
 def discretized_logistic_nats(
@@ -76,20 +76,11 @@ def discretized_logistic_nats(
         above = np.logaddexp(0, (centred - _HALF_LEVEL) * inverse)  # -log F(-a)
         within = -np.log(-np.expm1(-2 * _HALF_LEVEL * inverse))
     inner = below + above + within
-    return _sum_rows(np.where(levels <= 0, below, np.where(levels >= _HIGHEST_LEVEL, above, inner)))
+    return sum_rows(np.where(levels <= 0, below, np.where(levels >= _HIGHEST_LEVEL, above, inner)))
 
 
-def gaussian_kl_nats(mean: NDArray[np.float32], log_variance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """KL(N(mean, diag(exp(log_variance))) || N(0, I)) for every row: [n, d] to float32 [n].
-
-    sum(mean^2 + exp(log_variance) - 1 - log_variance) / 2; Kingma and Welling 2014, appendix B. In float64, and by
-    expm1: near the prior the terms cancel, and in float32 the sum would fall below zero.
-    """
-    wide = log_variance.astype(np.float64)
-    return _sum_rows(0.5 * (np.square(mean, dtype=np.float64) + (np.expm1(wide) - wide)))
-
-
-def _sum_rows(terms: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def sum_rows(terms: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """The sum of each row of terms [n, ...], taken in float64: float32 [n]."""
     rows = terms.reshape(len(terms), -1)
     sums: NDArray[np.float64] = np.sum(rows, axis=1, dtype=np.float64)
     return sums.astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve.contract import CALIBRATION_QUANTILES
-from latentserve_server.latent.likelihood import Likelihood, gaussian_kl_nats
+from latentserve_server.latent.likelihood import Likelihood, sum_rows
 
 Float32 = NDArray[np.float32]
 
@@ -99,3 +99,13 @@ def anomaly_percentile(quantiles: Sequence[float], negative_elbo: NDArray[np.flo
         not_above == 0, 0.0, np.where(not_above == CALIBRATION_QUANTILES, CALIBRATION_QUANTILES - 1.0, inside)
     )
     return shares.astype(np.float32)
+
+
+def gaussian_kl_nats(mean: NDArray[np.float32], log_variance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """KL(N(mean, diag(exp(log_variance))) || N(0, I)) for every row: [n, d] to float32 [n].
+
+    sum(mean^2 + exp(log_variance) - 1 - log_variance) / 2; Kingma and Welling 2014, appendix B. In float64, and by
+    expm1: near the prior the terms cancel, and in float32 the sum would fall below zero.
+    """
+    wide = log_variance.astype(np.float64)
+    return sum_rows(0.5 * (np.square(mean, dtype=np.float64) + (np.expm1(wide) - wide)))

@@ -15,9 +15,9 @@ from scipy.stats import logistic, norm
 from latentserve_server.latent.likelihood import (
     bernoulli_nats,
     discretized_logistic_nats,
-    gaussian_kl_nats,
     gaussian_nats,
 )
+from latentserve_server.latent.scores import gaussian_kl_nats
 
 Float32 = NDArray[np.float32]
 

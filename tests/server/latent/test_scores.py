@@ -8,9 +8,9 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from latentserve.v1 import bundle_pb2
-from latentserve_server.latent.likelihood import LIKELIHOODS, bernoulli_nats, gaussian_kl_nats
+from latentserve_server.latent.likelihood import LIKELIHOODS, bernoulli_nats
 from latentserve_server.latent.noise import NoiseSource, Stream
-from latentserve_server.latent.scores import draw_latents, score_at_mean, score_draws
+from latentserve_server.latent.scores import draw_latents, gaussian_kl_nats, score_at_mean, score_draws
 
 BERNOULLI = LIKELIHOODS[bundle_pb2.LIKELIHOOD_BERNOULLI]
 ROWS, PIXELS, DIM, DRAWS = 3, 12, 2, 5

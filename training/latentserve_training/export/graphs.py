@@ -1,4 +1,4 @@
-"""A trained model's graphs as torch modules, with the inputs and outputs of a bundle."""
+"""A trained model's graphs as torch modules with the inputs and outputs of a bundle, and their plans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of a graph: its role, its tensors, and the model that it must reproduce."""
+"""The base class of graphs' plans: a graph's role, its tensors, and the model that it must reproduce."""
 
 from __future__ import annotations
 

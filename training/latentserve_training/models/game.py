@@ -1,4 +1,4 @@
-"""The adversarial game of a GAN: losses, penalties and the order of steps."""
+"""The settings of a GAN's adversarial game: which loss, which penalties, how many steps of each network."""
 
 from __future__ import annotations
 
