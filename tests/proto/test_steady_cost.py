@@ -29,8 +29,14 @@ def graph(*nodes: str, initializers: str = "") -> bytes:
         (["y = Tile(x, twice)"], "int64[2] twice = {1, 2}"),
         (["twice = Constant<value_ints = [1, 2]>()", "y = Tile(x, twice)"], ""),
         (["s = Shape(x)", "y = Reshape(x, s)"], ""),
+        (
+            ["s = Shape(x)", "r = Gather(s, first)", "t = Concat<axis = 0>(r, rest)", "y = Reshape(x, t)"],
+            "int64[1] first = {0}, int64[2] rest = {2, 2}",
+        ),
+        (["y = ReduceSum(x, axes)"], "int64[1] axes = {1}"),
+        (["y = Slice(x, begin, end)"], "int64[1] begin = {0}, int64[1] end = {2}"),
     ],
-    ids=["elementwise", "product", "constant tile", "tile of a node", "reshape"],
+    ids=["elementwise", "product", "constant tile", "tile of a node", "reshape", "reshape by rows", "sum", "slice"],
 )
 def test_sizes_that_the_rows_decide_are_steady(nodes: list[str], initializers: str) -> None:
     assert has_steady_cost(graph(*nodes, initializers=initializers))
@@ -39,12 +45,14 @@ def test_sizes_that_the_rows_decide_are_steady(nodes: list[str], initializers: s
 @pytest.mark.parametrize(
     ("nodes", "initializers"),
     [
+        (["n = Cast<to = 7>(x)", "s = ReduceMax<keepdims = 0>(n, rows)", "y = Reshape(x, s)"], "int64[1] rows = {0}"),
+        (["n = Cast<to = 7>(x)", "e = ReduceMax<keepdims = 0>(n)", "y = Slice(x, zero, e)"], "int64[1] zero = {0}"),
         (["n = Cast<to = 7>(x)", "f = ReduceMax<keepdims = 0>(n)", "y = Tile(x, n)"], ""),
         (["m = ReduceMax<keepdims = 0>(x)", "y = Range(zero, m, one)"], "float zero = {0}, float one = {1}"),
         (["i = NonZero(x)", "y = Cast<to = 1>(i)"], ""),
         (["b = Cast<to = 9>(x)", f"y = If(b) <then_branch = {BRANCH}, else_branch = {BRANCH}>"], ""),
     ],
-    ids=["tile by values", "range by values", "as many as are not 0", "branches"],
+    ids=["shape of values", "end of values", "tile by values", "range by values", "as many as are not 0", "branches"],
 )
 def test_sizes_that_values_decide_are_not(nodes: list[str], initializers: str) -> None:
     assert not has_steady_cost(graph(*nodes, initializers=initializers))

@@ -44,11 +44,11 @@ async def metric(port: int, name: str, **labels: str) -> float:
     return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
 
-def scrape(port: int) -> str:
+def scrape(port: int, query: str = "") -> str:
     """The text of /metrics."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request("GET", "/metrics")
+        connection.request("GET", f"/metrics{query}")
         reply = connection.getresponse()
         assert reply.status == 200
         return reply.read().decode()

@@ -1,4 +1,4 @@
-"""The rule for a bundle's graphs: nothing foreign, random or endless; and whether a graph's runs always take as long."""
+"""The rule for a bundle's graphs: nothing foreign, random or endless; and whether its runs always take as long."""
 
 from __future__ import annotations
 
@@ -24,15 +24,19 @@ _STEADY = frozenset(
         "GlobalAveragePool", "GlobalMaxPool", "Greater", "GroupNormalization", "HardSigmoid", "HardSwish",
         "Identity", "InstanceNormalization", "LayerNormalization", "LeakyRelu", "Less", "Log", "LogSoftmax",
         "MatMul", "MatMulInteger", "Max", "MaxPool", "Mean", "Min", "Mish", "Mul", "Neg", "Not", "Or", "PRelu",
-        "Pow", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "Reciprocal", "ReduceMax", "ReduceMean",
-        "ReduceMin", "ReduceSum", "Relu", "Reshape", "Round", "Selu", "Shape", "Sigmoid", "Sign", "Slice",
-        "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh",
-        "Transpose", "Unsqueeze", "Where",
+        "Pow", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "Reciprocal", "Relu", "Round", "Selu", "Shape",
+        "Sigmoid", "Sign", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Sqrt", "Sub", "Sum", "Tanh",
+        "Transpose", "Where",
     }
 )  # fmt: skip
 """Operators whose outputs are as large as their inputs say, whatever the values."""
-_SIZED = frozenset({"Expand", "OneHot", "Pad", "Resize", "Tile"})
-"""Operators whose further inputs say how large the output is."""
+_SHAPED = frozenset(
+    {
+        "Expand", "OneHot", "Pad", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Reshape", "Resize", "Slice",
+        "Split", "Squeeze", "Tile", "Unsqueeze",
+    }
+)  # fmt: skip
+"""Operators whose further inputs say what shape the output has."""
 _DROPOUT_TRAINING_INPUT = 2
 _MAX_NAME_CHARACTERS = 100
 _ORT_FORMAT = b"ORTM"
@@ -72,18 +76,19 @@ def check_graph(model: bytes, opsets: range = OPSETS) -> None:
 def has_steady_cost(model: bytes) -> bool:
     """Whether a run of a graph that `check_graph` lets pass takes as long for any values of its inputs.
 
-    That is so where every operator is known to work on tensors whose sizes the number of rows alone decides.
+    That is so where every operator works on tensors whose shapes follow from the number of rows and from constants.
     """
     graph = outline.Model.FromString(model).graph
-    constants = {tensor.name for tensor in graph.initializer}
+    known = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Constant":
-            constants.update(node.output)
-        elif node.op_type in _SIZED:
-            if not constants.issuperset(name for name in node.input[1:] if name):
+        inputs = [name for name in node.input if name]
+        if node.op_type in _SHAPED:
+            if not known.issuperset(inputs[1:]):
                 return False
-        elif node.op_type not in _STEADY:
+        elif node.op_type not in (*_STEADY, "Constant"):
             return False
+        if node.op_type == "Shape" or known.issuperset(inputs):
+            known.update(node.output)
     return True
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
@@ -38,43 +39,48 @@ class Graph(Protocol):
         ...
 
 
-class Caller(Protocol):
-    """Who waits for a result."""
+class AwaitedResult(asyncio.Future[Result]):
+    """The result of a call, for a task or for what has set `resume`, which goes on as soon as there is one."""
 
-    @property
-    def has_gone(self) -> bool:
-        """Whether it waits no longer. Asked from any thread."""
-        ...
+    resume: Callable[[], None] | None = None
 
     def settle(self, outcome: Result | Exception) -> None:
-        """Take the result or the error, at most once."""
-        ...
+        """Take the result or the error."""
+        if isinstance(outcome, Result):
+            self.set_result(outcome)
+        else:
+            self.set_exception(outcome)
+        if self.resume is not None:
+            resume, self.resume = self.resume, None
+            resume()
 
 
 class Entry(Ticket):
-    """One waiting call: its rows in the queue, and who waits for them."""
+    """One waiting call: its rows in the queue, and the result that is waited for."""
 
     __slots__ = (
         "_arrived_ns",
         "_batch_rows",
-        "_caller",
         "_collected",
         "_compute_ns",
         "_done_rows",
         "_is_settled",
+        "_result",
         "deadline",
         "inputs",
         "outputs",
+        "work_bytes",
     )
 
-    def __init__(self, inputs: Inputs, outputs: Sequence[str], scheduling: Scheduling, caller: Caller) -> None:
+    def __init__(self, inputs: Inputs, outputs: Sequence[str], scheduling: Scheduling, result: AwaitedResult) -> None:
         first = next(iter(inputs.values()))
         size = first.nbytes if len(inputs) == 1 else sum(array.nbytes for array in inputs.values())
+        self.work_bytes = size - first.nbytes + first.work_bytes if isinstance(first, Draw) else size
         super().__init__(len(first), size_bytes=size, bulk=scheduling.bulk)
         self.inputs = inputs
         self.outputs = outputs
         self.deadline = scheduling.deadline
-        self._caller = caller
+        self._result = result
         self._is_settled = False
         self._arrived_ns = time.monotonic_ns()
         self._compute_ns = 0
@@ -112,19 +118,19 @@ class Entry(Ticket):
         if self.is_settled:
             return None
         self._is_settled = True
-        self._caller.settle(Result(outputs, timing))
+        self._result.settle(Result(outputs, timing))
         return timing.queue_ns
 
     @property
     def is_settled(self) -> bool:
         """Whether the caller has a result or an error, or has gone."""
-        return self._is_settled or self._caller.has_gone
+        return self._is_settled or self._result.cancelled()
 
     def settle(self, outcome: Result | Exception) -> None:
         """Give the caller the result or the error, unless it is settled."""
         if not self.is_settled:
             self._is_settled = True
-            self._caller.settle(outcome)
+            self._result.settle(outcome)
 
     def give_up(self) -> bool:
         """Tell the caller nothing any more; returns whether it had been told."""
@@ -140,6 +146,8 @@ class Run:
     spoiled: Spoiled
     started_ns: int
     ended_ns: int
+    checked_ns: int
+    """When the outputs had been looked through, too."""
     rows: int
 
 
@@ -148,10 +156,10 @@ class Batch:
 
     def __init__(self, slices: Sequence[Slice[Entry]]) -> None:
         self.slices = slices
-        self.rows = self.size_bytes = 0
+        self.rows = self.work_bytes = 0
         for part in slices:
             self.rows += part.rows
-            self.size_bytes += part.ticket.size_bytes * part.rows // part.ticket.rows
+            self.work_bytes += part.ticket.work_bytes * part.rows // part.ticket.rows
         self.padding = 0
         self._inputs: Arrays = {}
         self._cancellation = Cancellation()
@@ -192,7 +200,7 @@ class Batch:
         ended_ns = time.monotonic_ns()
         spoiled = Spoiled({name: outputs[name] for name in computed})
         given = {name: clip_pixels(outputs[name]) if name == "image" else outputs[name] for name in wanted}
-        return Run(given, spoiled, started_ns, ended_ns, self.rows)
+        return Run(given, spoiled, started_ns, ended_ns, time.monotonic_ns(), self.rows)
 
     def deliver(self, run: Run) -> Sequence[float]:
         """Give every call its own rows, or the error of the first one that is not finite.

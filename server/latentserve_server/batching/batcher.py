@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
-from latentserve_server.batching.batch import Batch, Caller, Entry, Graph, Inputs, Run
+from latentserve_server.batching.batch import AwaitedResult, Batch, Entry, Graph, Inputs, Run
 from latentserve_server.batching.queue import RowQueue, RunTimes, Slice, WaitEstimate
 from latentserve_server.batching.scheduling import WHENEVER, Result, Scheduling
 from latentserve_server.engine.thread import EngineThread
@@ -125,29 +125,20 @@ class Batcher:
             ShuttingDown: the batcher was closed. EngineFailure: a batch with rows of this call did not run.
             NotFinite: an output holds NaN or infinity.
         """
-        caller = AwaitedResult(loop=asyncio.get_running_loop())
-        entry = self.enqueue(inputs, outputs, scheduling, caller)
-        try:
-            return await caller
-        except asyncio.CancelledError:
-            self.withdraw(entry)
-            raise
-        finally:
-            del entry, caller  # its error has this frame in its traceback
-
-    def enqueue(self, inputs: Inputs, outputs: Sequence[str], scheduling: Scheduling, caller: Caller) -> Entry:
-        """As `submit`, but tells the caller of the result, or of the error, as soon as there is one.
-
-        Raises:
-            Overloaded, DeadlineExpired, ShuttingDown: as `submit`.
-        """
         if self._closing:
             raise ShuttingDown("the model takes no more calls")
-        entry = Entry(inputs, outputs, scheduling, caller)
+        result = AwaitedResult(loop=asyncio.get_running_loop())
+        entry = Entry(inputs, outputs, scheduling, result)
         self._admit(entry)
-        return entry
+        try:
+            return await result
+        except asyncio.CancelledError:
+            self._withdraw(entry)
+            raise
+        finally:
+            del entry, result  # its error has this frame in its traceback
 
-    def withdraw(self, entry: Entry) -> None:
+    def _withdraw(self, entry: Entry) -> None:
         """Give a call up whose caller has gone; it is told nothing any more. Harmless where it has been told."""
         if entry.give_up():
             return
@@ -216,9 +207,9 @@ class Batcher:
         batch = Batch(slices)
         bucket = self._limits.bucket(batch.rows)
         try:
-            if self._is_short(bucket) and batch.size_bytes < _SHORT_BYTES:
+            if self._is_short(bucket) and batch.work_bytes < _SHORT_BYTES:
                 return batch.join(bucket)
-            return await self._workers.run(batch.size_bytes, batch.join, bucket)
+            return await self._workers.run(batch.work_bytes, batch.join, bucket)
         except Exception as error:
             _logger.exception("the rows of a batch do not fit together")
             batch.fail(EngineFailure(f"the rows of a batch do not fit together: {error}"))
@@ -263,7 +254,7 @@ class Batcher:
         if isinstance(outcome, Run):
             seconds = (outcome.ended_ns - outcome.started_ns) / 1e9
             self._wait_estimate.finish(batch.rows, asyncio.get_running_loop().time())
-            self._run_times.note(batch.rows + batch.padding, seconds)
+            self._run_times.note(batch.rows + batch.padding, (outcome.checked_ns - outcome.started_ns) / 1e9)
             self._observer.batch_ran(batch.rows, batch.padding, seconds)
             self._observer.calls_waited(batch.deliver(outcome))
         else:
@@ -281,24 +272,3 @@ class Batcher:
             entry.settle(DeadlineExpired(_TOO_LATE))
             return False
         return True
-
-
-class AwaitedResult(asyncio.Future[Result]):
-    """The result of a call, for a task or for what has set `resume`, which goes on as soon as there is one."""
-
-    resume: Callable[[], None] | None = None
-
-    @property
-    def has_gone(self) -> bool:
-        """Whether nobody waits any more."""
-        return self.cancelled()
-
-    def settle(self, outcome: Result | Exception) -> None:
-        """Take the result or the error."""
-        if isinstance(outcome, Result):
-            self.set_result(outcome)
-        else:
-            self.set_exception(outcome)
-        if self.resume is not None:
-            resume, self.resume = self.resume, None
-            resume()

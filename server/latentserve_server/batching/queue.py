@@ -191,6 +191,7 @@ class RowQueue(Generic[TicketT]):
 
 
 _RUN_WEIGHT = 0.25
+"""Share of the newest run in the average of its size."""
 _WEIGHT = 0.1
 """Share of the newest batch in the average: some thirty batches are remembered."""
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from latentserve_server.blocking_calls import start_thread
 from latentserve_server.engine.device import Account, DeviceQueue
@@ -30,8 +30,10 @@ class EngineThread(Executor):
     def submit(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `work` in a slot."""
         with self._lock:
+            future = self._thread.submit(self._in_slot, lambda: work(*args, **kwargs))
             self._under_way += 1
-        return self._thread.submit(self._in_slot, lambda: work(*args, **kwargs))
+        future.add_done_callback(self._ended)
+        return future
 
     @property
     def is_idle(self) -> bool:
@@ -60,12 +62,12 @@ class EngineThread(Executor):
         self._thread.shutdown(wait, cancel_futures=cancel_futures)
 
     def _in_slot(self, work: Callable[[], T]) -> T:
-        try:
-            with self.slot():
-                return work()
-        finally:
-            with self._lock:
-                self._under_way -= 1
+        with self.slot():
+            return work()
+
+    def _ended(self, _: Future[Any]) -> None:
+        with self._lock:
+            self._under_way -= 1
 
 
 class Cancellation:

@@ -166,7 +166,12 @@ class Draw:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that drawing goes over."""
+        """Bytes of the latents."""
+        return 4 * self.count * self.source.dim
+
+    @property
+    def work_bytes(self) -> int:
+        """Bytes that drawing goes over, about."""
         return self.source.work_bytes(self.count, self.sampling)
 
     def __len__(self) -> int:

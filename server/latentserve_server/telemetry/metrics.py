@@ -352,6 +352,10 @@ class Histogram(Collector):
         """All buckets, by the values of their labels."""
         return dict(self._buckets)
 
+    def describe(self) -> Iterator[HistogramMetricFamily]:
+        """Its name, for scrapes that ask for some metrics alone."""
+        yield HistogramMetricFamily(self._name, self._text, labels=self._labels)
+
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """What a scrape shows."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)

@@ -79,7 +79,7 @@ class Admission:
         self.draining.set()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)
-        for call in self._unsent:
+        for call in list(self._unsent):  # some leave at once
             call.cut_off()
 
 

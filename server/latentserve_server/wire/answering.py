@@ -140,14 +140,19 @@ class Answering:
         exchange.fail(error)
         if exchange.method.is_own:
             self._metrics.call_started(exchange.method.name)
+            outer = request_id.set(exchange.request_id)
             self._record(exchange)
+            request_id.reset(outer)
             if not self._admission.draining.is_set():
                 self._admission.begin(exchange)
         exchange.end()
 
     def _closed(self, exchange: Exchange) -> None:
         """The reply has left, or its caller has gone."""
+        self._leave(exchange)
         exchange.close()
+
+    def _leave(self, exchange: Exchange) -> None:
         if (places := self._places(exchange.method)) is not None:
             places.leave(exchange)
 
@@ -173,7 +178,7 @@ class Answering:
         except LatentServeError as error:
             exchange.fail(error)
             if isinstance(error, Unread):
-                self._admission.leave(exchange)
+                self._leave(exchange)
         except Exception:
             _logger.exception("%s failed", method.name)
             exchange.code = grpc.StatusCode.INTERNAL

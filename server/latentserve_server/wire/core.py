@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import Any, TypeAlias
 
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave it out
@@ -42,6 +43,7 @@ class Completions:
     def __init__(self) -> None:
         self.queue = cygrpc.CompletionQueue()
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self._pause = threading.Semaphore(1)
         self._is_calm = False
         self._begun: list[tuple[Any, Sequence[Any], Callable[[Any], None]]] = []
@@ -87,16 +89,18 @@ class Completions:
     def begin(self, call: Any, operations: Sequence[Any], tag: Callable[[Any], None]) -> None:
         """Begin operations of a call, together with those of other calls that come meanwhile."""
         if not self._begun:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush, context=self._context)  # of no call
         self._begun.append((call, operations, tag))
 
     def _flush(self) -> None:
         begun, self._begun = self._begun, []
         for call, operations, tag in begun:
-            if error := call.start_server_batch(operations, tag):
-                _logger.error(
-                    "gRPC's core does not take %s: error %s", [type(one).__name__ for one in operations], error
-                )
+            try:
+                if error := call.start_server_batch(operations, tag):
+                    raise ValueError(f"error {error}")
+            except Exception:  # the others are not to suffer for it
+                _logger.exception("gRPC's core does not take what a call sends")
+                call.cancel()
 
     def _burst(self) -> None:
         """Handle what there is. Twice nothing, with all the loop's work in between, is a pause."""
@@ -155,6 +159,7 @@ class CoreServer:
         await asyncio.shield(self._closed)
 
     def _shut_down(self, event: Any) -> None:
+        self._server.destroy()
         self._completions.listener_closed()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
@@ -163,8 +168,9 @@ class CoreServer:
         self._server.request_call(self._queue, self._queue, self._arrived)
 
     def _arrived(self, event: Any) -> None:
-        if event.success and self._closed is None and self._accept is not None:
-            self._ask()
+        if event.success and self._accept is not None:
+            if self._closed is None:
+                self._ask()
             self._accept(Call(event, self._completions))
 
 
@@ -217,7 +223,7 @@ class Call:
 
     def end(self, code: int, details: str, trailers: Metadata, message: bytes | None = None) -> None:
         """End the call with a status, after a last message."""
-        operations = [*self._headers(), _STATUS(trailers, code, details.encode(), 0)]
+        operations = [*self._headers(), _STATUS(trailers, code, details.encode(errors="replace"), 0)]
         if message is not None:
             operations.append(_SEND(message, 0))
         if self._is_watched:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import re
 import time
@@ -16,12 +17,14 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from latentserve.contract import REQUEST_ID_KEY
-from latentserve_server.batching.batcher import AwaitedResult
+from latentserve_server.batching.batch import AwaitedResult
 from latentserve_server.errors import LatentServeError, Unread
 from latentserve_server.wire.admission import BytesUnderWay
 from latentserve_server.wire.core import Call, Metadata
 from latentserve_server.wire.services import Method
 from latentserve_server.wire.status import retry_after_ms, status_of
+
+_logger = logging.getLogger(__name__)
 
 _MAX_REQUEST_ID = 128
 _PRINTABLE = re.compile(r"[ -~]+")
@@ -105,8 +108,10 @@ class Exchange:
         """Count the bytes of a request as under way, until it has been answered.
 
         Raises:
-            Overloaded: there are too many, of all calls.
+            Overloaded: there are too many, of all calls. CancelledError: the call has ended meanwhile.
         """
+        if self.call.closed:
+            raise asyncio.CancelledError
         self._under_way.enter(size)
         self._sizes.append(size)
 
@@ -156,7 +161,9 @@ def _request_id(metadata: Metadata) -> str:
 
 def _short(message: str) -> str:
     data = message.encode(errors="replace")
-    return message if len(data) <= _MAX_MESSAGE_BYTES else f"{data[:_MAX_MESSAGE_BYTES].decode(errors='ignore')}..."
+    return (
+        data.decode() if len(data) <= _MAX_MESSAGE_BYTES else f"{data[:_MAX_MESSAGE_BYTES].decode(errors='ignore')}..."
+    )
 
 
 def _advice(error: LatentServeError, message: str) -> Metadata:
@@ -178,11 +185,12 @@ class Driver:
     wait for the event loop to come round. Nothing in it may ask for the current task, as `asyncio.timeout` does.
     """
 
-    __slots__ = ("_context", "_coroutine", "_waits_for")
+    __slots__ = ("_context", "_coroutine", "_is_cancelled", "_waits_for")
 
     def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self._coroutine: Coroutine[Any, Any, None] | None = coroutine
         self._context = copy_context()
+        self._is_cancelled = False
         self._waits_for: Any = None
         self._step(coroutine.send, None)
 
@@ -191,23 +199,26 @@ class Driver:
         return self._coroutine is None
 
     def cancel(self) -> None:
-        """Raise CancelledError in the coroutine, where it waits."""
+        """Raise CancelledError in the coroutine, where it waits. Harmless twice, and once it has ended."""
         if self._coroutine is None:
             return
-        waits_for, self._waits_for = self._waits_for, None
-        waits_for.cancel()
+        self._is_cancelled = True
+        waits_for = self._waits_for
         if isinstance(waits_for, AwaitedResult):
             waits_for.resume = None
-            self._step(self._coroutine.throw, asyncio.CancelledError())
+            waits_for.cancel()
+            self._resume()
+        elif waits_for is not None:
+            waits_for.cancel()  # it resumes, or is about to
 
     def _step(self, go_on: Callable[[Any], Any], value: Any) -> None:
         try:
             waits_for = self._context.run(go_on, value)
         except BaseException as end:
             self._coroutine = self._waits_for = None
-            if isinstance(end, StopIteration):
-                return
-            raise
+            if not isinstance(end, StopIteration):
+                _logger.exception("a call was not answered")  # others are answered by the same stack
+            return
         self._waits_for = waits_for
         waits_for._asyncio_future_blocking = False  # which says to the future that its await was understood
         if isinstance(waits_for, AwaitedResult):
@@ -216,6 +227,11 @@ class Driver:
             waits_for.add_done_callback(self._resume)
 
     def _resume(self, _: Any = None) -> None:
+        if self._coroutine is None:
+            return
         self._waits_for = None
-        if self._coroutine is not None:
+        if self._is_cancelled:
+            self._is_cancelled = False
+            self._step(self._coroutine.throw, asyncio.CancelledError())
+        else:
             self._step(self._coroutine.send, None)

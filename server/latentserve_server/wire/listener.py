@@ -60,7 +60,7 @@ _OPTIONS = (
 def listener_options(address: str, max_connections: int, max_header_bytes: int) -> list[tuple[str, int]]:
     """The options of a listener, with so many connections over all that its address, host:port, stands for.
 
-    Headers of up to `max_header_bytes` are let in for sure; that longer ones are refused is the interceptor's.
+    Headers of up to `max_header_bytes` are let in for sure; that longer ones are refused is for who answers them.
     """
     host, port = parse_address("--listen", address)
     try:

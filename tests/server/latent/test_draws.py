@@ -62,5 +62,7 @@ def test_many_rows_cross_the_chunks_of_the_transform() -> None:
 
 
 @pytest.mark.parametrize("sampling", [STANDARD_NORMAL, SHAPED])
-def test_a_draw_says_how_much_work_it_is(sampling: SamplingSpec) -> None:
-    assert Draw(SOURCES[7], 0, 0, 10, sampling).nbytes >= 4 * 10 * 7
+def test_a_draw_takes_the_memory_of_its_latents_and_at_least_as_much_work(sampling: SamplingSpec) -> None:
+    draw = Draw(SOURCES[7], 0, 0, 10, sampling)
+    assert draw.nbytes == 4 * 10 * 7
+    assert draw.work_bytes >= draw.nbytes

@@ -118,3 +118,11 @@ async def test_the_documentation_lists_what_a_scrape_shows(served: RunningServer
     shown = re.findall(r"^# TYPE (\w+) (\w+)", text, re.MULTILINE)
     listed = re.findall(r"^\| `((?:latentserve|process)_\w+)` \| (\w+)", OPERATIONS.read_text(), re.MULTILINE)
     assert sorted((name, kind) for name, kind in shown if not name.endswith("_created")) == sorted(listed)
+
+
+async def test_a_scrape_may_ask_for_one_histogram(served: RunningServer) -> None:
+    await served.generation.Sample(pb.SampleRequest(model=pb.ModelRef(name="vae"), count=1))
+    wanted = "latentserve_request_duration_seconds"
+    text = await asyncio.to_thread(scrape, served.server.metrics_port, f"?name[]={wanted}_count")
+    assert f'{wanted}_count{{method="Sample",model="vae"}} 1.0' in text
+    assert "latentserve_batch_rows" not in text

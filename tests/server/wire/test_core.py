@@ -208,6 +208,32 @@ async def test_a_callback_that_fails_fails_alone(caplog: pytest.LogCaptureFixtur
     assert "ZeroDivisionError" in caplog.text
 
 
+async def test_what_the_core_does_not_take_ends_its_call_alone(caplog: pytest.LogCaptureFixture) -> None:
+    async def answer(call: Call) -> None:
+        broken = await received(call) == b"broken"
+        no_text: Any = 5
+        call.end(OK, "", (("key", no_text),) if broken else (), b"reply")
+
+    async with core_server(answer) as (_, channel):
+        call: Any = channel.unary_unary(METHOD)
+        outcomes = await asyncio.gather(call(b"broken"), call(b"whole"), call(b"broken"), return_exceptions=True)
+        assert isinstance(outcomes[0], grpc.aio.AioRpcError)
+        assert outcomes[1] == b"reply"
+        assert isinstance(outcomes[2], grpc.aio.AioRpcError)
+    assert caplog.text.count("does not take what a call sends") == 2
+
+
+async def test_text_that_is_no_unicode_does_not_stand_in_a_statuss_way() -> None:
+    async def answer(call: Call) -> None:
+        call.end(grpc.StatusCode.NOT_FOUND.value[0], "\udcff", ())
+
+    async with core_server(answer) as (_, channel):
+        call: Any = channel.unary_unary(METHOD)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(b"")
+        assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.NOT_FOUND, "?")
+
+
 async def test_a_stop_ends_calls_after_its_grace() -> None:
     arrived = asyncio.Event()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from latentserve_server.batching.batcher import AwaitedResult
+import pytest
+
+from latentserve_server.batching.batch import AwaitedResult
 from latentserve_server.batching.scheduling import Result, Timing
 from latentserve_server.wire.exchange import Driver
 
@@ -55,7 +57,7 @@ async def test_it_is_cancelled_where_it_waits_for_a_result() -> None:
     driver = Driver(told.follow(result))
     driver.cancel()
     assert told.results == ["cancelled"]
-    assert result.has_gone
+    assert result.cancelled()
     assert driver.done()
     driver.cancel()
 
@@ -71,3 +73,26 @@ async def test_it_is_cancelled_where_it_waits_for_another_future() -> None:
 
 async def test_one_that_waits_for_nothing_is_done_at_once() -> None:
     assert Driver(Told().follow()).done()
+
+
+async def test_it_is_cancelled_though_what_it_waited_for_has_just_come_and_twice_is_once() -> None:
+    told, future = Told(), asyncio.get_running_loop().create_future()
+    driver = Driver(told.follow(future, asyncio.get_running_loop().create_future()))
+    future.set_result(3)
+    driver.cancel()
+    driver.cancel()
+    await asyncio.sleep(0)
+    assert told.results == ["cancelled"]
+    assert driver.done()
+
+
+async def test_what_it_raises_is_logged_and_reaches_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(result: AwaitedResult) -> None:
+        await result
+        raise KeyError("mistake")
+
+    result = AwaitedResult()
+    driver = Driver(fail(result))
+    result.settle(RESULT)
+    assert driver.done()
+    assert "mistake" in caplog.text

@@ -264,3 +264,16 @@ def test_a_stream_that_is_to_end_answers_what_it_has_begun(weights: list[int], a
     else:
         tally.run(room=60)
     assert tally.sent == [weight * weight for weight in weights[:after]]
+
+
+async def test_streams_that_are_cancelled_at_any_moment_leave_no_bytes_under_way(repository: Path) -> None:
+    async with running_server(repository, metrics_listen="127.0.0.1:0") as served:
+        for turns in range(100):
+            call: Any = stub_of(served).ModelStreamInfer()
+            await call.write(requests(40)[0])
+            for _ in range(turns % 10):
+                await asyncio.sleep(0)
+            call.cancel()
+        async with asyncio.timeout(BACKSTOP_SECONDS):
+            while await served.metric("requests_in_flight") or await served.metric("request_bytes_in_flight"):
+                pass
