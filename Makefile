@@ -18,7 +18,7 @@ REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup wheels demo test test-quick test-client test-server test-training test-kernels test-oldest docs-test test-processors lint format proto proto-check serve gpu-check image clean
+.PHONY: help setup wheels demo test test-quick test-client test-server test-training test-kernels test-oldest docs-test test-processors lint format proto proto-check serve gpu-check bench bench-quick image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -115,6 +115,18 @@ else
 gpu-check:
 	@echo "gpu-check: nvidia-smi finds no GPU here; nothing was checked and nothing written"
 endif
+
+.venv/triton/installed: benchmarks/front/triton.txt constraints.txt | setup
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --no-deps -r $< $$(grep -E '^(flatbuffers|onnxruntime|packaging|protobuf)==' constraints.txt)
+	touch $@
+
+bench: .venv/triton/installed  ## Measure the server beside Triton, on the demo's models or REPOSITORY (15 minutes).
+bench-quick: .venv/triton/installed  ## The same in two minutes, with fewer and shorter rounds.
+bench bench-quick: REPOSITORY = demo/models
+bench bench-quick:
+	test -d $(REPOSITORY) || test $(REPOSITORY) != demo/models || $(MAKE) demo
+	PYTHONPATH=benchmarks $(BIN)/python -m front --repository $(REPOSITORY) --triton .venv/triton $(if $(findstring quick,$@),--quick)
 
 image:  ## Build the CPU server image.
 	docker build --target cpu -t latentserve-server:cpu .

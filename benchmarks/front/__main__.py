@@ -1,0 +1,99 @@
+"""Measure this server beside Triton, onnxruntime and grpc.aio, and print how far each goal is reached.
+
+    PYTHONPATH=benchmarks python -m front --repository demo/models --triton .venv/triton [--quick]
+
+`make bench` and `make bench-quick` install what it needs and run it. One core serves, another loads: 64 calls in flight
+over 8 connections. What is compared takes turns, round by round. Before anything is measured, one answer of every kind
+is compared with onnxruntime's, and every run fails unless each of its calls was answered (see front/load.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from front.goals import goals
+from front.machine import describe, versions
+from front.peers import SERVER_OPTIONS, triton_versions
+from front.processes import BenchError, choose_cores
+from front.report import judged, table
+from front.rounds import FULL, QUICK, Bench
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="front", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repository", type=Path, required=True, help="The demo's models.")
+    parser.add_argument("--triton", type=Path, required=True, help="The environment that holds Triton.")
+    parser.add_argument("--quick", action="store_true", help="Two minutes in place of fifteen.")
+    parser.add_argument("--name", help="Of the file in benchmarks/results; default: front or front-quick.")
+    return parser.parse_args()
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run everything; what is to be kept of it."""
+    cores = choose_cores()
+    os.sched_setaffinity(0, {cores.load})
+    plan = QUICK if options.quick else FULL
+    kept: dict[str, Any] = {
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe(cores),
+        "versions": versions() | {"triton": triton_versions(options.triton)},
+        "plan": vars(plan),
+        "server_options": SERVER_OPTIONS,
+    }
+    if kept["versions"]["triton"]["onnxruntime"] != kept["versions"]["onnxruntime"]:
+        raise BenchError(
+            f"{options.triton} has another onnxruntime than the server: remove it, and make bench installs it"
+        )
+    began = time.monotonic()
+    bench = Bench(options.repository, options.triton, cores, plan)
+    bench.run()
+    kept["machine"]["load_average_after"] = os.getloadavg()
+    return kept | {
+        "seconds": round(time.monotonic() - began),
+        "goals": judged(goals(), bench.figures),
+        "disturbed": bench.figures.disturbed(),
+        "figures": bench.figures.summary(),
+    }
+
+
+def main() -> int:
+    """Print the table and write the file."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = arguments()
+    try:
+        kept = measure(options)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    name = options.name or ("front-quick" if options.quick else "front")
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"name": name} | kept, indent=1) + "\n")
+    print(table(kept["goals"]))
+    shown = path.relative_to(RESULTS.parents[1])
+    load = kept["machine"]["load_average_before"][0], kept["machine"]["load_average_after"][0]
+    print(f"\n{kept['seconds']} s; load average {load[0]:.1f} before, {load[1]:.1f} after; all rounds in {shown}")
+    disturbed, measured = kept["disturbed"]
+    if disturbed:
+        print(f"In {disturbed} of {measured} measurements something else took more than a tenth of the server's core.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""Load by h2load: a fixed number of calls, every one of which must have been answered with what was asked for.
+
+h2load counts HTTP statuses, and a gRPC call that failed is a 200, too. So the number of calls is fixed, and two
+others count: the server's own statistics, which must have grown by exactly that many answers, and a failure is none;
+and the bytes of the messages, which must be at least those of as many whole answers.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import struct
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.message import Message
+
+from front.peers import Peer
+from front.processes import BenchError, command_of, cpu_seconds, pinned
+
+FRAME_BYTES = 5
+SETTLE_SECONDS = 2.0
+"""How long a server's statistics may lag behind its answers."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kind of call: to whom, what, and how large its answer is at least."""
+
+    name: str
+    peer: Peer
+    method: str
+    """Path of the method, `/package.Service/Method`."""
+    request: Message
+    payload_bytes: int
+    """Bytes that every right answer holds: its tensors."""
+    counted: int = 1
+    """By how much one call raises the server's count of answers; 0: it is counted nowhere."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of one run of h2load."""
+
+    calls: int
+    seconds: float
+    cpu_seconds: float
+    """Of the server."""
+    latencies: tuple[float, ...]
+    """Seconds of every call."""
+
+    @property
+    def calls_per_second(self) -> float:
+        """Calls answered a second."""
+        return self.calls / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """Processor time of the server a call, in microseconds."""
+        return 1e6 * self.cpu_seconds / self.calls
+
+    def quantile(self, share: float) -> float:
+        """A quantile of the latencies, in seconds."""
+        ordered = sorted(self.latencies)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+    @property
+    def p50(self) -> float:
+        """The median latency, in seconds."""
+        return statistics.median(self.latencies)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What h2load prints."""
+
+    seconds: float
+    succeeded: int
+    not_2xx: int
+    data_bytes: int
+
+
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+
+
+def parse(text: str) -> Report:
+    """Read h2load's summary. Raises BenchError where it has none."""
+    finished = re.search(r"finished in ([\d.]+)(s|ms|us),", text)
+    requests = re.search(r"requests: \d+ total, .* (\d+) succeeded, (\d+) failed, (\d+) errored", text)
+    statuses = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", text)
+    traffic = re.search(r"traffic: .*\((\d+)\) data", text)
+    if not (finished and requests and statuses and traffic):
+        raise BenchError(f"h2load printed no summary: {(text.strip().splitlines() or ['nothing'])[-1]}")
+    seconds = float(finished[1]) * SECONDS[finished[2]]
+    return Report(seconds, int(requests[1]), sum(int(statuses[i]) for i in (2, 3, 4)), int(traffic[1]))
+
+
+def frame(request: Message) -> bytes:
+    """A message as gRPC frames it."""
+    body = request.SerializeToString()
+    return struct.pack(">BI", 0, len(body)) + body
+
+
+class Load:
+    """h2load on one core."""
+
+    def __init__(self, core: int) -> None:
+        self._core = core
+        self._h2load = command_of("h2load", "nghttp2-client")
+
+    def version(self) -> str:
+        """What h2load says of itself."""
+        return subprocess.run([self._h2load, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+    def run(
+        self, call: Call, calls: int, *, connections: int = 8, in_flight: int = 64, per_second: float | None = None
+    ) -> Run:
+        """Make `calls` calls, `in_flight` at a time. Raises BenchError unless every one was answered rightly."""
+        answered = call.peer.answered() if call.counted else 0
+        cpu = cpu_seconds(call.peer.pid)
+        report, latencies = self.raw(call, calls, connections, in_flight, per_second)
+        cpu = cpu_seconds(call.peer.pid) - cpu
+        if report.succeeded != calls or report.not_2xx:
+            raise BenchError(f"{call.name}: {report.succeeded} of {calls} calls were answered at all")
+        if report.data_bytes < calls * (call.payload_bytes + FRAME_BYTES):
+            raise BenchError(f"{call.name}: {report.data_bytes} bytes came for {calls} answers of {call.payload_bytes}")
+        if call.counted:
+            self._settle(call, answered + calls * call.counted)
+        return Run(calls, report.seconds, cpu, latencies)
+
+    def raw(
+        self, call: Call, calls: int, connections: int, in_flight: int, per_second: float | None
+    ) -> tuple[Report, tuple[float, ...]]:
+        """One run, unchecked: what h2load printed, and how long every call took, in seconds."""
+        connections = min(connections, calls)
+        with tempfile.TemporaryDirectory(prefix="latentserve-bench-") as folder:
+            body, log = Path(folder, "body"), Path(folder, "log")
+            body.write_bytes(frame(call.request))
+            command = [self._h2load, "-t", "1", "-c", str(connections), "-m", str(max(1, in_flight // connections))]
+            command += ["-n", str(calls), "-d", str(body), "--log-file", str(log)]
+            command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+            command += ["--rps", f"{per_second:g}"] if per_second else []
+            done = subprocess.run(
+                pinned(self._core, [*command, f"http://{call.peer.target}{call.method}"]),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            latencies = tuple(float(line.split("\t")[2]) / 1e6 for line in log.read_text().splitlines())
+        return parse(done.stdout or done.stderr), latencies
+
+    @staticmethod
+    def _settle(call: Call, answered: int) -> None:
+        until = time.monotonic() + SETTLE_SECONDS
+        while (now := call.peer.answered()) != answered:
+            if time.monotonic() > until:
+                raise BenchError(
+                    f"{call.name}: the server has counted {now - answered:+} answers beside the calls made"
+                )
+            time.sleep(0.02)

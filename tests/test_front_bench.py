@@ -1,0 +1,73 @@
+"""The benchmark of the front reads h2load rightly and judges by what was measured."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+SUMMARY = """
+finished in 723.10ms, 1383.00 req/s, 1.10MB/s
+requests: 1000 total, 1000 started, 1000 done, 990 succeeded, 10 failed, 4 errored, 0 timeout
+status codes: 990 2xx, 0 3xx, 2 4xx, 4 5xx
+traffic: 24.76MB (25959281) total, 88.48KB (90600) headers (space savings 96.27%), 23.80MB (24960000) data
+"""
+
+
+@pytest.fixture
+def front(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The benchmark's modules."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "benchmarks")])
+    names = ("goals", "load", "processes", "report", "rounds")
+    return SimpleNamespace(**{name: importlib.import_module(f"front.{name}") for name in names})
+
+
+def test_a_summary_of_h2load_is_read(front: SimpleNamespace) -> None:
+    report = front.load.parse(SUMMARY)
+    assert (report.succeeded, report.not_2xx, report.data_bytes) == (990, 6, 24_960_000)
+    assert report.seconds == pytest.approx(0.7231)
+
+
+@pytest.mark.parametrize("missing", ["finished", "requests:", "status codes:", "traffic:"])
+def test_a_summary_without_one_of_its_lines_is_refused(front: SimpleNamespace, missing: str) -> None:
+    cut = "\n".join(line for line in SUMMARY.splitlines() if not line.startswith(missing))
+    with pytest.raises(front.processes.BenchError, match="h2load printed no summary"):
+        front.load.parse(cut)
+
+
+def test_a_goal_is_judged_by_the_median_and_says_where_rounds_differ(front: SimpleNamespace) -> None:
+    goal = front.goals.Goal
+    figures = front.rounds.Figures()
+    for fast, slow in ((3.0, 1.0), (1.0, 2.0), (6.0, 3.0)):
+        figures.add("fast", fast)
+        figures.add("slow", slow)
+    rows = front.report.judged(
+        [
+            goal("ratio", lambda of: of.ratios("fast", "slow"), 1.0),
+            goal("time", lambda of: of.values["slow"], 1.5, at_most=True, unit="s"),
+            goal("all good", lambda of: of.values["fast"], 0.5),
+            goal("later", None, 2.0, note="wants more cores"),
+        ],
+        figures,
+    )
+    assert front.report.table(rows).splitlines()[2:] == [
+        "| ratio | >= 1 | 2 | 0.5 to 3 | yes, but rounds differ |",
+        "| time | <= 1.5 s | 2 s | 1 to 3 | no, but rounds differ |",
+        "| all good | >= 0.5 | 3 | 1 to 6 | yes |",
+        "| later | >= 2 | not measured | wants more cores |  |",
+    ]
+    json.dumps(rows)
+
+
+def test_an_environment_without_triton_is_told_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "front", "--repository", str(tmp_path), "--triton", str(tmp_path / "triton")]
+    done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == f"bench: {tmp_path / 'triton'} has no Triton: `make bench` installs it there\n"
