@@ -91,7 +91,7 @@ def main() -> int:
     print(f"\n{kept['seconds']} s; load average {load[0]:.1f} before, {load[1]:.1f} after; all rounds in {shown}")
     disturbed, measured = kept["disturbed"]
     if disturbed:
-        print(f"In {disturbed} of {measured} measurements something else took more than a tenth of the server's core.")
+        print(f"In {disturbed} of {measured} measurements under load the server had less than nine tenths of its core.")
     return 0
 
 
