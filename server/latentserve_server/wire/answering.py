@@ -35,6 +35,9 @@ _MAX_WATCHES = 1000
 """Streams of health and reflection at a time, of one listener; they last as long as their callers wish."""
 _WATCH_SECONDS = 0.02
 """How long a call that a Driver answers may take until its caller is watched: to watch costs as much as to reply."""
+_FIRST_MESSAGE_SECONDS = 0.05
+"""For the first message of a refused stream to leave its caller. grpc.aio's client takes a status that comes earlier
+for an error of its own, and says INTERNAL."""
 _CUT_OFF = "the server stopped before the call was answered; ask another one"
 
 
@@ -145,7 +148,10 @@ class Answering:
             request_id.reset(outer)
             if not self._admission.draining.is_set():
                 self._admission.begin(exchange)
-        exchange.end()
+        if exchange.method.takes_stream:
+            asyncio.get_running_loop().call_later(_FIRST_MESSAGE_SECONDS, exchange.end)
+        else:
+            exchange.end()
 
     def _closed(self, exchange: Exchange) -> None:
         """The reply has left, or its caller has gone."""
