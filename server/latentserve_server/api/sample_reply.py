@@ -22,13 +22,14 @@ _IMAGES = pb.SampleResponse.DESCRIPTOR.fields_by_name["images"].number
 _TENSOR = pb.Images.DESCRIPTOR.fields_by_name["tensor"].number
 _DATA = tensor_pb2.Tensor.DESCRIPTOR.fields_by_name["data"].number
 _CODES = {str(kind.dtype.char): kind.code for kind in MESSAGE_TYPES}
+_WIRE_DTYPES = {str(kind.dtype.char): kind.wire_dtype for kind in MESSAGE_TYPES}
 _BYTES = 2
 """The wire type of fields that say how long they are."""
 
 
 def sample_reply(images: NDArray[np.uint8] | NDArray[np.float32], rest: pb.SampleResponse) -> bytes:
     """The bytes of a SampleResponse with the images [n, channels, height, width], as they are, and the other fields."""
-    pixels = images if images.flags.c_contiguous else np.ascontiguousarray(images)
+    pixels = np.ascontiguousarray(images, _WIRE_DTYPES[images.dtype.char])
     return b"".join((_before_pixels(images.dtype.char, images.shape), pixels.data, rest.SerializeToString()))
 
 

@@ -101,7 +101,7 @@ class Entry(Ticket):
         end = begin + part.rows
         if part.rows == self.rows:
             outputs = {name: run.outputs[name][begin:end] for name in self.outputs}
-            return self._finish(outputs, Timing(queue_ns, compute_ns, run.rows))
+            return queue_ns if self.settle(Result(outputs, Timing(queue_ns, compute_ns, run.rows))) else None
         self._compute_ns += compute_ns
         self._batch_rows = max(self._batch_rows, run.rows)
         self._done_rows += part.rows
@@ -112,25 +112,21 @@ class Entry(Ticket):
             self._collected[name][part.start : part.stop] = rows
         if self._done_rows < self.rows:
             return None
-        return self._finish(self._collected, Timing(queue_ns, self._compute_ns, self._batch_rows))
-
-    def _finish(self, outputs: Arrays, timing: Timing) -> int | None:
-        if self.is_settled:
-            return None
-        self._is_settled = True
-        self._result.settle(Result(outputs, timing))
-        return timing.queue_ns
+        timing = Timing(queue_ns, self._compute_ns, self._batch_rows)
+        return queue_ns if self.settle(Result(self._collected, timing)) else None
 
     @property
     def is_settled(self) -> bool:
         """Whether the caller has a result or an error, or has gone."""
         return self._is_settled or self._result.cancelled()
 
-    def settle(self, outcome: Result | Exception) -> None:
-        """Give the caller the result or the error, unless it is settled."""
-        if not self.is_settled:
-            self._is_settled = True
-            self._result.settle(outcome)
+    def settle(self, outcome: Result | Exception) -> bool:
+        """Give the caller the result or the error; False where it is settled."""
+        if self.is_settled:
+            return False
+        self._is_settled = True
+        self._result.settle(outcome)
+        return True
 
     def give_up(self) -> bool:
         """Tell the caller nothing any more; returns whether it had been told."""
