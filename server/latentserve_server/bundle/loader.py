@@ -63,6 +63,8 @@ class _Opened:
     """The fingerprint of what they compute; empty where a row's bits depend on its batch."""
     fell_back: frozenset[str]
     """The names of the graphs that compute in float32 because those in lower precision fell short of their manifest."""
+    steady: frozenset[pb.GraphRole]
+    """The graphs whose runs take as long whatever the values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +110,11 @@ class Loader:
             cancellation.cancel()  # the process ends once its threads have: not after a run that nobody waits for
             thread.shutdown(wait=False)
             raise
+        return self._serve(name, version, opened, thread)
 
-        bundle, engines = opened.bundle, opened.engines
-        is_steady = {role: has_steady_cost(bundle.graphs[role]) for role in engines}
+    def _serve(self, name: str, version: int, opened: _Opened, thread: EngineThread) -> ServedModel:
+        """The model of what was opened on the thread."""
+        bundle, engines, steady = opened.bundle, opened.engines, opened.steady
 
         def start_batcher(graph: Graph, label: str, *, steady: bool) -> Batcher:
             here = thread if steady else None
@@ -138,9 +142,9 @@ class Loader:
             ),
             bundle.manifest,
             self._limits_of(bundle),
-            {role: start_batcher(engine, role_name(role), steady=is_steady[role]) for role, engine in engines.items()},
+            {role: start_batcher(engine, role_name(role), steady=role in steady) for role, engine in engines.items()},
             reconstruction=start_batcher(
-                ReconstructionPipeline(encoder, decoder), "reconstruct", steady=all(is_steady.values())
+                ReconstructionPipeline(encoder, decoder), "reconstruct", steady=steady >= engines.keys()
             )
             if encoder
             else None,
@@ -171,7 +175,8 @@ class Loader:
                     engines[role], trials[label] = self._open_and_try(bundle, role, encoder, thread, cancellation)
             except (BundleError, EngineFailure) as error:
                 raise BundleError(f"{label}: {error}") from error
-        return _Opened(bundle, engines, _numerics(directory, trials), frozenset(fell_back))
+        steady = frozenset(role for role in engines if has_steady_cost(bundle.graphs[role]))
+        return _Opened(bundle, engines, _numerics(directory, trials), frozenset(fell_back), steady)
 
     def _tell_precisions(self, directory: Path, bundle: Bundle) -> None:
         wanted = precision_name(self.precision)
