@@ -40,25 +40,6 @@ def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                 yield from graph.initializer
 
 
-def without_idle_dropout(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model; if a constant tells a Dropout to drop nothing, which is its default, a copy without that input."""
-    if not _idle_dropout(model):
-        return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for node in _idle_dropout(copy):
-        del node.input[1:]
-    return copy
-
-
-def _idle_dropout(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes whose constant flag says that they drop nothing."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    constants |= {node.output[0]: node.attribute[0].t for node in nodes(model) if node.op_type == "Constant"}
-    flagged = [node for node in nodes(model) if node.op_type == "Dropout" and "".join(node.input[2:3]) in constants]
-    return [node for node in flagged if not onnx.numpy_helper.to_array(constants[node.input[2]]).any()]
-
-
 def describe_node(node: onnx.NodeProto) -> str:
     """The node's operator and its name or first output, for messages."""
     operator = node.op_type if node.domain in STANDARD_DOMAINS else f"{node.domain}.{node.op_type}"

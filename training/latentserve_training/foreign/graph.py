@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from latentserve.onnx.graph_rule import OPSETS
 from latentserve_training.errors import ExportError
 from latentserve_training.export.conformance import check_rule
-from latentserve_training.export.onnx_model import opset, without_idle_dropout
+from latentserve_training.export.onnx_model import nodes, opset
 from latentserve_training.foreign.onnx_file import ForeignSession, OnnxFile, with_outputs
 from latentserve_training.foreign.opset_upgrade import upgrade_opset
 
@@ -42,7 +42,7 @@ class ForeignGraph:
             source = OnnxFile.read(path)
         except ExportError as error:
             raise ExportError(f"{role}: {error}") from error
-        model = without_idle_dropout(source.model)
+        model = _without_idle_dropout(source.model)
         check_rule(model.SerializeToString(), role, range(1, OPSETS[-1] + 1))  # older ones are upgraded
         return cls(role, source, model)
 
@@ -159,3 +159,22 @@ class ForeignGraph:
             return self.source.reference(names)
         except ExportError as error:
             raise ExportError(f"{self.role}: {self.source.path}: {error}") from error
+
+
+def _without_idle_dropout(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model; if a constant tells a Dropout to drop nothing, which is its default, a copy without that input."""
+    if not _idle_dropout(model):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in _idle_dropout(copy):
+        del node.input[1:]
+    return copy
+
+
+def _idle_dropout(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes whose constant flag says that they drop nothing."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in nodes(model) if node.op_type == "Constant"}
+    flagged = [node for node in nodes(model) if node.op_type == "Dropout" and "".join(node.input[2:3]) in constants]
+    return [node for node in flagged if not onnx.numpy_helper.to_array(constants[node.input[2]]).any()]
