@@ -26,7 +26,6 @@ import grpc
 from fuzz_requests import Case, cases_of
 from mutation import mutated
 from server_process import ServerProcess, serving
-from soak import resident_mib
 
 _ALLOWED = {
     grpc.StatusCode.OK,
@@ -147,11 +146,11 @@ async def fuzz(arguments: argparse.Namespace, server: ServerProcess) -> Outcome:
     options = [("grpc.max_receive_message_length", -1), ("grpc.enable_retries", 0)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options) as channel:
         names, cases = await cases_of(channel)
-        before, began = resident_mib(server.process.pid), time.monotonic()
+        before, began = server.resident_mib(), time.monotonic()
         run = Fuzz(channel, cases, names, arguments.seed)
         await run.run(arguments.calls, arguments.callers)
         report(run.outcome)
-        after = resident_mib(server.process.pid)
+        after = server.resident_mib()
         print(f"{time.monotonic() - began:.0f} s; memory {before:.0f} MiB before, {after:.0f} MiB after")
         return run.outcome
 

@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +29,7 @@ import numpy as np
 import onnxruntime
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
+from server_process import ServerProcess, serving
 
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import generation_pb2 as pb
@@ -115,25 +113,19 @@ def publish(bundle: Path, model: Path, version: int) -> None:
     staged.rename(model / str(version))
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process, in MiB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-async def reload(arguments: argparse.Namespace, model: Path, pid: int, ports: dict[str, int], pipe: Connection) -> bool:
+async def reload(arguments: argparse.Namespace, model: Path, server: ServerProcess, pipe: Connection) -> bool:
     """The load without reloads, the reloads under load, the end; whether every call was answered rightly."""
     shape = onnxruntime.InferenceSession(arguments.bundles[0] / "encoder.onnx").get_inputs()[0].shape[1:]
     images = np.random.default_rng(0).random((IMAGES, *shape), np.float32)
     truths = [Truth(bundle, images) for bundle in arguments.bundles]
     tally = Tally()
     clients = [
-        asyncio.create_task(call_on(ports["port"], images, truths, tally, number))
-        for number in range(arguments.clients)
+        asyncio.create_task(call_on(server.port, images, truths, tally, number)) for number in range(arguments.clients)
     ]
     checks_of(pipe)
     await asyncio.sleep(arguments.seconds)
-    report("no reloads", checks_of(pipe), resident_mib(pid))
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['admin_port']}") as channel:
+    report("no reloads", checks_of(pipe), server.resident_mib())
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.admin_port}") as channel:
         admin = models_pb2_grpc.ModelAdminServiceStub(channel)
         began = time.monotonic()
         for number in range(1, arguments.reloads + 1):
@@ -143,13 +135,13 @@ async def reload(arguments: argparse.Namespace, model: Path, pid: int, ports: di
             await admin.Unload(models_pb2.UnloadRequest(name="vae", version=number))  # returns once it is closed
             shutil.rmtree(model / str(number))
             if number in (1, 10, arguments.reloads):
-                report(f"until reload {number}", checks_of(pipe), resident_mib(pid))
+                report(f"until reload {number}", checks_of(pipe), server.resident_mib())
         seconds = time.monotonic() - began
     for client in clients:
         client.cancel()
     await asyncio.gather(*clients, return_exceptions=True)
     await asyncio.sleep(1.0)
-    print(f"memory without load {resident_mib(pid):.0f} MiB")
+    print(f"memory without load {server.resident_mib():.0f} MiB")
     ordered = sorted(tally.seconds)
     p50, p99 = (1e3 * ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
     print(f"{arguments.reloads} reloads in {seconds:.1f} s; answers by {len(tally.versions)} versions")
@@ -174,31 +166,19 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="load before the first reload")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        model, log = Path(folder) / "models" / "vae", Path(folder) / "server.log"
-        model.mkdir(parents=True)
+        model = Path(folder) / "vae"
+        model.mkdir()
         publish(arguments.bundles[0], model, 1)
-        command = [str(Path(sys.executable).with_name("latentserve-server")), f"--repository={model.parent}"]
-        flags = ["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--metrics-listen=off", "--access-log=false"]
-        with log.open("wb") as sink:
-            server = subprocess.Popen([*command, *flags], stderr=sink)
-        try:
-            ports = wait_for_ports(server, log)
+        with serving(model.parent, "--admin-listen=127.0.0.1:0", "--access-log=false") as server:
             pipe, theirs = multiprocessing.Pipe()
             spawn = multiprocessing.get_context("spawn")
-            spawn.Process(target=check_health, args=(ports["port"], theirs), daemon=True).start()
-            return 0 if asyncio.run(reload(arguments, model, server.pid, ports, pipe)) else 1
-        finally:
-            server.kill()
-
-
-def wait_for_ports(server: subprocess.Popen[bytes], log: Path) -> dict[str, int]:
-    """The ports that the server says it serves on."""
-    while server.poll() is None:
-        for line in log.read_text().splitlines(keepends=True):
-            if line.endswith("\n") and "admin_port" in (record := json.loads(line)):
-                return dict(record)
-        time.sleep(0.05)
-    raise SystemExit(log.read_text())
+            checker = spawn.Process(target=check_health, args=(server.port, theirs), daemon=True)
+            checker.start()
+            try:
+                return 0 if asyncio.run(reload(arguments, model, server, pipe)) else 1
+            finally:
+                checker.kill()  # while the server still answers it
+                checker.join()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,14 @@ class ServerProcess:
 
     process: subprocess.Popen[bytes]
     port: int
+    admin_port: int
+    """0 where the server has no admin listener."""
     log: Path
+
+    def resident_mib(self) -> float:
+        """Its resident memory, in MiB."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def records(self) -> list[dict[str, Any]]:
         """Its log so far, one record a line."""
@@ -39,16 +47,17 @@ def serving(repository: Path, *options: str, port: int = 0) -> Iterator[ServerPr
         with log.open("wb") as sink:
             process = subprocess.Popen([*command, f"--listen=127.0.0.1:{port}", "--metrics-listen=off"], stderr=sink)
         try:
-            yield ServerProcess(process, _wait_for_port(process, log), log)
+            ports = _wait_for_ports(process, log)
+            yield ServerProcess(process, ports["port"], ports["admin_port"], log)
         finally:
             process.kill()
             process.wait()
 
 
-def _wait_for_port(process: subprocess.Popen[bytes], log: Path) -> int:
+def _wait_for_ports(process: subprocess.Popen[bytes], log: Path) -> dict[str, int]:
     while process.poll() is None:
         for line in log.read_text().splitlines(keepends=True):
-            if line.endswith("\n") and '"metrics_port"' in line:
-                return int(json.loads(line)["port"])
+            if line.endswith("\n") and "admin_port" in (record := json.loads(line)):
+                return dict(record)
         time.sleep(0.05)
     raise SystemExit(log.read_text())

@@ -11,10 +11,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -120,24 +118,20 @@ async def load(arguments: argparse.Namespace, target: str, truth: Truth, seconds
     return tally
 
 
-async def watch_memory(pid: int, readings: list[float]) -> None:
+async def watch_memory(server: ServerProcess, readings: list[float]) -> None:
     """The server's resident memory, in MiB, once a second."""
     while True:
-        readings.append(resident_mib(pid))
+        readings.append(server.resident_mib())
         await asyncio.sleep(1.0)
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-async def soak(arguments: argparse.Namespace, server: subprocess.Popen[bytes], target: str) -> tuple[bool, int]:
+async def soak(arguments: argparse.Namespace, server: ServerProcess) -> tuple[bool, int]:
     """The steady load, then the load that SIGTERM ends: whether all was well, and the answers received."""
+    target = f"127.0.0.1:{server.port}"
     bundle = max((arguments.repository / arguments.model).glob("[0-9]*"), key=lambda path: int(path.name))
     truth = await asyncio.to_thread(Truth, bundle)
     readings: list[float] = []
-    watcher = asyncio.create_task(watch_memory(server.pid, readings))
+    watcher = asyncio.create_task(watch_memory(server, readings))
     steady = await load(arguments, target, truth, arguments.seconds)
     watcher.cancel()
     report("steady", steady, arguments.seconds)
@@ -146,10 +140,10 @@ async def soak(arguments: argparse.Namespace, server: subprocess.Popen[bytes], t
 
     ending = asyncio.create_task(load(arguments, target, truth, 60.0))
     await asyncio.sleep(2.0)
-    server.send_signal(signal.SIGTERM)
+    server.process.send_signal(signal.SIGTERM)
     stopped = await ending
     report("ended by SIGTERM", stopped, 2.0)
-    status = await asyncio.to_thread(server.wait)
+    status = await asyncio.to_thread(server.process.wait)
     print(f"  server exit status {status}")
     lost = steady.refused + steady.left_waiting + sum(steady.failed.values()) + sum(stopped.failed.values())
     return not (steady.wrong or stopped.wrong or lost or status), steady.answered + stopped.answered
@@ -180,7 +174,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0)
     arguments = parser.parse_args()
     with serving(arguments.repository) as server:
-        well, answered = asyncio.run(soak(arguments, server.process, f"127.0.0.1:{server.port}"))
+        well, answered = asyncio.run(soak(arguments, server))
         ended = endings(server)
     print(f"accepted by the server: {dict(ended)}; answers received: {answered}")
     # While it drains, the server answers UNAVAILABLE to new calls, and has done nothing for them.
