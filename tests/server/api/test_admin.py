@@ -58,7 +58,7 @@ async def test_load_reloads_what_was_replaced(shelf: Shelf, server: AdminServer)
 async def test_load_of_a_broken_version_is_refused_and_changes_nothing(shelf: Shelf, measured: AdminServer) -> None:
     shelf.publish(4, 4, broken=True)
     for _ in range(2):
-        assert await refusal(measured.load(4)) == f"model 'vae' version 4 cannot be loaded: {BROKEN}"
+        await refusal(measured.load(4))
     assert await ready(measured) == {3}
     assert await measured.served.metric("model_loads_total", result="failure") == 2
     shelf.publish(5, 5)
@@ -70,7 +70,7 @@ async def test_load_of_a_broken_version_is_refused_and_changes_nothing(shelf: Sh
 async def test_an_unloaded_version_stays_away_and_the_next_one_takes_over(shelf: Shelf, server: AdminServer) -> None:
     await server.unload(3)
     assert await server.states() == {
-        1: (UNAVAILABLE, "the version policy latest:1 does not want it"),
+        1: (UNAVAILABLE, UNWANTED),
         2: (READY, ""),
         3: (UNAVAILABLE, "unloaded on request"),
     }
@@ -113,7 +113,7 @@ async def test_an_alias_that_moves_away_lets_its_version_go(server: AdminServer)
     await server.set_alias("stable", 1)
     await server.unload(2)
     await server.load(2)
-    assert await refusal(server.unload(1)) == "model 'vae' version 1 has the alias stable; move it first"
+    await refusal(server.unload(1))
     await server.set_alias("stable", 3)
     await server.unload(1)
     assert await ready(server) == {2, 3}
@@ -126,16 +126,8 @@ async def test_a_deleted_alias_is_not_found_and_its_version_goes(shelf: Shelf) -
         assert await server.delete_alias("stable")
         await refusal(server.answering(alias="stable"), grpc.StatusCode.NOT_FOUND)
         assert (await server.states())[1][0] != READY
-        said = await refusal(server.delete_alias("stable"), grpc.StatusCode.NOT_FOUND)
-        assert said == "model 'vae' has no alias 'stable'"
+        await refusal(server.delete_alias("stable"), grpc.StatusCode.NOT_FOUND)
     assert json.loads((shelf.model / "aliases.json").read_text()) == {}
-
-
-async def test_an_alias_moves_to_nothing_but_a_ready_version(shelf: Shelf, server: AdminServer) -> None:
-    said = await refusal(server.set_alias("stable", 1))
-    assert said.startswith("alias 'stable' cannot move: model 'vae' version 1 is unavailable: ")
-    assert await refusal(server.set_alias("stable", 9), grpc.StatusCode.NOT_FOUND) == "model 'vae' has no version 9"
-    assert not (shelf.model / "aliases.json").exists()
 
 
 async def test_aliases_that_someone_else_wrote_are_kept(shelf: Shelf, server: AdminServer) -> None:
@@ -174,42 +166,56 @@ async def test_an_alias_that_cannot_be_stored_lasts_until_the_file_changes(shelf
     await refusal(server.answering(alias="canary"), grpc.StatusCode.NOT_FOUND)
 
 
-UNKNOWN: list[tuple[str, dict[str, Any], str]] = [
-    ("Load", {"name": "none", "version": 1}, "model 'none' is not in the repository"),
-    ("Load", {"name": "vae", "version": 9}, "model 'vae' has no version 9"),
-    ("Unload", {"name": "none", "version": 1}, "model 'none' is not in the repository"),
-    ("Unload", {"name": "vae", "version": 9}, "model 'vae' has no version 9"),
-    ("SetAlias", {"name": "none", "alias": "stable", "version": 1}, "model 'none' is not in the repository"),
-    ("DeleteAlias", {"name": "none", "alias": "stable"}, "model 'none' is not in the repository"),
+NAMES = "is not 1 to 128 letters, digits, '_', '.' and '-', the first neither '.' nor '-'"
+NO_MODEL = "model 'none' is not in the repository"
+NO_VERSION = "model 'vae' has no version 9"
+UNWANTED = "the version policy latest:1 does not want it"
+MALFORMED, MISSING, IN_THE_WAY = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
+REFUSALS: list[tuple[str, dict[str, Any], grpc.StatusCode, str]] = [
+    ("Load", {"name": "none", "version": 1}, MISSING, NO_MODEL),
+    ("Load", {"name": "vae", "version": 9}, MISSING, NO_VERSION),
+    ("Load", {"name": "vae", "version": 4}, IN_THE_WAY, f"model 'vae' version 4 cannot be loaded: {BROKEN}"),
+    ("Load", {"name": "vae"}, MALFORMED, "version: 0; versions are at least 1"),
+    ("Unload", {"name": "none", "version": 1}, MISSING, NO_MODEL),
+    ("Unload", {"name": "vae", "version": 9}, MISSING, NO_VERSION),
+    ("Unload", {"name": "vae", "version": 3}, IN_THE_WAY, "model 'vae' version 3 has the alias live; move it first"),
+    ("Unload", {"name": "vae", "version": -1}, MALFORMED, "version: -1; versions are at least 1"),
+    ("SetAlias", {"name": "none", "alias": "stable", "version": 1}, MISSING, NO_MODEL),
+    ("SetAlias", {"name": "vae", "alias": "stable", "version": 9}, MISSING, NO_VERSION),
+    (
+        "SetAlias",
+        {"name": "vae", "alias": "stable", "version": 1},
+        IN_THE_WAY,
+        f"alias 'stable' cannot move: model 'vae' version 1 is unavailable: {UNWANTED}",
+    ),
+    ("SetAlias", {"name": "vae", "alias": "stable"}, MALFORMED, "version: 0; versions are at least 1"),
+    ("SetAlias", {"name": "vae", "version": 3}, MALFORMED, f"alias: '' {NAMES}"),
+    ("SetAlias", {"name": "vae", "version": 3, "alias": "a b"}, MALFORMED, f"alias: 'a b' {NAMES}"),
+    ("SetAlias", {"name": "vae", "version": 3, "alias": "é"}, MALFORMED, f"alias: 'é' {NAMES}"),
+    ("SetAlias", {"name": "vae", "version": 3, "alias": "a" * 129}, MALFORMED, f"alias: '{'a' * 128}...' {NAMES}"),
+    ("DeleteAlias", {"name": "none", "alias": "stable"}, MISSING, NO_MODEL),
+    ("DeleteAlias", {"name": "vae", "alias": "stable"}, MISSING, "model 'vae' has no alias 'stable'"),
+    ("DeleteAlias", {"name": "vae", "alias": "-a"}, MALFORMED, f"alias: '-a' {NAMES}"),
 ]
-MALFORMED: list[tuple[str, dict[str, Any], str]] = [
-    ("Load", {"name": "vae"}, "version: 0; versions are at least 1"),
-    ("Unload", {"name": "vae", "version": -1}, "version: -1; versions are at least 1"),
-    ("SetAlias", {"name": "vae", "alias": "stable"}, "version: 0; versions are at least 1"),
-    ("SetAlias", {"name": "vae", "version": 3}, "alias: '' is not"),
-    ("SetAlias", {"name": "vae", "version": 3, "alias": "a b"}, "alias: 'a b' is not"),
-    ("SetAlias", {"name": "vae", "version": 3, "alias": "é"}, "alias: 'é' is not"),
-    ("SetAlias", {"name": "vae", "version": 3, "alias": "a" * 129}, "alias: 'aaa"),
-    ("DeleteAlias", {"name": "vae", "alias": "-a"}, "alias: '-a' is not"),
-]
+"""Of versions 1 to 3, of which 3 is served and has the alias "live", and version 4, which is broken."""
 
 
-@pytest.mark.parametrize(("method", "fields", "complaint"), UNKNOWN)
-async def test_what_is_not_there_is_not_found(
-    server: AdminServer, method: str, fields: dict[str, Any], complaint: str
+@pytest.mark.parametrize(("method", "fields", "code", "message"), REFUSALS)
+async def test_what_cannot_be_done_is_refused_and_changes_nothing(
+    shelf: Shelf, method: str, fields: dict[str, Any], code: grpc.StatusCode, message: str
 ) -> None:
-    request = getattr(models_pb2, f"{method}Request")(**fields)
-    said = await refusal(getattr(server.admin, method)(request), grpc.StatusCode.NOT_FOUND)
-    assert said.startswith(complaint)
-
-
-@pytest.mark.parametrize(("method", "fields", "complaint"), MALFORMED)
-async def test_a_malformed_request_is_refused(
-    server: AdminServer, method: str, fields: dict[str, Any], complaint: str
-) -> None:
-    request = getattr(models_pb2, f"{method}Request")(**fields)
-    said = await refusal(getattr(server.admin, method)(request), grpc.StatusCode.INVALID_ARGUMENT)
-    assert said.startswith(complaint)
+    shelf.publish(4, 4, broken=True)
+    (shelf.model / "aliases.json").write_text('{"live": 3}')
+    async with admin_server(shelf) as server:
+        before = await server.listed()
+        request = getattr(models_pb2, f"{method}Request")(**fields)
+        assert await refusal(getattr(server.admin, method)(request), code) == message
+        assert await server.listed() == before
+    assert (shelf.model / "aliases.json").read_text() == '{"live": 3}'
 
 
 async def test_the_admin_service_is_on_no_other_port_and_off_unless_asked_for(shelf: Shelf) -> None:
@@ -241,6 +247,6 @@ async def test_an_admin_port_in_use_is_one_line(shelf: Shelf) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         server = Server(config_for(shelf.root, admin_listen=address))
-        with pytest.raises(ConfigError, match=f"^--admin-listen {address}: the address cannot be bound"):
+        with pytest.raises(ConfigError, match=f"^--admin-listen {address}: "):
             await server.start()
         await server.stop()
