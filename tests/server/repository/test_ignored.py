@@ -43,6 +43,7 @@ CASES = [
     ("vae/0", bundle, f"vae/0: {VERSION}"),
     ("vae/1.5", bundle, f"vae/1.5: {VERSION}"),
     ("vae/latest", bundle, f"vae/latest: {VERSION}"),
+    (os.fsdecode(b"vae/\xff"), Path.mkdir, f"vae/?: {VERSION}"),
     (f"{LONG}/1", bundle, f"{LONG}: {NAME}"),
     ("bad name/1", bundle, f"bad name: {NAME}"),
     ("-gan/1", bundle, f"-gan: {NAME}"),

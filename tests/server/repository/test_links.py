@@ -93,5 +93,5 @@ def test_a_link_that_does_not_end_at_a_file_is_refused(tmp_path: Path, target: s
 
 
 def test_the_folder_of_links_must_be_there(shelf: Shelf, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^--links-within .*/none: not a directory$"):
+    with pytest.raises(ConfigError, match=r"^--links-within "):
         Server(config_for(shelf.root, links_within=str(tmp_path / "none")))

