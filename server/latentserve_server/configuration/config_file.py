@@ -55,7 +55,7 @@ def _entries(named: Setting) -> Sequence[tuple[yaml.Node, yaml.Node]]:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: no YAML: {error.problem or error.context}") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: no YAML: {error}") from error
+        raise ConfigError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
     if root is None:
         return ()
     if not isinstance(root, yaml.MappingNode):
