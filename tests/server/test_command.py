@@ -34,22 +34,18 @@ async def complaint(repository: Path, *flags: str) -> str:
 
 
 async def test_a_missing_repository_is_one_line(tmp_path: Path) -> None:
-    assert "not a readable directory: No such file or directory" in await complaint(tmp_path / "none")
+    assert f"{tmp_path / 'none'}: " in await complaint(tmp_path / "none")
 
 
 async def test_a_repository_of_broken_bundles_alone_is_one_line(tmp_path: Path) -> None:
     bundle = TinyModel().write(tmp_path / "vae" / "1")
     (bundle / "manifest.json").write_text('{"unknown": 1}')
-    line = await complaint(tmp_path)
-    assert "no model can be served: vae/1: manifest.json: " in line
-    assert "unknown is not a field" in line
+    assert "vae/1: manifest.json: unknown " in await complaint(tmp_path)
 
 
 @pytest.mark.parametrize("flag", ["--listen", "--metrics-listen"])
 async def test_a_port_in_use_is_one_line(repository: Path, taken: int, flag: str) -> None:
-    line = await complaint(repository, f"{flag}=127.0.0.1:{taken}")
-    assert f"{flag} 127.0.0.1:{taken}: " in line
-    assert "in use" in line
+    assert f"{flag} 127.0.0.1:{taken}: " in await complaint(repository, f"{flag}=127.0.0.1:{taken}")
 
 
 @pytest.mark.parametrize("flag", ["--listen", "--metrics-listen"])
