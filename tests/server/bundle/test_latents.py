@@ -61,7 +61,7 @@ def set_at(place: Any, value: float) -> Callable[[NDArray[Any]], NDArray[Any]]:
         (put("weights", lambda a: a.astype(np.float32)), "weights is float32 [3], not float64 [3]"),
         (put("weights", lambda a: a[:2]), "weights is float64 [2], not float64 [3]"),
         (put("weights", lambda a: a * (1 + 1e-5)), "the weights are not positive with sum 1 within 1e-06"),
-        (put("weights", lambda a: np.array([1.2, -0.4, 0.2])), "the weights are not positive with sum 1"),
+        (put("weights", lambda a: np.array([1.2, -0.4, 0.2])), "the weights are not positive with sum 1 within 1e-06"),
         (put("weights", set_at(0, np.nan)), "weights has a value that is not finite"),
         (put("means", lambda a: a.astype(np.float64)), "means is float64 [3, 3], not float32 [3, 3]"),
         (put("means", lambda a: a.astype(bool)), "means is bool [3, 3], not float32 [3, 3]"),
@@ -77,15 +77,7 @@ async def test_a_mixture_that_is_none_is_named(
     tmp_path: Path, problem: Problem, edit: Callable[[Golden], None], message: str
 ) -> None:
     directory = FULL.write(tmp_path / "vae" / "1", edit_mixture=edit)
-    assert (await problem(directory)).startswith(f"mixture: {message}")
-
-
-async def test_a_damaged_mixture_file_is_named(tmp_path: Path, problem: Problem) -> None:
-    directory = FULL.write(tmp_path / "vae" / "1")
-    data = bytearray((directory / "mixture.safetensors").read_bytes())
-    data[100] ^= 1
-    (directory / "mixture.safetensors").write_bytes(data)
-    assert (await problem(directory)).startswith("mixture.safetensors: the SHA-256 is not the manifest's")
+    assert await problem(directory) == f"mixture: {message}"
 
 
 def test_what_is_no_mixture_is_refused() -> None:
@@ -93,64 +85,6 @@ def test_what_is_no_mixture_is_refused() -> None:
         parse_mixture(b"no arrays", 3, 3)
     with pytest.raises(BundleError, match="the factors of 4096 components are over 536870912 bytes"):
         parse_mixture(b"", 4096, 65_536)
-
-
-def edited(**fields: Any) -> Callable[[pb.Manifest], None]:
-    """An edit that merges fields into the manifest, after clearing those it names."""
-
-    def edit(manifest: pb.Manifest) -> None:
-        for name in fields:
-            manifest.ClearField(name)  # type: ignore[arg-type]
-        manifest.MergeFrom(pb.Manifest(**fields))
-
-    return edit
-
-
-def calibration(*quantiles: float, images: int = 5) -> pb.Calibration:
-    return pb.Calibration(negative_elbo_quantiles=quantiles, images=images)
-
-
-def set_components(manifest: pb.Manifest) -> None:
-    manifest.latent.mixture.components = 0
-
-
-QUANTILES = "calibration.negative_elbo_quantiles"
-
-
-@pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        (set_components, "latent.mixture.components is not at least 1"),
-        (edited(labels=pb.LabelSpec(count=1)), "labels.count is not in 2 to 65536"),
-        (edited(labels=pb.LabelSpec()), "labels.count is not in 2 to 65536"),
-        (edited(labels=pb.LabelSpec(count=65_537)), "labels.count is not in 2 to 65536"),
-        (edited(labels=pb.LabelSpec(count=4, names=["a"])), "labels.names are 1 where there are 4 labels"),
-        (edited(labels=pb.LabelSpec(count=2, names=["a", "a"])), "labels.names has a name twice"),
-        (edited(calibration=calibration(1, 2)), f"{QUANTILES} are 2 where 101 are wanted"),
-        (edited(calibration=calibration(*[0.0] * 100, np.inf)), f"{QUANTILES} has a value that is not finite"),
-        (edited(calibration=calibration(*[0.0] * 100, -1)), f"{QUANTILES} fall"),
-        (edited(calibration=calibration(*[0.0] * 101, images=0)), "calibration.images is not at least 1"),
-        (edited(likelihood=pb.LIKELIHOOD_BERNOULLI), "the decoder's tensor 'logits' is not float32 [1, 4, 5]"),
-        (edited(likelihood=9), "likelihood does not fit the kind of model"),
-    ],
-)
-async def test_a_manifest_that_says_something_else_is_told_which_field(
-    tmp_path: Path, problem: Problem, edit: Callable[[pb.Manifest], None], message: str
-) -> None:
-    directory = FULL.write(tmp_path / "vae" / "1", edit_manifest=edit)
-    assert await problem(directory) == f"manifest.json: {message}"
-
-
-async def test_a_gan_has_no_calibration(tmp_path: Path, problem: Problem) -> None:
-    model = TinyModel(kind="gan", quantiles=tuple(range(101)))
-    assert await problem(model.write(tmp_path / "vae" / "1")) == (
-        "manifest.json: calibration does not fit the kind of model"
-    )
-
-
-async def test_a_conditional_model_has_a_label_in_every_graph(tmp_path: Path, problem: Problem) -> None:
-    directory = TinyModel().write(tmp_path / "vae" / "1", edit_manifest=edited(labels=pb.LabelSpec(count=4)))
-    assert await problem(directory) == "manifest.json: the decoder's tensor 'label' is not int64 []"
 
 
 async def test_an_ordinary_model_has_a_label_in_no_graph(tmp_path: Path, problem: Problem) -> None:
@@ -167,10 +101,6 @@ def add_graph(precision: pb.Precision, role: pb.GraphRole) -> Callable[[pb.Manif
     return edit
 
 
-def lower(manifest: pb.Manifest) -> None:
-    manifest.graphs[0].precision = pb.PRECISION_INT8
-
-
 async def test_a_graph_of_lower_precision_stands_beside_the_one_of_float32(tmp_path: Path) -> None:
     edit = add_graph(pb.PRECISION_FLOAT16, pb.GRAPH_ROLE_DECODER)
     directory = TinyModel().write(tmp_path / "vae" / "1", edit_manifest=edit)
@@ -178,19 +108,3 @@ async def test_a_graph_of_lower_precision_stands_beside_the_one_of_float32(tmp_p
         pb.GRAPH_ROLE_DECODER: (directory / "decoder.onnx").read_bytes(),
         pb.GRAPH_ROLE_ENCODER: (directory / "encoder.onnx").read_bytes(),
     }
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [
-        lower,
-        add_graph(pb.PRECISION_FLOAT32, pb.GRAPH_ROLE_DECODER),
-        add_graph(pb.PRECISION_UNSPECIFIED, pb.GRAPH_ROLE_ENCODER),
-        add_graph(9, pb.GRAPH_ROLE_DECODER),  # type: ignore[arg-type]
-    ],
-)
-async def test_every_role_has_one_graph_of_float32(
-    tmp_path: Path, problem: Problem, edit: Callable[[pb.Manifest], None]
-) -> None:
-    directory = TinyModel().write(tmp_path / "vae" / "1", edit_manifest=edit)
-    assert await problem(directory) == "manifest.json: graphs are not those of the kind of model"

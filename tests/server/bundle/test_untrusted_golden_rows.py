@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -24,6 +25,7 @@ from latentserve_server.errors import BundleError
 
 Problem = Callable[[Path], Awaitable[str]]
 MIB = 1 << 20
+DAMAGED = "not a safetensors file: ..."
 
 
 def said(header: Any, data: bytes = bytes(32), *, size: int | None = None) -> bytes:
@@ -46,17 +48,17 @@ def archive() -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (said({"a": array(shape=(10**12,))}), "not a safetensors file: "),
-        (said({"a": array(shape=(2**62, 4))}), "not a safetensors file: "),
-        (said({"a": array(ends=(0, 64), shape=(16,))}), "not a safetensors file: "),
-        (said({"a": array(ends=(16, 48))}), "not a safetensors file: "),
-        (said({"a": array(), "b": array()}), "not a safetensors file: "),
-        (said({"a": array("BF16", (16,))}), "not a safetensors file: "),
+        (said({"a": array(shape=(10**12,))}), DAMAGED),
+        (said({"a": array(shape=(2**62, 4))}), DAMAGED),
+        (said({"a": array(ends=(0, 64), shape=(16,))}), DAMAGED),
+        (said({"a": array(ends=(16, 48))}), DAMAGED),
+        (said({"a": array(), "b": array()}), DAMAGED),
+        (said({"a": array("BF16", (16,))}), DAMAGED),
         (said({"a": array("C64", (4,))}), "a holds complex64, no numbers"),
-        (said({"a": array()}, bytes(33)), "not a safetensors file: "),
-        (said({"a": array()}, size=2**40), "not a safetensors file: "),
-        (said(b"no JSON"), "not a safetensors file: "),
-        (b"", "not a safetensors file: "),
+        (said({"a": array()}, bytes(33)), DAMAGED),
+        (said({"a": array()}, size=2**40), DAMAGED),
+        (said(b"no JSON"), DAMAGED),
+        (b"", DAMAGED),
         (archive(), "a NumPy archive, as of an early version of the format; export the model again"),
         (save({str(i): np.zeros(1, np.float32) for i in range(65)}), "65 arrays where 64 are allowed"),
     ],
@@ -64,8 +66,7 @@ def archive() -> bytes:
 async def test_a_file_that_lies_is_refused(tmp_path: Path, problem: Problem, data: bytes, message: str) -> None:
     directory = resign(TinyModel().write(tmp_path / "vae" / "1"), "golden.safetensors", data)
     told = await problem(directory)
-    assert told.startswith(f"golden rows: {message}")
-    assert "\n" not in told
+    assert re.sub("(?<=not a safetensors file: ).+", "...", told) == f"golden rows: {message}"  # safetensors' own words
 
 
 def test_what_is_larger_than_is_allowed_is_not_read() -> None:

@@ -120,13 +120,6 @@ def outcome(healthy: Path, manifest: bytes) -> Bundle | str:
         return str(error)
 
 
-def refusal(healthy: Path, manifest: bytes) -> str:
-    """What is said of the bundle with this manifest, which is refused."""
-    said = outcome(healthy, manifest)
-    assert isinstance(said, str)
-    return said
-
-
 @pytest.mark.slow
 @settings(max_examples=150)
 @given(data=st.data())
@@ -152,38 +145,6 @@ def test_a_value_of_another_type_is_a_bundle_or_named_with_what_is_allowed(healt
             assert "manifest" in ended or re.match(r"(golden rows|x|\w+\.\w+): ", ended), f"{place}: {ended}"
 
 
-@pytest.mark.parametrize(
-    ("place", "value", "said"),
-    [
-        (("kind",), [], "kind is []; it must be one of MODEL_KIND_UNSPECIFIED, MODEL_KIND_VAE, MODEL_KIND_GAN"),
-        (("name",), 5, "name is 5; it must be a text"),
-        (("format_version",), {}, "format_version is {}; it must be a whole number from 0 to 2^32 - 1"),
-        (("image", "height"), -1, "image.height is -1; it must be a whole number from 0 to 2^32 - 1"),
-        (("image", "max_value"), None, None),
-        (("image", "max_value"), "much", 'image.max_value is "much"; it must be a number that a float32 holds'),
-        (("graphs",), 5, "graphs is 5; it must be a list"),
-        (("graphs", 1), None, "graphs[1] is null; it must be an object"),
-        (("graphs", 1, "file"), "x", 'graphs[1].file is "x"; it must be an object'),
-        (("graphs", 0, "inputs", 0, "dtype"), {"a": 1}, "graphs[0].inputs[0].dtype is an object of 1; it must be one"),
-        (("graphs", 0, "inputs", 0, "shape", 0), [], "graphs[0].inputs[0].shape[0] is []; it must be a whole number"),
-        (("metrics",), [1], "metrics is a list of 1; it must be an object whose values are each a number"),
-        (("metrics", "test_nats"), None, "metrics.test_nats is null; it must be a number"),
-        (("image", "depth"), 1, "image.depth is not a field; there are channels, height, width, min_value, max_value,"),
-        (
-            ("provenance",),
-            {"created_at": 5},
-            'provenance.created_at is 5; it must be a time in UTC, such as "2026-01-31',
-        ),
-        ((), None, "it is null; it must be an object"),
-    ],
-)
-def test_the_field_that_is_wrong_is_named(healthy: Path, place: tuple[Any, ...], value: Any, said: str | None) -> None:
-    tree = change(json.loads((healthy / "manifest.json").read_text()), place, "replace", value)
-    ended = outcome(healthy, json.dumps(tree).encode())
-    assert isinstance(ended, str)
-    assert ended.startswith(f"manifest.json: {said or 'image has a value range other than 0 to 1'}")
-
-
 @given(place=st.floats(0, 1, exclude_max=True), junk=st.binary(min_size=1, max_size=20))
 def test_a_manifest_with_junk_in_it_is_a_bundle_or_one_short_line(healthy: Path, place: float, junk: bytes) -> None:
     data = (healthy / "manifest.json").read_bytes()
@@ -192,79 +153,10 @@ def test_a_manifest_with_junk_in_it_is_a_bundle_or_one_short_line(healthy: Path,
     assert isinstance(ended, Bundle) or ONE_SHORT_LINE.fullmatch(ended)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"kind": 1, "kind": 2}', "manifest.json: .*duplicate"),
-        ("[" * 100_000, "manifest.json: "),
-        ('{"latent": ' * 50_000, "manifest.json: "),
-        (
-            '{"name": "' + "x" * 900_000 + '", "kind": "' + "y" * 90_000 + '"}',
-            r"manifest.json: kind is \"y+\.\.\.; it",
-        ),
-        ('{"files": [' + "{}," * 30_000 + "5]}", "manifest.json: files is a list of 30001, and one of them is"),
-        ('{"files": {"' + "x" * 900_000 + '": 1}}', "manifest.json: files is an object of 1; it must be a list"),
-        ('{"' + "x" * 900_000 + '": 1}', r"manifest.json: x+\.\.\. is not a field"),
-        ('{"image": {"height": ' + "9" * 5000 + "}}", "manifest.json: "),
-        ('{"name": "\\ud800"}', "manifest.json: "),
-    ],
-    ids=range(9),
-)
-def test_a_hostile_manifest_is_refused(healthy: Path, text: str, message: str) -> None:
-    said = refusal(healthy, text.encode())
-    assert re.match(message, said)
-    assert ONE_SHORT_LINE.fullmatch(said)
-
-
-@pytest.mark.parametrize(
-    ("file", "size", "message"),
-    [
-        (
-            "graphs.0.file",
-            (1 << 30) + 1,
-            "decoder.onnx: the manifest says 1073741825 bytes where 1073741824 are allowed",
-        ),
-        (
-            "golden",
-            (512 << 20) + 1,
-            "golden.safetensors: the manifest says 536870913 bytes where 536870912 are allowed",
-        ),
-        ("files.0", (512 << 20) + 1, "CARD.md: the manifest says 536870913 bytes where 536870912 are allowed"),
-        ("files.0", -1, "CARD.md: the manifest says -1 bytes where 536870912 are allowed"),
-    ],
-)
-def test_a_file_over_its_limit_is_refused_unread(healthy: Path, file: str, size: int, message: str) -> None:
+def test_a_file_may_be_listed_twice(healthy: Path) -> None:
     manifest = json.loads((healthy / "manifest.json").read_text())
-    described: Any = manifest
-    for key in file.split("."):
-        described = described[int(key) if key.isdigit() else key]
-    described["size_bytes"] = size
-    assert refusal(healthy, json.dumps(manifest).encode()) == message
-
-
-def with_files(healthy: Path, files: list[dict[str, Any]]) -> bytes:
-    """The manifest with more files listed."""
-    manifest = json.loads((healthy / "manifest.json").read_text())
-    manifest["files"] += files
-    return json.dumps(manifest).encode()
-
-
-def test_too_many_or_too_large_files_are_refused_unread(healthy: Path) -> None:
-    many = [{"path": f"{i}.txt", "size_bytes": 1} for i in range(61)]
-    assert refusal(healthy, with_files(healthy, many)) == "the manifest lists 65 files where 64 are allowed"
-    large = [{"path": f"{i}.bin", "size_bytes": 512 << 20} for i in range(8)]
-    assert re.fullmatch(
-        r"the files have 429\d+ bytes where 4294967296 are allowed", refusal(healthy, with_files(healthy, large))
-    )
-
-
-def test_two_files_of_one_name_are_refused_unless_they_are_one(healthy: Path) -> None:
-    (card,) = json.loads((healthy / "manifest.json").read_text())["files"]
-    assert isinstance(outcome(healthy, with_files(healthy, [card])), Bundle)
-    other = {**card, "size_bytes": 1}
-    assert refusal(healthy, with_files(healthy, [other])) == (
-        "CARD.md: the manifest lists two different files of this name"
-    )
+    manifest["files"] *= 2
+    assert isinstance(outcome(healthy, json.dumps(manifest).encode()), Bundle)
 
 
 async def test_a_batch_that_takes_too_much_memory_is_refused_before_it_is_made(tmp_path: Path) -> None:
