@@ -23,7 +23,9 @@ def read_options(path: Path, sections: Collection[str], *, may_be_empty: bool = 
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (ValueError, AttributeError, yaml.YAMLError) as error:  # the first two of dates that are none, and the like
+    except AttributeError as error:  # of PyYAML, which takes a tag's word for it
+        raise ConfigError(f"{path}: a value is not what its tag says") from error
+    except (ValueError, yaml.YAMLError) as error:  # the first of bytes that are no text, and of dates that are none
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds no mapping of options")
