@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,124 +32,176 @@ def failure(capsys: Capture, argv: list[str], main: Callable[[list[str]], int] =
     return code, line
 
 
-@pytest.mark.parametrize(
-    ("options", "code", "message"),
-    [
-        (["--model.latent_dims", "3"], 2, "latent_dims"),
-        (
-            ["--model.latent_dim", "many"],
-            2,
-            "model.latent_dim is many; it must be a whole number (Number of latent dimensions)",
-        ),
-        (["--trainer.epoch", "3"], 2, "--trainer.epoch: there is no such option; did you mean --trainer.epochs?"),
-        (["--trainer.epochs", ""], 2, "trainer.epochs is empty; it must be a whole number (Passes over the training"),
-        (["--trainer.epochs"], 2, "--trainer.epochs: expected one argument"),
-        (["--config"], 2, "--config: expected one argument"),
-        (["--data.size", "x"], 2, "data.size is x; it must be a whole number ("),
-        (["--model.learning_rate", "true"], 2, "model.learning_rate is true; it must be a number (Adam's step size)"),
-        (["--model.objective", "3"], 2, "model.objective is 3; it must be options of its own, or a YAML file of them"),
-        (["--trainer", "{epochs: x}"], 2, "trainer.epochs is x; it must be a whole number"),
-        (["digits"], 2, "digits: belongs to no option"),
-        (["--data.name", "cifar"], 2, "data.name is cifar; it must be one of digits, mnist, folder"),
-        (
-            ["--model.family", "diffusion"],
-            2,
-            "model.family is 'diffusion'; known are conv_vae, mlp_vae, cvae",
-        ),
-        (["--model.family", "mlp_vae", "--model.narrower", "1"], 2, "narrower"),
-        (["--trainer.epochs", "0"], 2, "trainer.epochs is 0; it must be at least 1"),
-        (["--trainer.ema_decay", "1"], 2, "trainer.ema_decay is 1.0; it must be at least 0 and less than 1"),
-        (["--trainer.batch_size", "5000"], 1, "trainer.batch_size is 5000, but there are 1437 training images"),
-        (["--model.learning_rate", "-1"], 2, "model.learning_rate is -1.0; it must be positive"),
-        (["--model.learning_rate", ".nan"], 2, "model.learning_rate is nan; it must be positive and finite"),
-        (["--model.family", "mlp_gan", "--model.dropout", "1"], 2, "model.dropout is 1.0"),
-        (["--model.family", "mlp_gan", "--model.min_diversity", ".nan"], 2, "model.min_diversity is nan; it must be"),
-        (["--model.family", "mlp_gan", "--model.beta1", ".nan"], 2, "model.beta1 is nan; it must be at least 0 and"),
-        (["--model.family", "dcgan", "--model.width", "0"], 2, "model.width is 0; it must be positive"),
-        (["--model.family", "dcgan", "--model.dense", "0"], 2, "model.dense is 0; it must be positive"),
-        (["--model.family", "dcgan", "--model.generator_learning_rate", "0"], 2, "generator_learning_rate is 0.0"),
-        (["--model.family", "cgan", "--model.label_dim", "0"], 2, "model.label_dim is 0; it must be positive"),
-        (["--model.family", "wgan_gp", "--model.beta2", "1"], 2, "model.beta2 is 1.0; it must be at least 0 and less"),
-        (["--model.objective.beta", "-1"], 2, "model.objective.beta is -1.0; it must be finite and not negative"),
-        (["--model.objective.draw", "2"], 2, "draw"),
-        (
-            ["--model.likelihood", "poisson"],
-            2,
-            "model.likelihood is poisson; it must be one of bernoulli, gaussian, discretized_logistic",
-        ),
-        (
-            ["--model.family", "dcgan", "--model.game.loss", "vanilla"],
-            2,
-            "model.game.loss is vanilla; it must be one of non_saturating, hinge, wasserstein",
-        ),
-        (["--model.family", "dcgan", "--model.game.r1", "1"], 2, "model.discriminator_norm is batch"),
-        (["--seed", "-1"], 2, "seed is -1"),
-        (["--seed", "18446744073709551616"], 2, "seed is 18446744073709551616; it must be 0 to 18446744073709551615"),
-        (["--model.latent_dim", "1000000000000"], 1, "model.* asks for weights that cannot be allocated"),
-        (["--model.latent_dim", "1000000000000000000"], 1, "model.* asks for weights that cannot be allocated"),
-        (["--model.latent_dim", "100000000000000000000"], 1, "model.* asks for weights that cannot be allocated"),
-        (["--model.family", "dcgan", "--trainer.batch_size", "1"], 1, "batch normalisation needs at least 2 images"),
-        (["--model.family", "mlp_gan", "--trainer.batch_size", "1"], 1, "trainer.batch_size is 1; batch"),
-        (["--trainer.devices", "1000000"], 1, "trainer.devices is 1000000, but there are "),
-        (["--data.root", "photos"], 2, "data.root is photos, but digits have no files; set data.name to mnist or"),
-        (["--data.name", "mnist"], 2, "data.root is not set; mnist data needs the folder of its files"),
-        (["--data.size", "30"], 1, "multiples of 4, not 30x30"),
-        (["--config", "/nowhere/run.yaml"], 2, "--config /nowhere/run.yaml"),
-    ],
-)
+NO_OPTION = "there is no such option"
+KNOWN = "known are conv_vae, mlp_vae, cvae, mlp_gan, dcgan, wgan_gp, cgan"
+WHOLE, POSITIVE, FRACTION = "a whole number", "positive and finite", "at least 0 and less than 1"
+EPOCHS = "(Passes over the training images; the only option that may change later, to no fewer than are done)"
+OWN, TOO_LARGE = "it must hold options of its own", "model.* asks for weights that cannot be allocated: ..."
+BATCH_NORM = "trainer.batch_size is 1; batch normalisation needs at least 2 images a device, 2"
+SEEDS = "it must be 0 to 18446744073709551615"
+DCGAN, MLP_GAN = ["--model.family", "dcgan"], ["--model.family", "mlp_gan"]
+OPTIONS: list[tuple[list[str], int, str]] = [
+    (["--model.latent_dims", "3"], 2, f"--model.latent_dims: {NO_OPTION}; did you mean --model.latent_dim?"),
+    (
+        ["--model.latent_dim", "many"],
+        2,
+        f"model.latent_dim is many; it must be {WHOLE} (Number of latent dimensions)",
+    ),
+    (["--trainer.epoch", "3"], 2, f"--trainer.epoch: {NO_OPTION}; did you mean --trainer.epochs?"),
+    (["--trainer.epochs", ""], 2, f"trainer.epochs is empty; it must be {WHOLE} {EPOCHS}"),
+    (["--trainer.epochs"], 2, "--trainer.epochs: expected one argument"),
+    (["--config"], 2, "--config: expected one argument"),
+    (
+        ["--data.size", "x"],
+        2,
+        f"data.size is x; it must be {WHOLE} (Height and width to resize to, in pixels. "
+        "Only for digits (28 when absent) and folder (the files' own size))",
+    ),
+    (["--model.learning_rate", "true"], 2, "model.learning_rate is true; it must be a number (Adam's step size)"),
+    (["--model.objective", "3"], 2, "model.objective is 3; it must be options of its own, or a YAML file of them"),
+    (["--trainer", "{epochs: x}"], 2, f"trainer.epochs is x; it must be {WHOLE} {EPOCHS}"),
+    (["digits"], 2, "digits: belongs to no option"),
+    (["--data.name", "cifar"], 2, "data.name is cifar; it must be one of digits, mnist, folder"),
+    (["--model.family", "diffusion"], 2, f"model.family is 'diffusion'; {KNOWN}"),
+    (
+        ["--model.family", "mlp_vae", "--model.narrower", "1"],
+        2,
+        f"--model.narrower: {NO_OPTION}; did you mean --model.narrow?",
+    ),
+    (["--trainer.epochs", "0"], 2, "trainer.epochs is 0; it must be at least 1"),
+    (["--trainer.ema_decay", "1"], 2, f"trainer.ema_decay is 1.0; it must be {FRACTION}"),
+    (["--trainer.batch_size", "5000"], 1, "trainer.batch_size is 5000, but there are 1437 training images"),
+    (["--model.learning_rate", "-1"], 2, f"model.learning_rate is -1.0; it must be {POSITIVE}"),
+    (["--model.learning_rate", ".nan"], 2, f"model.learning_rate is nan; it must be {POSITIVE}"),
+    ([*MLP_GAN, "--model.dropout", "1"], 2, f"model.dropout is 1.0; it must be {FRACTION}"),
+    (
+        [*MLP_GAN, "--model.min_diversity", ".nan"],
+        2,
+        "model.min_diversity is nan; it must be finite and not negative",
+    ),
+    ([*MLP_GAN, "--model.beta1", ".nan"], 2, f"model.beta1 is nan; it must be {FRACTION}"),
+    ([*DCGAN, "--model.width", "0"], 2, f"model.width is 0; it must be {POSITIVE}"),
+    ([*DCGAN, "--model.dense", "0"], 2, f"model.dense is 0; it must be {POSITIVE}"),
+    (
+        [*DCGAN, "--model.generator_learning_rate", "0"],
+        2,
+        f"model.generator_learning_rate is 0.0; it must be {POSITIVE}",
+    ),
+    (
+        ["--model.family", "cgan", "--model.label_dim", "0"],
+        2,
+        f"model.label_dim is 0; it must be {POSITIVE}",
+    ),
+    (["--model.family", "wgan_gp", "--model.beta2", "1"], 2, f"model.beta2 is 1.0; it must be {FRACTION}"),
+    (["--model.objective.beta", "-1"], 2, "model.objective.beta is -1.0; it must be finite and not negative"),
+    (
+        ["--model.objective.draw", "2"],
+        2,
+        f"--model.objective.draw: {NO_OPTION}; did you mean --model.objective.draws?",
+    ),
+    (
+        ["--model.likelihood", "poisson"],
+        2,
+        "model.likelihood is poisson; it must be one of bernoulli, gaussian, discretized_logistic",
+    ),
+    (
+        [*DCGAN, "--model.game.loss", "vanilla"],
+        2,
+        "model.game.loss is vanilla; it must be one of non_saturating, hinge, wasserstein",
+    ),
+    (
+        [*DCGAN, "--model.game.r1", "1"],
+        2,
+        "model.discriminator_norm is batch, under which an image's score depends on the others of its batch, so that "
+        "model.game.slope_penalty and model.game.r1 must be 0; or set it to spectral or none",
+    ),
+    (["--seed", "-1"], 2, f"seed is -1; {SEEDS}"),
+    (["--seed", "18446744073709551616"], 2, f"seed is 18446744073709551616; {SEEDS}"),
+    (["--model.latent_dim", "1000000000000"], 1, TOO_LARGE),
+    (["--model.latent_dim", "1000000000000000000"], 1, TOO_LARGE),
+    (["--model.latent_dim", "100000000000000000000"], 1, TOO_LARGE),
+    (
+        ["--model.family", "mlp_vae", "--model.objective.draws", "1000000000000", "--dry_run"],
+        1,
+        "not enough memory: ...",
+    ),
+    ([*DCGAN, "--trainer.batch_size", "1"], 1, BATCH_NORM),
+    ([*MLP_GAN, "--trainer.batch_size", "1"], 1, BATCH_NORM),
+    (["--trainer.devices", "1000000"], 1, "trainer.devices is 1000000, but there are ..."),
+    (
+        ["--data.root", "photos"],
+        2,
+        "data.root is photos, but digits have no files; set data.name to mnist or folder",
+    ),
+    (["--data.name", "mnist"], 2, "data.root is not set; mnist data needs the folder of its files"),
+    (
+        ["--data.size", "30"],
+        1,
+        "conv_vae takes images whose sides are multiples of 4, not 30x30; set data.size",
+    ),
+    (["--config", "/nowhere/run.yaml"], 2, "--config /nowhere/run.yaml: No such file or directory"),
+]
+OF_TORCH_AND_MACHINE = re.compile("(?<=cannot be allocated: ).+|(?<=not enough memory: ).+|(?<=but there are )[0-9] .+")
+"""What PyTorch says, and how many devices there are."""
+
+
+@pytest.mark.parametrize(("options", "code", "message"), OPTIONS)
 def test_a_wrong_option_is_one_line_that_names_it(
     capsys: Capture, tmp_path: Path, options: list[str], code: int, message: str
 ) -> None:
     found, line = failure(capsys, [*options, "--output", str(tmp_path / "run")])
-    assert line.startswith("latentserve-train: error: ")
-    assert message in line
-    assert found == code
+    said = OF_TORCH_AND_MACHINE.sub("...", line.rstrip("\n"))
+    assert (found, said) == (code, f"latentserve-train: error: {message}")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("model: {family: gan}", "known are"),
-        (
-            "seed: 2\ntrainer:\n  epoch: 3",
-            "run.yaml:3: trainer.epoch: there is no such option; did you mean trainer.epochs?",
-        ),
-        (
-            "seed: 2\ntrainer:\n  epochs: two",
-            "run.yaml:3: trainer.epochs is two; it must be a whole number (Passes over",
-        ),
-        ("seed: 2\ntrainer:\n  epochs: 0", "run.yaml:3: trainer.epochs is 0; it must be at least 1"),
-        ("seed: x", "run.yaml:1: seed is x; it must be a whole number (Seed of weights"),
-        ("bogus: x", "run.yaml:1: bogus: there is no such option"),
-        ("data: {root: off}", "run.yaml:1: data.root is false; it must be a path: put it in quotes"),
-        ("- 1", "no mapping"),
-        ("a: [", "--config"),
-        ("model: {family: [x]}", "model.family is ['x']; known are"),
-        ("model: [x]", "run.yaml: model is ['x']; it must hold options of its own"),
-        ("seed: 1 # caf\xe9", "can't decode byte 0xe9"),
-        ("data: {root: 2020-99-99}", "run.yaml: month must be in 1..12"),
-        ("seed: !!timestamp x", "--config"),
-        ("trainer: 5", "run.yaml: trainer is 5; it must hold options of its own"),
-        ("seed: 2\ntrainer:\n", "run.yaml: trainer is empty; it must hold options of its own"),
-        ("data: digits", "run.yaml: data is 'digits'; it must hold options of its own"),
-        ("model: {objective: 3}", "run.yaml: model.objective is 3; it must hold options of its own"),
-        ("model: {family: mlp_gan, game: 3}", "run.yaml: model.game is 3; it must hold options of its own"),
-    ],
-)
-def test_a_wrong_config_file_is_one_line(capsys: Capture, tmp_path: Path, content: str, message: str) -> None:
+AT, FILE = "{path}:", "--config {path}: "
+CONFIG_FILES: list[tuple[bytes | str, str]] = [
+    ("model: {family: gan}", f"{AT}1: model.family is 'gan'; {KNOWN}"),
+    ("model: {family: [x]}", f"{AT}1: model.family is ['x']; {KNOWN}"),
+    (
+        "seed: 2\ntrainer:\n  epoch: 3",
+        f"{AT}3: trainer.epoch: {NO_OPTION}; did you mean trainer.epochs?",
+    ),
+    ("seed: 2\ntrainer:\n  epochs: two", f"{AT}3: trainer.epochs is two; it must be {WHOLE} {EPOCHS}"),
+    ("seed: 2\ntrainer:\n  epochs: 0", f"{AT}3: trainer.epochs is 0; it must be at least 1"),
+    ("seed: x", f"{AT}1: seed is x; it must be {WHOLE} (Seed of weights, data order and noise)"),
+    ("bogus: x", f"{AT}1: bogus: {NO_OPTION}"),
+    ("data: {root: off}", f"{AT}1: data.root is false; it must be a path: put it in quotes"),
+    ("- 1", f"{FILE}holds no mapping of options"),
+    ("a: [", f"{FILE}..."),
+    ("seed: \0", f"{FILE}..."),
+    (b"seed: 1 # caf\xe9", f"{FILE}..."),
+    (b"\xff\xfe", f"{FILE}..."),
+    ("data: {root: 2020-99-99}", f"{FILE}..."),
+    ("seed: !!timestamp x", f"{FILE}a value is not what its tag says"),
+    ("model: [x]", f"{FILE}model is ['x']; {OWN}"),
+    ("trainer: 5", f"{FILE}trainer is 5; {OWN}"),
+    ("seed: 2\ntrainer:\n", f"{FILE}trainer is empty; {OWN}"),
+    ("data: digits", f"{FILE}data is 'digits'; {OWN}"),
+    ("model: {objective: 3}", f"{FILE}model.objective is 3; {OWN}"),
+    ("model: {family: mlp_gan, game: 3}", f"{FILE}model.game is 3; {OWN}"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), CONFIG_FILES)
+def test_a_wrong_config_file_is_one_line(capsys: Capture, tmp_path: Path, content: bytes | str, message: str) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text(content, encoding="latin-1")
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     code, line = failure(capsys, ["--config", str(path), "--output", str(tmp_path / "run")])
     assert code == 2
-    assert message in line
+    beginning = f"latentserve-train: error: {message.format(path=path)}"
+    if message.endswith("..."):  # PyYAML's and Python's own words
+        assert line.startswith(beginning.removesuffix("..."))
+    else:
+        assert line == f"{beginning}\n"
 
 
 def test_what_a_flag_says_is_not_put_down_to_a_file(capsys: Capture, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("trainer: {epochs: 1}")
     argv = ["--config", str(path), "--trainer.epochs=two", "--output", str(tmp_path / "run")]
-    assert failure(capsys, argv)[1].startswith("latentserve-train: error: trainer.epochs is two; it must be")
+    assert failure(capsys, argv)[1].startswith("latentserve-train: error: trainer.epochs is two;")
 
 
 def test_of_two_files_the_last_that_has_the_option_is_named(capsys: Capture, tmp_path: Path) -> None:
@@ -157,68 +210,88 @@ def test_of_two_files_the_last_that_has_the_option_is_named(capsys: Capture, tmp
     argv = [f"--config={tmp_path / name}" for name in "123"]
     assert failure(capsys, argv)[1].startswith("latentserve-train: error: ")
     (tmp_path / "1").write_text("seed: 1")
-    assert failure(capsys, argv)[1].startswith(f"latentserve-train: error: {tmp_path}/2:2: seed is y; it must be")
+    assert failure(capsys, argv)[1].startswith(f"latentserve-train: error: {tmp_path}/2:2: seed is y;")
 
 
-@pytest.mark.parametrize(
-    ("main", "options", "message"),
-    [
-        (commands.evaluate, ["--samples", "many"], "--samples is many; it must be a whole number (Images to draw"),
-        (commands.evaluate, ["--sample", "1"], "--sample: there is no such option; did you mean --samples?"),
-        (
-            commands.export,
-            ["--repository", "m", "--version", "x"],
-            "--version is x; it must be a whole number (Version of the bundle",
-        ),
-        (
-            commands.export,
-            ["--repository", "m", "--precisions", "int9"],
-            "--precisions is int9; it must be one of float16, int8",
-        ),
-        (commands.export, [], "--repository is missing"),
-        (commands.import_model, [], "--repository, --name are missing"),
-    ],
-)
+URL = "is a URL; publish into a folder, and copy its bundles there"
+NO_RUN = "run holds no checkpoint; it is not the output of latentserve-train"
+LAST_VERSION = 10**18 - 1
+OTHER_COMMANDS: list[tuple[str, list[str], int, str]] = [
+    ("train", [], 2, "--output is missing; it names the folder of the run"),
+    ("evaluate", ["run"], 1, NO_RUN),
+    (
+        "evaluate",
+        ["run", "--samples", "many"],
+        2,
+        f"--samples is many; it must be {WHOLE} (Images to draw from the model)",
+    ),
+    ("evaluate", ["run", "--samples", "1"], 2, "--samples is 1; it must be at least 100"),
+    ("evaluate", ["run", "--sample", "1"], 2, f"--sample: {NO_OPTION}; did you mean --samples?"),
+    ("evaluate", ["run", "--seed", "4294967296"], 2, "--seed is 4294967296; it must be at most 4294967295"),
+    ("export", ["run"], 2, "--repository is missing"),
+    ("export", ["run", "--repository", "m"], 1, NO_RUN),
+    ("export", ["run", "--repository", "s3://bucket/models"], 2, f"--repository: s3://bucket/models {URL}"),
+    ("export", ["run", "--repository", "gs://bucket"], 2, f"--repository: gs://bucket {URL}"),
+    (
+        "export",
+        ["run", "--repository", "m", "--version", "x"],
+        2,
+        f"--version is x; it must be {WHOLE} (Version of the bundle, at least 1)",
+    ),
+    (
+        "export",
+        ["run", "--repository", "m", "--version", "0"],
+        2,
+        f"--version is 0; it must be from 1 to {LAST_VERSION}",
+    ),
+    (
+        "export",
+        ["run", "--repository", "m", "--precisions", "int9"],
+        2,
+        "--precisions is int9; it must be one of float16, int8",
+    ),
+    ("import", ["model.yaml"], 2, "--repository, --name are missing"),
+    ("import", ["model.yaml", "--repository", "m", "--name", "m"], 2, "model.yaml: No such file or directory"),
+]
+COMMANDS = {
+    "train": commands.train,
+    "evaluate": commands.evaluate,
+    "export": commands.export,
+    "import": commands.import_model,
+}
+
+
+@pytest.mark.parametrize(("name", "argv", "code", "message"), OTHER_COMMANDS)
 def test_a_wrong_option_of_another_command_is_one_line(
-    capsys: Capture, main: Callable[[list[str]], int], options: list[str], message: str
+    capsys: Capture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    argv: list[str],
+    code: int,
+    message: str,
 ) -> None:
-    code, line = failure(capsys, ["run", *options], main)
-    assert (code, message in line) == (2, True), line
+    monkeypatch.chdir(tmp_path)
+    assert failure(capsys, argv, COMMANDS[name]) == (code, f"latentserve-{name}: error: {message}\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_picture_in_the_place_of_options_is_one_line(capsys: Capture, tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "1.png")
     code, line = failure(capsys, ["--trainer", str(tmp_path / "1.png"), "--output", str(tmp_path / "run")])
-    assert (code, "--trainer: a file of options must be YAML" in line) == (2, True)
+    assert (code, "--trainer: " in line) == (2, True)
 
 
 def test_labels_are_not_judged_where_there_are_none(capsys: Capture, trained: Callable[[str], Path]) -> None:
     code, line = failure(capsys, [str(trained("mlp_vae")), "--classifier-score"], commands.evaluate)
-    assert (code, "--classifier-score is for conditional models; mlp_vae is none" in line) == (1, True)
-
-
-@pytest.mark.parametrize("url", ["s3://bucket/models", "gs://bucket"])
-def test_a_bundle_is_not_published_to_a_folder_named_as_a_url(
-    capsys: Capture, trained: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    code, line = failure(capsys, [str(trained("mlp_vae")), "--repository", url], commands.export)
-    assert (code, f"{url} is a URL; publish into a folder" in line) == (2, True)
-    assert list(tmp_path.iterdir()) == []
+    assert (code, "--classifier-score is " in line) == (1, True)
 
 
 def test_a_config_file_that_is_no_utf8_is_named_whatever_the_flags(capsys: Capture, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_bytes(b"\xff\xfe")
     argv = ["--config", str(path), "--model.family", "mlp_vae", "--output", str(tmp_path / "run")]
-    assert failure(capsys, argv)[1].startswith(f"latentserve-train: error: --config {path}: 'utf-8' codec can't")
-
-
-def test_a_step_that_does_not_fit_in_memory_is_one_line(capsys: Capture) -> None:
-    argv = ["--model.family", "mlp_vae", "--model.objective.draws", "1000000000000", "--dry_run"]
-    code, line = failure(capsys, argv)
-    assert line.startswith("latentserve-train: error: not enough memory: ")
-    assert code == 1
+    assert failure(capsys, argv)[1].startswith(f"latentserve-train: error: --config {path}: ")
 
 
 _WITH_LITTLE_MEMORY = """
@@ -237,13 +310,8 @@ def test_weights_that_fit_once_but_not_twice_are_one_line(tmp_path: Path) -> Non
     argv = arguments("mlp_vae", tmp_path / "run", "--model.latent_dim", "1000000")
     script = [sys.executable, "-c", _WITH_LITTLE_MEMORY, *argv]
     done = subprocess.run(script, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.stderr.startswith("latentserve-train: error: model.* asks for weights that cannot be allocated")
+    assert done.stderr.startswith("latentserve-train: error: model.* asks ")
     assert done.returncode == 1
-
-
-def test_a_seed_of_an_evaluation_is_bounded(capsys: Capture, trained: Callable[[str], Path]) -> None:
-    code, line = failure(capsys, [str(trained("mlp_vae")), "--seed", "4294967296"], commands.evaluate)
-    assert (code, "--seed is 4294967296; it must be at most 4294967295" in line) == (2, True)
 
 
 def test_the_largest_seeds_work(trained: Callable[[str], Path], tmp_path: Path) -> None:
@@ -252,16 +320,10 @@ def test_the_largest_seeds_work(trained: Callable[[str], Path], tmp_path: Path) 
     assert commands.evaluate([str(run), "--samples", "100", "--nll-draws", "1", "--seed", str(2**32 - 1)]) == 0
 
 
-def test_the_folder_of_the_run_is_required(capsys: Capture) -> None:
-    code, line = failure(capsys, [])
-    assert code == 2
-    assert "output" in line
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_cuda_is_not_silently_replaced(capsys: Capture, tmp_path: Path) -> None:
     code, line = failure(capsys, ["--trainer.device", "cuda", "--output", str(tmp_path / "run")])
-    assert (code, "no CUDA device is available" in line) == (1, True)
+    assert (code, "trainer.device is cuda" in line) == (1, True)
 
 
 @pytest.mark.parametrize("config", sorted(path.name for path in CONFIGS.iterdir()))
@@ -335,13 +397,6 @@ def test_colour_images_of_any_multiple_of_four_train(tmp_path: Path) -> None:
     assert commands.train(argv) == 0
     assert commands.evaluate([str(tmp_path / "run")]) == 0
     assert commands.export([str(tmp_path / "run"), "--repository", str(tmp_path / "models")]) == 0
-
-
-@pytest.mark.parametrize("main", [commands.evaluate, commands.export])
-def test_a_folder_that_is_no_run_is_refused(capsys: Capture, tmp_path: Path, main: Callable[[list[str]], int]) -> None:
-    more = ["--repository", str(tmp_path / "models")] if main is commands.export else []
-    code, line = failure(capsys, [str(tmp_path), *more], main)
-    assert (code, "holds no checkpoint" in line) == (1, True)
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "export", "import_model"])
