@@ -34,18 +34,6 @@ def test_a_full_disk_behind_a_pipe(target: str) -> None:
     assert (run.returncode, run.stderr) == (1, b"latentserve: standard output: No space left on device\n")
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("-o", "a.png", "--format", "jpeg"), "output 'a.png' is png by its ending, and --format says jpeg"),
-        (("-o", "folder/", "--format", "npy"), "--format npy is one array; a folder/ has a picture an image"),
-        (("-o", "a.tiff"), "output 'a.tiff' does not end in .png or .jpg or .jpeg or .webp or .npy or /"),
-    ],
-)
-def test_outputs_that_cannot_be(misuse: Callable[[list[str]], str], words: tuple[str, ...], message: str) -> None:
-    assert message in misuse(["sample", "linear", *words])
-
-
 def test_a_terminal_gets_no_pictures(target: str) -> None:
     terminal, theirs = os.openpty()
     run = subprocess.run([COMMAND, "--server", target, *SAMPLE, "-o", "-"], stdout=theirs, stderr=subprocess.PIPE)

@@ -19,11 +19,11 @@ def test_a_variable_names_the_server(target: str) -> None:
     assert command("models", LATENTSERVE_SERVER=target).stdout.startswith("NAME")
     assert command("--server", target, "models", LATENTSERVE_SERVER="localhost:1").returncode == 0
     wrong = command("models", LATENTSERVE_SERVER="localhost")
-    assert (wrong.returncode, "server 'localhost': write host:port" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "server 'localhost': " in wrong.stderr) == (2, True)
 
 
 def test_the_admin_listener_has_a_variable_of_its_own(target: str, unused_tcp_port: int) -> None:
     nobody = f"127.0.0.1:{unused_tcp_port}"
     names = {"LATENTSERVE_SERVER": target, "LATENTSERVE_ADMIN_SERVER": nobody}
     answer = command("admin", "rescan", **names)
-    assert (answer.returncode, f"no answer from {nobody}: " in answer.stderr) == (1, True)
+    assert (answer.returncode, nobody in answer.stderr) == (1, True)
