@@ -21,10 +21,11 @@ from typing import Any
 
 from front.goals import goals
 from front.machine import describe, versions
-from front.peers import SERVER_OPTIONS, triton_versions
+from front.peers import SERVER_OPTIONS
 from front.processes import BenchError, choose_cores
 from front.report import judged, table
 from front.rounds import FULL, QUICK, Bench
+from front.triton import triton_versions
 
 RESULTS = Path(__file__).parents[1] / "results"
 

@@ -50,11 +50,13 @@ def goals() -> list[Goal]:
 
 
 def _images() -> list[Goal]:
-    encode = _ratio("encode.calls_per_second", "triton/encode.calls_per_second")
     return [
-        Goal("Encode, conv VAE, one uint8 image, against Triton", encode, 1.0),
-        Goal("Reconstruct, conv VAE, one uint8 image", _plain("reconstruct.calls_per_second"), unit="calls/s"),
-        Goal("Score, conv VAE, one uint8 image", _plain("score.calls_per_second"), unit="calls/s"),
+        Goal(
+            f"{name.capitalize()}, conv VAE, one uint8 image, against Triton",
+            _ratio(f"{name}.calls_per_second", f"triton/{name}.calls_per_second"),
+            1.0,
+        )
+        for name in ("encode", "reconstruct", "score")
     ]
 
 

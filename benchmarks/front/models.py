@@ -22,6 +22,10 @@ class Model:
         """The file of the float32 graph of a role, "DECODER" or "ENCODER"."""
         return (self.folder / str(self._graph(role)["file"]["path"])).resolve()
 
+    def has(self, role: str) -> bool:
+        """Whether there is such a graph."""
+        return any(graph["role"] == f"GRAPH_ROLE_{role}" for graph in self.manifest["graphs"])
+
     def tensors(self, role: str, side: str) -> list[tuple[str, str, list[int]]]:
         """Name, element type ("FLOAT32") and shape of a row of a graph's "inputs" or "outputs"."""
         found = self._graph(role)[side]

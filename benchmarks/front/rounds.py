@@ -15,8 +15,9 @@ from pathlib import Path
 from front import calls
 from front.load import Call, Load
 from front.models import Model, find
-from front.peers import Peer, bare_rows_per_second, empty, latentserve, triton
+from front.peers import Peer, bare_rows_per_second, empty, latentserve
 from front.processes import Cores, memory_mib, output_of
+from front.triton import triton
 
 LIGHT, HEAVY = "mlp_gan", "conv_vae"
 ROWS = (1, 16, 64, 256)
@@ -143,8 +144,18 @@ class Bench:
                 Lane("encode", calls.encode(own, reference)),
                 Lane("oip/encode", calls.infer_posterior(own, reference)),
                 Lane("triton/encode", calls.infer_posterior(other, reference)),
+            ]
+        )
+        self._take_turns(
+            [
                 Lane("reconstruct", calls.reconstruct(own, reference)),
+                Lane("triton/reconstruct", calls.infer_reconstruction(other, reference)),
+            ]
+        )
+        self._take_turns(
+            [
                 Lane("score", calls.score(own, reference)),
+                Lane("triton/score", calls.infer_score(other, reference)),
             ]
         )
         say("Encode, Reconstruct and Score measured")
