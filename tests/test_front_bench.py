@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
+import grpc
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +32,7 @@ traffic: 24.76MB (25959281) total, 88.48KB (90600) headers (space savings 96.27%
 def front(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The benchmark's modules."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "benchmarks")])
-    names = ("goals", "load", "processes", "report", "rounds")
+    names = ("figures", "goals", "load", "open_loop", "processes", "report", "rounds")
     return SimpleNamespace(**{name: importlib.import_module(f"front.{name}") for name in names})
 
 
@@ -44,7 +51,7 @@ def test_a_summary_without_one_of_its_lines_is_refused(front: SimpleNamespace, m
 
 def test_a_goal_is_judged_by_the_median_and_says_where_rounds_differ(front: SimpleNamespace) -> None:
     goal = front.goals.Goal
-    figures = front.rounds.Figures()
+    figures = front.figures.Figures()
     for fast, slow in ((3.0, 1.0), (1.0, 2.0), (6.0, 3.0)):
         figures.add("fast", fast)
         figures.add("slow", slow)
@@ -64,6 +71,69 @@ def test_a_goal_is_judged_by_the_median_and_says_where_rounds_differ(front: Simp
         "| later | >= 2 | not measured | wants more cores |  |",
     ]
     json.dumps(rows)
+
+
+class Answers(grpc.GenericRpcHandler):
+    """Every call is answered with so many bytes, or refused."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.calls = size, 0
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        return grpc.unary_unary_rpc_method_handler(self.answer)
+
+    def answer(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        self.calls += 1
+        assert request == b"right"
+        return bytes(self.size)
+
+
+@contextmanager
+def answering(size: int) -> Iterator[tuple[Answers, str]]:
+    answers, server = Answers(size), grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((answers,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield answers, f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def in_an_open_loop(target: str, request: Path, calls: int, per_second: float) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "front.open_loop", target, "/a.B/C", str(request)]
+    command += [str(calls), str(per_second), "3", "1"]
+    return subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_every_call_of_an_open_loop_is_sent_and_its_answer_counted(tmp_path: Path, size: int) -> None:
+    request = tmp_path / "request"
+    request.write_bytes(b"\0" + (5).to_bytes(4, "big") + b"right")
+    with answering(size) as (answers, target):
+        done = in_an_open_loop(target, request, 300, 1000.0)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)
+    assert answers.calls == len(measured["latencies"]) == len(measured["late"]) == 300
+    assert measured["data_bytes"] == 300 * (5 + size)
+    assert min(measured["late"]) >= 0
+    assert all(latency > 0 for latency in measured["latencies"])
+
+
+def test_an_open_loop_takes_its_time_from_the_rate(front: SimpleNamespace) -> None:
+    times = front.open_loop.arrivals(20_000, 100.0, seed=3)
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert sum(gaps) / len(gaps) == pytest.approx(0.01, rel=0.05)
+    assert sum(gap > 0.01 for gap in gaps) / len(gaps) == pytest.approx(math.exp(-1), rel=0.05)
+    assert times != front.open_loop.arrivals(20_000, 100.0, seed=4)
+
+
+def test_an_open_loop_without_a_server_says_so_in_a_line(tmp_path: Path) -> None:
+    request = tmp_path / "request"
+    request.write_bytes(bytes(5))
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        done = in_an_open_loop(f"127.0.0.1:{nobody.getsockname()[1]}", request, 1, 1.0)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["open loop: [Errno 111] Connection refused"]
 
 
 def test_an_environment_without_triton_is_told_in_one_line(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from front.rounds import HEAVY, LIGHT, Figures
+from front.figures import Figures
+from front.rounds import HEAVY, LIGHT
 
 Values = Callable[[Figures], Sequence[float]]
 
@@ -46,7 +47,7 @@ def goals() -> list[Goal]:
         for model, title in ((LIGHT, "MLP GAN"), (HEAVY, "conv VAE"))
         for rows in (1, 16, 64, 256)
     ]
-    return rows + _images() + _latency() + _bare() + _process() + _client() + _unmeasured() + _compare()
+    return rows + _images() + _latency() + _bare() + _open_loop() + _process() + _client() + _unmeasured() + _compare()
 
 
 def _images() -> list[Goal]:
@@ -104,18 +105,32 @@ def _client() -> list[Goal]:
     ]
 
 
-def _unmeasured() -> list[Goal]:
-    bursts = "h2load sends calls at a rate in bursts, every 10 ms"
+def _open_loop() -> list[Goal]:
     return [
-        Goal("p99 at 80 % of capacity (open loop) over p50 unloaded", None, 3.0, at_most=True, note=bursts),
-        Goal("--workers 2 against 1", None, 1.8, note="wants more cores"),
+        Goal(
+            f"p99 at 80 % of capacity (open loop, Poisson) over p50 unloaded, {title}, 1 row",
+            _ratio(f"open_loop/{model}.p99_us", f"single/sample/{model}.p50_us"),
+            3.0,
+            at_most=True,
+            note="not every call at this rate was answered",
+        )
+        for model, title in ((LIGHT, "MLP GAN"), (HEAVY, "conv VAE"))
     ]
+
+
+def _unmeasured() -> list[Goal]:
+    return [Goal("--workers 2 against 1", None, 1.8, note="wants more cores")]
 
 
 def _compare() -> list[Goal]:
     return [
         Goal("for comparison: Triton, MLP GAN, 1 row", _plain(f"triton/{LIGHT}/1.calls_per_second"), unit="calls/s"),
         Goal("for comparison: Triton, memory at rest (PSS)", _plain("triton.memory_mib"), unit="MiB"),
+        Goal(
+            "for comparison: how late the open loop sent, p99, MLP GAN",
+            _plain(f"open_loop/{LIGHT}.late_p99_us"),
+            unit="us",
+        ),
         Goal("for comparison: an empty call of grpc.aio", _plain("empty.calls_per_second"), unit="calls/s"),
     ]
 
@@ -125,11 +140,11 @@ def _rows(count: int) -> str:
 
 
 def _plain(name: str, scale: float = 1.0) -> Values:
-    return lambda figures: [scale * value for value in figures.values[name]]
+    return lambda figures: [scale * value for value in figures.values.get(name, ())]
 
 
 def _ratio(above: str, below: str) -> Values:
-    return lambda figures: figures.ratios(above, below)
+    return lambda figures: figures.ratios(above, below) if above in figures.values else []
 
 
 def _by_triton(kind: str, model: str, rows: int) -> Values:

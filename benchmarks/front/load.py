@@ -1,4 +1,4 @@
-"""Load by h2load: a fixed number of calls, every one of which must have been answered with what was asked for.
+"""Load by h2load or an open loop: a fixed number of calls, each of which must be answered with what was asked for.
 
 h2load counts HTTP statuses, and a gRPC call that failed is a 200, too. So the number of calls is fixed, and two
 others count: the server's own statistics, which must have grown by exactly that many answers, and a failure is none;
@@ -7,19 +7,22 @@ and the bytes of the messages, which must be at least those of as many whole ans
 
 from __future__ import annotations
 
+import json
 import re
 import statistics
 import struct
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf.message import Message
 
 from front.peers import Peer
-from front.processes import BenchError, command_of, cpu_seconds, pinned
+from front.processes import BenchError, command_of, cpu_seconds, output_of, pinned
 
 FRAME_BYTES = 5
 SETTLE_SECONDS = 2.0
@@ -41,9 +44,14 @@ class Call:
     """By how much one call raises the server's count of answers; 0: it is counted nowhere."""
 
 
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that `share` of all do not exceed."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
 @dataclass(frozen=True)
 class Run:
-    """What came of one run of h2load."""
+    """What came of one run."""
 
     calls: int
     seconds: float
@@ -51,6 +59,8 @@ class Run:
     """Of the server."""
     latencies: tuple[float, ...]
     """Seconds of every call."""
+    late: tuple[float, ...] = ()
+    """By how many seconds each call of an open loop was sent late."""
 
     @property
     def calls_per_second(self) -> float:
@@ -64,8 +74,7 @@ class Run:
 
     def quantile(self, share: float) -> float:
         """A quantile of the latencies, in seconds."""
-        ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        return quantile(self.latencies, share)
 
     @property
     def p50(self) -> float:
@@ -75,12 +84,21 @@ class Run:
 
 @dataclass(frozen=True)
 class Report:
-    """What h2load prints."""
+    """What h2load prints, or the open loop."""
 
     seconds: float
     succeeded: int
     not_2xx: int
     data_bytes: int
+
+
+@dataclass(frozen=True)
+class Raw:
+    """One run, before anything is checked; seconds of every call."""
+
+    report: Report
+    latencies: tuple[float, ...]
+    late: tuple[float, ...] = ()
 
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
@@ -119,22 +137,38 @@ class Load:
         self, call: Call, calls: int, *, connections: int = 8, in_flight: int = 64, per_second: float | None = None
     ) -> Run:
         """Make `calls` calls, `in_flight` at a time. Raises BenchError unless every one was answered rightly."""
+        return self._checked(call, calls, lambda: self.raw(call, calls, connections, in_flight, per_second))
+
+    def open_loop(self, call: Call, calls: int, per_second: float, *, connections: int = 8, seed: int = 1) -> Run:
+        """Make `calls` calls at a rate, whatever is under way (see front/open_loop.py). Raises BenchError as `run`."""
+        return self._checked(call, calls, lambda: self._by_clock(call, calls, per_second, connections, seed))
+
+    def _checked(self, call: Call, calls: int, load: Callable[[], Raw]) -> Run:
         answered = call.peer.answered() if call.counted else 0
         cpu = cpu_seconds(call.peer.pid)
-        report, latencies = self.raw(call, calls, connections, in_flight, per_second)
+        raw = load()
         cpu = cpu_seconds(call.peer.pid) - cpu
+        report = raw.report
         if report.succeeded != calls or report.not_2xx:
             raise BenchError(f"{call.name}: {report.succeeded} of {calls} calls were answered at all")
         if report.data_bytes < calls * (call.payload_bytes + FRAME_BYTES):
             raise BenchError(f"{call.name}: {report.data_bytes} bytes came for {calls} answers of {call.payload_bytes}")
         if call.counted:
             self._settle(call, answered + calls * call.counted)
-        return Run(calls, report.seconds, cpu, latencies)
+        return Run(calls, report.seconds, cpu, raw.latencies, raw.late)
 
-    def raw(
-        self, call: Call, calls: int, connections: int, in_flight: int, per_second: float | None
-    ) -> tuple[Report, tuple[float, ...]]:
-        """One run, unchecked: what h2load printed, and how long every call took, in seconds."""
+    def _by_clock(self, call: Call, calls: int, per_second: float, connections: int, seed: int) -> Raw:
+        with tempfile.NamedTemporaryFile(prefix="latentserve-bench-") as body:
+            body.write(frame(call.request))
+            body.flush()
+            command = [sys.executable, "-m", "front.open_loop", call.peer.target, call.method, body.name]
+            command += [str(calls), str(per_second), str(connections), str(seed)]
+            printed = json.loads(output_of(self._core, command))
+        report = Report(printed["seconds"], len(printed["latencies"]), 0, printed["data_bytes"])
+        return Raw(report, tuple(printed["latencies"]), tuple(printed["late"]))
+
+    def raw(self, call: Call, calls: int, connections: int, in_flight: int, per_second: float | None) -> Raw:
+        """One run of h2load, unchecked."""
         connections = min(connections, calls)
         with tempfile.TemporaryDirectory(prefix="latentserve-bench-") as folder:
             body, log = Path(folder, "body"), Path(folder, "log")
@@ -150,7 +184,7 @@ class Load:
                 check=False,
             )
             latencies = tuple(float(line.split("\t")[2]) / 1e6 for line in log.read_text().splitlines())
-        return parse(done.stdout or done.stderr), latencies
+        return Raw(parse(done.stdout or done.stderr), latencies)
 
     @staticmethod
     def _settle(call: Call, answered: int) -> None:

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from front.figures import Figures
 from front.goals import Goal
-from front.rounds import Figures
 
 HEAD = ("what", "goal", "today", "rounds", "met")
 

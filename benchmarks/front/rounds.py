@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from front import calls
-from front.load import Call, Load
+from front.figures import Figures
+from front.load import Call, Load, Run, quantile
 from front.models import Model, find
 from front.peers import Peer, bare_rows_per_second, empty, latentserve
-from front.processes import Cores, memory_mib, output_of
+from front.processes import BenchError, Cores, memory_mib, output_of
 from front.triton import triton
 
 LIGHT, HEAVY = "mlp_gan", "conv_vae"
@@ -26,10 +25,10 @@ EMPTY_BYTES = 786
 HEALTH_CHECKS_PER_SECOND = 50
 MIN_HEALTH_SECONDS = 2.0
 WARM_UP_ROWS = 512
+OPEN_LOOP_SHARE = 0.8
+"""Of the calls a second that 64 callers get, which is how many come in an open loop."""
 BESIDE_BARE = ((HEAVY, 16), (HEAVY, 64), (HEAVY, 256), (LIGHT, 256))
 """Models and rows a call that are compared with onnxruntime alone."""
-UNDISTURBED_SHARE = 0.9
-"""Of its core, which a server that is kept busy has where nothing else runs there."""
 
 
 @dataclass(frozen=True)
@@ -58,40 +57,6 @@ class Lane:
     warm_up: int = 64
 
 
-class Figures:
-    """Every value of every round, by name."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, list[float]] = defaultdict(list)
-
-    def add(self, name: str, value: float) -> None:
-        """Keep the value of one more round."""
-        self.values[name].append(value)
-
-    def median(self, name: str) -> float:
-        """The median of the rounds."""
-        return statistics.median(self.values[name])
-
-    def ratios(self, above: str, below: str) -> list[float]:
-        """One by the other, round by round."""
-        return [a / b for a, b in zip(self.values[above], self.values[below], strict=True)]
-
-    def disturbed(self) -> tuple[int, int]:
-        """Measurements in which a busy server had less of its core than it has alone; and how many there were."""
-        lanes = [
-            values for name, values in self.values.items() if name.endswith(".core_share") and "single/" not in name
-        ]
-        shares = [share for values in lanes for share in values]
-        return sum(share < UNDISTURBED_SHARE for share in shares), len(shares)
-
-    def summary(self) -> dict[str, Mapping[str, object]]:
-        """Every value, with median, least and largest."""
-        return {
-            name: {"median": statistics.median(values), "min": min(values), "max": max(values), "rounds": values}
-            for name, values in sorted(self.values.items())
-        }
-
-
 class Bench:
     """One run of the benchmark."""
 
@@ -115,6 +80,7 @@ class Bench:
                 say(f"{name}: calls/s measured at {', '.join(map(str, ROWS))} rows a call")
             self._images(own, other, references[HEAVY])
             self._single_calls(own, other, references)
+            self._open_loop(own, references)
             self._health(own, references[HEAVY])
             self._python_client(own)
         self._empty()
@@ -195,6 +161,27 @@ class Bench:
         batches = ROWS[1:]
         printed = bare_rows_per_second(self._cores.server, model, self._plan.seconds / len(batches), batches)
         self.figures.add(f"bare/{model.name}/{rows}.rows_per_second", max(json.loads(printed).values()))
+
+    def _open_loop(self, own: Peer, references: Mapping[str, calls.Reference]) -> None:
+        """At a share of the capacity that was just measured; the seed of the arrivals is another one every round."""
+        for name, reference in references.items():
+            lane = Lane(f"capacity/{name}", calls.sample(own, reference, 1))
+            try:
+                runs = [self._at_a_share(lane, name, place) for place in range(self._plan.rounds)]
+            except BenchError as error:
+                say(f"{error}: {name} does not sustain {OPEN_LOOP_SHARE:.0%} of its capacity")
+                continue
+            for run in runs:
+                self.figures.add(f"open_loop/{name}.p50_us", 1e6 * run.p50)
+                self.figures.add(f"open_loop/{name}.p99_us", 1e6 * run.quantile(0.99))
+                self.figures.add(f"open_loop/{name}.late_p99_us", 1e6 * quantile(run.late, 0.99))
+        say(f"calls at {OPEN_LOOP_SHARE:.0%} of capacity measured")
+
+    def _at_a_share(self, lane: Lane, name: str, place: int) -> Run:
+        probe = self.figures.median(f"sample/{name}/1.calls_per_second") * self._plan.seconds / 2
+        rate = OPEN_LOOP_SHARE * self._run(lane, max(self._plan.least_calls, round(probe)), keep=True)
+        count = max(self._plan.least_calls, round(rate * self._plan.seconds))
+        return self._load.open_loop(lane.call, count, rate, seed=place + 1)
 
     def _health(self, own: Peer, reference: calls.Reference) -> None:
         busy, check = calls.sample(own, reference, 1), calls.health(own)
