@@ -121,12 +121,17 @@ endif
 	$(@D)/bin/pip install -q --no-deps -r $< $$(grep -E '^(flatbuffers|onnxruntime|packaging|protobuf)==' constraints.txt)
 	touch $@
 
-bench: .venv/triton/installed  ## Measure the server beside Triton, on the demo's models or REPOSITORY (15 minutes).
-bench-quick: .venv/triton/installed  ## The same in two minutes, with fewer and shorter rounds.
+.venv/litserve/installed .venv/mlserver/installed: .venv/%/installed: benchmarks/front/%.txt constraints.txt | setup
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --no-deps -r $< $$(grep -E '^(flatbuffers|onnxruntime)==' constraints.txt)
+	touch $@
+
+bench: .venv/triton/installed .venv/litserve/installed .venv/mlserver/installed  ## Measure the server beside Triton, LitServe and MLServer, on the demo's models or REPOSITORY (15 minutes).
+bench-quick: .venv/triton/installed  ## The same beside Triton alone in two minutes, with fewer and shorter rounds.
 bench bench-quick: REPOSITORY = demo/models
 bench bench-quick:
 	test -d $(REPOSITORY) || test $(REPOSITORY) != demo/models || $(MAKE) demo
-	PYTHONPATH=benchmarks $(BIN)/python -m front --repository $(REPOSITORY) --triton .venv/triton $(if $(findstring quick,$@),--quick)
+	PYTHONPATH=benchmarks $(BIN)/python -m front --repository $(REPOSITORY) --environments .venv $(if $(findstring quick,$@),--quick)
 
 image:  ## Build the CPU server image.
 	docker build --target cpu -t latentserve-server:cpu .

@@ -137,7 +137,7 @@ def test_an_open_loop_without_a_server_says_so_in_a_line(tmp_path: Path) -> None
 
 
 def test_an_environment_without_triton_is_told_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "front", "--repository", str(tmp_path), "--triton", str(tmp_path / "triton")]
+    command = [sys.executable, "-m", "front", "--repository", str(tmp_path), "--environments", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert done.stderr == f"bench: {tmp_path / 'triton'} has no Triton: `make bench` installs it there\n"

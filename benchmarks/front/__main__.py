@@ -1,6 +1,6 @@
-"""Measure this server beside Triton, onnxruntime and grpc.aio, and print how far each goal is reached.
+"""Measure this server beside others, onnxruntime and grpc.aio, and print how far each goal is reached.
 
-    PYTHONPATH=benchmarks python -m front --repository demo/models --triton .venv/triton [--quick]
+    PYTHONPATH=benchmarks python -m front --repository demo/models --environments .venv [--quick]
 
 `make bench` and `make bench-quick` install what it needs and run it. One core serves, another loads: 64 calls in flight
 over 8 connections. What is compared takes turns, round by round. Before anything is measured, one answer of every kind
@@ -24,8 +24,9 @@ from front.machine import describe, versions
 from front.peers import SERVER_OPTIONS
 from front.processes import BenchError, choose_cores
 from front.report import judged, table
-from front.rounds import FULL, QUICK, Bench
+from front.rounds import Bench
 from front.triton import triton_versions
+from front.turns import FULL, QUICK
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -36,7 +37,7 @@ def arguments() -> argparse.Namespace:
         prog="front", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repository", type=Path, required=True, help="The demo's models.")
-    parser.add_argument("--triton", type=Path, required=True, help="The environment that holds Triton.")
+    parser.add_argument("--environments", type=Path, required=True, help="Folder of those with Triton and the others.")
     parser.add_argument("--quick", action="store_true", help="Two minutes in place of fifteen.")
     parser.add_argument("--name", help="Of the file in benchmarks/results; default: front or front-quick.")
     return parser.parse_args()
@@ -50,24 +51,26 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     kept: dict[str, Any] = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe(cores),
-        "versions": versions() | {"triton": triton_versions(options.triton)},
+        "versions": versions() | {"triton": triton_versions(options.environments / "triton")},
         "plan": vars(plan),
         "server_options": SERVER_OPTIONS,
     }
     if kept["versions"]["triton"]["onnxruntime"] != kept["versions"]["onnxruntime"]:
         raise BenchError(
-            f"{options.triton} has another onnxruntime than the server: remove it, and make bench installs it"
+            f"{options.environments / 'triton'} has another onnxruntime than the server: remove it, "
+            "and make bench installs it"
         )
     began = time.monotonic()
-    bench = Bench(options.repository, options.triton, cores, plan)
+    bench = Bench(options.repository, options.environments, cores, plan)
     bench.run()
     kept["machine"]["load_average_after"] = os.getloadavg()
-    return kept | {
+    kept |= {
         "seconds": round(time.monotonic() - began),
         "goals": judged(goals(), bench.figures),
         "disturbed": bench.figures.disturbed(),
         "figures": bench.figures.summary(),
     }
+    return kept
 
 
 def main() -> int:
@@ -82,7 +85,12 @@ def main() -> int:
     except KeyboardInterrupt:
         print("bench: interrupted; nothing was written", file=sys.stderr)
         return 130
-    name = options.name or ("front-quick" if options.quick else "front")
+    show(options.name or ("front-quick" if options.quick else "front"), kept)
+    return 0
+
+
+def show(name: str, kept: dict[str, Any]) -> None:
+    """Write the file and print the table."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"name": name} | kept, indent=1) + "\n")
@@ -93,7 +101,6 @@ def main() -> int:
     disturbed, measured = kept["disturbed"]
     if disturbed:
         print(f"In {disturbed} of {measured} measurements under load the server had less than nine tenths of its core.")
-    return 0
 
 
 if __name__ == "__main__":

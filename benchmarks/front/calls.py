@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
+import json
 from dataclasses import replace
 
 import grpc
@@ -11,7 +14,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from numpy.typing import NDArray
 
-from front.load import Call
+from front.load import Call, frame
 from front.models import Model
 from front.peers import Peer
 from front.processes import BenchError
@@ -80,20 +83,53 @@ class Reference:
         return {"reconstruction_error": error.sum((1, 2, 3)), "kl": kl.sum(1)}
 
 
-def sample(peer: Peer, reference: Reference, rows: int) -> Call:
-    """Sample of uint8 images."""
+def sample(peer: Peer, reference: Reference, rows: int, counts: bool = True) -> Call:
+    """Sample of uint8 images; the answers are in the server's statistics, where it `counts` them."""
     name = reference.model.name
-    request = pb.SampleRequest(
-        model=pb.ModelRef(name=name), count=rows, seed=SEED, output=UINT8, prior=bundle_pb2.PRIOR_STANDARD_NORMAL
-    )
-    return _checked(f"Sample {name} {rows}", peer, f"{GENERATION}/Sample", request, reference.images(rows))
+    expected = reference.images(rows)
+    return _checked(f"Sample {name} {rows}", peer, f"{GENERATION}/Sample", _sample(name, rows), expected, counts)
 
 
-def infer(peer: Peer, reference: Reference, rows: int) -> Call:
+def sample_floats(peer: Peer, reference: Reference, rows: int) -> Call:
+    """Sample of float32 images."""
+    name, expected = reference.model.name, {"image": reference.run("DECODER", reference.latents(rows))["image"]}
+    request = _sample(name, rows, pb.IMAGE_FORMAT_FLOAT32)
+    return _checked(f"Sample {name} {rows} float32", peer, f"{GENERATION}/Sample", request, expected)
+
+
+def sample_body(name: str, rows: int) -> bytes:
+    """A Sample of any model, as it is sent."""
+    return frame(_sample(name, rows))
+
+
+def infer(peer: Peer, reference: Reference, rows: int, counts: bool = True) -> Call:
     """The decoder's ModelInfer, of as many latents."""
     name, latents = reference.model.name, reference.latents(rows)
     request = _infer_request(name, "latent", "FP32", latents, ["image_uint8"])
-    return _checked(f"{peer.name} ModelInfer {name} {rows}", peer, MODEL_INFER, request, reference.images(rows))
+    return _checked(f"{peer.name} ModelInfer {name} {rows}", peer, MODEL_INFER, request, reference.images(rows), counts)
+
+
+def infer_elsewhere(peer: Peer, reference: Reference, rows: int) -> Call:
+    """The same of a server without statistics; the bytes of its answers are counted."""
+    return infer(peer, reference, rows, counts=False)
+
+
+def post(peer: Peer, reference: Reference, rows: int) -> Call:
+    """The decoder's images by HTTP and JSON, the latents in base64, which takes less time than lists of numbers."""
+    latents, expected = reference.latents(rows), reference.images(rows)["image_uint8"].tobytes()
+    name, body = f"{peer.name} {rows}", json.dumps({"latents": base64.b64encode(latents.tobytes()).decode()}).encode()
+    headers = {"content-type": "application/json"}
+    try:
+        connection = http.client.HTTPConnection(peer.target, timeout=60)
+        connection.request("POST", "/predict", body, headers)
+        answer = connection.getresponse().read()
+        connection.close()
+    except (OSError, http.client.HTTPException) as error:
+        raise BenchError(f"{name}: {error}") from None
+    if answer != expected:
+        raise BenchError(f"{name}: image_uint8 is not what onnxruntime computes")
+    sent = tuple(f"{key}: {value}" for key, value in headers.items())
+    return Call(name, peer, "/predict", body, len(expected), counted=0, headers=sent, http1=True)
 
 
 def infer_posterior(peer: Peer, reference: Reference) -> Call:
@@ -132,12 +168,21 @@ def score(peer: Peer, reference: Reference) -> Call:
 
 def health(peer: Peer) -> Call:
     """The health check, whose answer SERVING has two bytes and every failure none."""
-    return Call("Check", peer, HEALTH_CHECK, health_pb2.HealthCheckRequest(), payload_bytes=2, counted=0)
+    return Call("Check", peer, HEALTH_CHECK, frame(health_pb2.HealthCheckRequest()), payload_bytes=2, counted=0)
 
 
 def nothing(peer: Peer, size: int) -> Call:
     """A call of the server that does nothing."""
-    return Call("empty", peer, "/empty/Call", pb.SampleRequest(count=1, seed=SEED), payload_bytes=size, counted=0)
+    return Call(
+        "empty", peer, "/empty/Call", frame(pb.SampleRequest(count=1, seed=SEED)), payload_bytes=size, counted=0
+    )
+
+
+def _sample(name: str, rows: int, form: pb.ImageFormat = pb.IMAGE_FORMAT_UINT8) -> pb.SampleRequest:
+    prior = bundle_pb2.PRIOR_STANDARD_NORMAL
+    return pb.SampleRequest(
+        model=pb.ModelRef(name=name), count=rows, seed=SEED, output=pb.Output(format=form), prior=prior
+    )
 
 
 def _ref(reference: Reference) -> pb.ModelRef:
@@ -162,9 +207,9 @@ def _infer_request(
     return oip.ModelInferRequest(model_name=name, inputs=[tensor], outputs=wanted, raw_input_contents=[array.tobytes()])
 
 
-def _checked(name: str, peer: Peer, method: str, request: Message, expected: Arrays) -> Call:
+def _checked(name: str, peer: Peer, method: str, request: Message, expected: Arrays, counts: bool = True) -> Call:
     """The call, made once and compared with what is expected: to the bit, but for nats. Raises BenchError."""
-    before = peer.answered()
+    before = peer.answered() if counts else 0
     try:
         with grpc.insecure_channel(peer.target, MESSAGE_BYTES) as channel:
             call_it: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method, bytes, bytes)
@@ -181,8 +226,8 @@ def _checked(name: str, peer: Peer, method: str, request: Message, expected: Arr
         if not same:
             raise BenchError(f"{name}: {key} is not what onnxruntime computes")
     payload = sum(array.size * min(4, array.itemsize) for array in expected.values())
-    call = Call(name, peer, method, request, payload)
-    return replace(call, counted=peer.answered() - before)
+    call = Call(name, peer, method, frame(request), payload)
+    return replace(call, counted=peer.answered() - before if counts else 0)
 
 
 def _arrays(method: str, reply: bytes) -> Arrays:
@@ -195,7 +240,8 @@ def _arrays(method: str, reply: bytes) -> Arrays:
                 for out, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
             }
         case "Sample":
-            return {"image_uint8": to_ndarray(pb.SampleResponse.FromString(reply).images.tensor)}
+            images = to_ndarray(pb.SampleResponse.FromString(reply).images.tensor)
+            return {"image_uint8" if images.dtype == np.uint8 else "image": images}
         case "Reconstruct":
             return {"image_uint8": to_ndarray(pb.ReconstructResponse.FromString(reply).images.tensor)}
         case "Encode":

@@ -25,6 +25,7 @@ from front.peers import Peer
 from front.processes import BenchError, command_of, cpu_seconds, output_of, pinned
 
 FRAME_BYTES = 5
+GRPC_HEADERS = ("content-type: application/grpc", "te: trailers")
 SETTLE_SECONDS = 2.0
 """How long a server's statistics may lag behind its answers."""
 
@@ -37,11 +38,15 @@ class Call:
     peer: Peer
     method: str
     """Path of the method, `/package.Service/Method`."""
-    request: Message
+    body: bytes
+    """As it is sent; for gRPC see `frame`."""
     payload_bytes: int
     """Bytes that every right answer holds: its tensors."""
     counted: int = 1
     """By how much one call raises the server's count of answers; 0: it is counted nowhere."""
+    headers: tuple[str, ...] = GRPC_HEADERS
+    http1: bool = False
+    """HTTP/1.1, where a connection has one call at a time."""
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -151,7 +156,7 @@ class Load:
         report = raw.report
         if report.succeeded != calls or report.not_2xx:
             raise BenchError(f"{call.name}: {report.succeeded} of {calls} calls were answered at all")
-        if report.data_bytes < calls * (call.payload_bytes + FRAME_BYTES):
+        if report.data_bytes < calls * (call.payload_bytes + (0 if call.http1 else FRAME_BYTES)):
             raise BenchError(f"{call.name}: {report.data_bytes} bytes came for {calls} answers of {call.payload_bytes}")
         if call.counted:
             self._settle(call, answered + calls * call.counted)
@@ -159,7 +164,7 @@ class Load:
 
     def _by_clock(self, call: Call, calls: int, per_second: float, connections: int, seed: int) -> Raw:
         with tempfile.NamedTemporaryFile(prefix="latentserve-bench-") as body:
-            body.write(frame(call.request))
+            body.write(call.body)
             body.flush()
             command = [sys.executable, "-m", "front.open_loop", call.peer.target, call.method, body.name]
             command += [str(calls), str(per_second), str(connections), str(seed)]
@@ -169,13 +174,14 @@ class Load:
 
     def raw(self, call: Call, calls: int, connections: int, in_flight: int, per_second: float | None) -> Raw:
         """One run of h2load, unchecked."""
-        connections = min(connections, calls)
+        connections = min(in_flight if call.http1 else connections, calls)
         with tempfile.TemporaryDirectory(prefix="latentserve-bench-") as folder:
             body, log = Path(folder, "body"), Path(folder, "log")
-            body.write_bytes(frame(call.request))
+            body.write_bytes(call.body)
             command = [self._h2load, "-t", "1", "-c", str(connections), "-m", str(max(1, in_flight // connections))]
             command += ["-n", str(calls), "-d", str(body), "--log-file", str(log)]
-            command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+            command += [part for header in call.headers for part in ("-H", header)]
+            command += ["--h1"] if call.http1 else []
             command += ["--rps", f"{per_second:g}"] if per_second else []
             done = subprocess.run(
                 pinned(self._core, [*command, f"http://{call.peer.target}{call.method}"]),

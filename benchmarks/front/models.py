@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from front.processes import BenchError
+
+LIGHT, HEAVY = "mlp_gan", "conv_vae"
+"""Of the demo's models: one whose calls cost more than its rows, one whose rows do."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class Model:
         """Channels, height and width."""
         image = self.manifest["image"]
         return int(image["channels"]), int(image["height"]), int(image["width"])
+
+    @property
+    def float_bytes(self) -> int:
+        """Bytes of an image of float32."""
+        return 4 * math.prod(self.image_shape)
 
     def _graph(self, role: str) -> dict[str, Any]:
         wanted = f"GRAPH_ROLE_{role}"

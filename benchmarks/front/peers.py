@@ -59,11 +59,11 @@ class Peer:
 
 
 @contextmanager
-def latentserve(core: int, repository: Path) -> Iterator[Peer]:
+def latentserve(core: int | Sequence[int], repository: Path, *options: str) -> Iterator[Peer]:
     """This checkout's server over the repository."""
     port = free_port()
     command = [sys.executable, "-c", SERVER, "--repository", str(repository), f"--listen=127.0.0.1:{port}"]
-    with serving("latentserve", core, [*command, *SERVER_OPTIONS], port, _healthy, _installed()) as peer:
+    with serving("latentserve", core, [*command, *SERVER_OPTIONS, *options], port, _healthy, _installed()) as peer:
         yield peer
 
 
@@ -84,7 +84,7 @@ def empty(core: int, size: int) -> Iterator[Peer]:
 @contextmanager
 def serving(
     name: str,
-    core: int,
+    core: int | Sequence[int],
     command: Sequence[str],
     port: int,
     ready: Callable[[grpc.Channel], bool],

@@ -27,6 +27,8 @@ class Cores:
 
     server: int
     load: int
+    several: tuple[int, ...] = ()
+    """All that a server of several processes may have: no hyperthreads of each other, or of the load."""
 
 
 def choose_cores() -> Cores:
@@ -40,7 +42,13 @@ def choose_cores() -> Cores:
     server = allowed[-1]
     siblings = _siblings(server)
     others = [core for core in allowed[:-1] if core not in siblings]
-    return Cores(server, (others or allowed)[0])
+    load = (others or allowed)[0]
+    several, taken = list[int](), _siblings(load)
+    for core in reversed(allowed):
+        if core not in taken:
+            several.append(core)
+            taken |= _siblings(core)
+    return Cores(server, load, tuple(several))
 
 
 def _siblings(core: int) -> set[int]:
@@ -70,14 +78,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def pinned(core: int, command: Sequence[str]) -> list[str]:
-    """The command, to be run on one core."""
-    return [command_of("taskset", "util-linux"), "-c", str(core), *command]
+def pinned(core: int | Sequence[int], command: Sequence[str]) -> list[str]:
+    """The command, to be run on one core, or on several."""
+    cores = [core] if isinstance(core, int) else core
+    return [command_of("taskset", "util-linux"), "-c", ",".join(map(str, cores)), *command]
 
 
 @contextmanager
 def running(
-    core: int, command: Sequence[str], log: IO[bytes], env: Mapping[str, str] | None = None
+    core: int | Sequence[int], command: Sequence[str], log: IO[bytes], env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server on one core, in a process group of its own, which is ended whole at the end."""
     process = subprocess.Popen(
