@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import grpc
 import pytest
@@ -32,7 +33,7 @@ traffic: 24.76MB (25959281) total, 88.48KB (90600) headers (space savings 96.27%
 def front(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The benchmark's modules."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "benchmarks")])
-    names = ("figures", "goals", "load", "open_loop", "processes", "report", "rounds")
+    names = ("figures", "goals", "growth", "growth_report", "load", "open_loop", "processes", "report", "rounds")
     return SimpleNamespace(**{name: importlib.import_module(f"front.{name}") for name in names})
 
 
@@ -71,6 +72,31 @@ def test_a_goal_is_judged_by_the_median_and_says_where_rounds_differ(front: Simp
         "| later | >= 2 | not measured | wants more cores |  |",
     ]
     json.dumps(rows)
+
+
+def test_growth_is_shown_by_the_call_and_by_each_of_what_grows(front: SimpleNamespace, tmp_path: Path) -> None:
+    point, curve = front.growth.Point, front.growth.Curve
+    curves = [
+        curve("rows a call", [point(1, 2000.0, 180.0, 900.0, 1500.0), point(1000, 20.0, 15_000.0, 6e5, 7e5)], "row"),
+        curve(
+            "models",
+            [point(1, 1500.0, 190.0, 2e4, 3e4, {"MiB": 58.0}), point(20, 90.0, 750.0, 2e4, 1e5, {"MiB": 194.0})],
+        ),
+    ]
+    assert front.growth_report.tables(curves).splitlines() == [
+        "| rows a call | calls/s | CPU us a call | CPU us a row | p50 ms | p99 ms |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| 1 | 2,000 | 180 | 180 | 0.9 | 1.5 |",
+        "| 1,000 | 20 | 15,000 | 15 | 600 | 700 |",
+        "",
+        "| models | calls/s | CPU us a call | p50 ms | p99 ms | MiB |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| 1 | 1,500 | 190 | 20 | 30 | 58 |",
+        "| 20 | 90 | 750 | 20 | 100 | 194 |",
+    ]
+    front.growth_report.picture(curves, tmp_path / "growth.svg")
+    drawn = ElementTree.parse(tmp_path / "growth.svg").getroot()  # noqa: S314  # what was drawn just before
+    assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
 
 
 class Answers(grpc.GenericRpcHandler):

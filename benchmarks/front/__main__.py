@@ -15,11 +15,15 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from front.goals import goals
+from front.growth import Curve
+from front.growth_report import picture, tables
 from front.machine import describe, versions
 from front.peers import SERVER_OPTIONS
 from front.processes import BenchError, choose_cores
@@ -43,8 +47,8 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Run everything; what is to be kept of it."""
+def measure(options: argparse.Namespace) -> tuple[dict[str, Any], Sequence[Curve]]:
+    """Run everything; what is to be kept of it, and the curves of growth that are in it, too."""
     cores = choose_cores()
     os.sched_setaffinity(0, {cores.load})
     plan = QUICK if options.quick else FULL
@@ -69,8 +73,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "goals": judged(goals(), bench.figures),
         "disturbed": bench.figures.disturbed(),
         "figures": bench.figures.summary(),
+        "growth": [asdict(curve) for curve in bench.growth],
     }
-    return kept
+    return kept, bench.growth
 
 
 def main() -> int:
@@ -78,23 +83,26 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = arguments()
     try:
-        kept = measure(options)
+        kept, curves = measure(options)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("bench: interrupted; nothing was written", file=sys.stderr)
         return 130
-    show(options.name or ("front-quick" if options.quick else "front"), kept)
+    show(options.name or ("front-quick" if options.quick else "front"), kept, curves)
     return 0
 
 
-def show(name: str, kept: dict[str, Any]) -> None:
-    """Write the file and print the table."""
+def show(name: str, kept: dict[str, Any], curves: Sequence[Curve]) -> None:
+    """Write the file, with a picture where there are curves, and print the tables."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"name": name} | kept, indent=1) + "\n")
     print(table(kept["goals"]))
+    if curves:
+        picture(curves, path.with_suffix(".svg"))
+        print(f"\n{tables(curves)}")
     shown = path.relative_to(RESULTS.parents[1])
     load = kept["machine"]["load_average_before"][0], kept["machine"]["load_average_after"][0]
     print(f"\n{kept['seconds']} s; load average {load[0]:.1f} before, {load[1]:.1f} after; all rounds in {shown}")

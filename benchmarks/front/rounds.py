@@ -9,6 +9,7 @@ from pathlib import Path
 
 from front import calls
 from front.beside import beside_others, more_workers
+from front.growth import Curve, growth
 from front.latency import at_a_share_of_capacity, health_beside_load
 from front.models import HEAVY, LIGHT, find
 from front.peers import Peer, empty, latentserve
@@ -31,6 +32,7 @@ class Bench:
         self._repository, self._environments, self._cores, self._plan = repository, environments, cores, plan
         self._turns = Turns(cores, plan)
         self.figures = self._turns.figures
+        self.growth: list[Curve] = []
 
     def run(self) -> None:
         """Measure everything. Raises BenchError at the first wrong answer."""
@@ -47,6 +49,8 @@ class Bench:
                 beside_others(self._turns, self._cores, self._environments, own, references[LIGHT])
         self._empty()
         more_workers(self._turns, self._cores, self._repository, references[LIGHT])
+        if self._plan.is_whole:
+            self.growth = growth(self._turns, self._cores, self._repository, references[LIGHT])
 
     def _beside_triton(self, own: Peer, references: Mapping[str, calls.Reference]) -> None:
         models, environment = list(self.models.values()), self._environments / "triton"
