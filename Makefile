@@ -107,14 +107,9 @@ proto-check: proto  ## Fail where the stubs are not what the .proto files say.
 serve: setup  ## Serve the bundles in REPOSITORY (default: models).
 	$(BIN)/latentserve-server --repository $(REPOSITORY)
 
-ifeq ($(RUNTIME),gpu)
-gpu-check:  ## Test and measure on an NVIDIA GPU, with GPU_PYTHON and the bundles of REPOSITORY.
-	PYTHONPATH=$(SOURCES) $(GPU_PYTHON) -m pytest tests/server --device cuda
-	PYTHONPATH=$(SOURCES) $(GPU_PYTHON) benchmarks/gpu.py --repository $(REPOSITORY) --output benchmarks/results
-else
-gpu-check:
-	@echo "gpu-check: nvidia-smi finds no GPU here; nothing was checked and nothing written"
-endif
+gpu-check: DEVICE ?= $(if $(filter gpu,$(RUNTIME)),cuda)
+gpu-check:  ## Test and measure on an NVIDIA GPU in eight minutes, with GPU_PYTHON and the bundles of REPOSITORY; DEVICE=cpu tries the command itself.
+	$(if $(DEVICE),PYTHONPATH=$(SOURCES):$(CURDIR)/benchmarks $(GPU_PYTHON) -m gpu --device $(DEVICE) --repository $(REPOSITORY) $(if $(NAME),--name $(NAME)),@echo "gpu-check: nvidia-smi finds no GPU here; nothing was checked and nothing written")
 
 .venv/triton/installed: benchmarks/front/triton.txt constraints.txt | setup
 	$(PYTHON) -m venv $(@D)

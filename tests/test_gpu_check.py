@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,30 +19,57 @@ from tiny_bundle import TinyModel
 ROOT = Path(__file__).parent.parent
 
 
-def measure(repository: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "benchmarks/gpu.py", "--device=cpu", "--batches", "1", "3", "--seconds=0.02"]
-    command += ["--repository", str(repository), "--output", str(output)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The check's modules."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "benchmarks")])
+    return SimpleNamespace(**{name: importlib.import_module(f"gpu.{name}") for name in ("suite", "watch")})
+
+
+def check(repository: Path, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gpu", "--device=cpu", "--batches", "1", "3", "--seconds=0.02"]
+    command += ["--repository", str(repository), "--output", str(output), "--name=dry", *options]
+    return subprocess.run(
+        command,
+        cwd=ROOT / "benchmarks",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 @pytest.mark.slow
 def test_every_graph_is_compared_and_measured_in_every_way(tmp_path: Path) -> None:
     TinyModel(conv=True).write(tmp_path / "models" / "vae" / "2")
     TinyModel(kind="gan").write(tmp_path / "models" / "gan" / "1")
-    done = measure(tmp_path / "models", tmp_path / "out")
+    done = check(tmp_path / "models", tmp_path / "out", "--tests", "tests/server/engine/test_device_queue.py")
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "out" / "gpu.json").read_text())
-    assert results["device"] == "cpu"
-    graphs = {(model["name"], row["graph"]): row for model in results["models"] for row in model["graphs"]}
+    results = json.loads((tmp_path / "out" / "dry.json").read_text())
+    assert (results["device"], results["problems"]) == ("cpu", [])
+    graphs = {(model, row["graph"]): row for model, rows in results["graphs"].items() for row in rows}
     assert set(graphs) == {("gan", "decoder"), ("vae", "decoder"), ("vae", "encoder")}
-    for row in (*graphs.values(), *({"rows_per_second": model["server"]} for model in results["models"])):
-        assert set(row["rows_per_second"]) == {"plain", "bound"}
-        assert all(set(rates) == {"1", "3"} for rates in row["rows_per_second"].values())
-        assert all(rate > 0 for rates in row["rows_per_second"].values() for rate in rates.values())
+    served = results["served"]["images_per_second"]
+    assert set(served) == {"gan", "vae"}
+    for ways in (*(row["rows_per_second"] for row in graphs.values()), *served.values()):
+        assert set(ways) == {"plain", "bound"}
+        assert all(set(rates) == {"1", "3"} for rates in ways.values())
+        assert all(rate > 0 for rates in ways.values() for rate in rates.values())
     for row in graphs.values():
         assert max(row["max_abs_error"].values()) < 1e-5
+        assert max(row["from_cpu"].values()) < 1e-5
         assert row["cpu_nodes"] == {}
-    assert (tmp_path / "out" / "gpu.md").read_text() == done.stdout.removesuffix("\n")
+    for model in ("gan", "vae"):
+        single = results["single_rows"]["models"][model]
+        assert single["many"]["calls_per_second"] > 0
+        assert 0 < single["one at a time"]["p50_us"] <= single["one at a time"]["p99_us"]
+    assert results["single_rows"]["watched"]["server_mib"]["most"] > 10
+    assert results["suite"]["passed"] > 0
+    assert results["suite"]["failed"] == []
+    report = (tmp_path / "out" / "dry.md").read_text()
+    assert done.stdout.endswith(report + "\n")
+    assert f"{results['suite']['passed']} passed" in report
 
 
 def test_a_graph_that_is_off_is_named_and_fails(tmp_path: Path) -> None:
@@ -48,11 +77,38 @@ def test_a_graph_that_is_off_is_named_and_fails(tmp_path: Path) -> None:
         golden["decoder.image"] += np.float32(1.5e-4)
 
     TinyModel(kind="gan").write(tmp_path / "models" / "gan" / "1", edit_golden=spoil)
-    done = measure(tmp_path / "models", tmp_path / "out")
+    done = check(tmp_path / "models", tmp_path / "out", "--tests")
     assert done.returncode == 1
-    for way, line in zip(("plain", "bound"), done.stderr.splitlines(), strict=True):
+    lines = done.stderr.splitlines()
+    for way, line in zip(("plain", "bound"), lines[:2], strict=True):
         assert line == f"gan: the decoder, {way}, is 1.5e-04 from PyTorch where 0.0001 is allowed"
-    assert not (tmp_path / "out").exists()
+    problems = json.loads((tmp_path / "out" / "dry.json").read_text())["problems"]
+    assert problems == lines  # the server refuses the model, too, and that is among them
+    assert any(problem.startswith("through the server, plain: ") for problem in problems[2:])
+
+
+def test_tests_that_take_too_long_are_ended_and_that_is_said(gpu: SimpleNamespace) -> None:
+    suite = gpu.suite.run_suite("cpu", ["tests/server/engine"], 0.01)
+    assert not suite["ended"]
+    assert suite["exit_status"] != 0
+
+
+@pytest.mark.parametrize(("line", "found"), [("37, 1024\n", (37.0, 1024.0)), ("[N/A], 512\n5, 6\n", (None, 512.0))])
+def test_what_the_driver_says_of_a_gpu_is_read(
+    gpu: SimpleNamespace, line: str, found: tuple[float | None, float | None]
+) -> None:
+    assert gpu.watch.parse(line) == found
+
+
+def test_the_course_of_memory_and_the_busy_share_are_summed_up(gpu: SimpleNamespace) -> None:
+    watch = gpu.watch.Watch()
+    watch.samples += [gpu.watch.Sample(0.0, 100.0, 0.0, 500.0), gpu.watch.Sample(0.25, 120.0, 60.0, 900.0)]
+    watch.samples.append(gpu.watch.Sample(0.5, 110.0, None, None))
+    summary = watch.summary()
+    assert summary["gpu_busy_percent"] == 30.0
+    assert summary["gpu_mib"] == {"first": 500.0, "last": 900.0, "most": 900.0}
+    assert summary["server_mib"] == {"first": 100.0, "last": 110.0, "most": 120.0}
+    assert len(summary["samples"]) == 3
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there may be a GPU here")

@@ -1,0 +1,1 @@
+"""Tests, parity and throughput on a GPU, in one command of a few minutes."""
