@@ -25,6 +25,7 @@ from front.goals import goals
 from front.growth import Curve
 from front.growth_report import picture, tables
 from front.machine import describe, versions
+from front.others import other_versions
 from front.peers import SERVER_OPTIONS
 from front.processes import BenchError, choose_cores
 from front.report import judged, table
@@ -52,18 +53,21 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], Sequence[Curve
     cores = choose_cores()
     os.sched_setaffinity(0, {cores.load})
     plan = QUICK if options.quick else FULL
+    elsewhere = {"triton": triton_versions(options.environments / "triton")}
+    elsewhere |= other_versions(options.environments) if plan.is_whole else {}
     kept: dict[str, Any] = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe(cores),
-        "versions": versions() | {"triton": triton_versions(options.environments / "triton")},
+        "versions": versions() | elsewhere,
         "plan": vars(plan),
         "server_options": SERVER_OPTIONS,
     }
-    if kept["versions"]["triton"]["onnxruntime"] != kept["versions"]["onnxruntime"]:
-        raise BenchError(
-            f"{options.environments / 'triton'} has another onnxruntime than the server: remove it, "
-            "and make bench installs it"
-        )
+    for name, found in elsewhere.items():
+        if found["onnxruntime"] != kept["versions"]["onnxruntime"]:
+            raise BenchError(
+                f"{options.environments / name} has another onnxruntime than the server: remove it, "
+                "and make bench installs it"
+            )
     began = time.monotonic()
     bench = Bench(options.repository, options.environments, cores, plan)
     bench.run()

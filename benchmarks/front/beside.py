@@ -26,7 +26,7 @@ def beside_others(turns: Turns, cores: Cores, environments: Path, own: Peer, ref
                 start = other.start(cores.server, environments / name, reference.model, rows)
                 lanes.append(Lane(f"beside/{name}/{rows}", other.call(stack.enter_context(start), reference, rows)))
             turns.take(lanes)
-        turns.say(f"{', '.join(OTHERS)} measured at {rows} rows a call")
+        turns.say(f"{', '.join(OTHERS)}: calls/s measured, rows a call: {rows}")
 
 
 def more_workers(turns: Turns, cores: Cores, repository: Path, reference: calls.Reference) -> None:

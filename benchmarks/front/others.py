@@ -17,7 +17,7 @@ from front import calls
 from front.load import Call
 from front.models import Model
 from front.peers import MAX_BATCH_ROWS, Peer, serving
-from front.processes import BenchError, free_port
+from front.processes import BenchError, free_port, installed
 from front.triton import ready
 
 MOST_CALLS = 64
@@ -44,7 +44,7 @@ def litserve(core: int, environment: Path, model: Model, rows: int) -> Iterator[
     """LitServe by HTTP, with one worker for the one core."""
     port = free_port()
     (entry, *_), *_ = model.tensors("DECODER", "inputs")
-    command = [_python(environment, "litserve"), "-m", "front.litserve_app", str(port)]
+    command = [_python(environment), "-m", "front.litserve_app", str(port)]
     command += [str(model.graph("DECODER")), entry, str(model.latent_dim), str(most_calls(rows))]
 
     def healthy(channel: grpc.Channel) -> bool:
@@ -59,7 +59,7 @@ def litserve(core: int, environment: Path, model: Model, rows: int) -> Iterator[
 def mlserver(core: int, environment: Path, model: Model, rows: int) -> Iterator[Peer]:
     """MLServer by gRPC. Its worker processes are off: with one core they only cost."""
     port, (entry, *_) = free_port(), model.tensors("DECODER", "inputs")[0]
-    python = _python(environment, "mlserver")
+    python = _python(environment)
     server = {
         "host": "127.0.0.1",
         "http_port": free_port(),
@@ -87,12 +87,20 @@ def mlserver(core: int, environment: Path, model: Model, rows: int) -> Iterator[
 OTHERS = {"litserve": Other(litserve, calls.post), "mlserver": Other(mlserver, calls.infer_elsewhere)}
 
 
-def _python(environment: Path, name: str) -> str:
+def other_versions(environments: Path) -> dict[str, dict[str, str]]:
+    """Versions of each and of what it runs the graph with. Raises BenchError where one is not installed."""
+    return {name: installed(_environment(environments / name), (name, "onnxruntime", "numpy")) for name in OTHERS}
+
+
+def _environment(environment: Path) -> Path:
     """Absolute, and not resolved: an environment is found by the place of its python."""
-    python = environment.absolute() / "bin" / "python"
     if not (environment / "installed").exists():
-        raise BenchError(f"{environment} has no {name}: `make bench` installs it there")
-    return str(python)
+        raise BenchError(f"{environment} is not installed: `make bench` does that")
+    return environment.absolute()
+
+
+def _python(environment: Path) -> str:
+    return str(_environment(environment) / "bin" / "python")
 
 
 def _env() -> dict[str, str]:

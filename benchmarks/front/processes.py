@@ -118,6 +118,13 @@ def output_of(core: int, command: Sequence[str], env: Mapping[str, str] | None =
     return done.stdout
 
 
+def installed(environment: Path, names: Sequence[str]) -> dict[str, str]:
+    """Versions of packages in another environment."""
+    program = f"import importlib.metadata as m; print(*(f'{{name}}={{m.version(name)}}' for name in {tuple(names)}))"
+    done = subprocess.run([environment / "bin" / "python", "-c", program], capture_output=True, text=True, check=True)
+    return dict(part.split("=", 1) for part in done.stdout.split())
+
+
 def tree(pid: int) -> list[int]:
     """A process and all that it started."""
     found = [pid]

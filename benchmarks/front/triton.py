@@ -15,7 +15,7 @@ import grpc
 
 from front.models import Model
 from front.peers import MAX_BATCH_ROWS, Peer, serving
-from front.processes import BenchError, command_of, free_port
+from front.processes import BenchError, command_of, free_port, installed
 from latentserve.oip import inference_pb2, inference_pb2_grpc
 
 DATA_TYPES = {"FLOAT32": "TYPE_FP32", "UINT8": "TYPE_UINT8"}
@@ -53,10 +53,7 @@ def triton(core: int, environment: Path, models: Sequence[Model]) -> Iterator[Pe
 def triton_versions(environment: Path) -> dict[str, str]:
     """Versions of the packages in Triton's environment. Raises BenchError where it cannot be used."""
     _home(environment)
-    names = ("nvidia-pytriton", "onnxruntime", "numpy")
-    program = f"import importlib.metadata as m; print(*(f'{{name}}={{m.version(name)}}' for name in {names}))"
-    done = subprocess.run([environment / "bin" / "python", "-c", program], capture_output=True, text=True, check=True)
-    return dict(part.split("=", 1) for part in done.stdout.split())
+    return installed(environment, ("nvidia-pytriton", "onnxruntime", "numpy"))
 
 
 def ready(channel: grpc.Channel) -> bool:
