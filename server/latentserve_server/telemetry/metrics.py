@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, make_wsgi_app
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app
+from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -23,6 +23,7 @@ from latentserve_server.repository.version import State
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics_listener import MetricsListener
 from latentserve_server.telemetry.open_files import MAX_SCRAPES
+from latentserve_server.telemetry.process_metrics import process_registry
 
 
 def _geometric(first: float, factor: float, count: int) -> Sequence[float]:
@@ -56,9 +57,7 @@ class Metrics:
 
     def __init__(self, log: LogWriter | None = None) -> None:
         """`log` is where this process's log lines go."""
-        self.registry = CollectorRegistry()
-        self.registry.register(_DroppedLines(log))
-        ProcessCollector(registry=self.registry)
+        self.registry = process_registry(log)
         calls, graphs = ("method", "model"), ("model", "version", "graph")
         self._requests = self._counter("requests", "Calls answered, by status code.", (*calls, "code"))
         self._duration = self._histogram("request_duration_seconds", "Time from request to reply.", calls, _SECONDS)
@@ -237,17 +236,6 @@ class Metrics:
 
 def _info(identity: Identity) -> tuple[str, ...]:
     return identity.name, str(identity.version), identity.digest, identity.device.value, identity.numerics
-
-
-class _DroppedLines(Collector):
-    """Reads the counter of a log, which counts before there are metrics."""
-
-    def __init__(self, log: LogWriter | None) -> None:
-        self._log = log
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        name, text = "latentserve_log_lines_dropped", "Log lines that could not be written."
-        yield CounterMetricFamily(name, text, value=self._log.dropped if self._log else 0)
 
 
 class GraphMetrics:
