@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from latentserve_server.configuration.config import ServerConfig
     from latentserve_server.errors import StartupError
+    from latentserve_server.server import Server
+    from latentserve_server.supervision.supervisor import Supervisor
     from latentserve_server.telemetry.log_writer import LogWriter
 
 _EXIT_FAILURE = 1
@@ -108,12 +110,12 @@ async def _serve(config: ServerConfig, log: LogWriter) -> None:
     import asyncio
 
     from latentserve_server.blocking_calls import threads_left
-    from latentserve_server.server import Server  # onnxruntime loads once logging stands, and never for --help
 
+    build = _builder(config)
     stopping = asyncio.Event()
     for number in _STOPPING:
         asyncio.get_running_loop().add_signal_handler(number, _on_signal, stopping, number)
-    server = Server(config, log=log)
+    server = build(log)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.request_rescan)
     start = asyncio.ensure_future(server.start())
     stop = asyncio.ensure_future(stopping.wait())
@@ -128,6 +130,21 @@ async def _serve(config: ServerConfig, log: LogWriter) -> None:
         await server.stop()
         if left := threads_left():
             _logger.warning("threads that have not ended are left behind: %s", ", ".join(left))
+
+
+def _builder(config: ServerConfig) -> Callable[[LogWriter], Server | Supervisor]:
+    """What builds the server. onnxruntime loads once logging stands, before the loop has the signals."""
+    if config.workers > 1:
+        from latentserve_server.supervision.supervisor import Supervisor
+
+        if config.admin_listen == "off":
+            return lambda log: Supervisor(config, log)
+        from latentserve_server.supervision.administration import Administration
+
+        return lambda log: Supervisor(config, log, Administration)
+    from latentserve_server.server import Server
+
+    return lambda log: Server(config, log=log)
 
 
 def _on_signal(stopping: asyncio.Event, number: int) -> None:

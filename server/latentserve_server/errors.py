@@ -12,6 +12,7 @@ LatentServeError
 ├── DeadlineExpired         the caller's deadline passed while its rows waited
 ├── ShuttingDown            the server takes no more calls
 ├── Unread                  a caller does not read the stream that it asked for
+├── WorkerGone              a worker process ended before it had done what it was asked for
 ├── EngineFailure           a graph did not run
 │   └── NotFinite           a graph ran, and made NaN or infinity of a row
 └── StartupError            the server cannot start
@@ -98,6 +99,10 @@ class ShuttingDown(LatentServeError):
 
 class Unread(LatentServeError):
     """A caller did not read its stream for so long that the server gave it up."""
+
+
+class WorkerGone(LatentServeError):
+    """A worker process ended before it had done what it was asked for."""
 
 
 class EngineFailure(LatentServeError):

@@ -16,9 +16,10 @@ from grpc_health.v1 import health, health_pb2
 from latentserve.oip import inference_pb2
 from latentserve.v1 import generation_pb2, models_pb2
 from latentserve_server.api.admin import ModelAdminServicer
+from latentserve_server.api.admin_listener import AdminListener
 from latentserve_server.api.call import model_of
 from latentserve_server.api.generation import GenerationServicer
-from latentserve_server.api.models import ModelServicer
+from latentserve_server.api.models import ModelServicer, list_models
 from latentserve_server.api.oip import model_names
 from latentserve_server.api.oip.service import InferenceServicer
 from latentserve_server.available_cpus import available_cpus
@@ -40,7 +41,7 @@ from latentserve_server.repository.store import LocalStore, ModelStore
 from latentserve_server.repository.version import Lifecycle
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics import Metrics
-from latentserve_server.telemetry.open_files import MAX_ADMIN_CONNECTIONS, room_for_connections
+from latentserve_server.telemetry.open_files import room_for_connections
 from latentserve_server.wire.admission import Admission, BytesUnderWay, FieldLimits
 from latentserve_server.wire.answering import Answering
 from latentserve_server.wire.core import Completions
@@ -54,18 +55,13 @@ _logger = logging.getLogger(__name__)
 _GENERATION = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 _MODELS = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
 _INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
-_ADMIN = models_pb2.DESCRIPTOR.services_by_name["ModelAdminService"]
 _HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
 SERVICES = (_GENERATION.full_name, _MODELS.full_name, _INFERENCE.full_name)
 DRIVEN = ("Sample", "Encode", "Decode", "Reconstruct", "Score", "Interpolate", "Traverse")
-ADMIN_SERVICE = _ADMIN.full_name
 
 
 _FREE_SECONDS = 0.6
 """For threads to end, before the process ends without them."""
-
-_MAX_ADMIN_CALLS = 100
-"""Calls of ModelAdminService under way; they have a bound of their own, so that a busy server can be administered."""
 
 
 class Server:
@@ -80,16 +76,17 @@ class Server:
         """
         self._config = config
         self._placement = placement = _placement(config)
-        self._metrics = Metrics(log)
-        self._metrics.set_build(version("latentserve-server"), runtime_version(), placement.device)
-        self._workers = Workers(threads=max(2, available_cpus()))
+        self.metrics = Metrics(log)
+        """What this server counts."""
+        self.metrics.set_build(version("latentserve-server"), runtime_version(), placement.device)
+        self._workers = Workers(threads=max(2, _processors(config)))
         models = store or _store(config)
-        lifecycle = Lifecycle(models, self._build_loader(placement), self._metrics, config.load_timeout)
+        lifecycle = Lifecycle(models, self._build_loader(placement), self.metrics, config.load_timeout)
         self._repository = Repository(
             models,
             VersionPolicy.parse(config.version_policy),
             lifecycle,
-            self._metrics,
+            self.metrics,
             self._models_changed,
             removal_delay=config.removal_delay,
             require_models=config.require_models,
@@ -98,10 +95,11 @@ class Server:
         self._watcher: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._admission = Admission(config.max_calls)
-        self._admin_admission = Admission(_MAX_ADMIN_CALLS)
         self._under_way = under_way = BytesUnderWay(config.max_inflight_bytes)
-        self._metrics.watch_bytes(lambda: under_way.total)
+        self.metrics.watch_bytes(lambda: under_way.total)
         self._completions = Completions()
+        self.administration = ModelAdminServicer(self._repository)
+        """Answers ModelAdminService, and may be asked without a listener once the models are loaded."""
         self._listener = self._build_listener()
         self._admin = self._build_admin() if config.admin_listen != "off" else None
         self._serving = False
@@ -124,12 +122,40 @@ class Server:
         if self._admin is not None:
             self._admin.start()
         await self._repository.open()
+        await self._begin_serving()
+        ports = {"port": self.port, "metrics_port": self.metrics_port, "admin_port": self.admin_port}
+        _logger.info("serving on port %d, metrics on port %d", self.port, self.metrics_port, extra=ports)
+
+    async def load(self) -> None:
+        """Load the models, before `share_address`.
+
+        Raises:
+            ConfigError: the repository cannot be read. StartupError: no model can be served.
+        """
+        await self._set_health(serving=False)
+        await self._repository.open()
+
+    async def share_address(self) -> None:
+        """Answer at an address where other processes answer, too, from now on: once the models are loaded.
+
+        Until then callers come to the others, and never to one who knows no model yet.
+
+        Raises:
+            ConfigError: the address cannot be shared.
+        """
+        self.port = self._listener.bind("--listen", self._config.listen)
+        self._listener.start()
+        await self._begin_serving()
+
+    async def _begin_serving(self) -> None:
         watching = self._repository.watch(self._config.poll_interval)
         self._watcher = asyncio.get_running_loop().create_task(watching)
         self._serving = True
         await self._set_health(serving=True)
-        ports = {"port": self.port, "metrics_port": self.metrics_port, "admin_port": self.admin_port}
-        _logger.info("serving on port %d, metrics on port %d", self.port, self.metrics_port, extra=ports)
+
+    def list_models(self) -> list[models_pb2.ModelStatus]:
+        """Every version of every model."""
+        return list_models(self._repository)
 
     def request_rescan(self) -> None:
         """Follow the repository's directory soon, with another try for versions that failed."""
@@ -141,7 +167,6 @@ class Server:
         if self._watcher is not None:
             self._watcher.cancel()
         if self._admin is not None:
-            await self._admin_admission.drain(0)
             await self._admin.stop()
         if self._serving:
             _logger.info("draining")
@@ -159,7 +184,7 @@ class Server:
             self._repository.close,
             lambda: on_thread("end of workers", self._workers.close),
             lambda: on_thread("end of the device's threads", self._placement.close),
-            lambda: on_thread("end of metrics", self._metrics.close),
+            lambda: on_thread("end of metrics", self.metrics.close),
         )
         for close in closes:
             with suppress(OSError):  # it takes too long, or there is no further thread
@@ -168,10 +193,10 @@ class Server:
 
     def _bind(self) -> None:
         if self._config.metrics_listen != "off":
-            self.metrics_port = self._metrics.serve(*parse_address("--metrics-listen", self._config.metrics_listen))
+            self.metrics_port = self.metrics.serve(*parse_address("--metrics-listen", self._config.metrics_listen))
         self.port = self._listener.bind("--listen", self._config.listen)
         if self._admin is not None:
-            self.admin_port = self._admin.bind("--admin-listen", self._config.admin_listen)
+            self.admin_port = self._admin.bind()
 
     async def _set_health(self, *, serving: bool) -> None:
         """Say of each service whether it answers; all but ModelService need a model for that."""
@@ -203,18 +228,7 @@ class Server:
             bind_batches=pad and on_cuda,
             noise=NoiseSource(),
             workers=self._workers,
-            observer=self._metrics.observer,
-        )
-
-    def _answering(self, admission: Admission) -> Answering:
-        return Answering(
-            self._metrics,
-            admission,
-            self._under_way,
-            FieldLimits(self._config.max_rows_per_request),
-            max_header_bytes=self._config.max_header_bytes,
-            unread_timeout=self._config.unread_timeout,
-            access_log=self._config.access_log,
+            observer=self.metrics.observer,
         )
 
     def _connections(self) -> int:
@@ -225,7 +239,15 @@ class Server:
 
     def _build_listener(self) -> Listener:
         config = self._config
-        answering = self._answering(self._admission)
+        answering = Answering(
+            self.metrics,
+            self._admission,
+            self._under_way,
+            FieldLimits(config.max_rows_per_request),
+            max_header_bytes=config.max_header_bytes,
+            unread_timeout=config.unread_timeout,
+            access_log=config.access_log,
+        )
         named = partial(model_of, is_model=self._repository.__contains__)
         generation = GenerationServicer(self._repository, self._workers)
         answering.add_methods(methods_of(_GENERATION, generation, driven=DRIVEN, model_of=named))
@@ -237,34 +259,38 @@ class Server:
             version("latentserve-server"),
             draining=self._admission.draining,
             stream_rows=min(2 * config.max_batch_rows, config.max_queue_rows),
-            totals=self._metrics.graph_totals,
+            totals=self.metrics.graph_totals,
         )
         oip_model_of = partial(model_names.model_of, is_model=self._repository.__contains__)
         answering.add_methods(methods_of(_INFERENCE, inference, driven=("ModelInfer",), model_of=oip_model_of))
         answering.add_methods(methods_of(_HEALTH, self._health, is_own=False))
         add_reflection((*SERVICES, health.SERVICE_NAME), answering)
         options = [
-            *listener_options(config.listen, self._connections(), config.max_header_bytes),
+            *listener_options(
+                config.listen, self._connections(), config.max_header_bytes, is_shared=config.workers > 1
+            ),
             *renewal_options(config.max_connection_age, config.max_connection_grace),
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", config.max_message_bytes),
         ]
         return Listener(self._completions, options, answering)
 
-    def _build_admin(self) -> Listener:
-        config = self._config
-        answering = self._answering(self._admin_admission)
-        named = partial(model_of, is_model=self._repository.__contains__)
-        answering.add_methods(methods_of(_ADMIN, ModelAdminServicer(self._repository), model_of=named))
-        add_reflection((ADMIN_SERVICE,), answering)
-        options = listener_options(config.admin_listen, MAX_ADMIN_CONNECTIONS, config.max_header_bytes)
-        return Listener(self._completions, options, answering)
+    def _build_admin(self) -> AdminListener:
+        is_model = self._repository.__contains__
+        return AdminListener(
+            self._config, self._completions, self.metrics, self._under_way, self.administration, is_model
+        )
+
+
+def _processors(config: ServerConfig) -> int:
+    """How many processors there are for this process, or for each of the workers that share them."""
+    return max(1, available_cpus() // config.workers)
 
 
 def _placement(config: ServerConfig) -> Placement:
     kind, index = parse_device(config.device)
     portable = config.numerics == "portable"
-    processors = available_cpus()
+    processors = _processors(config)
     placement, reason = choose_placement(
         Device.CPU if portable else kind,
         Cpu(threads=config.cpu_threads or processors, portable=portable),
@@ -279,8 +305,9 @@ def _placement(config: ServerConfig) -> Placement:
     _logger.info("device %s: %s", placement.device, reason)
     if placement.device is Device.CPU and config.cpu_threads > processors:
         whose = "all graphs share" if portable else "every graph has"
-        message = "cpu_threads is %d, and this process may use %d processors; %s %d threads"
-        _logger.warning(message, config.cpu_threads, processors, whose, config.cpu_threads - 1)
+        which = "this process" if config.workers == 1 else "each worker"
+        message = "cpu_threads is %d, and %s may use %d processors; %s %d threads"
+        _logger.warning(message, config.cpu_threads, which, processors, whose, config.cpu_threads - 1)
     return placement
 
 

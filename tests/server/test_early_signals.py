@@ -51,6 +51,15 @@ async def test_a_server_that_is_still_loading_ends_with_one_line(
         assert await ending(process) == (128 + number, [said])
 
 
+async def test_a_supervisor_that_is_still_loading_ends_with_one_line(repository: Path, tmp_path: Path) -> None:
+    flags = ("--workers=2", "--admin-listen=127.0.0.1:0")
+    async with server_process(repository, *flags, variables=hold(LOGGED, tmp_path)) as process:
+        await process.log("held")
+        process.signal(signal.SIGTERM)
+        said = "latentserve-server: stopped by SIGTERM while it started"
+        assert await ending(process) == (128 + signal.SIGTERM, [said])
+
+
 @LIBRARIES
 async def test_a_hangup_while_the_server_loads_does_nothing(repository: Path, tmp_path: Path, library: str) -> None:
     async with server_process(repository, variables=hold(library, tmp_path)) as process:

@@ -10,6 +10,9 @@ from latentserve_server.errors import OptionError
 from latentserve_server.repository.policy import VersionPolicy
 from latentserve_server.repository.remote_files import SCHEMES, scheme_of
 
+_MAX_WORKERS = 256
+"""More are a mistake: each holds every model."""
+
 _MAX_CPU_THREADS = 1024
 """More are a mistake: onnxruntime starts all of them for every graph, and cannot be stopped while it does."""
 
@@ -35,6 +38,8 @@ class ServerConfig:
     """Address of ModelAdminService, host:port; 'off' for none. Whoever reaches it may change what is served."""
     metrics_listen: str = "127.0.0.1:9090"
     """Address of the Prometheus metrics, host:port, at /metrics; 'off' for none."""
+    workers: int = 1
+    """Processes that answer at the one address, each with models and bounds of its own, at most 256."""
     version_policy: str = "latest:1"
     """Versions of each model to serve: 'latest:N', the N highest that load; 'all'; 'explicit', what aliases name."""
     poll_interval: float = 0.0
@@ -62,7 +67,7 @@ class ServerConfig:
     numerics: Literal["fast", "portable"] = "fast"
     """On the CPU, 'fast', or 'portable': slower, and the same bits on x86-64 processors with FMA, however many."""
     cpu_threads: int = 0
-    """Threads of one run on the CPU, at most 1024; 0 takes the processors this process may use."""
+    """Threads of one run on the CPU, at most 1024; 0 takes the processors that are there for each worker."""
     max_rows_per_request: int = 4096
     """Rows (images or latents) in one call, at most."""
     max_batch_rows: int = 64
@@ -111,6 +116,7 @@ class ServerConfig:
         self._check("repository", known, f"write a directory, or a URL of {', '.join(SCHEMES)}")
         for name in ("max_rows_per_request", "max_batch_rows", "max_queue_rows", "max_connections", "max_calls"):
             self._check(name, getattr(self, name) >= 1, "must be at least 1")
+        self._check("workers", 1 <= self.workers <= _MAX_WORKERS, f"must be 1 to {_MAX_WORKERS}")
         parse_device(self.device)
         on_cuda = self.device.startswith("cuda")
         self._check("numerics", self.numerics == "fast" or not on_cuda, "is the CPU's; CUDA has no portable bits")

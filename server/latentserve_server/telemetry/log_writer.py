@@ -45,13 +45,16 @@ class LogWriter:
 
     def put(self, line: str) -> None:
         """Have a line written, without its end. Never waits, and may be called on any thread."""
-        data = _data(line)
+        self.put_lines(_data(line))
+
+    def put_lines(self, lines: bytes) -> None:
+        """Have whole lines written as they are, all or none of them. Never waits, and may be called on any thread."""
         with self._changed:
-            if self._closed or self._waiting_bytes + len(data) > self._max_bytes:
-                self._dropped += 1
+            if self._closed or self._waiting_bytes + len(lines) > self._max_bytes:
+                self._dropped += lines.count(b"\n")
                 return
             self._tell()
-            self._add(data)
+            self._add(lines)
 
     def close(self, seconds: float) -> None:
         """Take no more lines, and give those that wait so long to be written; what is left goes with the process."""

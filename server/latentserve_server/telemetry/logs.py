@@ -51,16 +51,16 @@ class _WriterHandler(logging.Handler):
 
 
 @contextmanager
-def log_to_standard_error(level: str, style: Literal["json", "text"]) -> Iterator[LogWriter]:
+def log_to_standard_error(level: str, style: Literal["json", "text"], worker: int | None = None) -> Iterator[LogWriter]:
     """Send this process's log lines, and what is printed to standard error, there from a thread, within the block.
 
     A slow reader of standard error holds up neither Python nor the native libraries, whose lines come as log lines,
-    too. Only a crash writes there directly: Python's stacks.
+    too. Only a crash writes there directly: Python's stacks. Lines of a `worker` have its number.
     """
     descriptor = os.dup(_STANDARD_ERROR)
     handler = _WriterHandler(descriptor)
     handler.addFilter(_RequestId())
-    handler.setFormatter(_formatter(style))
+    handler.setFormatter(_formatter(style, worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     writer = handler.writer
     writer.start()
@@ -84,9 +84,11 @@ def _stacks_of_a_crash(descriptor: int) -> Iterator[None]:
         faulthandler.disable()
 
 
-def _formatter(style: Literal["json", "text"]) -> logging.Formatter:
+def _formatter(style: Literal["json", "text"], worker: int | None) -> logging.Formatter:
     if style == "text":
-        return logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+        whose = "" if worker is None else f"worker {worker}: "
+        return logging.Formatter(f"%(asctime)s %(levelname)-7s {whose}%(message)s", datefmt="%H:%M:%S")
     fields = "{asctime}{levelname}{name}{message}"
     rename = {"asctime": "time", "levelname": "level", "name": "logger"}
-    return JsonFormatter(fields, style="{", rename_fields=rename, datefmt="%Y-%m-%dT%H:%M:%S%z")
+    static = {} if worker is None else {"worker": worker}
+    return JsonFormatter(fields, style="{", rename_fields=rename, static_fields=static, datefmt="%Y-%m-%dT%H:%M:%S%z")

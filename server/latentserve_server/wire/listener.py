@@ -43,7 +43,6 @@ _WINDOW_BYTES = 1 << 20
 quick line, and holds as much of every stream whose requests the server does not take yet."""
 
 _OPTIONS = (
-    ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
     ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
     ("grpc.keepalive_time_ms", _PING_MS),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -57,10 +56,13 @@ _OPTIONS = (
 )
 
 
-def listener_options(address: str, max_connections: int, max_header_bytes: int) -> list[tuple[str, int]]:
+def listener_options(
+    address: str, max_connections: int, max_header_bytes: int, *, is_shared: bool = False
+) -> list[tuple[str, int]]:
     """The options of a listener, with so many connections over all that its address, host:port, stands for.
 
-    Headers of up to `max_header_bytes` are let in for sure; that longer ones are refused is for who answers them.
+    Headers of up to `max_header_bytes` are let in for sure; that longer ones are refused is for who answers them. Where
+    the address `is_shared`, other processes may listen there, too, and a new connection goes to one of them.
     """
     host, port = parse_address("--listen", address)
     try:
@@ -69,6 +71,7 @@ def listener_options(address: str, max_connections: int, max_header_bytes: int) 
         places = 1
     return [
         *_OPTIONS,
+        ("grpc.so_reuseport", int(is_shared)),  # 1 by default: a second server would share the port without a word
         ("grpc.max_allowed_incoming_connections", max(1, max_connections // places)),
         # Between the two, gRPC refuses by chance.
         ("grpc.max_metadata_size", HEADER_ROOM * max_header_bytes),

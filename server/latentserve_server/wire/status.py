@@ -19,6 +19,7 @@ from latentserve_server.errors import (
     StartupError,
     StoreFailure,
     Unread,
+    WorkerGone,
 )
 
 _LEAST_WAIT_MS = 50
@@ -35,6 +36,7 @@ STATUS: dict[type[LatentServeError], grpc.StatusCode] = {
     DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
     ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     Unread: grpc.StatusCode.UNAVAILABLE,
+    WorkerGone: grpc.StatusCode.UNAVAILABLE,
     EngineFailure: grpc.StatusCode.INTERNAL,
     StartupError: grpc.StatusCode.INTERNAL,
 }

@@ -39,6 +39,7 @@ def test_every_field_is_a_flag() -> None:
         "listen": "[::1]:1",
         "admin_listen": "[::1]:2",
         "metrics_listen": "off",
+        "workers": 2,
         "version_policy": "latest:3",
         "poll_interval": 0.5,
         "removal_delay": 1.0,

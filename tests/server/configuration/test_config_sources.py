@@ -165,6 +165,7 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("max_calls", "0", "-1"): "must be at least 1",
     ("cpu_threads", "many"): "must be a whole number",
     ("cpu_threads", "-1", "1025"): "must be 0 to 1024",
+    ("workers", "0", "257"): "must be 1 to 256",
     ("cache_bytes", "0", str((1 << 20) - 1)): "must be at least 1 MiB",
     ("drain_delay", "nan"): "must be a number",
     ("drain_delay", "-1", "-0.1"): "must not be negative",

@@ -1,0 +1,1 @@
+"""Several worker processes that answer at one address: what starts, asks, restarts and stops them."""
