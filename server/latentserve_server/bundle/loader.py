@@ -27,6 +27,7 @@ from latentserve_server.engine.device import DeviceQueue
 from latentserve_server.engine.engine import ReconstructionPipeline
 from latentserve_server.engine.thread import Cancellation, EngineThread
 from latentserve_server.errors import BundleError, EngineFailure, PrecisionShortfall, StoreFailure
+from latentserve_server.heap import trim_heap
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.latent.prior import PriorSource
 from latentserve_server.model.served_model import REPLY_OVERHEAD_BYTES, Footprint, Identity, Limits, ServedModel
@@ -176,6 +177,7 @@ class Loader:
             except (BundleError, EngineFailure) as error:
                 raise BundleError(f"{label}: {error}") from error
         steady = frozenset(role for role in engines if has_steady_cost(bundle.graphs[role]))
+        trim_heap()
         return _Opened(bundle, engines, _numerics(directory, trials), frozenset(fell_back), steady)
 
     def _tell_precisions(self, directory: Path, bundle: Bundle) -> None:
@@ -232,6 +234,8 @@ class Loader:
                 invariance.compare(golden.check(engine, cancellation, 1, row), row)
         if not invariance.exception:
             invariance.exception = self._try_more_rows(engine, golden, thread, cancellation)
+        with thread.slot():
+            engine.shrink(golden.inputs)
         return invariance
 
     def _try_more_rows(

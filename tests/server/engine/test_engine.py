@@ -5,6 +5,7 @@ The bound path is the one that CUDA takes; here it runs on the CPU, whose buffer
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from latentserve_server.engine import Cpu, Cuda, Engine, choose_placement
 from latentserve_server.engine.engine import ReconstructionPipeline
 from latentserve_server.engine.thread import Cancellation
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
+from latentserve_server.heap import trim_heap
 
 BUCKETS = (1, 2, 4, 8)
 DECODED = ["image", "image_uint8", "logits"]
@@ -72,6 +74,26 @@ def test_a_bound_run_is_a_plain_run(conv: tuple[Engine, Engine], runs: list[tupl
         kept.append((bound.run(inputs, sorted(wanted)), plain.run(inputs, sorted(wanted))))
     for through_buffers, without in kept:  # so a later run has not changed what an earlier one gave
         assert_same(through_buffers, without)
+
+
+def test_an_engine_that_shrinks_gives_back_what_a_large_run_took(tmp_path: Path) -> None:
+    decoder, few, many = engines(tmp_path, conv=True)[1], {"latent": latents(1)}, {"latent": latents(1 << 16)}
+    before = decoder.run(few, DECODED)  # which leaves what even a single row takes
+    trim_heap()
+    at_rest = resident_bytes()
+    decoder.run(many, ["image"])
+    grown = resident_bytes() - at_rest
+    decoder.shrink(few)
+    trim_heap()
+    assert grown > 1 << 26
+    assert resident_bytes() - at_rest < grown / 4
+    assert_same(decoder.run(few, DECODED), before)
+
+
+def resident_bytes() -> int:
+    """What this process holds of the machine's memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_rows_that_pad_a_batch_leave_no_trace(conv: tuple[Engine, Engine]) -> None:
