@@ -22,7 +22,7 @@ except BaseException:
 """A library that never finishes loading, and turns what interrupts it into an error of its own."""
 
 LOGGED = "onnxruntime"
-LIBRARIES = pytest.mark.parametrize("library", ["docstring_parser", LOGGED])
+LIBRARIES = pytest.mark.parametrize("library", ["pythonjsonlogger", LOGGED])
 """One that loads before the log stands, and one that loads after, whose lines are the log's."""
 
 

@@ -32,7 +32,6 @@ from latentserve_server.errors import BundleError, StoreFailure, is_passing
 from latentserve_server.latent.likelihood import LIKELIHOODS
 from latentserve_server.latent.prior import Mixture
 
-_READ_BYTES = 1 << 20
 _NOT_REGULAR = "not a regular file"
 _LINK = "a link; put the file in its place, or name the folder where links end by --links-within"
 _OPENED = Path("/proc/self/fd")
@@ -213,18 +212,17 @@ def _read_verified(directory: Path, file: pb.File, links_within: Path | None) ->
 def _read(directory: Path, name: str, max_bytes: int, links_within: Path | None) -> bytes:
     """The file's bytes; the name may not lead out of the bundle, and reading stops past `max_bytes`."""
     check_name(name)
-    data = bytearray()
     try:
         with open_file(directory / name, links_within) as file:
-            while part := file.read(_READ_BYTES):
-                data += part
-                if len(data) > max_bytes:
-                    raise BundleError(f"{name}: longer than {max_bytes} bytes")
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, max_bytes) + 1)  # at once: what grows by parts is copied again and again
     except OSError as error:
         if is_passing(error):
             raise StoreFailure(f"{name}: {error.strerror}") from error
         raise BundleError(f"{name}: {error.strerror}") from error
-    return bytes(data)
+    if len(data) > max_bytes:
+        raise BundleError(f"{name}: longer than {max_bytes} bytes")
+    return data
 
 
 def _check_tensors(graph: pb.Graph, bundle: Bundle) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from latentserve.onnx.graph_rule import GraphRuleError, check_graph, has_steady_cost
-from latentserve.row_bits import TRIAL_BATCHES, batch_dependence, more_rows
+from latentserve.row_bits import TRIAL_BATCHES, TRIAL_ROWS, batch_dependence, more_rows
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.batching.batch import Graph
 from latentserve_server.batching.batcher import Batcher, BatchLimits, BatchObserver
@@ -220,10 +220,10 @@ class Loader:
         thread: EngineThread,
         cancellation: Cancellation,
     ) -> Invariance:
-        """Run the golden rows together, in batches of every size that the device is to know, and alone; then others."""
+        """Run the golden rows together, in batches of many sizes, and alone; then others."""
         with thread.slot():
             invariance = Invariance(golden.check(engine, cancellation))
-        for rows in _buckets(self.limits.max_batch_rows):
+        for rows in self._trial_sizes():
             with thread.slot():
                 if self.bind_batches:
                     means = encoder.resident("mean", rows) if encoder else None
@@ -237,6 +237,15 @@ class Loader:
         with thread.slot():
             engine.shrink(golden.inputs)
         return invariance
+
+    def _trial_sizes(self) -> Sequence[int]:
+        """Every size that the device is to meet where batches are padded; else the small ones and the largest.
+
+        Where they are not, any size may come. What goes wrong in one of many rows does so in the largest, too, and
+        a batch of TRIAL_ROWS is yet to come.
+        """
+        sizes = _buckets(self.limits.max_batch_rows)
+        return sizes if self.pad_batches else [rows for rows in sizes if rows < TRIAL_ROWS or rows == sizes[-1]]
 
     def _try_more_rows(
         self, engine: Engine, golden: GoldenRows, thread: EngineThread, cancellation: Cancellation

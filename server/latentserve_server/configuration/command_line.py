@@ -14,6 +14,17 @@ PROG: Final = "latentserve-server"
 
 
 class _Parser(argparse.ArgumentParser):
+    def describe(self, options: Mapping[str, Option]) -> None:
+        """Explain these options where help is asked for."""
+        self._described = options
+
+    def format_help(self) -> str:
+        for action in self._actions:
+            if option := self._described.get(action.dest):
+                default = "required" if option.is_required else f"default: {str(option.default).lower() or 'none'}"
+                action.help = f"{option.description} ({default}; {option.variable})".replace("%", "%%")
+        return super().format_help()
+
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message.removeprefix("argument "))
 
@@ -60,9 +71,8 @@ def _parser(options: Mapping[str, Option]) -> _Parser:
         help="print the configuration, with where each value comes from, and exit",
     )
     for option in options.values():
-        default = "required" if option.is_required else f"default: {str(option.default).lower() or 'none'}"
-        text = f"{option.description} ({default}; {option.variable})".replace("%", "%%")
-        parser.add_argument(option.flag, dest=option.name, metavar=_metavar(option), help=text)
+        parser.add_argument(option.flag, dest=option.name, metavar=_metavar(option))
+    parser.describe(options)
     return parser
 
 

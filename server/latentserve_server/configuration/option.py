@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Final, get_args, get_type_hints
-
-import docstring_parser
 
 from latentserve_server.configuration.config import ServerConfig
 
@@ -41,8 +40,11 @@ class Option:
     """str, int, float, bool, or a Literal of texts."""
     default: Any
     """dataclasses.MISSING where a value must be given."""
-    description: str
-    """A sentence, which says of a number what it counts."""
+
+    @property
+    def description(self) -> str:
+        """A sentence, which says of a number what it counts."""
+        return _descriptions()[self.name]
 
     @property
     def flag(self) -> str:
@@ -105,11 +107,16 @@ class Option:
 def server_options() -> list[Option]:
     """Every field of ServerConfig, in its order."""
     kinds = get_type_hints(ServerConfig)
-    texts = {entry.arg_name: entry.description for entry in docstring_parser.parse_from_object(ServerConfig).params}
-    return [
-        Option(field.name, kinds[field.name], field.default, " ".join((texts[field.name] or "").split()))
-        for field in dataclasses.fields(ServerConfig)
-    ]
+    return [Option(field.name, kinds[field.name], field.default) for field in dataclasses.fields(ServerConfig)]
+
+
+@cache
+def _descriptions() -> Mapping[str, str]:
+    """What the source says below each field."""
+    import docstring_parser  # for help and for errors: a server that starts reads no source
+
+    parsed = docstring_parser.parse_from_object(ServerConfig)
+    return {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
 
 
 def suggest(name: str, names: Iterable[str]) -> str:

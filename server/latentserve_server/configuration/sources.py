@@ -9,7 +9,6 @@ from typing import Any
 
 from latentserve_server.configuration.command_line import read_flags
 from latentserve_server.configuration.config import ServerConfig
-from latentserve_server.configuration.config_file import read_config_file, write_config_file
 from latentserve_server.configuration.option import Option, Setting, server_options
 from latentserve_server.configuration.variables import read_variables
 from latentserve_server.errors import ConfigError, OptionError
@@ -30,10 +29,14 @@ def parse_config(arguments: Sequence[str] | None, environment: Mapping[str, str]
     named = [Setting(path, "--config", f"--config {path}") for path in asked.config or ()]
     settings: dict[str, Setting] = {}
     for setting in named or ([] if file is None else [file]):
+        from latentserve_server.configuration.config_file import read_config_file  # YAML, where there is a file
+
         settings |= read_config_file(setting, options)
     settings |= variables | flags
     config = _build(settings, options)
     if asked.print_config:
+        from latentserve_server.configuration.config_file import write_config_file
+
         origins = {name: settings[name].origin if name in settings else "default" for name in options}
         sys.stdout.write(write_config_file(dataclasses.asdict(config), origins))
         raise SystemExit(0)

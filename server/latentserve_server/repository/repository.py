@@ -51,11 +51,13 @@ class Repository:
         removal_delay: float,
         require_models: bool,
         scan_timeout: float,
+        loads_at_once: int,
     ) -> None:
         """`changed` is awaited after whatever may have changed what is served, once `open` has returned.
 
         What is missing from the store for `removal_delay` seconds is gone. A store without a model is waited for, or
-        an error with `require_models`. A scan, or a change of an alias, may take `scan_timeout` seconds.
+        an error with `require_models`. A scan, or a change of an alias, may take `scan_timeout` seconds. `open` loads
+        so many models at once; later changes, which calls are answered beside, load one after another.
         """
         self._store = store
         self._policy = policy
@@ -66,6 +68,7 @@ class Repository:
         self._alias_calls = BlockingCalls(scan_timeout)
         self._removal_delay = removal_delay
         self._require_models = require_models
+        self._loads_at_once = loads_at_once
         self._waits_for_first = False
         self._absences = Absences(removal_delay, observer)
         self._stuck_aliases = StuckAliases(observer)
@@ -90,7 +93,7 @@ class Repository:
         if not entries and self._require_models:
             raise ConfigError(f"{self._store.place}: no model found; bundles lie in <name>/<version>/manifest.json")
         self._waits_for_first = not entries
-        await self._reconcile(starting=True)
+        await self._reconcile(starting=True, at_once=self._loads_at_once)
         if not entries:
             where = "<name>/<version>/manifest.json"
             _logger.warning("%s: no model is there yet; the server waits for the first, %s", self._store.place, where)
@@ -313,12 +316,22 @@ class Repository:
         for name in self._models.keys() - catalog.unreadable:
             self._models[name].find_missing(catalog.models.get(name), now=now, patience=self._removal_delay)
 
-    async def _reconcile(self, *, starting: bool = False) -> None:
+    async def _reconcile(self, *, starting: bool = False, at_once: int = 1) -> None:
         models = [self._models[name] for name in sorted(self._models)]
         for model in models:
             model.announce(self._lifecycle)
-        for model in models:
-            await model.reconcile(self._lifecycle, starting=starting)
+        turns = asyncio.Semaphore(at_once)
+
+        async def reconcile(model: Model) -> None:
+            async with turns:
+                await model.reconcile(self._lifecycle, starting=starting)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for model in models:
+                    group.create_task(reconcile(model))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
         self._models = {name: model for name, model in self._models.items() if len(model)}
         self._absences.tell(self.entries())
         self._stuck_aliases.tell(stuck for model in models for stuck in model.stuck_aliases())
