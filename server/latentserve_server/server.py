@@ -24,6 +24,7 @@ from latentserve_server.api.oip import model_names
 from latentserve_server.api.oip.service import InferenceServicer
 from latentserve_server.available_cpus import available_cpus
 from latentserve_server.blocking_calls import on_thread
+from latentserve_server.bundle.batch_rows import MOST_ROWS
 from latentserve_server.bundle.loader import Loader
 from latentserve_server.bundle.manifest import precision_named
 from latentserve_server.configuration.config import ServerConfig, parse_address, parse_device
@@ -91,8 +92,7 @@ class Server:
             removal_delay=config.removal_delay,
             require_models=config.require_models,
             scan_timeout=config.scan_timeout,
-            # A device that takes one run at a time loads no faster, and holds more memory, for several loads at once.
-            loads_at_once=1 if placement.device is Device.CUDA else available_cpus(),
+            loads_at_once=_loads_at_once(config, placement),
         )
         self._watcher: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
@@ -221,11 +221,12 @@ class Server:
             links_within=_links_within(config),
             limits=Limits(
                 max_rows_per_request=config.max_rows_per_request,
-                max_batch_rows=config.max_batch_rows,
+                max_batch_rows=_most_batch_rows(config),
                 max_queue_rows=config.max_queue_rows,
                 max_queue_bytes=config.max_queue_bytes,
                 max_message_bytes=config.max_message_bytes,
             ),
+            chooses_batch_rows=config.max_batch_rows == "auto",
             pad_batches=pad,
             bind_batches=pad and on_cuda,
             noise=NoiseSource(),
@@ -260,7 +261,7 @@ class Server:
             self._health,
             version("latentserve-server"),
             draining=self._admission.draining,
-            stream_rows=min(2 * config.max_batch_rows, config.max_queue_rows),
+            stream_rows=min(2 * _most_batch_rows(config), config.max_queue_rows),
             totals=self.metrics.graph_totals,
         )
         oip_model_of = partial(model_names.model_of, is_model=self._repository.__contains__)
@@ -311,6 +312,19 @@ def _placement(config: ServerConfig) -> Placement:
         message = "cpu_threads is %d, and %s may use %d processors; %s %d threads"
         _logger.warning(message, config.cpu_threads, which, processors, whose, config.cpu_threads - 1)
     return placement
+
+
+def _most_batch_rows(config: ServerConfig) -> int:
+    """The rows that a batch of any model may have; what is chosen leaves room in the queue for a few batches."""
+    if config.max_batch_rows == "auto":
+        return max(1, min(MOST_ROWS, config.max_queue_rows // 4))
+    return config.max_batch_rows
+
+
+def _loads_at_once(config: ServerConfig, placement: Placement) -> int:
+    """A device that takes one run at a time loads no faster for more; and what is measured is measured alone."""
+    alone = placement.device is Device.CUDA or config.max_batch_rows == "auto"
+    return 1 if alone else available_cpus()
 
 
 def _links_within(config: ServerConfig) -> Path | None:

@@ -25,8 +25,12 @@ async def loaded(
     precision: bundle_pb2.Precision = bundle_pb2.PRECISION_FLOAT32,
     pad: bool = False,
     bound: bool = False,
+    chooses: bool = False,
 ) -> AsyncIterator[ServedModel]:
-    """The model of a bundle, on one thread. With `pad` batches are padded; with `bound` they run through buffers."""
+    """The model of a bundle, on one thread. With `pad` batches are padded; with `bound` they run through buffers.
+
+    With `chooses` their rows are chosen by what runs take, `max_batch_rows` at most.
+    """
     workers = Workers(1)
     limits = Limits(
         max_rows_per_request=64,
@@ -41,6 +45,7 @@ async def loaded(
         precision=precision,
         links_within=None,
         limits=limits,
+        chooses_batch_rows=chooses,
         pad_batches=pad,
         bind_batches=bound,
         noise=NoiseSource(),

@@ -69,6 +69,10 @@ class GoldenRows:
         """How many there are."""
         return len(next(iter(self.inputs.values())))
 
+    def repeated(self, rows: int) -> Arrays:
+        """Inputs of so many rows: these, over and over again."""
+        return _take(self.inputs, rows, 0)
+
     def check(self, engine: Engine, cancellation: Cancellation, rows: int | None = None, first: int = 0) -> Arrays:
         """Run the rows as they are, or so many of them, from `first` on and over again; returns the outputs.
 

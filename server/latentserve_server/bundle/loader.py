@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from latentserve.onnx.graph_rule import GraphRuleError, check_graph, has_steady_cost
-from latentserve.row_bits import TRIAL_BATCHES, TRIAL_ROWS, batch_dependence, more_rows
+from latentserve.row_bits import TRIAL_ROWS
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.batching.batch import Graph
 from latentserve_server.batching.batcher import Batcher, BatchLimits, BatchObserver
 from latentserve_server.blocking_calls import on_thread
+from latentserve_server.bundle import batch_rows
 from latentserve_server.bundle.bundle import Bundle, TensorShapes, read_bundle
 from latentserve_server.bundle.golden_rows import GoldenRows, Invariance, fingerprint
 from latentserve_server.bundle.manifest import precision_name, role_name
+from latentserve_server.bundle.trial import GraphTrial, buckets
 from latentserve_server.engine import Cuda, Engine, Placement, TensorSpec
 from latentserve_server.engine.device import DeviceQueue
 from latentserve_server.engine.engine import ReconstructionPipeline
@@ -40,9 +39,6 @@ _MAX_TENSOR_BYTES = 1 << 30
 
 _FILE_OVERHEAD_BYTES = 1024
 """What an image file takes beyond its pixels, generously: up to 729 were seen, of a JPEG in colour of 2x2 pixels."""
-
-_ROWS_ALONE = 8
-"""Golden rows, at most, that run alone."""
 
 _FAST_BITS = range(1, 8)
 _MAY_BE_SLOW = (
@@ -66,6 +62,8 @@ class _Opened:
     """The names of the graphs that compute in float32 because those in lower precision fell short of their manifest."""
     steady: frozenset[pb.GraphRole]
     """The graphs whose runs take as long whatever the values."""
+    max_batch_rows: int
+    """Rows of a run, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +78,8 @@ class Loader:
     links_within: Path | None
     """Where the files of bundles may be links to."""
     limits: Limits
+    chooses_batch_rows: bool = False
+    """Whether each model's `max_batch_rows` is chosen by what runs take, and that of `limits` is the most it may be."""
     pad_batches: bool
     """Whether batches are filled up to a power of two rows, so that the device meets few shapes."""
     bind_batches: bool
@@ -116,11 +116,18 @@ class Loader:
     def _serve(self, name: str, version: int, opened: _Opened, thread: EngineThread) -> ServedModel:
         """The model of what was opened on the thread."""
         bundle, engines, steady = opened.bundle, opened.engines, opened.steady
+        limits = self._limits_of(bundle, opened.max_batch_rows)
+        batches = BatchLimits(
+            max_batch_rows=limits.max_batch_rows,
+            max_queue_rows=limits.max_queue_rows,
+            max_queue_bytes=limits.max_queue_bytes,
+            buckets=buckets(limits.max_batch_rows) if self.pad_batches else (),
+        )
 
         def start_batcher(graph: Graph, label: str, *, steady: bool) -> Batcher:
             here = thread if steady else None
             observer = self.observer(name, version, label)
-            batcher = Batcher(graph, thread, self.workers, observer, self._batch_limits(), here)
+            batcher = Batcher(graph, thread, self.workers, observer, batches, here)
             batcher.start()
             return batcher
 
@@ -142,14 +149,21 @@ class Loader:
                 fell_back=opened.fell_back,
             ),
             bundle.manifest,
-            self._limits_of(bundle),
+            limits,
             {role: start_batcher(engine, role_name(role), steady=role in steady) for role, engine in engines.items()},
             reconstruction=start_batcher(
                 ReconstructionPipeline(encoder, decoder), "reconstruct", steady=steady >= engines.keys()
             )
             if encoder
             else None,
-            footprints={role_name(role): self._footprint(bundle, role, engine) for role, engine in engines.items()},
+            footprints={
+                role_name(role): Footprint(
+                    weight_bytes=len(bundle.graphs[role]),
+                    buffer_bytes=engine.buffer_bytes(limits.max_batch_rows),
+                    cpu_operators=engine.cpu_operators,
+                )
+                for role, engine in engines.items()
+            },
             prior=PriorSource(self.noise, bundle.manifest.latent.dim, bundle.mixture),
             noise=self.noise,
             workers=self.workers,
@@ -159,26 +173,43 @@ class Loader:
     def _open(self, directory: Path, thread: EngineThread, cancellation: Cancellation) -> _Opened:
         bundle = read_bundle(directory, self.precision, self.links_within)
         self._tell_precisions(directory, bundle)
-        _check_batch_bytes(bundle, self.limits.max_batch_rows)
-        engines: dict[pb.GraphRole, Engine] = {}
-        trials: dict[str, Invariance] = {}
+        most = self._most_rows(bundle)
+        rows = min(TRIAL_ROWS, most) if self.chooses_batch_rows else most
+        _check_batch_bytes(bundle, rows)
+        trials: dict[pb.GraphRole, GraphTrial] = {}
+        found: dict[pb.GraphRole, Invariance] = {}
         fell_back = set[str]()
         for role in sorted(bundle.graphs):  # the encoder first: the decoder reads what it writes
-            label, encoder = role_name(role), engines.get(pb.GRAPH_ROLE_ENCODER)
-            try:
+            label, encoder = role_name(role), trials.get(pb.GRAPH_ROLE_ENCODER)
+            with _naming(role):
+                trial = trials[role] = self._open_graph(bundle, role, encoder, thread, cancellation)
                 try:
-                    engines[role], trials[label] = self._open_and_try(bundle, role, encoder, thread, cancellation)
+                    found[role] = trial.run(rows)
                 except PrecisionShortfall as shortfall:
                     lower = precision_name(bundle.precisions[role])
                     _logger.warning("%s: %s in %s: %s; float32 runs", directory, label, lower, shortfall)
                     bundle = bundle.in_float32(role)
                     fell_back.add(label)
-                    engines[role], trials[label] = self._open_and_try(bundle, role, encoder, thread, cancellation)
-            except (BundleError, EngineFailure) as error:
-                raise BundleError(f"{label}: {error}") from error
-        steady = frozenset(role for role in engines if has_steady_cost(bundle.graphs[role]))
+                    trial = trials[role] = self._open_graph(bundle, role, encoder, thread, cancellation)
+                    found[role] = trial.run(rows)
+        if self.chooses_batch_rows:
+            rows = _choose_rows(directory, trials, found, rows, most)
+        for trial in trials.values():
+            trial.end()
         trim_heap()
-        return _Opened(bundle, engines, _numerics(directory, trials), frozenset(fell_back), steady)
+        return _Opened(
+            bundle,
+            {role: trial.engine for role, trial in trials.items()},
+            _numerics(directory, {role_name(role): invariance for role, invariance in found.items()}),
+            frozenset(fell_back),
+            frozenset(role for role in trials if has_steady_cost(bundle.graphs[role])),
+            rows,
+        )
+
+    def _most_rows(self, bundle: Bundle) -> int:
+        """The most rows that a batch of the model may have."""
+        most = self.limits.max_batch_rows
+        return batch_rows.most_rows(_row_bytes(bundle), most) if self.chooses_batch_rows else most
 
     def _tell_precisions(self, directory: Path, bundle: Bundle) -> None:
         wanted = precision_name(self.precision)
@@ -188,19 +219,15 @@ class Loader:
             elif precision == pb.PRECISION_INT8 and bundle.entry(role).conversion.weight_bits not in _FAST_BITS:
                 _logger.warning(_MAY_BE_SLOW, directory, role_name(role), wanted)
 
-    def _open_and_try(
+    def _open_graph(
         self,
         bundle: Bundle,
         role: pb.GraphRole,
-        encoder: Engine | None,
+        encoder: GraphTrial | None,
         thread: EngineThread,
         cancellation: Cancellation,
-    ) -> tuple[Engine, Invariance]:
-        engine = self._open_graph(bundle, role, thread)
-        golden = GoldenRows.of(bundle, role, self.placement)
-        return engine, self._try(engine, golden, encoder, thread, cancellation)
-
-    def _open_graph(self, bundle: Bundle, role: pb.GraphRole, thread: EngineThread) -> Engine:
+    ) -> GraphTrial:
+        """Open a graph; its trial is still to come."""
         _check_graph(bundle.graphs[role])
         capturing = isinstance(self.placement, Cuda) and self.placement.graphs
         with thread.slot() if capturing else nullcontext():  # no allocation may fall into another model's capture
@@ -210,73 +237,17 @@ class Loader:
             _logger.warning("%s: %s leaves operators to the CPU: %s", role_name(role), self.placement.device, left)
         _check_specs(engine.inputs, bundle.inputs(role), exact=True)
         _check_specs(engine.outputs, bundle.outputs(role), exact=False)
-        return engine
-
-    def _try(
-        self,
-        engine: Engine,
-        golden: GoldenRows,
-        encoder: Engine | None,
-        thread: EngineThread,
-        cancellation: Cancellation,
-    ) -> Invariance:
-        """Run the golden rows together, in batches of many sizes, and alone; then others."""
-        with thread.slot():
-            invariance = Invariance(golden.check(engine, cancellation))
-        for rows in self._trial_sizes():
-            with thread.slot():
-                if self.bind_batches:
-                    means = encoder.resident("mean", rows) if encoder else None
-                    engine.bind(rows, {"latent": means} if means else {})
-                invariance.compare(golden.check(engine, cancellation, rows))
-        for row in range(1, min(len(golden), _ROWS_ALONE)):
-            with thread.slot():
-                invariance.compare(golden.check(engine, cancellation, 1, row), row)
-        if not invariance.exception:
-            invariance.exception = self._try_more_rows(engine, golden, thread, cancellation)
-        with thread.slot():
-            engine.shrink(golden.inputs)
-        return invariance
-
-    def _trial_sizes(self) -> Sequence[int]:
-        """Every size that the device is to meet where batches are padded; else the small ones and the largest.
-
-        Where they are not, any size may come. What goes wrong in one of many rows does so in the largest, too, and
-        a batch of TRIAL_ROWS is yet to come.
-        """
-        sizes = _buckets(self.limits.max_batch_rows)
-        return sizes if self.pad_batches else [rows for rows in sizes if rows < TRIAL_ROWS or rows == sizes[-1]]
-
-    def _try_more_rows(
-        self, engine: Engine, golden: GoldenRows, thread: EngineThread, cancellation: Cancellation
-    ) -> str:
-        """Run many more rows than the golden ones; the first batch and output in which one has other bits, or ""."""
-
-        def run(rows: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-            with thread.slot():
-                return engine.run(rows, list(golden.outputs), cancellation)
-
-        sizes = {min(size, self.limits.max_batch_rows) for size in TRIAL_BATCHES}
-        if self.pad_batches:  # the device meets no others
-            sizes &= set(_buckets(self.limits.max_batch_rows))
-        return batch_dependence(run, more_rows(golden.inputs), sizes)
-
-    def _footprint(self, bundle: Bundle, role: pb.GraphRole, engine: Engine) -> Footprint:
-        return Footprint(
-            weight_bytes=len(bundle.graphs[role]),
-            buffer_bytes=engine.buffer_bytes(self.limits.max_batch_rows),
-            cpu_operators=engine.cpu_operators,
+        return GraphTrial(
+            engine=engine,
+            golden=GoldenRows.of(bundle, role, self.placement),
+            encoder=encoder.engine if encoder else None,
+            thread=thread,
+            cancellation=cancellation,
+            padded=self.pad_batches,
+            bound=self.bind_batches,
         )
 
-    def _batch_limits(self) -> BatchLimits:
-        return BatchLimits(
-            max_batch_rows=self.limits.max_batch_rows,
-            max_queue_rows=self.limits.max_queue_rows,
-            max_queue_bytes=self.limits.max_queue_bytes,
-            buckets=_buckets(self.limits.max_batch_rows) if self.pad_batches else (),
-        )
-
-    def _limits_of(self, bundle: Bundle) -> Limits:
+    def _limits_of(self, bundle: Bundle, max_batch_rows: int) -> Limits:
         """The limits of this model.
 
         A call's rows must fit a message as images, float32 or files, beside their latents, and as posteriors.
@@ -286,13 +257,52 @@ class Loader:
         row_bytes = max(max(4 * pixels, pixels + _FILE_OVERHEAD_BYTES) + latent_bytes, 3 * latent_bytes)
         row_bytes += _LABEL_BYTES if bundle.manifest.labels.count else 0
         fitting = max(1, (self.limits.max_message_bytes - REPLY_OVERHEAD_BYTES) // row_bytes)
-        return Limits(
-            max_rows_per_request=min(self.limits.max_rows_per_request, fitting),
-            max_batch_rows=self.limits.max_batch_rows,
-            max_queue_rows=self.limits.max_queue_rows,
-            max_queue_bytes=self.limits.max_queue_bytes,
-            max_message_bytes=self.limits.max_message_bytes,
-        )
+        rows = min(self.limits.max_rows_per_request, fitting)
+        return replace(self.limits, max_rows_per_request=rows, max_batch_rows=max_batch_rows)
+
+
+def _choose_rows(
+    directory: Path,
+    trials: Mapping[pb.GraphRole, GraphTrial],
+    found: Mapping[pb.GraphRole, Invariance],
+    tried_rows: int,
+    most: int,
+) -> int:
+    """The rows of a batch, at most `most`, by what runs take; what is beyond those tried is tried, too."""
+
+    def run(rows: int) -> Sequence[float]:
+        try:
+            return [trial.seconds(rows) for trial in trials.values()]
+        except EngineFailure:
+            if rows <= tried_rows:
+                raise
+            return ()  # the device has no room for so many
+
+    choice = batch_rows.choose(batch_rows.measure(run, len(trials), most))
+    _logger.info("%s: max_batch_rows: %s", directory, choice, extra={"max_batch_rows": choice.rows})
+    for role, trial in trials.items():
+        with _naming(role):
+            trial.extend(tried_rows, choice.rows, found[role])
+    return choice.rows
+
+
+@contextmanager
+def _naming(role: pb.GraphRole) -> Iterator[None]:
+    """Name the graph in what goes wrong with it.
+
+    Raises:
+        BundleError: in the place of EngineFailure, too.
+    """
+    try:
+        yield
+    except (BundleError, EngineFailure) as error:
+        raise BundleError(f"{role_name(role)}: {error}") from error
+
+
+def _row_bytes(bundle: Bundle) -> int:
+    """Bytes of a row of every input and output of all graphs."""
+    tensors = [tensor for role in bundle.graphs for tensor in (bundle.inputs(role), bundle.outputs(role))]
+    return sum(math.prod(shape) * dtype.itemsize for each in tensors for dtype, shape in each.values())
 
 
 def _check_batch_bytes(bundle: Bundle, rows: int) -> None:
@@ -329,8 +339,3 @@ def _check_specs(specs: tuple[TensorSpec, ...], demanded: TensorShapes, *, exact
             raise BundleError(f"the graph's tensor {name!r} is not {dtype.name} [batch, *{list(shape)}]")
     if exact and len(found) != len(demanded):
         raise BundleError(f"the graph's inputs are {sorted(found)} where {sorted(demanded)} are fed")
-
-
-def _buckets(max_rows: int) -> tuple[int, ...]:
-    """1, 2, 4, ... and `max_rows`."""
-    return (*(1 << power for power in range((max_rows - 1).bit_length())), max_rows)

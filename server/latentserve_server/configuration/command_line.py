@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Final, NoReturn, get_args
+from typing import Final, NoReturn
 
 from latentserve_server.configuration.option import Option, Setting, suggest
 from latentserve_server.errors import ConfigError
@@ -77,6 +77,5 @@ def _parser(options: Mapping[str, Option]) -> _Parser:
 
 
 def _metavar(option: Option) -> str:
-    if choices := get_args(option.kind):
-        return "|".join(choices)
-    return {bool: "true|false", int: "INTEGER", float: "NUMBER"}.get(option.kind, "TEXT")
+    number = {None: (), int: ("INTEGER",), float: ("NUMBER",)}[option.number]
+    return "|".join((*number, *option.words)) or ("true|false" if option.kind is bool else "TEXT")

@@ -70,8 +70,8 @@ class ServerConfig:
     """Threads of one run on the CPU, at most 1024; 0 takes the processors that are there for each worker."""
     max_rows_per_request: int = 4096
     """Rows (images or latents) in one call, at most."""
-    max_batch_rows: int = 64
-    """Rows in one run of a graph, at most; larger calls take several runs."""
+    max_batch_rows: int | Literal["auto"] = 64
+    """Rows in one run of a graph, at most, or 'auto': as many as pay, measured of each model as it loads."""
     max_queue_rows: int = 8192
     """Rows that may wait for a graph; beyond, calls are refused at once."""
     max_queue_bytes: int = 256 << 20
@@ -114,9 +114,11 @@ class ServerConfig:
         self._check("repository", self.repository.strip() != "", "names no directory and no URL")
         known = scheme_of(self.repository) in (None, *SCHEMES)
         self._check("repository", known, f"write a directory, or a URL of {', '.join(SCHEMES)}")
-        for name in ("max_rows_per_request", "max_batch_rows", "max_queue_rows", "max_connections", "max_calls"):
+        for name in ("max_rows_per_request", "max_queue_rows", "max_connections", "max_calls"):
             self._check(name, getattr(self, name) >= 1, "must be at least 1")
         self._check("workers", 1 <= self.workers <= _MAX_WORKERS, f"must be 1 to {_MAX_WORKERS}")
+        rows = self.max_batch_rows
+        self._check("max_batch_rows", rows == "auto" or rows >= 1, "must be auto, or at least 1")
         parse_device(self.device)
         on_cuda = self.device.startswith("cuda")
         self._check("numerics", self.numerics == "fast" or not on_cuda, "is the CPU's; CUDA has no portable bits")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from latentserve_server.configuration.config import ServerConfig
 
@@ -37,7 +37,7 @@ class Option:
     name: str
     """As a YAML key."""
     kind: Any
-    """str, int, float, bool, or a Literal of texts."""
+    """str, int, float, bool, a Literal of texts, or int and such a Literal."""
     default: Any
     """dataclasses.MISSING where a value must be given."""
 
@@ -45,6 +45,17 @@ class Option:
     def description(self) -> str:
         """A sentence, which says of a number what it counts."""
         return _descriptions()[self.name]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Texts that it may be, in the place of a number or alone."""
+        kinds = (self.kind, *get_args(self.kind))
+        return tuple(word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind))
+
+    @property
+    def number(self) -> type[int] | type[float] | None:
+        """The kind of number that it may be."""
+        return next((kind for kind in (int, float) if kind in (self.kind, *get_args(self.kind))), None)
 
     @property
     def flag(self) -> str:
@@ -69,38 +80,35 @@ class Option:
         """
         if self.kind is str:
             return text
-        if choices := get_args(self.kind):
-            return self._read_choice(text, choices)
+        if text in self.words:
+            return text
+        if self.number:
+            return self._read_number(text, self.number)
         if self.kind is bool:
             return self._read_truth(text)
-        return self._read_number(text)
+        raise ValueError(f"must be one of {', '.join(self.words)}")
 
     def explain(self, problem: str) -> str:
         """The problem with a value; of a number, with what it counts, such as seconds or bytes."""
-        if self.kind not in (int, float):
+        if not self.number:
             return problem
         first, rest = self.description[:1], self.description[1:].rstrip(".")
         return f"{problem} ({first.lower()}{rest})"
-
-    def _read_choice(self, text: str, choices: tuple[str, ...]) -> str:
-        if text not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
-        return text
 
     def _read_truth(self, text: str) -> bool:
         if text.lower() not in _TRUTHS:
             raise ValueError("must be true or false")
         return _TRUTHS[text.lower()]
 
-    def _read_number(self, text: str) -> int | float:
-        whole = self.kind is int
+    def _read_number(self, text: str, kind: type[int] | type[float]) -> int | float:
         try:
-            value = int(text) if whole else float(text)
+            value: int | float = kind(text)
         except ValueError:
             value = math.nan
         # Python's own readers take more: digits of other scripts, blanks around them, infinity.
         if not re.fullmatch(r"[-+0-9._eE]+", text) or not math.isfinite(value):
-            raise ValueError(self.explain(f"must be a {'whole ' if whole else ''}number"))
+            words = "".join(f"{word}, or " for word in self.words)
+            raise ValueError(self.explain(f"must be {words}a {'whole ' if kind is int else ''}number"))
         return value
 
 
