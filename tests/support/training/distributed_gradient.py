@@ -13,12 +13,11 @@ import torch
 
 from latentserve_training.data import DataConfig, load
 from latentserve_training.models import ConvVaeConfig, Vae, build
-from latentserve_training.run.accelerator import make_fabric
-from latentserve_training.run.distributed import Processes
+from latentserve_training.run.accelerator import make_accelerator
 
 
 def main(devices: int, place: Path) -> None:
-    processes = Processes(make_fabric("cpu", "float32", devices))
+    processes = make_accelerator("cpu", "float32", devices).processes
     torch.manual_seed(0)
     model = build(ConvVaeConfig(latent_dim=8, narrow=8, wide=8), (1, 8, 8))
     assert isinstance(model, Vae)

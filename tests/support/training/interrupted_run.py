@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from latentserve_training.run.accelerator import make_fabric
+from latentserve_training.run.accelerator import make_accelerator
 from latentserve_training.run.config import parse_command_line
 from latentserve_training.run.folder import RunFolder
 from latentserve_training.run.journal import Journal
@@ -48,6 +48,6 @@ def train_until(argv: Sequence[str], stop: int, interrupt: Interrupt) -> None:
     request = parse_command_line(argv, "train", "")
     assert request.output is not None
     folder = RunFolder(request.output)
-    trainer = prepare(request.config, folder, make_fabric("cpu", request.config.trainer.precision, 1))
+    trainer = prepare(request.config, folder, make_accelerator("cpu", request.config.trainer.precision, 1))
     with InterruptingJournal(folder, trainer.progress.step, stop, interrupt) as journal:
         trainer.fit(journal, folder)

@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 
 from latentserve_training.data import load
-from latentserve_training.run.accelerator import make_fabric
+from latentserve_training.run.accelerator import make_accelerator
 from latentserve_training.run.config import parse_command_line
 from latentserve_training.run.train import start
 
 
 def main(place: Path, argv: Sequence[str]) -> None:
     config = parse_command_line(argv, "train", "").config
-    trainer = start(config, load(config.data), make_fabric("cpu", config.trainer.precision, 2))
+    trainer = start(config, load(config.data), make_accelerator("cpu", config.trainer.precision, 2))
     batch = trainer.loader.batch(trainer.loader.order(0)[0], number=0, step=0, epoch=0)
     trainer.step(batch)
     before, calm = deepcopy(trainer.model.state_dict()), dict(trainer.progress.skipped)

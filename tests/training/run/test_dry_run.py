@@ -16,7 +16,7 @@ from training.small_runs import arguments
 from latentserve_training import commands
 from latentserve_training.data import load
 from latentserve_training.models import Phase
-from latentserve_training.run.accelerator import make_fabric
+from latentserve_training.run.accelerator import make_accelerator
 from latentserve_training.run.config import parse_command_line
 from latentserve_training.run.estimate import estimate, kinds_of_steps
 from latentserve_training.run.train import start
@@ -52,7 +52,7 @@ def test_without_a_dry_run_the_output_is_asked_for(capsys: Capture) -> None:
 
 def begin(family: str, *more: str) -> Trainer:
     config = parse_command_line(without_output(family, "--dry_run", *more), "train", "").config
-    return start(config, load(config.data), make_fabric("cpu", "float32", 1))
+    return start(config, load(config.data), make_accelerator("cpu", "float32", 1))
 
 
 RARE = ("--model.game.r1", "0.5", "--model.game.r1_every", "16", "--model.game.discriminator_steps", "5")

@@ -12,7 +12,7 @@ from training.small_runs import arguments
 
 from latentserve_training import commands
 from latentserve_training.data import load
-from latentserve_training.run.accelerator import make_fabric
+from latentserve_training.run.accelerator import make_accelerator
 from latentserve_training.run.config import parse_command_line
 from latentserve_training.run.folder import RunFolder
 from latentserve_training.run.train import start
@@ -22,7 +22,7 @@ from latentserve_training.run.train import start
 def test_convolutions_lie_in_memory_as_asked(tmp_path: Path, channels_last: bool) -> None:
     argv = [*arguments("conv_vae", tmp_path), "--trainer.channels_last", str(channels_last).lower()]
     config = parse_command_line(argv, "train", "").config
-    trainer = start(config, load(config.data), make_fabric("cpu", "float32", 1))
+    trainer = start(config, load(config.data), make_accelerator("cpu", "float32", 1))
     kernels = [weight for weight in trainer.model.parameters() if weight.dim() == 4 and min(weight.shape[1:]) > 1]
     assert kernels
     assert {kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels} == {channels_last}

@@ -20,7 +20,7 @@ from training.two_processes import command, train_on_two
 
 from latentserve_training import commands
 from latentserve_training.data import load
-from latentserve_training.run.accelerator import make_fabric
+from latentserve_training.run.accelerator import make_accelerator
 from latentserve_training.run.checkpoint import Checkpoint
 from latentserve_training.run.config import parse_command_line
 from latentserve_training.run.estimate import estimate
@@ -134,7 +134,7 @@ def test_what_a_run_costs_is_found_from_steps_that_are_taken(tmp_path: Path) -> 
     config = parse_command_line(
         arguments("mlp_vae", tmp_path / "run", *HALF, "--model.objective.beta", "1e5"), "train", ""
     ).config
-    trainer = start(config, load(config.data), make_fabric("cpu", "float16", 1))
+    trainer = start(config, load(config.data), make_accelerator("cpu", "float16", 1))
     found = estimate(trainer)
     assert trainer.progress.skipped["elbo"] > 13
     assert found.bytes_["optimizers"] >= 2 * found.bytes_["weights"]

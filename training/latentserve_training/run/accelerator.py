@@ -1,25 +1,45 @@
-"""The devices and the precision of a run, and the launch of its processes by Fabric."""
+"""The device and the precision of a run, and the launch of its processes by Fabric."""
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.plugins import MixedPrecision
-from lightning.fabric.plugins import Precision as PrecisionPlugin
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from torch import Tensor
 
 from latentserve_training.errors import ConfigError
+from latentserve_training.run.distributed import Processes
 
 Device = Literal["auto", "cpu", "cuda"]
 ComputedPrecision = Literal["float32", "bfloat16", "float16"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
-    """Fabric on `devices` devices, one process each; "auto" takes CUDA if there is any.
+@dataclass(frozen=True)
+class Accelerator:
+    """A process's device, the precision it computes in, and the processes that it trains with."""
+
+    device: torch.device
+    precision: ComputedPrecision
+    processes: Processes
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """While entered, operations compute in the precision where they can; nothing scales their gradients."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+
+    def place(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device."""
+        return tensor.to(self.device, non_blocking=True)
+
+
+def make_accelerator(device: Device, precision: Precision, devices: int) -> Accelerator:
+    """An accelerator on one of `devices` devices, one process each; "auto" takes CUDA if there is any.
 
     Started by torchrun, the processes are there and torchrun's number counts. Otherwise this process is the first, and
     starts the others with its own command line.
@@ -36,19 +56,26 @@ def make_fabric(device: Device, precision: Precision, devices: int) -> Fabric:
     if device == "cpu" and devices > (os.cpu_count() or devices):
         raise ConfigError(f"trainer.devices is {devices}, but there are {os.cpu_count()} processors")
     nodes, local = 1, devices
-    if TorchElasticEnvironment.detect():
-        environment = TorchElasticEnvironment()
+    if torch.distributed.is_torchelastic_launched():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = environment.world_size() // local
-    fabric = Fabric(
-        accelerator=device,
-        devices=local,
-        num_nodes=nodes,
-        strategy="ddp" if nodes * local > 1 else "auto",
-        plugins=_plugin(resolve_precision(precision, device), device),
-    )
+        nodes = int(os.environ["WORLD_SIZE"]) // local
+    if nodes * local > 1:
+        processes = _launch(device, nodes, local)
+    else:
+        processes = Processes(torch.device(device, 0) if device == "cuda" else torch.device(device))
+    return Accelerator(processes.device, resolve_precision(precision, device), processes)
+
+
+def _launch(device: Literal["cpu", "cuda"], nodes: int, local: int) -> Processes:
+    """The processes of a run on `local` devices of each node; returns in all of them, connected with one another."""
+    from lightning.fabric import Fabric  # 3 s of imports, which a run in one process does without
+
+    # Its remarks go through whichever of the two was imported last, and both set a level of their own.
+    for library in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    fabric = Fabric(accelerator=device, devices=local, num_nodes=nodes, strategy="ddp")
     fabric.launch()
-    return fabric
+    return Processes(fabric.device, count=fabric.world_size, rank=fabric.global_rank)
 
 
 def resolve_precision(precision: Precision, device_type: str) -> ComputedPrecision:
@@ -59,15 +86,6 @@ def resolve_precision(precision: Precision, device_type: str) -> ComputedPrecisi
     if precision != "auto":
         return precision
     return "bfloat16" if _computes_in_bfloat16(device_type) else "float32"
-
-
-def _plugin(precision: ComputedPrecision, device_type: str) -> PrecisionPlugin:
-    if precision == "float32":
-        return PrecisionPlugin()
-    if precision == "bfloat16":
-        return MixedPrecision("bf16-mixed", device_type)
-    # Asked for by name, Fabric gives a CPU bfloat16 instead. Its scaler is off: every phase scales its loss by itself.
-    return MixedPrecision("16-mixed", device_type, torch.amp.GradScaler(device_type, enabled=False))
 
 
 def _computes_in_bfloat16(device_type: str) -> bool:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from latentserve_training.data import Dataset, Split
 from latentserve_training.data.placement import Placement, takes_images
 from latentserve_training.errors import ConfigError
 from latentserve_training.models import Batch
-from latentserve_training.run.distributed import Processes
+from latentserve_training.run.accelerator import Accelerator
 
 
 class BatchLoader:
@@ -23,7 +22,7 @@ class BatchLoader:
 
     def __init__(
         self, dataset: Dataset, *, batch_size: int, labelled: bool, memory_format: torch.memory_format, seed: int,
-        fabric: Fabric, processes: Processes, placement: Placement,
+        accelerator: Accelerator, placement: Placement,
     ) -> None:  # fmt: skip
         """`batch_size` counts the images of all processes together; an incomplete last batch is dropped.
 
@@ -35,25 +34,24 @@ class BatchLoader:
         self.batches = count // batch_size
         if not self.batches:
             raise ConfigError(f"trainer.batch_size is {batch_size}, but there are {count} training images")
-        processes.require_shares(batch_size)
+        accelerator.processes.require_shares(batch_size)
         self._batch_size = batch_size
-        self._fabric = fabric
+        self._accelerator = accelerator
         splits = (dataset.train, dataset.validation)
         size = sum(split.images.nbytes for split in splits)
-        resident = placement == "device" or (placement == "auto" and takes_images(fabric.device, size))
-        place = fabric.to_device if resident else _stay
+        resident = placement == "device" or (placement == "auto" and takes_images(accelerator.device, size))
+        place = accelerator.place if resident else _stay
         try:
             self._images, self.validation_images = (place(torch.from_numpy(split.images)) for split in splits)
             self._labels, self.validation_labels = (place(_labels_of(split)) if labelled else None for split in splits)
         except torch.OutOfMemoryError as error:
             raise ConfigError(
-                f"data.placement is {placement}, but {fabric.device} has no room for {size:,} bytes of images; "
+                f"data.placement is {placement}, but {accelerator.device} has no room for {size:,} bytes of images; "
                 "allowed is memory, and for folder disk"
             ) from error
         self.remarks = dataset.remarks
         self._memory_format = memory_format
         self._seed = seed
-        self._processes = processes
 
     def __len__(self) -> int:
         return len(self._images)
@@ -66,11 +64,11 @@ class BatchLoader:
 
     def batch(self, rows: Tensor, *, number: int, step: int, epoch: int) -> Batch:
         """This process's share of the images of `rows`, in [0, 1]: batch `number` of the epoch, after `step` steps."""
-        share = self._processes.share(rows)
-        images = self._fabric.to_device(self._images[share]).float() / 255
+        share = self._accelerator.processes.share(rows)
+        images = self._accelerator.place(self._images[share]).float() / 255
         return Batch(
             images=images.contiguous(memory_format=self._memory_format),
-            labels=None if self._labels is None else self._fabric.to_device(self._labels[share]),
+            labels=None if self._labels is None else self._accelerator.place(self._labels[share]),
             step=step,
             epoch=epoch + number / self.batches,
         )

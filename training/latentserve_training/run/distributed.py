@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from latentserve_training.errors import ConfigError, RunError
@@ -22,11 +21,11 @@ T = TypeVar("T")
 class Processes:
     """The communication between the processes of one run; with a single one every call returns its argument."""
 
-    def __init__(self, fabric: Fabric) -> None:
-        """`fabric` must be launched."""
-        self._fabric = fabric
-        self.count: int = fabric.world_size
-        self.rank: int = fabric.global_rank
+    def __init__(self, device: torch.device, *, count: int = 1, rank: int = 0) -> None:
+        """This process is number `rank` of `count`, which torch.distributed connects; it computes on `device`."""
+        self.device = device
+        self.count = count
+        self.rank = rank
 
     @property
     def is_rank_zero(self) -> bool:
@@ -56,16 +55,21 @@ class Processes:
         if self.count == 1 or not floats:
             return
         flat = torch.cat([tensor.flatten() for tensor in floats])
-        means = torch.as_tensor(self._fabric.all_reduce(flat, reduce_op="mean"))
-        for tensor, mean in zip(floats, torch.split(means, [tensor.numel() for tensor in floats]), strict=True):
+        means = torch.split(self._mean(flat), [tensor.numel() for tensor in floats])
+        for tensor, mean in zip(floats, means, strict=True):
             tensor.copy_(mean.view_as(tensor))
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """The mean of each value over the processes."""
         if self.count == 1:
             return dict(values)
-        means = self._fabric.all_reduce(torch.tensor(list(values.values()), dtype=torch.float64), reduce_op="mean")
-        return dict(zip(values, torch.as_tensor(means).tolist(), strict=True))
+        means = self._mean(torch.tensor(list(values.values()), dtype=torch.float64, device=self.device))
+        return dict(zip(values, means.tolist(), strict=True))
+
+    def _mean(self, tensor: Tensor) -> Tensor:
+        """The mean of the processes' tensors, in place."""
+        torch.distributed.all_reduce(tensor)
+        return tensor.div_(self.count)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in one of the processes."""
@@ -75,7 +79,7 @@ class Processes:
         """The tensors of all processes, of one shape, in the order of their ranks."""
         if self.count == 1:
             return [tensor]
-        mine = self._fabric.to_device(tensor)
+        mine = tensor.to(self.device)
         tensors = [torch.empty_like(mine) for _ in range(self.count)]
         torch.distributed.all_gather(tensors, mine)
         return tensors
@@ -94,6 +98,14 @@ class Processes:
                 if self.count == 1:
                     raise
                 failure = str(error)
-        if self.count > 1 and (failure := str(self._fabric.broadcast(failure))):
-            raise RunError(failure)
+        if self.count > 1:
+            told = [failure]
+            torch.distributed.broadcast_object_list(told, src=0)
+            if told[0]:
+                raise RunError(told[0])
         return outcome
+
+    def wait_for_all(self) -> None:
+        """Return when every process has called this."""
+        if self.count > 1:
+            torch.distributed.barrier()

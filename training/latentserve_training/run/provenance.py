@@ -9,17 +9,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import lightning
-import numpy
-import onnx
-import onnxruntime
-import onnxscript
-import torch
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from latentserve_training.errors import ExportError
 
-_MODULES = (lightning, numpy, onnx, onnxruntime, onnxscript, torch)
+_PACKAGES = ("lightning", "numpy", "onnx", "onnxscript", "torch")
 
 
 def git_commit() -> str:
@@ -41,10 +35,13 @@ def _git(*arguments: str) -> str:
 
 def software() -> dict[str, str]:
     """The versions of Python and of the packages that take part."""
+    import onnxruntime  # of two distributions, onnxruntime and onnxruntime-gpu, one is installed
+
     return {
         "python": platform.python_version(),
         "latentserve-training": version("latentserve-training"),
-        **{module.__name__: str(module.__version__) for module in _MODULES},
+        **{package: version(package) for package in _PACKAGES},
+        "onnxruntime": str(onnxruntime.__version__),
     }
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
 from torch import nn
 
 from latentserve_training.command_line.output import say
 from latentserve_training.data import PLACES, Dataset, load
 from latentserve_training.errors import ConfigError, InterruptedRun, RunError, TrainingError
 from latentserve_training.models import GenerativeModel, build
-from latentserve_training.run.accelerator import make_fabric, resolve_precision
+from latentserve_training.run.accelerator import Accelerator, make_accelerator
 from latentserve_training.run.atomic_file import replace_text
 from latentserve_training.run.checkpoint import Checkpoint
 from latentserve_training.run.config import RunConfig, RunRequest, differences, from_dict, parse_command_line
@@ -35,17 +33,13 @@ def train(argv: Sequence[str] | None, prog: str) -> None:
         TrainingError: the run cannot start or cannot go on.
         InterruptedRun: a signal asked to stop; the run has been saved.
     """
-    # Fabric's remarks go through whichever of the two was imported last, and both set a level of their own.
-    for library in ("lightning.fabric", "lightning.pytorch"):
-        logging.getLogger(library).setLevel(logging.WARNING)
     request = parse_command_line(argv, prog, "Train a model; run it again on the same folder to continue.")
-    fabric = make_fabric(
-        request.config.trainer.device, request.config.trainer.precision, request.config.trainer.devices
-    )
+    settings = request.config.trainer
+    accelerator = make_accelerator(settings.device, settings.precision, settings.devices)
     try:
-        _train(request, fabric)
+        _train(request, accelerator)
     except (TrainingError, InterruptedRun, KeyboardInterrupt) as end:
-        if fabric.is_global_zero:
+        if accelerator.processes.is_rank_zero:
             raise
         raise SystemExit(0) from end  # all processes end alike; the first one says why, and gives the exit code
     finally:
@@ -54,17 +48,17 @@ def train(argv: Sequence[str] | None, prog: str) -> None:
             torch.distributed.destroy_process_group()
 
 
-def _train(request: RunRequest, fabric: Fabric) -> None:
+def _train(request: RunRequest, accelerator: Accelerator) -> None:
     config = request.config
     if request.dry_run:
-        dataset = load(config.data, fabric.world_size)
-        costs = estimate(start(config, dataset, fabric))
-        if fabric.is_global_zero:
+        dataset = load(config.data, accelerator.processes.count)
+        costs = estimate(start(config, dataset, accelerator))
+        if accelerator.processes.is_rank_zero:
             say("\n".join((config.to_yaml(), *dataset.remarks, f"{costs}\n")))
         return
     assert request.output is not None, "only a dry run may be without"
     folder = RunFolder(request.output)
-    trainer = prepare(config, folder, fabric)
+    trainer = prepare(config, folder, accelerator)
     with trainer.processes.on_rank_zero(lambda: Journal(folder, trainer.progress.step)) or NullJournal() as journal:
         journal.say(config.to_yaml())
         for remark in trainer.loader.remarks:
@@ -74,17 +68,17 @@ def _train(request: RunRequest, fabric: Fabric) -> None:
         journal.say(f"trained {trainer.progress.epoch} epochs, {trainer.progress.step} steps; kept in {folder.path}")
 
 
-def prepare(config: RunConfig, folder: RunFolder, fabric: Fabric) -> Trainer:
+def prepare(config: RunConfig, folder: RunFolder, accelerator: Accelerator) -> Trainer:
     """A trainer at the run's first step or at its last checkpoint; the folder then holds configuration and checkpoint.
 
     Raises:
         TrainingError: the folder, the configuration and the data do not fit together.
     """
     previous = _previous(folder, config)
-    dataset = load(config.data, fabric.world_size)
+    dataset = load(config.data, accelerator.processes.count)
     if previous is not None:
         previous.origin.require(dataset, f"choose another folder than --output {folder.path}, or the original data")
-    trainer = start(config, dataset, fabric)
+    trainer = start(config, dataset, accelerator)
     if previous is not None:
         trainer.restore(previous)
     checkpoint = trainer.checkpoint() if previous is None else None
@@ -95,12 +89,12 @@ def prepare(config: RunConfig, folder: RunFolder, fabric: Fabric) -> Trainer:
             checkpoint.save(folder.last)
         replace_text(folder.config, config.to_yaml())
 
-    fabric.barrier()  # until every process has seen the folder as it was
+    trainer.processes.wait_for_all()  # until every process has seen the folder as it was
     trainer.processes.on_rank_zero(write)
     return trainer
 
 
-def start(config: RunConfig, dataset: Dataset, fabric: Fabric) -> Trainer:
+def start(config: RunConfig, dataset: Dataset, accelerator: Accelerator) -> Trainer:
     """A trainer at the run's first step on the data of `config`; nothing is written.
 
     Raises:
@@ -118,9 +112,9 @@ def start(config: RunConfig, dataset: Dataset, fabric: Fabric) -> Trainer:
     torch.manual_seed(config.seed)
     with _allocating():
         model = build(config.model, origin.image_shape, len(origin.label_names))
-        _require_statistics(model, config.trainer.batch_size, fabric.world_size)
+        _require_statistics(model, config.trainer.batch_size, accelerator.processes.count)
         return Trainer(
-            config.trainer, seed=config.seed, origin=origin, fabric=fabric, model=model, dataset=dataset,
+            config.trainer, seed=config.seed, origin=origin, accelerator=accelerator, model=model, dataset=dataset,
             placement=config.data.placement,
         )  # fmt: skip
 
@@ -188,9 +182,8 @@ def _comparable(config: dict[str, Any]) -> dict[str, Any]:
 def _opening(trainer: Trainer, data: str, folder: RunFolder) -> str:
     start = f"continuing after step {trainer.progress.step}" if trainer.progress.step else "starting"
     weights = sum(parameter.numel() for parameter in trainer.model.parameters())
-    device = trainer.fabric.device
-    precision = resolve_precision(trainer.config.precision, device.type)
-    computing = f"{device} in {precision} on {torch.get_num_threads()} threads"
+    accelerator = trainer.accelerator
+    computing = f"{accelerator.device} in {accelerator.precision} on {torch.get_num_threads()} threads"
     if trainer.processes.count > 1:
         computing = f"{trainer.processes.count} processes, each on {computing}"
     return f"{start}: {weights:,} weights, {len(trainer.loader):,} images of {data}, {computing}, into {folder.path}"

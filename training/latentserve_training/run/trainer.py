@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
@@ -19,10 +18,9 @@ from latentserve_training.image_grid import to_uint8
 from latentserve_training.interruption import Interruption
 from latentserve_training.models import Batch, GenerativeModel, Phase, Validation
 from latentserve_training.run import rng
-from latentserve_training.run.accelerator import Device, Precision
+from latentserve_training.run.accelerator import Accelerator, Device, Precision
 from latentserve_training.run.batches import BatchLoader
 from latentserve_training.run.checkpoint import Checkpoint
-from latentserve_training.run.distributed import Processes
 from latentserve_training.run.ema import make_ema
 from latentserve_training.run.folder import RunFolder
 from latentserve_training.run.journal import Journal, NullJournal
@@ -82,24 +80,24 @@ class Trainer:
         *,
         seed: int,
         origin: Origin,
-        fabric: Fabric,
+        accelerator: Accelerator,
         model: GenerativeModel,
         dataset: Dataset,
         placement: Placement = "auto",
     ) -> None:
         self.config = config
         self.origin = origin
-        self.fabric = fabric
-        self.processes = Processes(fabric)
+        self.accelerator = accelerator
+        self.processes = accelerator.processes
         self.progress = Progress()
         conditional = bool(model.label_count)
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.loader = BatchLoader(
             dataset, batch_size=config.batch_size, labelled=conditional, memory_format=memory_format, seed=seed,
-            fabric=fabric, processes=self.processes, placement=placement,
+            accelerator=accelerator, placement=placement,
         )  # fmt: skip
         self.batches = self.loader.batches
-        self.model = model.to(fabric.device).to(memory_format=memory_format)  # type: ignore[call-overload]
+        self.model = model.to(accelerator.device).to(memory_format=memory_format)  # type: ignore[call-overload]
         self.ema = make_ema(self.model, config.ema_decay)
         self.phases = self.model.phases()
         self.optimizers = [phase.optimizer for phase in self.phases]
@@ -160,10 +158,10 @@ class Trainer:
     def _step_phase(self, phase: Phase, batch: Batch) -> dict[str, float]:
         scale = self.scales[phase.name]
         parameters = [parameter for group in phase.optimizer.param_groups for parameter in group["params"]]
-        with self.fabric.autocast():
+        with self.accelerator.autocast():
             loss, logged = phase.loss(batch)
         # Only this phase's parameters: the generator's loss must not leave gradients in the discriminator.
-        self.fabric.backward(loss * scale.factor, inputs=parameters)
+        torch.autograd.backward(loss * scale.factor, inputs=parameters)
         gradients = scale.unscale(parameters)
         self.processes.average(gradients)
         norm = get_total_norm(gradients).item()
@@ -205,7 +203,7 @@ class Trainer:
 
     def validate(self) -> Validation:
         """Validate the averaged model, with the same noise every time."""
-        generator = torch.Generator(self.fabric.device).manual_seed(_NOISE_SEED)
+        generator = torch.Generator(self.accelerator.device).manual_seed(_NOISE_SEED)
         return self.ema_model().validate(self.loader.validation_images, generator, self.loader.validation_labels)
 
     def ema_model(self) -> GenerativeModel:
@@ -216,7 +214,7 @@ class Trainer:
     def _grid(self, model: GenerativeModel) -> Tensor:
         """Sample images, from the same latents in every epoch."""
         latents = torch.randn(_GRID_IMAGES, model.latent_dim, generator=torch.Generator().manual_seed(_NOISE_SEED))
-        return model.decode(self.fabric.to_device(latents), model.every_label(_GRID_IMAGES, self.fabric.device))
+        return model.decode(self.accelerator.place(latents), model.every_label(_GRID_IMAGES, self.accelerator.device))
 
     def _save(self, path: Path, *also: Path) -> None:
         checkpoint = self.checkpoint()
@@ -231,7 +229,7 @@ class Trainer:
             average=self.ema.state_dict(),
             optimizers=[optimizer.state_dict() for optimizer in self.optimizers],
             scales={name: asdict(scale) for name, scale in self.scales.items()},
-            rng=rng.capture(self.processes, self.fabric.device),
+            rng=rng.capture(self.processes, self.accelerator.device),
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -246,5 +244,5 @@ class Trainer:
             for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
                 optimizer.load_state_dict(state)
             self.scales = {name: LossScale(**checkpoint.scales[name]) for name in self.scales}
-        rng.restore(checkpoint.rng, self.processes, self.fabric.device)
+        rng.restore(checkpoint.rng, self.processes, self.accelerator.device)
         self.progress = checkpoint.progress
