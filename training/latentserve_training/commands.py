@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from latentserve_training.interruption import exit_on_signal
-
-Command = Callable[[], object]
 
 
 def train(argv: Sequence[str] | None = None) -> int:
@@ -17,50 +16,64 @@ def train(argv: Sequence[str] | None = None) -> int:
     """
     prog = "latentserve-train"
 
-    def load() -> Command:
-        from latentserve_training.run.train import train
+    def command() -> None:
+        with _importing(prog):
+            from latentserve_training.run.train import train
+        train(argv, prog)
 
-        return lambda: train(argv, prog)
-
-    return _enter(prog, argv, load, tuned=True)
+    return _enter(prog, argv, command, tuned=True)
 
 
 def evaluate(argv: Sequence[str] | None = None) -> int:
     """`latentserve-evaluate`: judge a run's model; writes a report and pictures into the run."""
     prog = "latentserve-evaluate"
 
-    def load() -> Command:
-        from latentserve_training.evaluation.evaluate import main
+    def command() -> None:
+        with _importing(prog):
+            from latentserve_training.evaluation.config import parse
+        request = parse(argv, prog)
+        with _importing(prog):
+            from latentserve_training.evaluation.evaluate import tell
+        tell(request, _warnings_of(prog))
 
-        return lambda: main(argv, prog)
-
-    return _enter(prog, argv, load, tuned=True)
+    return _enter(prog, argv, command, tuned=True)
 
 
 def export(argv: Sequence[str] | None = None) -> int:
     """`latentserve-export`: a run's model as a bundle in a repository."""
     prog = "latentserve-export"
 
-    def load() -> Command:
-        from latentserve_training.command_line.output import say
-        from latentserve_training.export.export import export, parse
+    def command() -> None:
+        with _importing(prog):
+            from latentserve_training.command_line.output import say
+            from latentserve_training.export.request import parse
+        request = parse(argv, prog)
+        with _importing(prog):
+            from latentserve_training.export.export import export
+        say(f"{export(request, _warnings_of(prog))}\n")
 
-        return lambda: say(f"{export(parse(argv, prog), _warnings_of(prog))}\n")
-
-    return _enter(prog, argv, load)
+    return _enter(prog, argv, command)
 
 
 def import_model(argv: Sequence[str] | None = None) -> int:
     """`latentserve-import`: ONNX files of another library as a bundle."""
     prog = "latentserve-import"
 
-    def load() -> Command:
-        from latentserve_training.command_line.output import say
-        from latentserve_training.foreign.import_model import import_model, parse
+    def command() -> None:
+        with _importing(prog):
+            from latentserve_training.command_line.output import say
+            from latentserve_training.foreign.request import parse
+        request = parse(argv, prog)
+        with _importing(prog):
+            from latentserve_training.foreign.import_model import import_model
+        say(f"{import_model(request, _warnings_of(prog))}\n")
 
-        return lambda: say(f"{import_model(parse(argv, prog), _warnings_of(prog))}\n")
+    return _enter(prog, argv, command)
 
-    return _enter(prog, argv, load)
+
+def _importing(prog: str) -> AbstractContextManager[None]:
+    """While entered, a signal ends the process. Torch and onnx take seconds, so options are read first."""
+    return exit_on_signal(prog, last=False)
 
 
 def _warnings_of(prog: str) -> Callable[[str], None]:
@@ -69,8 +82,8 @@ def _warnings_of(prog: str) -> Callable[[str], None]:
     return lambda message: complain(f"{prog}: warning: {message}")
 
 
-def _enter(prog: str, argv: Sequence[str] | None, load: Callable[[], Command], *, tuned: bool = False) -> int:
-    """Run the command that `load` imports; returns the exit code.
+def _enter(prog: str, argv: Sequence[str] | None, command: Callable[[], None], *, tuned: bool = False) -> int:
+    """Run `command`, which imports what it needs; returns the exit code.
 
     `argv` are its arguments, absent where they are the process's own, which is then the command's alone. Such a process
     is started again with malloc and OpenMP `tuned`, unless --untuned is among the arguments.
@@ -88,4 +101,4 @@ def _enter(prog: str, argv: Sequence[str] | None, load: Callable[[], Command], *
             restart_tuned()
         from latentserve_training.command_line.outcome import run
 
-        return run(load(), prog)
+        return run(command, prog)

@@ -409,6 +409,29 @@ def test_the_version_is_told_before_torch_is_imported(command: str) -> None:
     assert done.stdout == f"latentserve-{command.removesuffix('_model')} {version('latentserve-training')}\n"
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--no-such-option"]])
+@pytest.mark.parametrize("command", ["evaluate", "export", "import_model"])
+def test_options_are_read_before_torch_is_imported(command: str, words: list[str]) -> None:
+    assert imported_by(command, words, "torch", "onnx") == []
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--no-such-option"]])
+def test_options_of_a_run_are_read_before_what_few_runs_need_is_imported(words: list[str]) -> None:
+    assert imported_by("train", words, "lightning", "onnx", "onnxruntime", "sklearn", "tensorboard") == []
+
+
+def imported_by(command: str, words: list[str], *modules: str) -> list[str]:
+    """Those of the modules that a command has imported when it ends."""
+    check = (
+        "import contextlib, sys; from latentserve_training import commands\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(None):\n"
+        f"    commands.{command}({words})\n"
+        f"print(*({set(modules)} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
+    return done.stdout.split()
+
+
 @pytest.mark.parametrize("main", [commands.train, commands.evaluate])
 def test_the_version_is_told_among_other_words_too(capsys: Capture, main: Callable[[list[str]], int]) -> None:
     with pytest.raises(SystemExit, match="0"):

@@ -15,6 +15,12 @@ import pytest
 
 BIN = Path(sys.executable).parent
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
+ARGUMENTS = {
+    "latentserve-train": ["--output", "run"],
+    "latentserve-evaluate": ["run"],
+    "latentserve-export": ["run", "--repository", "models"],
+    "latentserve-import": ["model.yaml", "--repository", "models", "--name", "model"],
+}
 
 
 def begin(command: str, *argv: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
@@ -56,9 +62,9 @@ def test_training_stops_before_its_first_step(tmp_path: Path, number: signal.Sig
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("command", [f"latentserve-{verb}" for verb in ("train", "evaluate", "export", "import")])
+@pytest.mark.parametrize("command", ARGUMENTS)
 def test_a_command_stops_while_it_is_still_being_loaded(tmp_path: Path, command: str, number: signal.Signals) -> None:
-    """Loading torch and onnx takes seconds; the command is told to stop when the first of them begins.
+    """Loading torch and onnx takes seconds, once options are read; the command is told to stop when the first begins.
 
     What is interrupted then may end in an error of its own, as NumPy's half-loaded modules do.
     """
@@ -66,7 +72,8 @@ def test_a_command_stops_while_it_is_still_being_loaded(tmp_path: Path, command:
         "open('loading', 'w').close()\ntry:\n    while True: pass\nexcept BaseException: raise RecursionError\n"
     )
     (tmp_path / "onnx.py").write_text("import torch\n")
-    process = begin(command, "model", "--repository", "models", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    (tmp_path / "model.yaml").write_text("{kind: gan, latent_dim: 3, decoder: {file: g.onnx}}")
+    process = begin(command, *ARGUMENTS[command], cwd=tmp_path, PYTHONPATH=str(tmp_path))
     while process.poll() is None and not (tmp_path / "loading").exists():
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.05)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from latentserve_training.data.dataset import Split
 
@@ -20,6 +19,8 @@ def read_digits(size: int) -> Split:
     The originals are 8x8 block averages of pen strokes with 17 levels and no margin. A margin of one pixel and bicubic
     enlargement bring back the strokes' smooth outline; doubling the contrast around mid-grey gives them an edge again.
     """
+    from sklearn.datasets import load_digits  # a second of imports, which other data does without
+
     digits = load_digits()
     margin = ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN))
     grey = np.pad(digits.images.astype(np.float32) / np.float32(_LEVELS), margin)

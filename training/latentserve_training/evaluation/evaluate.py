@@ -1,23 +1,23 @@
-"""The command latentserve-evaluate: a trained model judged, from options to report."""
+"""The command latentserve-evaluate: a trained model judged, down to its report."""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from latentserve_training.command_line.output import complain, say
+from latentserve_training.command_line.output import say
 from latentserve_training.data import Dataset, Split
 from latentserve_training.errors import ConfigError
 from latentserve_training.evaluation import gallery, measurements
 from latentserve_training.evaluation.bound import elbo
 from latentserve_training.evaluation.calibration import Calibration
 from latentserve_training.evaluation.classifier import Classifier
-from latentserve_training.evaluation.config import EvaluationConfig, parse
+from latentserve_training.evaluation.config import EvaluationConfig, EvaluationRequest
 from latentserve_training.evaluation.curves import draw_curves, draw_kl_by_latent
 from latentserve_training.evaluation.decoding import decode
 from latentserve_training.evaluation.extractor import IMAGE_SHAPE, Extractor
@@ -35,18 +35,16 @@ _AGGREGATE_IMAGES = 50_000
 _ENCODED_ROWS = 250
 
 
-def main(argv: Sequence[str] | None, prog: str) -> None:
-    """Evaluate the run on the command line and print the report, with a warning if samples have collapsed.
+def tell(request: EvaluationRequest, warn: Callable[[str], None]) -> None:
+    """Evaluate the run that is asked for and print the report; `warn` hears it if samples have collapsed.
 
     Raises:
-        ArgumentError: the command line is wrong.
         TrainingError: the run or its data cannot be used.
     """
-    request = parse(argv, prog)
     report = evaluate(request.run, request.data_root, request.config)
     say(report.markdown())
     if report.collapse:
-        complain(f"{prog}: warning: {request.run} has collapsed: {report.collapse}")
+        warn(f"{request.run} has collapsed: {report.collapse}")
 
 
 def evaluate(run: Path, data_root: Path | None = None, config: EvaluationConfig | None = None) -> Report:

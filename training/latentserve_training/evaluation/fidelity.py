@@ -8,8 +8,6 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import KernelInceptionDistance
 
 NEIGHBOURS = 3
 KERNEL_SUBSETS = 100
@@ -63,6 +61,8 @@ def frechet_distance(real: Tensor, generated: Tensor) -> float:
     Heusel et al. 2017 (arXiv:1706.08500), equation 6. Both are [n, d] with at least two rows. Few
     rows bias it upwards: compare at the same n.
     """
+    from torchmetrics.image.fid import FrechetInceptionDistance  # half a second of imports; exports may need none
+
     metric = FrechetInceptionDistance(feature=_Features(real.shape[1]))
     metric.update(real.double(), real=True)
     metric.update(generated.double(), real=False)
@@ -74,6 +74,8 @@ def kernel_distance(real: Tensor, generated: Tensor, seed: int) -> float:
 
     The kernel is (x.y / d + 1)^3 (arXiv:1801.01401, section 4); a subset has 1,000 rows, or all where there are fewer.
     """
+    from torchmetrics.image.kid import KernelInceptionDistance
+
     size = min(KERNEL_SUBSET_SIZE, len(real), len(generated))
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.filterwarnings(

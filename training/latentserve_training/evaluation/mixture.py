@@ -12,9 +12,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from latentserve_training.errors import RunError
@@ -47,6 +44,11 @@ class Mixture:
         Ten components with full covariances, or fewer where one would be left with less than 5 dim latents. Every
         variance is raised by 1e-4, so that a latent that never varies does no harm.
         """
+        # A second of imports, which exports do without: they only load a mixture.
+        from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.mixture import GaussianMixture
+
         count, dim = latents.shape
         components = max(1, min(COMPONENTS, count // (_ROWS_A_DIMENSION * dim)))
         ridge = _LEAST_VARIANCE * np.eye(dim)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from latentserve.v1 import bundle_pb2
-from latentserve_training.command_line.parser import fill, make_parser
 from latentserve_training.data import PLACES, READING, Dataset
 from latentserve_training.errors import CollapsedError
 from latentserve_training.evaluation.results import EvaluationResults
-from latentserve_training.export.destination import Destination, PublicationRequest, add_publication_options
+from latentserve_training.export.destination import Destination
 from latentserve_training.export.graphs import TorchPlan, plan_graphs
-from latentserve_training.export.precision import PrecisionName, QualityGateError, convert
+from latentserve_training.export.precision import QualityGateError, convert
 from latentserve_training.export.precision_data import conversion_data
 from latentserve_training.export.publish import CHECK_ROWS, Content, describe_graph, describe_model, publish
+from latentserve_training.export.request import ExportRequest
 from latentserve_training.export.torch_to_onnx import export_graph
 from latentserve_training.image_grid import grid, to_uint8
 from latentserve_training.models import Vae
@@ -27,43 +27,6 @@ from latentserve_training.run.provenance import created_at, software
 from latentserve_training.run.trained_model import TrainedModel
 
 _SEED = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportRequest(PublicationRequest):
-    """What to export, and where to."""
-
-    run: Path
-    data_root: Path | None = None
-    precisions: list[PrecisionName] = field(default_factory=list)
-    strict: bool = False
-    force: bool = False
-
-
-def parse(argv: Sequence[str] | None, prog: str) -> ExportRequest:
-    """The request parsed from a command line.
-
-    Raises:
-        ArgumentError: an option is unknown, missing or not allowed.
-    """
-    parser = make_parser(prog, "Export a run's model as a bundle.", tells_version=False)
-    parser.add_argument("run", type=Path, metavar="RUN", help="Folder that latentserve-train made.")
-    add_publication_options(parser, default_name="the model family")
-    parser.add_argument("--data-root", type=Path | None, help="Folder of the data, where it has moved since training.")
-    parser.add_argument(
-        "--precisions",
-        type=PrecisionName,
-        nargs="*",
-        default=[],
-        help="Lower precisions to add, float16 or int8; what loses too much is left out.",
-    )
-    parser.add_argument(
-        "--strict", action="store_true", help="Fail where a precision is left out, instead of a line that says so."
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="Publish a GAN whose samples have collapsed; the card says so."
-    )
-    return fill(ExportRequest, parser.parse_args(argv))
 
 
 def export(request: ExportRequest, warn: Callable[[str], None]) -> Path:

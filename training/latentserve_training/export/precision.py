@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -22,10 +21,9 @@ from latentserve_training.export.plan import Arrays, GraphPlan
 from latentserve_training.export.precision_data import ConversionData, FidReference, LikelihoodReference
 from latentserve_training.export.publish import GOLDEN_ROWS, describe_graph
 from latentserve_training.export.quantization import WEIGHT_BITS, float16, int8, int8_forms
+from latentserve_training.export.request import PrecisionName
 from latentserve_training.export.sessions import open_session, run_in_batches
 from latentserve_training.number_text import apart
-
-PrecisionName = Literal["float16", "int8"]
 
 MIN_PSNR_DB = 40.0
 MIN_GOLDEN_PSNR_DB = 35.0

@@ -4,54 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonargparse import ArgumentError
 
 from latentserve.v1 import bundle_pb2
-from latentserve_training.command_line.parser import fill, make_parser
-from latentserve_training.errors import ConfigError
-from latentserve_training.export.destination import Destination, PublicationRequest, add_publication_options
+from latentserve_training.export.destination import Destination
 from latentserve_training.export.publish import CHECK_ROWS, Content, describe_graph, describe_model, publish
 from latentserve_training.foreign.decoder import plan_decoder
-from latentserve_training.foreign.description import ForeignModel, read_description
+from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.encoder import plan_encoder
 from latentserve_training.foreign.plan import ForeignPlan, write_graph
+from latentserve_training.foreign.request import ImportRequest
 from latentserve_training.image_grid import grid
 from latentserve_training.run.provenance import created_at, software
 
 _SEED = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportRequest(PublicationRequest):
-    """What to import, and where to."""
-
-    description: ForeignModel
-    folder: Path
-    """What the files of the description are relative to."""
-    name: str
-
-
-def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest:
-    """The request parsed from a command line.
-
-    Raises:
-        ArgumentError: an option, or one of the description, is unknown, missing or not allowed.
-    """
-    parser = make_parser(prog, "Import ONNX files as a bundle.", tells_version=False)
-    parser.add_argument("description", type=Path, metavar="YAML", help="File that says what the ONNX files are.")
-    add_publication_options(parser)
-    values = parser.parse_args(argv)
-    try:
-        description = read_description(values.description)
-    except ConfigError as error:
-        raise ArgumentError(None, str(error)) from error
-    folder = values.description.parent
-    return fill(ImportRequest, {**vars(values), "description": description, "folder": folder})
 
 
 def import_model(request: ImportRequest, warn: Callable[[str], None]) -> Path:

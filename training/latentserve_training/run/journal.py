@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from latentserve_training.command_line.output import say
@@ -45,6 +44,8 @@ class Journal:
     def __init__(self, folder: RunFolder, step: int) -> None:
         self._folder = folder
         keep_records(folder.metrics, step)
+        from torch.utils.tensorboard import SummaryWriter  # a while of imports, which only training needs
+
         self._writer = SummaryWriter(str(folder.tensorboard), purge_step=step + 1)
 
     def __enter__(self) -> Self:

@@ -1,0 +1,42 @@
+"""What a command line asks latentserve-import for; read before anything that imports a model is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonargparse import ArgumentError
+
+from latentserve_training.command_line.parser import fill, make_parser
+from latentserve_training.errors import ConfigError
+from latentserve_training.export.destination import PublicationRequest, add_publication_options
+from latentserve_training.foreign.description import ForeignModel, read_description
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest(PublicationRequest):
+    """What to import, and where to."""
+
+    description: ForeignModel
+    folder: Path
+    """What the files of the description are relative to."""
+    name: str
+
+
+def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest:
+    """The request parsed from a command line.
+
+    Raises:
+        ArgumentError: an option, or one of the description, is unknown, missing or not allowed.
+    """
+    parser = make_parser(prog, "Import ONNX files as a bundle.", tells_version=False)
+    parser.add_argument("description", type=Path, metavar="YAML", help="File that says what the ONNX files are.")
+    add_publication_options(parser)
+    values = parser.parse_args(argv)
+    try:
+        description = read_description(values.description)
+    except ConfigError as error:
+        raise ArgumentError(None, str(error)) from error
+    folder = values.description.parent
+    return fill(ImportRequest, {**vars(values), "description": description, "folder": folder})
