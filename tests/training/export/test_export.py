@@ -307,13 +307,15 @@ def test_a_version_that_appears_during_the_export_is_not_overwritten(tmp_path: P
     assert [path.name for path in place.parent.iterdir()] == ["1"]
 
 
-def test_the_same_checkpoint_gives_the_same_bytes(exported: Bundles, trained: Bundles, tmp_path: Path) -> None:
-    """In another process, so that nothing hangs on the order in which this one hashes or counts."""
+def test_the_same_checkpoint_gives_the_same_bytes(
+    exported: Bundles, trained: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another process, too, so that nothing hangs on the order in which this one hashes or counts."""
     first = exported("conv_vae")
-    command = [BIN / "latentserve-export", trained("conv_vae"), "--repository", tmp_path]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SOURCE_DATE_EPOCH": "1700000000"}
-    for _ in range(2):
-        subprocess.run(command, env=environment, check=True, capture_output=True)
+    argv = [str(trained("conv_vae")), "--repository", str(tmp_path)]
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    subprocess.run([BIN / "latentserve-export", *argv], env=os.environ, check=True, capture_output=True)
+    assert commands.export(argv) == 0
     second, third = (tmp_path / "conv_vae" / version for version in ("1", "2"))
     contents = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in (first, second, third)]
     assert contents[1] == contents[2]
@@ -324,11 +326,16 @@ def test_the_same_checkpoint_gives_the_same_bytes(exported: Bundles, trained: Bu
     assert contents[0] == contents[1]
 
 
-def test_a_source_date_that_is_none_is_one_line(trained: Bundles, tmp_path: Path) -> None:
-    command = [BIN / "latentserve-export", trained("mlp_gan"), "--repository", tmp_path]
-    done = subprocess.run(command, env={**os.environ, "SOURCE_DATE_EPOCH": "-5"}, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
+def test_a_source_date_that_is_none_is_one_line(
+    trained: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "-5")
+    trained("mlp_gan")
+    capsys.readouterr()
+    assert commands.export([str(trained("mlp_gan")), "--repository", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
         "latentserve-export: error: SOURCE_DATE_EPOCH is '-5'; it must be a number of seconds since 1970\n"
     )
     assert list(tmp_path.rglob("*.onnx")) == []
