@@ -143,9 +143,9 @@ def test_the_same_run_is_judged_the_same_twice(trained: Runs) -> None:
 
 
 def test_a_conditional_model_is_asked_for_labels(tmp_path: Path) -> None:
-    argv = ["--model.family", "cvae", "--data.size", "12", "--trainer.precision", "float32", "--trainer.epochs", "20"]
-    argv += ["--model.learning_rate", "0.003"]
-    assert commands.train([*argv, "--output", str(tmp_path / "run")]) == 0
+    longer = ["--trainer.epochs", "12", "--trainer.batch_size", "64", "--trainer.ema_decay", "0.95"]
+    longer += ["--model.wide", "16", "--model.learning_rate", "0.003", "--model.objective.free_bits", "0.25"]
+    assert commands.train(arguments("cvae", tmp_path / "run", *longer)) == 0
     config = replace(QUICK, classifier_score=True)
     report = evaluate_run(tmp_path / "run", config=config)
     metrics = report.metrics
