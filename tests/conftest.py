@@ -42,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # PyTorch's threads spin while they wait, and there is a process of tests for every core. NumPy keeps its threads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # A make that a test runs is no part of the one that may have started the tests.
+    os.environ.pop("MAKEFLAGS", None)
     # A shell starts what runs in the background with SIGINT ignored; processes that tests interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # No example fails for being slow: a machine that other work uses too is no finding.
