@@ -158,9 +158,10 @@ def _builder(config: ServerConfig) -> Callable[[LogWriter], Server | Supervisor]
         from latentserve_server.supervision.administration import Administration
 
         return lambda log: Supervisor(config, log, Administration)
+    from latentserve_server.heap import freeze_heap
     from latentserve_server.server import Server
 
-    return lambda log: Server(config, log=log)
+    return lambda log: Server(config, log=log, loaded=freeze_heap)
 
 
 def _on_signal(stopping: asyncio.Event, number: int) -> None:

@@ -17,11 +17,11 @@ from latentserve.oip import inference_pb2
 from latentserve.v1 import generation_pb2, models_pb2
 from latentserve_server.api.admin import ModelAdminServicer
 from latentserve_server.api.admin_listener import AdminListener
-from latentserve_server.api.call import model_of
 from latentserve_server.api.generation import GenerationServicer
 from latentserve_server.api.models import ModelServicer, list_models
 from latentserve_server.api.oip import model_names
 from latentserve_server.api.oip.service import InferenceServicer
+from latentserve_server.api.requests import model_of
 from latentserve_server.available_cpus import available_cpus
 from latentserve_server.blocking_calls import on_thread
 from latentserve_server.bundle.batch_rows import MOST_ROWS
@@ -46,6 +46,7 @@ from latentserve_server.telemetry.open_files import room_for_connections
 from latentserve_server.wire.admission import Admission, BytesUnderWay, FieldLimits
 from latentserve_server.wire.answering import Answering
 from latentserve_server.wire.core import Completions
+from latentserve_server.wire.exchange import Exchange
 from latentserve_server.wire.listener import Listener, listener_options, renewal_options
 from latentserve_server.wire.reflection import add_reflection
 from latentserve_server.wire.services import methods_of
@@ -68,14 +69,23 @@ _FREE_SECONDS = 0.6
 class Server:
     """One server: `start` it, let it answer, `stop` it. Everything happens on one event loop."""
 
-    def __init__(self, config: ServerConfig, store: ModelStore | None = None, log: LogWriter | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        store: ModelStore | None = None,
+        log: LogWriter | None = None,
+        loaded: Callable[[], None] = lambda: None,
+    ) -> None:
         """Build the server; `store` takes the place of the one that the configuration names, and `log` is measured.
+
+        `loaded` is called once the models are loaded, before the server says SERVING.
 
         Raises:
             DeviceError: the device asked for does not work. ConfigError: the repository's URL is not understood,
                 or the folder of links is not there.
         """
         self._config = config
+        self._loaded = loaded
         self._placement = placement = _placement(config)
         self.metrics = Metrics(log)
         """What this server counts."""
@@ -96,10 +106,10 @@ class Server:
         )
         self._watcher: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
-        self._admission = Admission(config.max_calls)
+        self._admission: Admission[Exchange] = Admission(config.max_calls)
         self._under_way = under_way = BytesUnderWay(config.max_inflight_bytes)
         self.metrics.watch_bytes(lambda: under_way.total)
-        self._completions = Completions()
+        self._completions = Completions(self._admission.is_busy)
         self.administration = ModelAdminServicer(self._repository)
         """Answers ModelAdminService, and may be asked without a listener once the models are loaded."""
         self._listener = self._build_listener()
@@ -150,6 +160,7 @@ class Server:
         await self._begin_serving()
 
     async def _begin_serving(self) -> None:
+        self._loaded()
         watching = self._repository.watch(self._config.poll_interval)
         self._watcher = asyncio.get_running_loop().create_task(watching)
         self._serving = True
@@ -243,6 +254,7 @@ class Server:
     def _build_listener(self) -> Listener:
         config = self._config
         answering = Answering(
+            self._completions,
             self.metrics,
             self._admission,
             self._under_way,

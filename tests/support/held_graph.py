@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve_server.batching.batcher import BatchLimits
-from latentserve_server.engine.thread import Cancellation
+from latentserve_server.engine.engine import Cancellation
 from latentserve_server.errors import EngineFailure
 
 BACKSTOP_SECONDS = 30.0

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from functools import partial
 
 from latentserve.v1 import models_pb2
-from latentserve_server.api.call import model_of
+from latentserve_server.api.requests import model_of
 from latentserve_server.configuration.config import ServerConfig
 from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.telemetry.open_files import MAX_ADMIN_CONNECTIONS
 from latentserve_server.wire.admission import Admission, BytesUnderWay, FieldLimits
 from latentserve_server.wire.answering import Answering
 from latentserve_server.wire.core import Completions
+from latentserve_server.wire.exchange import Exchange
 from latentserve_server.wire.listener import Listener, listener_options
 from latentserve_server.wire.reflection import add_reflection
 from latentserve_server.wire.services import methods_of
@@ -37,8 +38,9 @@ class AdminListener:
     ) -> None:
         """`is_model` tells whether a name is one of the repository's."""
         self._address = config.admin_listen
-        self._admission = Admission(_MAX_ADMIN_CALLS)
+        self._admission: Admission[Exchange] = Admission(_MAX_ADMIN_CALLS)
         answering = Answering(
+            completions,
             metrics,
             self._admission,
             under_way,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from latentserve.v1 import models_pb2 as pb
-from latentserve_server.api.call import resolve
+from latentserve_server.api.requests import model_named
 from latentserve_server.latent.noise import NOISE_SCHEME
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.repository import Repository
@@ -53,7 +53,7 @@ class ModelServicer:
 
     async def GetModel(self, request: pb.GetModelRequest, context: Exchange) -> pb.GetModelResponse:
         """One READY version, described."""
-        model = resolve(self._repository, request.model)
+        model = model_named(self._repository, request.model)
         aliases = self._repository.aliases_of(model.identity.name, model.identity.version)
         return pb.GetModelResponse(model=_describe(model, aliases))
 

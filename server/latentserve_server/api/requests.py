@@ -1,29 +1,35 @@
-"""GenerationService's requests, checked and as the model takes them."""
+"""Requests: the model that they name, and GenerationService's, checked and as the model takes them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from latentserve.contract import MAX_LABELS
+from latentserve.contract import MAX_LABELS, MAX_NAME_CHARACTERS
 from latentserve.seed import draw_seed
 from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.api.call import CallClock
 from latentserve_server.api.image_files import FILE_FORMATS, GAP, MAX_SIDE
 from latentserve_server.api.images import check_images, check_latents
+from latentserve_server.batching.scheduling import WHENEVER, Scheduling
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import NO_LABELS, Labels
-from latentserve_server.latent.prior import STANDARD_NORMAL, NoiseTransform, Prior, SamplingSpec, check_indices
+from latentserve_server.latent.noise import check_indices
+from latentserve_server.latent.prior import STANDARD_NORMAL, NoiseTransform, Prior, SamplingSpec
 from latentserve_server.model.requests import (
+    FLOAT32_PIXELS,
+    UINT8_PIXELS,
     DecodeRequest,
     EncodeRequest,
-    PixelForm,
     PosteriorDraw,
     ReconstructRequest,
     SampleRequest,
     ScoreRequest,
 )
 from latentserve_server.model.served_model import ServedModel
+from latentserve_server.repository.repository import Repository
+from latentserve_server.wire.exchange import Exchange
 
 LabelledRequest = (
     pb.SampleRequest
@@ -40,6 +46,8 @@ _CHUNK_BYTES = 1 << 20
 """What a chunk of a stream holds where the caller does not say, as float32 images: large enough to make the cost of a
 message small, and small enough to arrive soon."""
 
+_NEVER = float("inf")
+_PRIORITIES = frozenset(pb.Priority.values())
 _FORMATS = frozenset(pb.ImageFormat.values())
 _FLOAT_FORMATS = (pb.IMAGE_FORMAT_UNSPECIFIED, pb.IMAGE_FORMAT_FLOAT32, pb.IMAGE_FORMAT_FLOAT16)
 _PRIORS = {
@@ -58,30 +66,31 @@ class StreamRequest:
     """All rows."""
 
 
-def sample_request(request: pb.SampleRequest, model: ServedModel, clock: CallClock) -> SampleRequest:
+def sample_request(request: pb.SampleRequest, model: ServedModel, context: Exchange) -> SampleRequest:
     """What a Sample asks for.
 
     Raises:
         InvalidArgument: a field is out of bounds. CapabilityMissing: the model has no such prior.
     """
-    check_output(request.output, request.count, model.manifest.image)
-    model.check_rows("count", request.count)
-    return _sample_request(request, model, clock, request.priority)
+    count = request.count
+    check_output(request.output, count, model.image)
+    model.check_rows("count", count)
+    return _sample_request(request, model, context, request.priority)
 
 
-def stream_request(request: pb.StreamSamplesRequest, model: ServedModel, clock: CallClock) -> StreamRequest:
+def stream_request(request: pb.StreamSamplesRequest, model: ServedModel, context: Exchange) -> StreamRequest:
     """What a StreamSamples asks for; unless it says otherwise, as bulk work.
 
     Raises:
         InvalidArgument: a field is out of bounds. CapabilityMissing: the model has no such prior.
     """
     rows = _chunk_rows(request, model)
-    check_output(request.output, rows, model.manifest.image)
-    sample = _sample_request(request, model, clock, request.priority or pb.PRIORITY_BULK)
+    check_output(request.output, rows, model.image)
+    sample = _sample_request(request, model, context, request.priority or pb.PRIORITY_BULK)
     return StreamRequest(chunk_rows=rows, sample=sample)
 
 
-def encode_request(request: pb.EncodeRequest, model: ServedModel, clock: CallClock) -> EncodeRequest:
+def encode_request(request: pb.EncodeRequest, model: ServedModel, context: Exchange) -> EncodeRequest:
     """What an Encode asks for.
 
     Raises:
@@ -94,23 +103,25 @@ def encode_request(request: pb.EncodeRequest, model: ServedModel, clock: CallClo
         check_indices("draw.first_index", request.draw.first_index, rows)
         draw = PosteriorDraw(seed=_seed(request.draw), first_index=request.draw.first_index)
     return EncodeRequest(
-        draw=draw, labels=labels_of(request, model, rows), scheduling=clock.scheduling(request.priority)
+        draw=draw, labels=labels_of(request, model, rows), scheduling=scheduling_of(context, request.priority)
     )
 
 
-def decode_request(request: pb.DecodeRequest, model: ServedModel, clock: CallClock) -> DecodeRequest:
+def decode_request(request: pb.DecodeRequest, model: ServedModel, context: Exchange) -> DecodeRequest:
     """What a Decode asks for.
 
     Raises:
         InvalidArgument: a field is out of bounds.
     """
     rows = check_latents("latents", request.latents, model)
-    check_output(request.output, rows, model.manifest.image)
+    check_output(request.output, rows, model.image)
     labels = labels_of(request, model, rows)
-    return DecodeRequest(form=form_of(request.output), labels=labels, scheduling=clock.scheduling(request.priority))
+    return DecodeRequest(
+        form=form_of(request.output), labels=labels, scheduling=scheduling_of(context, request.priority)
+    )
 
 
-def reconstruct_request(request: pb.ReconstructRequest, model: ServedModel, clock: CallClock) -> ReconstructRequest:
+def reconstruct_request(request: pb.ReconstructRequest, model: ServedModel, context: Exchange) -> ReconstructRequest:
     """What a Reconstruct asks for.
 
     Raises:
@@ -118,14 +129,14 @@ def reconstruct_request(request: pb.ReconstructRequest, model: ServedModel, cloc
     """
     model.check_capability(models_pb2.CAPABILITY_RECONSTRUCT)
     rows = check_images("images", request.images, model)
-    check_output(request.output, rows, model.manifest.image)
+    check_output(request.output, rows, model.image)
     labels = labels_of(request, model, rows)
     return ReconstructRequest(
-        form=form_of(request.output), labels=labels, scheduling=clock.scheduling(request.priority)
+        form=form_of(request.output), labels=labels, scheduling=scheduling_of(context, request.priority)
     )
 
 
-def score_request(request: pb.ScoreRequest, model: ServedModel, clock: CallClock) -> ScoreRequest:
+def score_request(request: pb.ScoreRequest, model: ServedModel, context: Exchange) -> ScoreRequest:
     """What a Score asks for.
 
     Raises:
@@ -140,24 +151,25 @@ def score_request(request: pb.ScoreRequest, model: ServedModel, clock: CallClock
         seed=request.seed,
         first_index=request.first_index,
         labels=labels_of(request, model, images),
-        scheduling=clock.scheduling(request.priority),
+        scheduling=scheduling_of(context, request.priority),
     )
 
 
 def _sample_request(
-    request: pb.SampleRequest | pb.StreamSamplesRequest, model: ServedModel, clock: CallClock, priority: pb.Priority
+    request: pb.SampleRequest | pb.StreamSamplesRequest, model: ServedModel, context: Exchange, priority: pb.Priority
 ) -> SampleRequest:
-    sampling = _sampling(request)
-    model.check_prior(sampling.prior)
-    check_indices("first_index", request.first_index, request.count)
+    sampling, first_index, count = _sampling(request), request.first_index, request.count
+    if sampling is not STANDARD_NORMAL:
+        model.check_prior(sampling.prior)
+    check_indices("first_index", first_index, count)
     return SampleRequest(
-        count=request.count,
-        seed=_seed(request),
-        first_index=request.first_index,
-        form=form_of(request.output),
-        sampling=sampling,
-        labels=labels_of(request, model),
-        scheduling=clock.scheduling(priority),
+        count,
+        _seed(request),
+        first_index,
+        form_of(request.output),
+        sampling,
+        labels_of(request, model),
+        scheduling_of(context, priority),
     )
 
 
@@ -181,9 +193,9 @@ def check_output(output: pb.Output, rows: int, spec: bundle_pb2.ImageSpec) -> No
         raise InvalidArgument("output.grid_columns", f"{width}x{height} pixels; {MAX_SIDE} a side are allowed")
 
 
-def form_of(output: pb.Output) -> PixelForm:
-    """What the decoder has to give for the wanted form."""
-    return PixelForm.FLOAT32 if output.format in _FLOAT_FORMATS else PixelForm.UINT8
+def form_of(output: pb.Output) -> str:
+    """The decoder's output that has the wanted form, or what is made into it."""
+    return FLOAT32_PIXELS if output.format in _FLOAT_FORMATS else UINT8_PIXELS
 
 
 def _seed(message: pb.SampleRequest | pb.StreamSamplesRequest | pb.Draw) -> int:
@@ -213,12 +225,12 @@ def labels_of(request: LabelledRequest, model: ServedModel, rows: int | None = N
     Raises:
         InvalidArgument: there are too many or too few, or the model has no labels, or not one of these.
     """
-    if not request.labels and not model.manifest.labels.count:
+    if not model.known_labels and not request.labels:
         return NO_LABELS
     most = max(MAX_LABELS, model.limits.max_rows_per_request)
     if len(request.labels) > most:
         raise InvalidArgument("labels", f"{len(request.labels)} labels; at most {most} are allowed")
-    labels = Labels(tuple(request.labels), model.manifest.labels.count)
+    labels = Labels(tuple(request.labels), model.known_labels)
     if rows is not None:
         labels.check_rows(rows)
     return labels
@@ -231,7 +243,59 @@ def _chunk_rows(request: pb.StreamSamplesRequest, model: ServedModel) -> int:
     if request.chunk_rows:
         model.check_rows("chunk_rows", request.chunk_rows)
         return request.chunk_rows
-    image, batch = model.manifest.image, model.limits.max_batch_rows
+    image, batch = model.image, model.limits.max_batch_rows
     row_bytes = 4 * image.channels * image.height * image.width
     batches = max(1, _CHUNK_BYTES // row_bytes // batch)
     return min(batches * batch, model.limits.max_rows_per_request)
+
+
+def scheduling_of(context: Exchange, priority: pb.Priority) -> Scheduling:
+    """The call's deadline and priority.
+
+    Raises:
+        InvalidArgument: there is no such priority.
+    """
+    if priority not in _PRIORITIES:
+        raise InvalidArgument("priority", f"{priority} is not one of {', '.join(pb.Priority.keys())}")
+    if context.deadline == _NEVER and priority != pb.PRIORITY_BULK:
+        return WHENEVER
+    return Scheduling(context.deadline, bulk=priority == pb.PRIORITY_BULK)
+
+
+def model_of(request: Any, is_model: Callable[[str], bool]) -> str:
+    """The model that a request is for; empty where it is for none, or for none of the repository's."""
+    name = str(getattr(getattr(request, "model", request), "name", ""))
+    return name if is_model(name) else ""
+
+
+def model_named(repository: Repository, ref: pb.ModelRef) -> ServedModel:
+    """The model that a request names; a block around it is a lease, which a call that it answers needs.
+
+    Raises:
+        InvalidArgument: the reference is malformed. ModelNotFound, ModelNotReady: as the repository says.
+    """
+    version, alias = _selector(ref)
+    return repository.get(ref.name, version, alias)
+
+
+def _selector(ref: pb.ModelRef) -> tuple[int | None, str | None]:
+    """The version and the alias that a reference, which is well formed, selects by."""
+    name = ref.name
+    if not name:
+        raise InvalidArgument("model.name", "is empty; name a model")
+    _check_length("name", name)
+    match ref.WhichOneof("selector"):
+        case None:
+            return None, None
+        case "version":
+            if ref.version < 1:
+                raise InvalidArgument("model.version", f"{ref.version}; versions are at least 1")
+            return ref.version, None
+        case _:
+            _check_length("alias", ref.alias)
+            return None, ref.alias
+
+
+def _check_length(field: str, value: str) -> None:
+    if len(value) > MAX_NAME_CHARACTERS:  # errors repeat it, and a status holds no more than a few kilobytes
+        raise InvalidArgument(f"model.{field}", f"is over {MAX_NAME_CHARACTERS} characters long")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import models_pb2
-from latentserve_server.api.call import CallClock
 from latentserve_server.api.images import check_images, check_latents
-from latentserve_server.api.requests import check_output, form_of, labels_of
+from latentserve_server.api.requests import check_output, form_of, labels_of, scheduling_of
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.walks import Axis, Path
 from latentserve_server.model.requests import DecodeRequest, EncodeRequest
 from latentserve_server.model.served_model import ServedModel
+from latentserve_server.wire.exchange import Exchange
 
 _PATHS = {pb.PATH_UNSPECIFIED: Path.LINEAR, pb.PATH_LINEAR: Path.LINEAR, pb.PATH_SPHERICAL: Path.SPHERICAL}
 
@@ -40,17 +40,17 @@ class TraverseRequest:
     decode: DecodeRequest
 
 
-def interpolate_request(request: pb.InterpolateRequest, model: ServedModel, clock: CallClock) -> InterpolateRequest:
+def interpolate_request(request: pb.InterpolateRequest, model: ServedModel, context: Exchange) -> InterpolateRequest:
     """What an Interpolate asks for.
 
     Raises:
         InvalidArgument: a field is out of bounds. CapabilityMissing: images are named and the model has no encoder.
     """
-    path, scheduling = _path(request), clock.scheduling(request.priority)
+    path, scheduling = _path(request), scheduling_of(context, request.priority)
     pairs = _check_points("from", getattr(request, "from"), model)
     _check_points("to", request.to, model, expected=pairs)
     model.check_rows("pairs * steps", pairs * request.steps)
-    check_output(request.output, pairs * request.steps, model.manifest.image)
+    check_output(request.output, pairs * request.steps, model.image)
     labels, form = labels_of(request, model, pairs), form_of(request.output)
     spread = labels.spread(pairs, request.steps)
     return InterpolateRequest(
@@ -61,17 +61,17 @@ def interpolate_request(request: pb.InterpolateRequest, model: ServedModel, cloc
     )
 
 
-def traverse_request(request: pb.TraverseRequest, model: ServedModel, clock: CallClock) -> TraverseRequest:
+def traverse_request(request: pb.TraverseRequest, model: ServedModel, context: Exchange) -> TraverseRequest:
     """What a Traverse asks for.
 
     Raises:
         InvalidArgument: a field is out of bounds. CapabilityMissing: an image is named and the model has no encoder.
     """
-    scheduling, axes = clock.scheduling(request.priority), _axes(request, model)
+    scheduling, axes = scheduling_of(context, request.priority), _axes(request, model)
     if request.HasField("origin"):
         _check_points("origin", request.origin, model, expected=1)
     rows = math.prod(axis.steps for axis in axes)
-    check_output(request.output, rows, model.manifest.image)
+    check_output(request.output, rows, model.image)
     labels, form = labels_of(request, model, 1), form_of(request.output)
     return TraverseRequest(
         axes=axes,

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from latentserve.pixel_range import clip_pixels
 from latentserve_server.batching.queue import Slice, Ticket
 from latentserve_server.batching.scheduling import Result, Scheduling, Timing
-from latentserve_server.engine import Arrays
-from latentserve_server.engine.thread import Cancellation
+from latentserve_server.engine import Arrays, Cancellation
 from latentserve_server.errors import EngineFailure, NotFinite
-from latentserve_server.latent.prior import Draw, join_draws
+from latentserve_server.latent.noise import Draw, join_draws
 
 Inputs: TypeAlias = Mapping[str, NDArray[Any] | Draw]
 """The inputs of a call by their names: arrays, or latents that are drawn when they are needed."""
@@ -44,49 +43,41 @@ class AwaitedResult(asyncio.Future[Result]):
 
     resume: Callable[[], None] | None = None
 
-    def settle(self, outcome: Result | Exception) -> None:
-        """Take the result or the error."""
-        if isinstance(outcome, Result):
-            self.set_result(outcome)
-        else:
+    def settle(self, outcome: Result | Exception) -> bool:
+        """Take the result or the error, and tell who waits; False where there is one, or nobody waits any more."""
+        if self.done():
+            return False
+        if isinstance(outcome, Exception):
             self.set_exception(outcome)
+        else:
+            self.set_result(outcome)
         if self.resume is not None:
             resume, self.resume = self.resume, None
             resume()
+        return True
 
 
-class Entry(Ticket):
-    """One waiting call: its rows in the queue, and the result that is waited for."""
+class Entry(AwaitedResult, Ticket):
+    """One waiting call: its rows in the queue, and its result, which is waited for."""
 
-    __slots__ = (
-        "_arrived_ns",
-        "_batch_rows",
-        "_collected",
-        "_compute_ns",
-        "_done_rows",
-        "_is_settled",
-        "_result",
-        "deadline",
-        "inputs",
-        "outputs",
-        "work_bytes",
-    )
-
-    def __init__(self, inputs: Inputs, outputs: Sequence[str], scheduling: Scheduling, result: AwaitedResult) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        outputs: Sequence[str],
+        scheduling: Scheduling,
+        *,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        AwaitedResult.__init__(self, loop=loop)
         first = next(iter(inputs.values()))
         size = first.nbytes if len(inputs) == 1 else sum(array.nbytes for array in inputs.values())
+        Ticket.__init__(self, len(first), size_bytes=size, bulk=scheduling.bulk)
         self.work_bytes = size - first.nbytes + first.work_bytes if isinstance(first, Draw) else size
-        super().__init__(len(first), size_bytes=size, bulk=scheduling.bulk)
         self.inputs = inputs
         self.outputs = outputs
         self.deadline = scheduling.deadline
-        self._result = result
-        self._is_settled = False
         self._arrived_ns = time.monotonic_ns()
-        self._compute_ns = 0
-        self._batch_rows = 0
-        self._done_rows = 0
-        self._collected: dict[str, NDArray[Any]] = {}
+        self._collected: _Collected | None = None
 
     def deliver(self, part: Slice[Entry], run: Run, begin: int) -> int | None:
         """Take one slice's output rows, which begin at `begin`; the last one settles the call.
@@ -96,42 +87,44 @@ class Entry(Ticket):
         Raises:
             ValueError: the rows do not have the shape of those that came before.
         """
-        queue_ns = run.started_ns - self._arrived_ns - self._compute_ns
-        compute_ns = run.ended_ns - run.started_ns
         end = begin + part.rows
-        if part.rows == self.rows:
-            outputs = {name: run.outputs[name][begin:end] for name in self.outputs}
-            return queue_ns if self.settle(Result(outputs, Timing(queue_ns, compute_ns, run.rows))) else None
-        self._compute_ns += compute_ns
-        self._batch_rows = max(self._batch_rows, run.rows)
-        self._done_rows += part.rows
-        for name in self.outputs:
-            rows = run.outputs[name][begin:end]
-            if name not in self._collected:
-                self._collected[name] = np.empty((self.rows, *rows.shape[1:]), rows.dtype)
-            self._collected[name][part.start : part.stop] = rows
-        if self._done_rows < self.rows:
-            return None
-        timing = Timing(queue_ns, self._compute_ns, self._batch_rows)
-        return queue_ns if self.settle(Result(self._collected, timing)) else None
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether the caller has a result or an error, or has gone."""
-        return self._is_settled or self._result.cancelled()
-
-    def settle(self, outcome: Result | Exception) -> bool:
-        """Give the caller the result or the error; False where it is settled."""
-        if self.is_settled:
-            return False
-        self._is_settled = True
-        self._result.settle(outcome)
-        return True
+        outputs = {name: run.outputs[name][begin:end] for name in self.outputs}
+        computed = Timing(run.started_ns - self._arrived_ns, run.ended_ns - run.started_ns, run.rows)
+        if part.rows != self.rows:
+            self._collected = self._collected or _Collected(self.rows, outputs)
+            computed = self._collected.add(part.start, part.rows, outputs, computed)
+            if self._collected.missing_rows:
+                return None
+            outputs = self._collected.outputs
+        return computed.queue_ns if self.settle(Result(outputs, computed)) else None
 
     def give_up(self) -> bool:
-        """Tell the caller nothing any more; returns whether it had been told."""
-        was_settled, self._is_settled = self._is_settled, True
-        return was_settled
+        """Wait for nothing any more; returns whether the result had come."""
+        return not self.cancel() and not self.cancelled()
+
+
+class _Collected:
+    """The output rows of a call that is cut, as far as they have come."""
+
+    def __init__(self, rows: int, first: Arrays) -> None:
+        self.missing_rows = rows
+        self.outputs = {name: np.empty((rows, *part.shape[1:]), part.dtype) for name, part in first.items()}
+        self._compute_ns = 0
+        self._batch_rows = 0
+
+    def add(self, start: int, rows: int, outputs: Arrays, timing: Timing) -> Timing:
+        """Put a slice's rows in their place; returns the timing of all so far.
+
+        Raises:
+            ValueError: the rows do not have the shape of those that came before.
+        """
+        for name, part in outputs.items():
+            self.outputs[name][start : start + rows] = part
+        queue_ns = timing.queue_ns - self._compute_ns
+        self.missing_rows -= rows
+        self._compute_ns += timing.compute_ns
+        self._batch_rows = max(self._batch_rows, timing.batch_rows)
+        return Timing(queue_ns, self._compute_ns, self._batch_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +156,7 @@ class Batch:
     @property
     def wanted(self) -> bool:
         """Whether any caller still waits for a row of it."""
-        return any(not part.ticket.is_settled for part in self.slices)
+        return not all(part.ticket.done() for part in self.slices)
 
     def cancel(self) -> None:
         """End the run, under way or to come."""

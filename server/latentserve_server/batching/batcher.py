@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
-from latentserve_server.batching.batch import AwaitedResult, Batch, Entry, Graph, Inputs, Run
+from latentserve_server.batching.batch import Batch, Entry, Graph, Inputs, Run
 from latentserve_server.batching.queue import RowQueue, RunTimes, Slice, WaitEstimate
 from latentserve_server.batching.scheduling import WHENEVER, Result, Scheduling
 from latentserve_server.engine.thread import EngineThread
@@ -32,6 +32,8 @@ _SHORT_SECONDS = 2e-3
 
 _SHORT_BYTES = 1 << 18
 """What may be gone over on the event loop to join a batch whose run is made there, too."""
+
+_NEVER = float("inf")
 
 _TOO_LATE = "the deadline passed while the call waited for the engine"
 
@@ -92,6 +94,7 @@ class Batcher:
         `here` is that thread, for a graph whose run takes no longer for any values: where one is known to be short, it
         is made on the event loop.
         """
+        self._loop = asyncio.get_running_loop()
         self._graph = graph
         self._executor = executor
         self._workers = workers
@@ -101,7 +104,8 @@ class Batcher:
         self._queue: RowQueue[Entry] = RowQueue(
             max_batch_rows=limits.max_batch_rows, max_rows=limits.max_queue_rows, max_bytes=limits.max_queue_bytes
         )
-        observer.queue_opened(lambda: self._queue.rows)
+        queue = self._queue
+        observer.queue_opened(lambda: queue.rows)  # and not this batcher, which the observer would then keep
         self._wait_estimate = WaitEstimate(limits.max_batch_rows)
         self._run_times = RunTimes()
         self._arrival = asyncio.Event()
@@ -112,7 +116,7 @@ class Batcher:
 
     def start(self) -> None:
         """Begin to run batches."""
-        self._runner = asyncio.get_running_loop().create_task(self._run_batches())
+        self._runner = self._loop.create_task(self._run_batches())
 
     async def submit(self, inputs: Inputs, outputs: Sequence[str], scheduling: Scheduling = WHENEVER) -> Result:
         """The named outputs for every row of inputs, in order. All inputs have the same, positive number of rows.
@@ -127,16 +131,15 @@ class Batcher:
         """
         if self._closing:
             raise ShuttingDown("the model takes no more calls")
-        result = AwaitedResult(loop=asyncio.get_running_loop())
-        entry = Entry(inputs, outputs, scheduling, result)
+        entry = Entry(inputs, outputs, scheduling, loop=self._loop)
         self._admit(entry)
         try:
-            return await result
+            return await entry
         except asyncio.CancelledError:
             self._withdraw(entry)
             raise
         finally:
-            del entry, result  # its error has this frame in its traceback
+            del entry  # its error has this frame in its traceback
 
     def _withdraw(self, entry: Entry) -> None:
         """Give a call up whose caller has gone; it is told nothing any more. Harmless where it has been told."""
@@ -159,23 +162,31 @@ class Batcher:
             self._queue.withdraw(entry)
 
     def _admit(self, entry: Entry) -> None:
-        now = asyncio.get_running_loop().time()
-        if entry.deadline <= now:
-            self._observer.call_dropped("deadline")
-            raise DeadlineExpired(_TOO_LATE)
-        idle = self._running is None and not self._queue.rows
-        wait = 0.0 if idle else self._wait_estimate.wait(self._queue.batches_until(entry), now)
-        if now + _MARGIN * wait > entry.deadline:
-            self._observer.call_refused("deadline")
-            raise Overloaded(f"the wait of about {wait:.3f} s would go beyond the deadline", retry_after=wait)
+        if entry.deadline < _NEVER:
+            self._check_in_time(entry)
         try:
             self._queue.admit(entry)
         except Overloaded as error:
             self._observer.call_refused("full")
-            raise Overloaded(str(error), retry_after=wait) from error
+            raise Overloaded(str(error), retry_after=self._expected_wait(entry, self._loop.time())) from error
         self._arrival.set()
         if self._queue.fills_a_batch:
             self._full.set()
+
+    def _check_in_time(self, entry: Entry) -> None:
+        now = self._loop.time()
+        if entry.deadline <= now:
+            self._observer.call_dropped("deadline")
+            raise DeadlineExpired(_TOO_LATE)
+        wait = self._expected_wait(entry, now)
+        if now + _MARGIN * wait > entry.deadline:
+            self._observer.call_refused("deadline")
+            raise Overloaded(f"the wait of about {wait:.3f} s would go beyond the deadline", retry_after=wait)
+
+    def _expected_wait(self, entry: Entry, now: float) -> float:
+        if self._running is None and not self._queue.rows:
+            return 0.0
+        return self._wait_estimate.wait(self._queue.batches_until(entry), now)
 
     async def _run_batches(self) -> None:
         joined: Batch | None = None
@@ -195,11 +206,13 @@ class Batcher:
                 await self._arrival.wait()
 
     def _take(self) -> Sequence[Slice[Entry]]:
-        return self._queue.gather(self._wanted)
+        now = self._loop.time()
+        return self._queue.gather(lambda entry: self._is_wanted(entry, now))
 
     def _still_wanted(self, batch: Batch) -> Sequence[Slice[Entry]]:
         """What is left of a batch that was joined early, without the callers who have gone since."""
-        return [part for part in batch.slices if self._wanted(part.ticket)]
+        now = self._loop.time()
+        return [part for part in batch.slices if self._is_wanted(part.ticket, now)]
 
     async def _join(self, slices: Sequence[Slice[Entry]]) -> Batch | None:
         if not slices:
@@ -217,17 +230,16 @@ class Batcher:
 
     async def _run(self, batch: Batch) -> tuple[Run | Exception, asyncio.Task[Batch | None] | None]:
         """What the run gives, or why it failed, and the next batch, where that has filled up and is being joined."""
-        loop = asyncio.get_running_loop()
         self._running = batch
-        self._wait_estimate.dispatch(loop.time())
+        self._wait_estimate.dispatch(self._loop.time())
         following: asyncio.Task[Batch | None] | None = None
         run: asyncio.Future[Run] | None = None
         try:
             if self._here is not None and self._is_short(batch.rows + batch.padding):
-                return self._here.run_here(batch.run, self._graph), None
-            run = loop.run_in_executor(self._executor, batch.run, self._graph)
+                return batch.run(self._graph), None
+            run = self._loop.run_in_executor(self._executor, batch.run, self._graph)
             slices = await self._take_when_full(run)
-            following = loop.create_task(self._join(slices)) if slices else None
+            following = self._loop.create_task(self._join(slices)) if slices else None
             return await run, following
         except LatentServeError as error:
             return error, following
@@ -253,7 +265,7 @@ class Batcher:
     def _deliver(self, batch: Batch, outcome: Run | Exception) -> None:
         if isinstance(outcome, Run):
             seconds = (outcome.ended_ns - outcome.started_ns) / 1e9
-            self._wait_estimate.finish(batch.rows, asyncio.get_running_loop().time())
+            self._wait_estimate.finish(batch.rows, self._loop.time())
             self._run_times.note(batch.rows + batch.padding, (outcome.checked_ns - outcome.started_ns) / 1e9)
             self._observer.batch_ran(batch.rows, batch.padding, seconds)
             self._observer.calls_waited(batch.deliver(outcome))
@@ -261,13 +273,13 @@ class Batcher:
             self._wait_estimate.discard()
             batch.fail(outcome)
         for part in batch.slices:  # an error in this batch has ended the rest of its calls, too
-            if part.ticket.remaining and part.ticket.is_settled:
+            if part.ticket.done() and part.ticket.remaining:
                 self._queue.withdraw(part.ticket)
 
-    def _wanted(self, entry: Entry) -> bool:
-        if entry.is_settled:
+    def _is_wanted(self, entry: Entry, now: float) -> bool:
+        if entry.done():
             return False
-        if entry.deadline <= asyncio.get_running_loop().time():
+        if entry.deadline <= now:
             self._observer.call_dropped("deadline")
             entry.settle(DeadlineExpired(_TOO_LATE))
             return False

@@ -18,14 +18,13 @@ from latentserve_server.errors import Overloaded
 class Ticket:
     """One call's place in the queue: so many rows, of which so many were taken."""
 
-    __slots__ = ("bulk", "rows", "size_bytes", "taken", "withdrawn")
+    taken = 0
+    withdrawn = False
 
     def __init__(self, rows: int, *, size_bytes: int = 0, bulk: bool = False) -> None:
         self.rows = rows
         self.size_bytes = size_bytes
         self.bulk = bulk
-        self.taken = 0
-        self.withdrawn = False
 
     @property
     def remaining(self) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from latentserve_server.engine import Arrays
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(NamedTuple):
     """What a call's rows took of the engine."""
 
     queue_ns: int = 0
@@ -18,8 +17,8 @@ class Timing:
     batch_rows: int = 0
     """Rows of the largest of these batches."""
 
-    def __add__(self, other: Timing) -> Timing:
-        """One after the other."""
+    def then(self, other: Timing) -> Timing:
+        """Both, one after the other."""
         return Timing(
             self.queue_ns + other.queue_ns,
             self.compute_ns + other.compute_ns,
@@ -27,16 +26,14 @@ class Timing:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """A call's output rows and what they took."""
 
     outputs: Arrays
     timing: Timing
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduling:
+class Scheduling(NamedTuple):
     """A call's deadline and priority."""
 
     deadline: float = float("inf")

@@ -18,15 +18,13 @@ from latentserve_server.batching.batcher import Batcher, BatchLimits, BatchObser
 from latentserve_server.blocking_calls import on_thread
 from latentserve_server.bundle import batch_rows
 from latentserve_server.bundle.bundle import Bundle, TensorShapes, read_bundle
-from latentserve_server.bundle.golden_rows import GoldenRows, Invariance, fingerprint
+from latentserve_server.bundle.golden_rows import GoldenRows, GraphTrial, Invariance, buckets, fingerprint
 from latentserve_server.bundle.manifest import precision_name, role_name
-from latentserve_server.bundle.trial import GraphTrial, buckets
-from latentserve_server.engine import Cuda, Engine, Placement, TensorSpec
+from latentserve_server.engine import Cancellation, Cuda, Engine, Placement, TensorSpec
 from latentserve_server.engine.device import DeviceQueue
-from latentserve_server.engine.engine import ReconstructionPipeline
-from latentserve_server.engine.thread import Cancellation, EngineThread
+from latentserve_server.engine.engine import ReconstructionPipeline, trim_heap
+from latentserve_server.engine.thread import EngineThread
 from latentserve_server.errors import BundleError, EngineFailure, PrecisionShortfall, StoreFailure
-from latentserve_server.heap import trim_heap
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.latent.prior import PriorSource
 from latentserve_server.model.served_model import REPLY_OVERHEAD_BYTES, Footprint, Identity, Limits, ServedModel

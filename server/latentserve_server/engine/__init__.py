@@ -1,10 +1,11 @@
 """Graphs opened and run on a device; alone imports onnxruntime."""
 
 from latentserve_server.engine.device import Cpu, Cuda, Device, Placement, choose_placement, runtime_version
-from latentserve_server.engine.engine import Arrays, Engine, TensorSpec
+from latentserve_server.engine.engine import Arrays, Cancellation, Engine, TensorSpec
 
 __all__ = [
     "Arrays",
+    "Cancellation",
     "Cpu",
     "Cuda",
     "Device",

@@ -7,9 +7,11 @@ closed by looking at what the session really uses.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +22,6 @@ from numpy.typing import NDArray
 
 from latentserve.dtypes import GRAPH_TYPES
 from latentserve_server.engine.device import Cpu, Cuda, Device, Placement, first_line
-from latentserve_server.engine.thread import Cancellation
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
 
 _DTYPES = {kind.onnx: kind.dtype for kind in GRAPH_TYPES.values()}
@@ -58,6 +59,35 @@ class Buffer:
     def __len__(self) -> int:
         """Rows, as of an array."""
         return self.rows
+
+
+class Cancellation:
+    """Belongs to one run, so it is never too early for that run and never reaches another one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._actions: list[Callable[[], None]] = []
+
+    def cancel(self) -> None:
+        """Ask for the end. From any thread; harmless before the run, after it, and twice."""
+        with self._lock:
+            self._cancelled = True
+            for action in self._actions:
+                action()
+
+    @contextmanager
+    def calling(self, action: Callable[[], None]) -> Iterator[None]:
+        """Call `action` when the end is asked for within the block; at once where it was before. It must not block."""
+        with self._lock:
+            self._actions.append(action)
+            if self._cancelled:
+                action()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._actions.remove(action)
 
 
 class Engine:
@@ -281,6 +311,18 @@ class _Binding:
         if value.dtype != spec.dtype or value.shape != shape:  # onnxruntime would compare the bytes' number alone
             raise EngineFailure(f"input {name!r} is {value.dtype} {value.shape} where {spec.dtype} {shape} is bound")
         self._inputs[name].update_inplace(value)
+
+
+def trim_heap() -> None:
+    """Give back to the kernel what is free of the C library's heap, which is onnxruntime's and NumPy's.
+
+    glibc does so by itself only at the end of a thread's heap.
+
+    Takes milliseconds, in which other threads may wait for memory. Does nothing with another C library.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _allocate(spec: TensorSpec, rows: int, placement: Placement) -> onnxruntime.OrtValue:

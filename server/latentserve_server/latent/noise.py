@@ -12,10 +12,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from latentserve.contract import MAX_INDEX
+from latentserve_server.errors import InvalidArgument
 
 NOISE_SCHEME = "philox4x64-boxmuller-1"
 """Name and version of the rule. A change of any output bit takes a new version."""
@@ -137,6 +140,89 @@ class NoiseSource(threading.local):
         self._generator.state = self._state  # which is copied
         if skipped:
             self._generator.random_raw(skipped, output=False)
+
+
+def check_indices(field: str, first_index: int, count: int) -> None:
+    """Hold noise indices to the bound of the scheme.
+
+    Raises:
+        InvalidArgument: the last index is beyond it.
+    """
+    if first_index + count > MAX_INDEX:
+        raise InvalidArgument(field, f"{first_index} + {count} rows is over 2^48")
+
+
+class Latents(Protocol):
+    """Latents that are more than noise."""
+
+    def draw(self, seed: int, first_index: int, count: int) -> NDArray[np.float32]:
+        """Those of a seed from an index on, float32 [count, dim]."""
+
+    def work_bytes(self, count: int) -> int:
+        """Bytes that drawing so many goes over, about."""
+
+
+class Draw:
+    """Latents of a seed that are drawn when they are needed, float32 [count, dim]."""
+
+    __slots__ = ("count", "dim", "first_index", "latents", "nbytes", "noise", "seed")
+
+    def __init__(
+        self, noise: NoiseSource, dim: int, seed: int, first_index: int, count: int, latents: Latents | None = None
+    ) -> None:
+        """They are N(0, I), or where `latents` are given, those."""
+        self.noise = noise
+        self.dim = dim
+        self.seed = seed
+        self.first_index = first_index
+        self.count = count
+        self.latents = latents
+        self.nbytes = 4 * count * dim
+        """Bytes of the latents."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[count, dim]."""
+        return self.count, self.dim
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """float32."""
+        return np.dtype(np.float32)
+
+    @property
+    def work_bytes(self) -> int:
+        """Bytes that drawing goes over, about."""
+        return self.nbytes if self.latents is None else self.latents.work_bytes(self.count)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, rows: slice) -> Draw:
+        start, stop, _ = rows.indices(self.count)
+        if stop - start == self.count:
+            return self
+        return Draw(self.noise, self.dim, self.seed, self.first_index + start, stop - start, self.latents)
+
+
+def join_draws(parts: Sequence[NDArray[np.float32] | Draw], out: NDArray[np.float32]) -> None:
+    """Put the parts into `out`, [sum of their rows, dim], one after another; what is N(0, I), as most is, at once."""
+    first = parts[0]
+    plain = [
+        (part.seed, part.first_index, part.count) for part in parts if isinstance(part, Draw) and part.latents is None
+    ]
+    if isinstance(first, Draw) and len(plain) == len(parts):
+        first.noise.draw_many(plain, first.dim, Stream.PRIOR, out)
+        return
+    place = 0
+    for part in parts:
+        begin, place = place, place + len(part)
+        if not isinstance(part, Draw):
+            out[begin:place] = part
+        elif part.latents is not None:
+            out[begin:place] = part.latents.draw(part.seed, part.first_index, part.count)
+        else:
+            out[begin:place] = part.noise.draw(part.seed, part.first_index, part.count, part.dim, Stream.PRIOR)
 
 
 def _box_muller(words: NDArray[np.uint64], values: NDArray[np.float32], scratch: NDArray[np.float32]) -> None:

@@ -6,14 +6,13 @@ in docs/protocol.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve.contract import MAX_INDEX, TEMPERATURES, TRUNCATIONS
+from latentserve.contract import TEMPERATURES, TRUNCATIONS
 from latentserve_server.errors import CapabilityMissing, InvalidArgument
 from latentserve_server.latent.noise import NoiseSource, Stream
 
@@ -61,16 +60,6 @@ class SamplingSpec:
 
 STANDARD_NORMAL = SamplingSpec()
 """The standard normal prior, as it is."""
-
-
-def check_indices(field: str, first_index: int, count: int) -> None:
-    """Hold noise indices to the bound of the scheme.
-
-    Raises:
-        InvalidArgument: the last index is beyond it.
-    """
-    if first_index + count > MAX_INDEX:
-        raise InvalidArgument(field, f"{first_index} + {count} rows is over 2^48")
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +116,10 @@ class PriorSource:
         attempts = _ATTEMPTS if sampling.shaping.truncation is not None else 1
         return 4 * count * self.dim * max(factors, attempts)
 
+    def shaped(self, sampling: SamplingSpec) -> ShapedPrior:
+        """Its latents as they are to be drawn."""
+        return ShapedPrior(self, sampling)
+
     def draw(self, seed: int, first_index: int, count: int, sampling: SamplingSpec = STANDARD_NORMAL) -> Float32:
         """Latents `first_index` to `first_index + count - 1` of the seed, float32 [count, dim].
 
@@ -145,62 +138,19 @@ class PriorSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """Latents of a seed that are drawn when they are needed, float32 [count, dim]."""
+class ShapedPrior:
+    """Latents of one model as a call wants them drawn."""
 
-    source: PriorSource
-    seed: int
-    first_index: int
-    count: int
+    prior: PriorSource
     sampling: SamplingSpec
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """[count, dim]."""
-        return self.count, self.source.dim
+    def draw(self, seed: int, first_index: int, count: int) -> Float32:
+        """As `PriorSource.draw`."""
+        return self.prior.draw(seed, first_index, count, self.sampling)
 
-    @property
-    def dtype(self) -> np.dtype[np.float32]:
-        """float32."""
-        return np.dtype(np.float32)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the latents."""
-        return 4 * self.count * self.source.dim
-
-    @property
-    def work_bytes(self) -> int:
-        """Bytes that drawing goes over, about."""
-        return self.source.work_bytes(self.count, self.sampling)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, rows: slice) -> Draw:
-        start, stop, _ = rows.indices(self.count)
-        if stop - start == self.count:
-            return self
-        return Draw(self.source, self.seed, self.first_index + start, stop - start, self.sampling)
-
-
-def join_draws(parts: Sequence[Float32 | Draw], out: Float32) -> None:
-    """Put the parts into `out`, [sum of their rows, dim], one after another.
-
-    What is drawn from N(0, I) as it is, as most latents are, is drawn at once.
-    """
-    if all(isinstance(part, Draw) and part.sampling is STANDARD_NORMAL for part in parts):
-        draws = [part for part in parts if isinstance(part, Draw)]
-        source, rows = draws[0].source, [(draw.seed, draw.first_index, draw.count) for draw in draws]
-        source.noise.draw_many(rows, source.dim, Stream.PRIOR, out)
-        return
-    place = 0
-    for part in parts:
-        begin, place = place, place + len(part)
-        if isinstance(part, Draw):
-            out[begin:place] = part.source.draw(part.seed, part.first_index, part.count, part.sampling)
-        else:
-            out[begin:place] = part
+    def work_bytes(self, count: int) -> int:
+        """As `PriorSource.work_bytes`."""
+        return self.prior.work_bytes(count, self.sampling)
 
 
 def _place(mean: Float32, factor: Float32, noise: Float32) -> Float32:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,7 @@ from latentserve_server.latent.scores import Scores
 Float32 = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """Images [n, channels, height, width], float32 or uint8; `seed` where they were sampled.
 
     `labels` [n] where they were sampled from a conditional model.
@@ -27,8 +25,7 @@ class Decoded:
     labels: NDArray[np.int64] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """Posterior parameters [n, latent_dim], and the latents drawn from them where that was asked for."""
 
     mean: Float32
@@ -38,8 +35,7 @@ class Encoded:
     seed: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reconstructed:
+class Reconstructed(NamedTuple):
     """Images [n, channels, height, width] and what each cost, in nats [n]."""
 
     images: NDArray[Any]
@@ -48,8 +44,7 @@ class Reconstructed:
     timing: Timing
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(NamedTuple):
     """How well images are explained."""
 
     scores: Scores

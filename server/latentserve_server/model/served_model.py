@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -15,12 +15,12 @@ from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve_server.batching.batch import Inputs
 from latentserve_server.batching.batcher import Batcher
 from latentserve_server.batching.scheduling import Result, Scheduling
-from latentserve_server.engine import Arrays, Device
+from latentserve_server.engine import Arrays, Device, TensorSpec
 from latentserve_server.errors import CapabilityMissing, InvalidArgument, NotFinite
 from latentserve_server.latent.labels import Int64
 from latentserve_server.latent.likelihood import LIKELIHOODS
-from latentserve_server.latent.noise import NoiseSource, Stream
-from latentserve_server.latent.prior import Draw, Prior, PriorSource
+from latentserve_server.latent.noise import Draw, NoiseSource, Stream
+from latentserve_server.latent.prior import STANDARD_NORMAL, Prior, PriorSource
 from latentserve_server.latent.scores import Scores, draw_latents, score_at_mean, score_draws
 from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored
 from latentserve_server.model.requests import (
@@ -122,6 +122,12 @@ class ServedModel:
         """
         self.identity = identity
         self.manifest = manifest
+        self.image = manifest.image
+        self.tensors = _tensors(manifest)
+        """What its graphs take and give, by name; axis 0, the rows, is left out."""
+        self._latent_dim = manifest.latent.dim
+        self.known_labels = manifest.labels.count
+        """How many labels it knows; 0 where it is not conditional."""
         self.limits = limits
         self.capabilities = _CAPABILITIES[manifest.kind]
         self.footprints = footprints
@@ -155,14 +161,12 @@ class ServedModel:
 
     async def sample(self, request: SampleRequest) -> Decoded:
         """The images of a seed's rows."""
-        latents: Inputs = {
-            "latent": Draw(self._prior, request.seed, request.first_index, request.count, request.sampling)
-        }
-        labels = request.labels.of_indices(request.first_index, request.count)
-        output = request.form.value
-        inputs = _labelled(latents, labels)
-        result = await self._batchers[_DECODER].submit(inputs, (output,), request.scheduling)
-        return Decoded(result.outputs[output], result.timing, request.seed, labels)
+        rows, seed, first_index, output = request.rows, request.seed, request.first_index, request.form
+        latents = None if request.sampling is STANDARD_NORMAL else self._prior.shaped(request.sampling)
+        inputs: Inputs = {"latent": Draw(self._noise, self._latent_dim, seed, first_index, rows, latents)}
+        labels = request.labels.of_indices(first_index, rows) if self.known_labels else None
+        result = await self._batchers[_DECODER].submit(_labelled(inputs, labels), (output,), request.scheduling)
+        return Decoded(result.outputs[output], result.timing, seed, labels)
 
     async def decode(self, latents: Float32, request: DecodeRequest) -> Decoded:
         """The images of latents [n, latent_dim].
@@ -170,7 +174,7 @@ class ServedModel:
         Raises:
             InvalidArgument: the decoder overflows on one of them; names the first such row.
         """
-        labels, output = request.labels.of_rows(len(latents)), request.form.value
+        labels, output = request.labels.of_rows(len(latents)), request.form
         with _blaming(request.field):
             result = await self._run(_DECODER, {"latent": latents}, (output,), request.scheduling, labels)
         return Decoded(result.outputs[output], result.timing)
@@ -184,12 +188,12 @@ class ServedModel:
             return encoded
         seed = request.draw.seed
         _, z = await self._draw_posterior(encoded, seed, request.draw.first_index, 1)
-        return replace(encoded, z=z, seed=seed)
+        return encoded._replace(z=z, seed=seed)
 
     async def reconstruct(self, images: Float32, request: ReconstructRequest) -> Reconstructed:
         """The images decoded from the posterior means of images, and what each cost."""
         inputs = _labelled({"image": images}, request.labels.of_rows(len(images)))
-        output = request.form.value
+        output = request.form
         result, scores = await self.reconstruct_and_score(inputs, (output,), request.scheduling)
         return Reconstructed(result.outputs[output], scores.reconstruction_error, scores.kl, result.timing)
 
@@ -226,7 +230,7 @@ class ServedModel:
         result = await self._run(_DECODER, {"latent": latents}, self.likelihood.outputs, scheduling, labels)
         decoded = self.likelihood, images, encoded.mean, encoded.log_variance, result.outputs
         scores = await self._workers.run(len(latents) * images[0].nbytes, score_draws, *decoded, noise, latents)
-        return Scored(scores, encoded.timing + result.timing)
+        return Scored(scores, encoded.timing.then(result.timing))
 
     def prior_rows(self, seeds: Sequence[int]) -> Float32:
         """Row 0 of each seed's latents, [n, latent_dim]."""
@@ -309,6 +313,21 @@ class ServedModel:
         labels: Int64 | None = None,
     ) -> Result:
         return await self._batchers[role].submit(_labelled(inputs, labels), outputs, scheduling)
+
+
+def _tensors(manifest: bundle_pb2.Manifest) -> Mapping[str, TensorSpec]:
+    image = manifest.image
+    pixels, latent = (image.channels, image.height, image.width), (manifest.latent.dim,)
+    likelihood = LIKELIHOODS.get(manifest.likelihood)
+    shapes = {"image": pixels, "latent": latent, "mean": latent, "log_variance": latent}
+    if likelihood is not None:
+        shapes[likelihood.own_output] = pixels
+    floats = {name: TensorSpec(name, np.dtype(np.float32), shape) for name, shape in shapes.items()}
+    return {
+        **floats,
+        "image_uint8": TensorSpec("image_uint8", np.dtype(np.uint8), pixels),
+        "label": TensorSpec("label", np.dtype(np.int64), ()),
+    }
 
 
 @contextmanager

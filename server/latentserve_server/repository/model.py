@@ -85,19 +85,21 @@ class Model:
         """
         if alias is not None:
             version = self._follow(alias)
-        elif version is None:
-            version = self.default
-        if version is None:
+        entry = self.default if version is None else self.entry(version)
+        if entry is None:
             raise ModelNotReady(self._why_none_answers())
-        entry = self.entry(version)
         if entry.model is None:
             raise ModelNotReady(str(entry))
         return entry
 
     @property
-    def default(self) -> int | None:
+    def default(self) -> ModelVersion | None:
         """The highest READY version."""
-        return max((version for version, entry in self._entries.items() if entry.state is State.READY), default=None)
+        highest: ModelVersion | None = None
+        for entry in self._entries.values():
+            if entry.model is not None and (highest is None or entry.version > highest.version):
+                highest = entry
+        return highest
 
     def aliases_of(self, version: int) -> list[str]:
         """The aliases that point to a version, in alphabetical order."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -140,7 +140,7 @@ class Repository:
 
     def is_default(self, entry: ModelVersion) -> bool:
         """Whether the entry answers calls that name no version."""
-        return entry.version == self._models[entry.name].default
+        return entry is self._models[entry.name].default
 
     def aliases_of(self, name: str, version: int) -> list[str]:
         """The aliases that point to a version, in alphabetical order."""
@@ -151,22 +151,16 @@ class Repository:
         return model is not None and len(model) > 0
 
     def get(self, name: str, version: int | None = None, alias: str | None = None) -> ServedModel:
-        """The model that answers for a name, to be described; a call that it is to answer takes a `lease`.
+        """The model of the version or alias, else of the highest READY version.
+
+        A block around it is a lease, within which it stays open; without one it may be described, and not called.
 
         Raises:
             ModelNotFound: there is no such name, version or alias. ModelNotReady: there is, but it cannot answer now.
         """
-        return self._answering(name, version, alias)
-
-    def lease(
-        self, name: str, version: int | None = None, alias: str | None = None
-    ) -> AbstractContextManager[ServedModel]:
-        """The model of the version or alias, else of the highest READY version. It stays open within the block.
-
-        Raises:
-            ModelNotFound: there is no such name, version or alias. ModelNotReady: there is, but it cannot answer now.
-        """
-        return self._answering(name, version, alias)
+        model = self._model(name).answering(version, alias).model
+        assert model is not None
+        return model
 
     async def rescan(self, *, by_order: bool) -> list[str]:
         """Follow the store. Returns what made no sense, and which aliases cannot move, in lines.
@@ -351,11 +345,6 @@ class Repository:
             self._unsettled.set()
         else:
             self._unsettled.clear()
-
-    def _answering(self, name: str, version: int | None, alias: str | None) -> ServedModel:
-        model = self._model(name).answering(version, alias).model
-        assert model is not None
-        return model
 
     def _model(self, name: str) -> Model:
         model = self._models.get(name)

@@ -20,6 +20,7 @@ from latentserve.v1 import models_pb2
 from latentserve_server.blocking_calls import on_thread, threads_left
 from latentserve_server.configuration.config import ServerConfig
 from latentserve_server.errors import LatentServeError
+from latentserve_server.heap import freeze_heap
 from latentserve_server.server import Server
 from latentserve_server.supervision.conversation import Answer, answer
 from latentserve_server.telemetry.logs import log_to_standard_error
@@ -72,6 +73,7 @@ class Worker:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._server.request_rescan)
         self._starting = asyncio.current_task()
         await self._server.load()
+        freeze_heap()
 
     async def _join(self, changes: Sequence[tuple[str, str]]) -> str:
         """Make the changes that the other workers have made, and answer calls beside them; returns the models."""

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app
-from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -59,9 +59,9 @@ class Metrics:
         """`log` is where this process's log lines go."""
         self.registry = process_registry(log)
         calls, graphs = ("method", "model"), ("model", "version", "graph")
-        self._requests = self._counter("requests", "Calls answered, by status code.", (*calls, "code"))
+        self._requests = Tallies("requests", "Calls answered, by status code.", (*calls, "code"), self.registry)
         self._duration = self._histogram("request_duration_seconds", "Time from request to reply.", calls, _SECONDS)
-        self._calls: dict[tuple[str, str, str], tuple[Counter, Buckets]] = {}
+        self._calls: dict[tuple[str, str, str], tuple[Tally, Buckets]] = {}
         self._calls_in_flight: dict[str, int] = {}
         self._in_flight = self._gauge("requests_in_flight", "Calls being answered.", ("method",))
         self._bytes = self._gauge("request_bytes_in_flight", "Bytes of requests being answered.", ())
@@ -136,7 +136,7 @@ class Metrics:
         if key not in self._calls:
             self._calls[key] = self._requests.labels(method, model, code), self._duration.labels(method, model)
         requests, duration = self._calls[key]
-        requests.inc()
+        requests.count += 1
         duration.observe(seconds)
 
     def watch_bytes(self, under_way: Callable[[], int]) -> None:
@@ -281,6 +281,39 @@ class GraphMetrics:
     def call_dropped(self, reason: str) -> None:
         """A call was dropped before all of its rows ran."""
         self._dropped[reason].inc()
+
+
+class Tally:
+    """How often something has happened. Counted by one thread; read by any."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class Tallies(Collector):
+    """A metric of Prometheus's type counter, with labels."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
+        self._name, self._text, self._labels = f"latentserve_{name}", text, labels
+        self._tallies: dict[tuple[str, ...], Tally] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> Tally:
+        """The tally for these values of the labels."""
+        return self._tallies.setdefault(values, Tally())
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        """Its name, for scrapes that ask for some metrics alone."""
+        yield CounterMetricFamily(self._name, self._text, labels=self._labels)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """What a scrape shows."""
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for values, tally in dict(self._tallies).items():
+            family.add_metric(values, tally.count)
+        yield family
 
 
 class Buckets:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from itertools import count
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from latentserve.contract import MAX_LABELS
+from latentserve.contract import MAX_LABELS, REQUEST_ID_KEY
 from latentserve_server.errors import InvalidArgument, LatentServeError, Overloaded, ShuttingDown
 
+STOPPING = "the server is stopping; ask another one"
 _COME_BACK_SECONDS = (0.5, 1.5)
 """A refused caller is told a time between these, drawn at random, so that those of a burst do not return as one."""
 
@@ -33,42 +36,53 @@ class Admitted(Protocol):
         ...
 
 
-class Admission:
+CallT = TypeVar("CallT", bound=Admitted)
+
+
+class Admission(Generic[CallT]):
     """Counts the calls under way, from their acceptance until their reply has left."""
 
     def __init__(self, max_calls: int) -> None:
         """`max_calls` is how many may be under way at a time."""
         self._max_calls = max_calls
-        self._under_way: set[Admitted] = set()
-        self._unsent: set[Admitted] = set()
+        self.under_way: set[CallT] = set()
+        """The calls that are."""
+        self._unsent: set[CallT] = set()
         self._idle = asyncio.Event()
-        self._idle.set()
         self.draining = asyncio.Event()
         """Set from the moment on from which no call is taken."""
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether no call is taken any more."""
+        return self.draining.is_set()
+
+    def is_busy(self) -> bool:
+        """Whether calls are under way."""
+        return bool(self.under_way)
+
     def refusal(self) -> LatentServeError | None:
         """Why a call that comes now is not taken; None where it is."""
-        if self.draining.is_set():
-            return ShuttingDown("the server is stopping; ask another one")
-        if len(self._under_way) < self._max_calls:
+        if self.is_draining:
+            return ShuttingDown(STOPPING)
+        if len(self.under_way) < self._max_calls:
             return None
         wait = random.uniform(*_COME_BACK_SECONDS)
-        return Overloaded(f"{len(self._under_way)} of at most {self._max_calls} calls are under way", retry_after=wait)
+        return Overloaded(f"{len(self.under_way)} of at most {self._max_calls} calls are under way", retry_after=wait)
 
-    def take(self, call: Admitted) -> None:
+    def take(self, call: CallT) -> None:
         """Count a call, which has a place until `leave`."""
-        self._under_way.add(call)
+        self.under_way.add(call)
 
-    def begin(self, call: Admitted) -> None:
+    def begin(self, call: CallT) -> None:
         """Have `drain` wait until the call has been answered, and its reply has left."""
         self._unsent.add(call)
-        self._idle.clear()
 
-    def leave(self, call: Admitted) -> None:
+    def leave(self, call: CallT) -> None:
         """Count a call no longer: its reply has left, or nobody reads it."""
-        self._under_way.discard(call)
+        self.under_way.discard(call)
         self._unsent.discard(call)
-        if not self._unsent:
+        if self.is_draining and not self._unsent:
             self._idle.set()
 
     async def drain(self, seconds: float) -> None:
@@ -77,8 +91,9 @@ class Admission:
         Calls that are not answered after `seconds` are cut off.
         """
         self.draining.set()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), seconds)
+        if self._unsent:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), seconds)
         for call in list(self._unsent):  # some leave at once
             call.cut_off()
 
@@ -263,7 +278,28 @@ _ENTRY_BYTES = 32
 """What HTTP/2 counts for a header beside its name and value (RFC 9113, 6.5.2)."""
 
 
-def check_headers(metadata: Iterable[tuple[str, str | bytes]], limit: int) -> InvalidArgument | None:
-    """Why a call with this metadata is refused, as HTTP/2 counts bytes; None where it is not."""
-    size = sum(len(name) + len(value) + _ENTRY_BYTES for name, value in metadata)
-    return InvalidArgument("headers", f"{size} bytes; {limit} are allowed") if size > limit else None
+_MAX_REQUEST_ID = 128
+_PRINTABLE = re.compile(r"[ -~]+")
+"""The characters that gRPC allows in metadata."""
+
+
+class Headers:
+    """What the metadata of calls may be, and the ids of those that bring none."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """`max_bytes` is what HTTP/2 may count for the metadata of one call."""
+        self._max_bytes = max_bytes
+        self._ids = (f"{number:032x}" for number in count(random.getrandbits(96) << 32))
+
+    def read(self, metadata: Iterable[tuple[str, str | bytes]]) -> tuple[str, LatentServeError | None]:
+        """The caller's id of the call, or a new one; and why the call is refused, or None where it is not."""
+        size, request_id = 0, ""
+        for key, value in metadata:
+            size += len(key) + len(value) + _ENTRY_BYTES
+            if key == REQUEST_ID_KEY and not request_id:
+                asked = str(value)[:_MAX_REQUEST_ID]
+                request_id = asked if _PRINTABLE.fullmatch(asked) else ""
+        refusal = None
+        if size > self._max_bytes:
+            refusal = InvalidArgument("headers", f"{size} bytes; {self._max_bytes} are allowed")
+        return request_id or next(self._ids), refusal

@@ -7,26 +7,27 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
-from latentserve_server.errors import InvalidArgument, LatentServeError, Unread
+from latentserve.contract import REQUEST_ID_KEY
+from latentserve_server.errors import InvalidArgument, LatentServeError, ShuttingDown, Unread
 from latentserve_server.telemetry.logs import request_id
 from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.wire.admission import (
     FREE_BYTES,
+    STOPPING,
     Admission,
     BytesUnderWay,
     FieldLimits,
+    Headers,
     check_fields,
-    check_headers,
     not_a_message,
 )
-from latentserve_server.wire.core import Call
-from latentserve_server.wire.exchange import Aborted, Driver, Exchange
+from latentserve_server.wire.core import Completions
+from latentserve_server.wire.exchange import OK, Aborted, Driver, Exchange
 from latentserve_server.wire.services import Method
 
 _logger = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ _logger = logging.getLogger(__name__)
 _MAX_WATCHES = 1000
 """Streams of health and reflection at a time, of one listener; they last as long as their callers wish."""
 _WATCH_SECONDS = 0.02
-"""How long a call that a Driver answers may take until its caller is watched: to watch costs as much as to reply."""
+"""How long a call that a Driver answers may take until its caller is watched, twice as long at most: to watch costs as
+much as to reply."""
 _FIRST_MESSAGE_SECONDS = 0.05
 """For the first message of a refused stream to leave its caller. grpc.aio's client takes a status that comes earlier
 for an error of its own, and says INTERNAL."""
@@ -46,8 +48,9 @@ class Answering:
 
     def __init__(
         self,
+        completions: Completions,
         metrics: Metrics,
-        admission: Admission,
+        admission: Admission[Exchange],
         under_way: BytesUnderWay,
         limits: FieldLimits,
         *,
@@ -55,14 +58,16 @@ class Answering:
         unread_timeout: float,
         access_log: bool,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._completions = completions
         self._methods: dict[str, Method] = {}
-        self._unwatched: list[Exchange] = []
+        self._will_watch = False
         self._metrics = metrics
         self._admission = admission
-        self._watches = Admission(_MAX_WATCHES)
+        self._watches: Admission[Exchange] = Admission(_MAX_WATCHES)
         self._under_way = under_way
         self._limits = limits
-        self._max_header_bytes = max_header_bytes
+        self._headers = Headers(max_header_bytes)
         self._unread_timeout = unread_timeout
         self._access_level = logging.INFO if access_log else logging.DEBUG
 
@@ -70,73 +75,70 @@ class Answering:
         """Answer calls of these methods, which are given by their paths."""
         self._methods.update(methods)
 
-    def answer(self, call: Call) -> None:
+    def answer(self, arrival: Any) -> None:
         """Take a call that has come in, and see to its end."""
-        method = self._methods.get(call.method)
+        exchange = Exchange(arrival, self._completions, self, self._under_way, self._unread_timeout)
+        method = self._methods.get(exchange.path)
         if method is None:
-            call.end(grpc.StatusCode.UNIMPLEMENTED.value[0], "Method not found!", ())
+            exchange.end(grpc.StatusCode.UNIMPLEMENTED.value[0], "Method not found!", ())
             return
-        exchange = Exchange(call, method, self._under_way, self._unread_timeout)
-        places = self._places(method)
-        refusal: LatentServeError | None = check_headers(call.metadata, self._max_header_bytes)
-        if refusal is None and places is not None:
-            refusal = places.refusal()
-        if places is not None and refusal is None:
+        exchange.method = method
+        exchange.request_id, refusal = self._headers.read(exchange.metadata)
+        if method.is_own:
+            exchange.trailers = ((REQUEST_ID_KEY, exchange.request_id),)
+        exchange.places = places = self._admission if method.is_own else self._watches if method.gives_stream else None
+        if places is not None and refusal is None and (refusal := places.refusal()) is None:
             places.take(exchange)
-        call.on_closed = partial(self._closed, exchange)
         if not method.is_driven:
-            call.watch()
+            exchange.watch()
         if refusal is not None:
             self._refuse(exchange, refusal)
         elif method.takes_stream:
             self._begin(exchange, None)
         else:
-            call.receive(partial(self._received, exchange))
+            exchange.receive()
 
-    def _places(self, method: Method) -> Admission | None:
-        """What bounds the number of such calls."""
-        return self._admission if method.is_own else self._watches if method.gives_stream else None
-
-    def _received(self, exchange: Exchange, raw: bytes | None) -> None:
-        if exchange.call.closed:
+    def request_came(self, exchange: Exchange, raw: bytes | None) -> None:
+        """Answer a call whose request is here, or of which there is none."""
+        if exchange.closed:
             return
         if raw is None:  # which a caller who goes looks like, too, until the core says so
-            exchange.call.watch()
-            asyncio.get_running_loop().call_later(_WATCH_SECONDS, self._refuse_silence, exchange)
+            exchange.watch()
+            self._loop.call_later(_WATCH_SECONDS, self._refuse_silence, exchange)
         else:
             self._begin(exchange, raw)
 
     def _refuse_silence(self, exchange: Exchange) -> None:
-        if not exchange.call.closed:
+        if not exchange.closed:
             self._refuse(exchange, InvalidArgument("request", "there is none, though the call was half-closed"))
 
     def _begin(self, exchange: Exchange, raw: bytes | None) -> None:
-        if exchange.method.is_own and self._admission.draining.is_set():
-            refusal = self._admission.refusal()
-            assert refusal is not None
-            self._refuse(exchange, refusal)
-            return
-        if exchange.method.is_own:
+        method = exchange.method
+        if method.is_own:
+            if self._admission.is_draining:
+                self._refuse(exchange, ShuttingDown(STOPPING))
+                return
             self._admission.begin(exchange)
         answer = self._answer(exchange, raw)
-        if not exchange.method.is_driven:
+        if not method.is_driven:
             exchange.task = asyncio.ensure_future(answer)
             return
         exchange.task = driver = Driver(answer)
-        if not driver.done():
-            self._watch_soon(exchange)
-
-    def _watch_soon(self, exchange: Exchange) -> None:
-        """Learn of a caller who goes, if the call is not answered at once, as most are."""
-        if not self._unwatched:
-            asyncio.get_running_loop().call_later(_WATCH_SECONDS, self._watch)
-        self._unwatched.append(exchange)
+        if not self._will_watch and not driver.done():
+            self._will_watch = True
+            self._loop.call_later(_WATCH_SECONDS, self._watch)
 
     def _watch(self) -> None:
-        for exchange in self._unwatched:
+        """Learn of callers who go, where calls are not answered at once, as most are."""
+        self._will_watch = False
+        began_before = time.monotonic_ns() - _WATCH_SECONDS * 1e9
+        for exchange in self._admission.under_way:
             if exchange.task is not None and not exchange.task.done():
-                exchange.call.watch()
-        self._unwatched.clear()
+                if exchange.began_ns <= began_before:
+                    exchange.watch()
+                elif not self._will_watch:
+                    self._will_watch = True
+                    self._loop.call_later(_WATCH_SECONDS, self._watch)
 
     def _refuse(self, exchange: Exchange, error: LatentServeError) -> None:
         """End a call of which no message is read."""
@@ -146,21 +148,12 @@ class Answering:
             outer = request_id.set(exchange.request_id)
             self._record(exchange)
             request_id.reset(outer)
-            if not self._admission.draining.is_set():
+            if not self._admission.is_draining:
                 self._admission.begin(exchange)
         if exchange.method.takes_stream:
-            asyncio.get_running_loop().call_later(_FIRST_MESSAGE_SECONDS, exchange.end)
+            self._loop.call_later(_FIRST_MESSAGE_SECONDS, exchange.reply)
         else:
-            exchange.end()
-
-    def _closed(self, exchange: Exchange) -> None:
-        """The reply has left, or its caller has gone."""
-        self._leave(exchange)
-        exchange.close()
-
-    def _leave(self, exchange: Exchange) -> None:
-        if (places := self._places(exchange.method)) is not None:
-            places.leave(exchange)
+            exchange.reply()
 
     async def _answer(self, exchange: Exchange, raw: bytes | None) -> None:
         method, reply = exchange.method, None
@@ -184,15 +177,15 @@ class Answering:
         except LatentServeError as error:
             exchange.fail(error)
             if isinstance(error, Unread):
-                self._leave(exchange)
+                exchange.leave_place()
         except Exception:
             _logger.exception("%s failed", method.name)
             exchange.code = grpc.StatusCode.INTERNAL
             exchange.message = f"internal error; see the log of request {exchange.request_id}"
         if method.is_own:
             self._record(exchange)
-        if not exchange.call.closed:
-            exchange.end(reply)
+        if not exchange.closed:
+            exchange.reply(reply)
 
     async def _stream(self, exchange: Exchange, replies: Any) -> None:
         """Send the replies, or wait for what sends them itself."""
@@ -229,9 +222,10 @@ class Answering:
         return request
 
     def _record(self, exchange: Exchange) -> None:
-        method, code, seconds = exchange.method.name, exchange.code.name, time.monotonic() - exchange.began
+        method, seconds = exchange.method.name, (time.monotonic_ns() - exchange.began_ns) / 1e9
+        code = "OK" if exchange.code is OK else exchange.code.name
         self._metrics.call_ended(method, exchange.model, code, seconds)
-        level = logging.ERROR if exchange.code is grpc.StatusCode.INTERNAL else self._access_level
+        level = self._access_level if exchange.code is not grpc.StatusCode.INTERNAL else logging.ERROR
         if _logger.isEnabledFor(level):
             fields = {"method": method, "model": exchange.model, "code": code, "seconds": round(seconds, 6)}
             _logger.log(level, "%s %s", method, exchange.message or code, extra=fields)

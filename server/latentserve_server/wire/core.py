@@ -21,9 +21,11 @@ Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 _BURST = 256
 """Events that are handled before other work of the loop has its turn."""
+_PATIENCE_SECONDS = 2e-3
+"""How long the loop itself waits for an event."""
 _CALLS_ASKED_FOR = 128
 """Calls that the core may hand over before it is asked again."""
-_NEVER = 1e11
+_NO_DEADLINE = 1e11
 """Deadlines beyond this, in seconds since 1970, are none."""
 
 _NO_HEADERS = cygrpc.SendInitialMetadataOperation((), 0)
@@ -36,12 +38,15 @@ _CLOSE = cygrpc.ReceiveCloseOnServerOperation
 class Completions:
     """What the core has done, told on the running event loop by calling the tags of its events.
 
-    While there is something the loop takes it, in bursts. A thread waits for the first event after a pause, so that the
-    loop may sleep, and wakes it once a burst.
+    While there is something the loop takes it, in bursts. Where there is nothing for a moment and it is not busy, the
+    loop itself waits for it, and for nothing else, a little. After a longer pause a thread waits for the first event,
+    so that the loop may sleep, and wakes it; that way takes much longer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_busy: Callable[[], bool] | None = None) -> None:
+        """`is_busy` tells whether calls are under way whose work the loop is not to hold up; None: always."""
         self.queue = cygrpc.CompletionQueue()
+        self._is_busy = is_busy or (lambda: True)
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._pause = threading.Semaphore(1)
@@ -91,6 +96,7 @@ class Completions:
         if not self._begun:
             self._loop.call_soon(self._flush, context=self._context)  # of no call
         self._begun.append((call, operations, tag))
+        self._is_calm = False
 
     def _flush(self) -> None:
         begun, self._begun = self._begun, []
@@ -105,8 +111,10 @@ class Completions:
     def _burst(self) -> None:
         """Handle what there is. Twice nothing, with all the loop's work in between, is a pause."""
         poll, events = self.queue.poll, list[Any]()
-        while len(events) < _BURST and (event := poll(deadline=0.0)).tag is not None:
+        patience = time.time() + _PATIENCE_SECONDS if self._is_calm and not self._is_busy() else 0.0
+        while len(events) < _BURST and (event := poll(deadline=patience)).tag is not None:
             events.append(event)
+            patience = 0.0
         if events or not self._is_calm:
             self._is_calm = not events
             self._loop.call_soon(self._burst)
@@ -129,15 +137,15 @@ class CoreServer:
         self._queue = completions.queue
         self._server = cygrpc.Server(tuple(options), False)
         self._server.register_completion_queue(self._queue)
-        self._accept: Callable[[Call], None] | None = None
+        self._accept: Callable[[Any], None] | None = None
         self._closed: asyncio.Future[None] | None = None
 
     def add_port(self, address: str) -> int:
         """Bind an address, host:port; returns the port, or 0 where it cannot be had."""
         return int(self._server.add_http2_port(address.encode()))
 
-    def start(self, accept: Callable[[Call], None]) -> None:
-        """Tell `accept` of every call from now on."""
+    def start(self, accept: Callable[[Any], None]) -> None:
+        """Tell `accept` of the arrival of every call from now on, of which it makes a `Call`."""
         self._accept = accept
         self._server.start()
         self._completions.listener_opened()
@@ -171,11 +179,11 @@ class CoreServer:
         if event.success and self._accept is not None:
             if self._closed is None:
                 self._ask()
-            self._accept(Call(event, self._completions))
+            self._accept(event)
 
 
 class Call:
-    """One call: what it says of itself, and the operations on it. Callbacks are called on the event loop."""
+    """One call: what it says of itself, and the operations on it. A subclass hears of what becomes of them."""
 
     __slots__ = (
         "_call",
@@ -185,41 +193,46 @@ class Call:
         "_seconds",
         "closed",
         "metadata",
-        "method",
-        "on_closed",
+        "path",
     )
 
-    def __init__(self, event: Any, completions: Completions) -> None:
-        details = event.call_details
+    def __init__(self, arrival: Any, completions: Completions) -> None:
+        details = arrival.call_details
         self._completions = completions
-        self._call = event.call
+        self._call = arrival.call
         self._headers_sent = False
         self._is_watched = False
-        self._seconds = details.deadline
-        self.method: str = details.method.decode("ascii", "replace")
-        self.metadata: Metadata = event.invocation_metadata
+        self._seconds: float = details.deadline
+        self.path: str = details.method.decode("ascii", "replace")
+        """Of its method, /package.Service/Method."""
+        self.metadata: Metadata = arrival.invocation_metadata
         self.closed = False
         """Whether it has ended: its status has left, or its caller, or its deadline has passed."""
-        self.on_closed: Callable[[], None] = _nothing
-        """Called once it has ended."""
+
+    def received(self, message: bytes | None) -> None:
+        """What `receive` has asked for is here, on the event loop; None where there is no message."""
+
+    def ended(self) -> None:
+        """It is closed, on the event loop."""
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline, at least 0; None where there is none."""
-        return None if self._seconds > _NEVER else max(0.0, self._seconds - time.time())
+        return None if self._seconds > _NO_DEADLINE else max(0.0, self._seconds - time.time())
 
     def watch(self) -> None:
         """Learn of a caller who goes as soon as that happens, and not only when the call is ended. Harmless twice."""
         if not self._is_watched:
             self._is_watched = True
-            self._begin((_CLOSE(0),), self._note_closed)
+            self._completions.begin(self._call, (_CLOSE(0),), self._note_closed)
 
-    def receive(self, received: Callable[[bytes | None], None]) -> None:
-        """Call `received` with the next message; None where there is none."""
-        self._begin((_RECEIVE(0),), lambda event: received(event.batch_operations[0].message()))
+    def receive(self) -> None:
+        """Ask for the next message."""
+        self._completions.begin(self._call, (_RECEIVE(0),), self._note_message)
 
     def send(self, message: bytes, sent: Callable[[], None]) -> None:
         """Send a message of a stream; `sent` is called when the core has room for another one."""
-        self._begin((*self._headers(), _SEND(message, 0)), lambda event: sent())
+        operations = (*self._headers(), _SEND(message, 0))
+        self._completions.begin(self._call, operations, lambda event: sent())
 
     def end(self, code: int, details: str, trailers: Metadata, message: bytes | None = None) -> None:
         """End the call with a status, after a last message."""
@@ -227,16 +240,18 @@ class Call:
         if message is not None:
             operations.append(_SEND(message, 0))
         if self._is_watched:
-            self._begin(operations, _ignore)
+            self._completions.begin(self._call, operations, _ignore)
         else:
             self._is_watched = True
             operations.append(_CLOSE(0))
-            self._begin(operations, self._note_closed)
+            self._completions.begin(self._call, operations, self._note_closed)
+
+    def _note_message(self, event: Any) -> None:
+        self.received(event.batch_operations[0].message())
 
     def _note_closed(self, event: Any) -> None:
         self.closed = True
-        on_closed, self.on_closed = self.on_closed, _nothing
-        on_closed()
+        self.ended()
 
     def _headers(self) -> tuple[Any, ...]:
         if self._headers_sent:
@@ -244,13 +259,6 @@ class Call:
         self._headers_sent = True
         return (_NO_HEADERS,)
 
-    def _begin(self, operations: Sequence[Any], tag: Callable[[Any], None]) -> None:
-        self._completions.begin(self._call, operations, tag)
-
 
 def _ignore(event: Any) -> None:
     """The end of a call is told to who watches it."""
-
-
-def _nothing() -> None:
-    """What is done where nobody asks."""

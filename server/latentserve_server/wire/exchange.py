@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import re
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from latentserve.contract import REQUEST_ID_KEY
 from latentserve_server.batching.batch import AwaitedResult
 from latentserve_server.errors import LatentServeError, Unread
-from latentserve_server.wire.admission import BytesUnderWay
-from latentserve_server.wire.core import Call, Metadata
+from latentserve_server.wire.admission import Admission, BytesUnderWay
+from latentserve_server.wire.core import Call, Completions, Metadata
 from latentserve_server.wire.services import Method
 from latentserve_server.wire.status import retry_after_ms, status_of
 
 _logger = logging.getLogger(__name__)
 
-_MAX_REQUEST_ID = 128
-_PRINTABLE = re.compile(r"[ -~]+")
-"""The characters that gRPC allows in metadata."""
+OK = grpc.StatusCode.OK
+_NEVER = float("inf")
 _JITTER_SECONDS = 0.02
 """How much longer than its cancellation a request may take to arrive."""
 _MAX_MESSAGE_BYTES = 1024
@@ -40,37 +35,87 @@ class Aborted(Exception):
     """A servicer of gRPC's own ends its call with a status."""
 
 
-class Exchange:
+class Answers(Protocol):
+    """What answers calls."""
+
+    def request_came(self, exchange: Exchange, raw: bytes | None) -> None:
+        """Answer the request of these bytes, or that there is none."""
+        ...
+
+
+class Exchange(Call):
     """One call and its end, which is OK unless something is noted. To the servicer it is the call's context."""
 
-    def __init__(self, call: Call, method: Method, under_way: BytesUnderWay, unread_timeout: float) -> None:
+    method: Method
+    """What was called, once that is known."""
+
+    __slots__ = (
+        "_allowed",
+        "_answers",
+        "_reading",
+        "_sizes",
+        "_under_way",
+        "_unread_timeout",
+        "began_ns",
+        "code",
+        "deadline",
+        "is_cut_off",
+        "message",
+        "method",
+        "model",
+        "places",
+        "request_id",
+        "task",
+        "trailers",
+    )
+
+    def __init__(
+        self,
+        arrival: Any,
+        completions: Completions,
+        answers: Answers,
+        under_way: BytesUnderWay,
+        unread_timeout: float,
+    ) -> None:
         """`unread_timeout` seconds is how long a message of a stream waits for its reader."""
-        self.call = call
-        self.method = method
-        self.request_id = _request_id(call.metadata)
-        self.model = ""
-        self.code = grpc.StatusCode.OK
-        self.message = ""
-        self.trailers: Metadata = ((REQUEST_ID_KEY, self.request_id),) if method.is_own else ()
+        super().__init__(arrival, completions)
+        self.request_id = self.model = self.message = ""
+        self.code = OK
+        self.trailers: Metadata = ()
         self.task: asyncio.Task[None] | Driver | None = None
         """What answers it."""
         self.is_cut_off = False
         """Whether the server ends it, and not its caller."""
-        self.began = time.monotonic()
-        self._allowed = call.time_remaining()
+        self.began_ns = time.monotonic_ns()
+        """When it came, on the monotonic clock, which the event loop keeps, too."""
+        self._allowed = self.time_remaining()
+        self.deadline = _NEVER if self._allowed is None else self.began_ns / 1e9 + self._allowed
+        """Until when its caller waits, in seconds of that clock; infinity where there is no end."""
+        self._answers = answers
+        self._reading: asyncio.Future[bytes | None] | None = None
         self._unread_timeout = unread_timeout
         self._under_way = under_way
-        self._sizes: deque[int] = deque()
+        self.places: Admission[Exchange] | None = None
+        """What counts it."""
+        self._sizes: list[int] = []
 
-    def time_remaining(self) -> float | None:
-        """Seconds until the caller's deadline; None where there is none."""
-        return self.call.time_remaining()
+    def received(self, message: bytes | None) -> None:
+        """The request is here, or the next one of a stream."""
+        if self._reading is None:
+            self._answers.request_came(self, message)
+        elif not self._reading.done():
+            self._reading.set_result(message)
+
+    def leave_place(self) -> None:
+        """Count it no longer among the calls under way. Harmless where it is not counted."""
+        if self.places is not None:
+            self.places.leave(self)
 
     async def read(self) -> bytes | None:
         """The next message of a stream of requests; None after the last one."""
-        future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        self.call.receive(lambda raw: None if future.done() else future.set_result(raw))
-        return await future
+        self._reading = asyncio.get_running_loop().create_future()
+        self.receive()
+        return await self._reading
 
     async def write(self, message: Message) -> None:
         """Send a message of a stream; it returns when gRPC has taken it, which holds one for a reader who is behind.
@@ -78,12 +123,12 @@ class Exchange:
         Raises:
             Unread: nobody made room for it in time. CancelledError: the caller has gone.
         """
-        if self.call.closed:
+        if self.closed:
             raise asyncio.CancelledError
         if self._sizes and self.method.takes_stream:  # a reply a request, in their order
-            self._under_way.leave(self._sizes.popleft())
+            self._under_way.leave(self._sizes.pop(0))
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.call.send(message.SerializeToString(), lambda: None if future.done() else future.set_result(None))
+        self.send(message.SerializeToString(), lambda: None if future.done() else future.set_result(None))
         try:
             async with asyncio.timeout(self._unread_timeout):
                 await future
@@ -110,7 +155,7 @@ class Exchange:
         Raises:
             Overloaded: there are too many, of all calls. CancelledError: the call has ended meanwhile.
         """
-        if self.call.closed:
+        if self.closed:
             raise asyncio.CancelledError
         self._under_way.enter(size)
         self._sizes.append(size)
@@ -121,21 +166,23 @@ class Exchange:
         if self.task is not None:
             self.task.cancel()
 
-    def close(self) -> None:
-        """Stop what answers it, and count none of its bytes any more: the call has ended."""
+    def ended(self) -> None:
+        """Stop what answers it, and count it and its bytes no longer."""
+        self.leave_place()
         if self.task is not None and not self.task.done():
             self.task.cancel()
-        while self._sizes:
-            self._under_way.leave(self._sizes.popleft())
+        for size in self._sizes:
+            self._under_way.leave(size)
+        self._sizes.clear()
 
     def note_leaving(self) -> None:
         """Note that the caller has gone, or waits no longer."""
         late = is_late(self._allowed, self.time_remaining())
         self.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
 
-    def end(self, message: bytes | None = None) -> None:
-        """Send the status, after a last message."""
-        self.call.end(self.code.value[0], self.message, self.trailers, message)
+    def reply(self, message: bytes | None = None) -> None:
+        """Send the status that was noted, after a last message."""
+        self.end(0 if self.code is OK else self.code.value[0], self.message, self.trailers, message)
 
 
 def is_late(allowed: float | None, remaining: float | None) -> bool:
@@ -147,16 +194,6 @@ def is_late(allowed: float | None, remaining: float | None) -> bool:
     if allowed is None or remaining is None:
         return False
     return remaining <= min(allowed * 0.1, min(allowed * 0.01, 1.0) + _JITTER_SECONDS)
-
-
-def _request_id(metadata: Metadata) -> str:
-    """The caller's id of the call, or a new one."""
-    for key, value in metadata:
-        if key == REQUEST_ID_KEY:
-            asked = str(value)[:_MAX_REQUEST_ID]
-            if _PRINTABLE.fullmatch(asked):
-                return asked
-    return f"{random.getrandbits(128):032x}"
 
 
 def _short(message: str) -> str:

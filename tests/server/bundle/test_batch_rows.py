@@ -131,7 +131,7 @@ def test_as_many_rows_as_their_buffers_have_room_for(row_bytes: int, bound: int)
 @pytest.mark.parametrize(("pad", "bound"), [(False, False), (True, False), (True, True)])
 async def test_a_model_of_chosen_rows_answers_to_the_bit_as_another(tmp_path: Path, pad: bool, bound: bool) -> None:
     directory = TinyModel(conv=True).write(tmp_path / "vae" / "1")
-    request = SampleRequest(count=60, seed=3)
+    request = SampleRequest(rows=60, seed=3)
     async with (
         loaded(directory, max_batch_rows=7) as other,
         loaded(directory, max_batch_rows=4096, pad=pad, bound=bound, chooses=True) as model,

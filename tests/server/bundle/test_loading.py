@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from loaded_model import loaded
 from tiny_bundle import TinyModel
 
+from latentserve_server.engine import Engine
 from latentserve_server.latent.labels import NO_LABELS, Labels
 from latentserve_server.model.requests import (
+    UINT8_PIXELS,
     DecodeRequest,
     EncodeRequest,
-    PixelForm,
     ReconstructRequest,
     SampleRequest,
     ScoreRequest,
@@ -30,9 +32,9 @@ async def answers(model: ServedModel, images: np.ndarray, labels: Labels) -> lis
         some = images[:rows]
         encoded = await model.encode(some, EncodeRequest(labels=labels))
         decoded = await model.decode(encoded.mean, DecodeRequest(labels=labels))
-        again = await model.reconstruct(some, ReconstructRequest(form=PixelForm.UINT8, labels=labels))
+        again = await model.reconstruct(some, ReconstructRequest(form=UINT8_PIXELS, labels=labels))
         scored = await model.score(some, ScoreRequest(labels=labels))
-        sampled = await model.sample(SampleRequest(count=rows, seed=7, labels=labels))
+        sampled = await model.sample(SampleRequest(rows=rows, seed=7, labels=labels))
         np.testing.assert_array_equal(again.reconstruction_error, scored.scores.reconstruction_error)
         return [encoded.mean, encoded.log_variance, decoded.images, again.images, again.kl, sampled.images]
 
@@ -56,3 +58,24 @@ async def test_bound_batches_answer_to_the_bit_what_others_do(tmp_path: Path, ti
                 np.testing.assert_array_equal(one, other)
         encoder = plain.footprints["encoder"].buffer_bytes, bound.footprints["encoder"].buffer_bytes
         assert encoder[1] * 6 == encoder[0] * (1 + 2 + 4 + 6), "the buckets', where plain holds the largest one's"
+
+
+def engines() -> int:
+    """Graphs that are open in this process."""
+    return sum(type(each) is Engine for each in gc.get_objects())
+
+
+async def test_a_closed_model_is_freed_without_the_garbage_collector(tmp_path: Path) -> None:
+    tiny = TinyModel(conv=True)
+    directory = tiny.write(tmp_path / "vae" / "1")
+    gc.collect()
+    gc.disable()  # what is there when a server starts is left out of its collections
+    try:
+        before = engines()
+        async with loaded(directory) as model:
+            await answers(model, (tiny.random_images(20) / 255).astype(np.float32), NO_LABELS)
+            assert engines() == before + 2
+        del model
+        assert engines() == before
+    finally:
+        gc.enable()

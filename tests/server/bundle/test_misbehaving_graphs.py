@@ -14,7 +14,7 @@ from held_graph import Notes, batch_limits, settle
 from numpy.typing import NDArray
 
 from latentserve_server.batching.batcher import Batcher
-from latentserve_server.engine.thread import Cancellation
+from latentserve_server.engine.engine import Cancellation
 from latentserve_server.errors import EngineFailure
 from latentserve_server.workers import Workers
 

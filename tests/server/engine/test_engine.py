@@ -21,10 +21,8 @@ from tiny_bundle import TinyModel
 from tiny_graph import FRAGILE_LIMIT
 
 from latentserve_server.engine import Cpu, Cuda, Engine, choose_placement
-from latentserve_server.engine.engine import ReconstructionPipeline
-from latentserve_server.engine.thread import Cancellation
+from latentserve_server.engine.engine import Cancellation, ReconstructionPipeline, trim_heap
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
-from latentserve_server.heap import trim_heap
 
 BUCKETS = (1, 2, 4, 8)
 DECODED = ["image", "image_uint8", "logits"]

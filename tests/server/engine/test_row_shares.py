@@ -20,8 +20,8 @@ from tiny_bundle import TinyModel
 from tiny_graph import FRAGILE_LIMIT
 
 from latentserve_server.engine import Cpu, Engine
+from latentserve_server.engine.engine import Cancellation
 from latentserve_server.engine.row_shares import RowShares
-from latentserve_server.engine.thread import Cancellation
 from latentserve_server.errors import EngineFailure
 
 MOST_ROWS = 9

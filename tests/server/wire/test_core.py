@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import grpc
@@ -18,17 +17,39 @@ from latentserve_server.wire.core import Call, Completions, CoreServer
 
 METHOD = "/a.Service/Method"
 OK = grpc.StatusCode.OK.value[0]
-Answer = Callable[[Call], Awaitable[None]]
+
+
+class AwaitedCall(Call):
+    """A call of which a coroutine awaits what becomes of it."""
+
+    def __init__(self, arrival: Any, completions: Completions) -> None:
+        super().__init__(arrival, completions)
+        self.message: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self.has_ended = asyncio.Event()
+
+    def received(self, message: bytes | None) -> None:
+        self.message.set_result(message)
+
+    def ended(self) -> None:
+        self.has_ended.set()
+
+
+Answer = Callable[[AwaitedCall], Awaitable[None]]
 
 
 @asynccontextmanager
-async def core_server(answer: Answer, *options: tuple[str, int]) -> AsyncIterator[tuple[CoreServer, grpc.aio.Channel]]:
+async def core_server(
+    answer: Answer,
+    *options: tuple[str, int],
+    kind: type[AwaitedCall] = AwaitedCall,
+    is_busy: Callable[[], bool] | None = None,
+) -> AsyncIterator[tuple[CoreServer, grpc.aio.Channel]]:
     """A server whose calls are answered by a coroutine, and a channel to it."""
-    completions = Completions()
+    completions = Completions(is_busy)
     server = CoreServer(completions, options)
     port = server.add_port("127.0.0.1:0")
     tasks = set[asyncio.Future[None]]()
-    server.start(lambda call: tasks.add(asyncio.ensure_future(answer(call))))
+    server.start(lambda arrival: tasks.add(asyncio.ensure_future(answer(kind(arrival, completions)))))
     async with asyncio.timeout(BACKSTOP_SECONDS), channel_to(port) as channel:
         yield server, channel
         await asyncio.gather(*tasks)
@@ -36,11 +57,11 @@ async def core_server(answer: Answer, *options: tuple[str, int]) -> AsyncIterato
         completions.close()
 
 
-async def received(call: Call) -> bytes | None:
+async def received(call: AwaitedCall) -> bytes | None:
     """The next message of a call."""
-    future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-    call.receive(future.set_result)
-    return await future
+    call.message = asyncio.get_running_loop().create_future()
+    call.receive()
+    return await call.message
 
 
 async def sent(call: Call, message: bytes) -> None:
@@ -50,18 +71,16 @@ async def sent(call: Call, message: bytes) -> None:
     await future
 
 
-async def ended(call: Call) -> None:
+async def ended(call: AwaitedCall) -> None:
     """Return once the call has ended."""
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    call.on_closed = partial(future.set_result, None)
     call.watch()
-    await future
+    await call.has_ended.wait()
     assert call.closed
 
 
 async def test_a_call_says_what_it_is_and_is_answered_with_a_message_and_a_status() -> None:
-    async def answer(call: Call) -> None:
-        assert call.method == METHOD
+    async def answer(call: AwaitedCall) -> None:
+        assert call.path == METHOD
         assert dict(call.metadata)["key"] == "value"
         assert dict(call.metadata)["key-bin"] == b"\xff"
         remaining = call.time_remaining()
@@ -79,7 +98,7 @@ async def test_a_call_says_what_it_is_and_is_answered_with_a_message_and_a_statu
 
 
 async def test_a_status_says_what_is_wrong() -> None:
-    async def answer(call: Call) -> None:
+    async def answer(call: AwaitedCall) -> None:
         assert call.time_remaining() is None
         call.end(grpc.StatusCode.NOT_FOUND.value[0], "n\u00f6t found", ())
 
@@ -91,7 +110,7 @@ async def test_a_status_says_what_is_wrong() -> None:
 
 
 async def test_streams_go_both_ways_and_end() -> None:
-    async def answer(call: Call) -> None:
+    async def answer(call: AwaitedCall) -> None:
         while (message := await received(call)) is not None:
             await sent(call, b"reply to " + message)
         call.end(OK, "", ())
@@ -103,7 +122,7 @@ async def test_streams_go_both_ways_and_end() -> None:
 
 
 async def test_a_call_without_a_message_is_told_from_an_empty_message() -> None:
-    async def answer(call: Call) -> None:
+    async def answer(call: AwaitedCall) -> None:
         call.end(OK, "", (), repr(await received(call)).encode())
 
     async with core_server(answer) as (_, channel):
@@ -113,11 +132,9 @@ async def test_a_call_without_a_message_is_told_from_an_empty_message() -> None:
 
 
 async def test_the_end_of_a_call_is_told_once_its_status_has_left() -> None:
-    async def answer(call: Call) -> None:
-        left = asyncio.Event()
-        call.on_closed = left.set
+    async def answer(call: AwaitedCall) -> None:
         call.end(OK, "", (), b"reply")
-        await left.wait()
+        await call.has_ended.wait()
         assert call.closed
 
     async with core_server(answer) as (_, channel):
@@ -128,7 +145,7 @@ async def test_the_end_of_a_call_is_told_once_its_status_has_left() -> None:
 async def test_a_caller_who_goes_is_told_and_so_is_a_deadline_that_passes() -> None:
     arrived, told = asyncio.Event(), asyncio.Event()
 
-    async def answer(call: Call) -> None:
+    async def answer(call: AwaitedCall) -> None:
         arrived.set()
         await ended(call)
         await sent(call, b"which nobody gets")
@@ -154,7 +171,7 @@ async def test_a_caller_who_goes_is_told_and_so_is_a_deadline_that_passes() -> N
 async def test_a_message_waits_for_its_reader() -> None:
     messages, taken = 64, 0
 
-    async def answer(call: Call) -> None:
+    async def answer(call: AwaitedCall) -> None:
         nonlocal taken
         for _ in range(messages):
             await sent(call, bytes(1 << 20))
@@ -173,7 +190,7 @@ async def test_a_message_waits_for_its_reader() -> None:
 
 
 async def test_a_message_that_is_too_long_is_none_and_ends_the_call() -> None:
-    async def answer(call: Call) -> None:
+    async def answer(call: AwaitedCall) -> None:
         assert await received(call) is None
         await ended(call)
 
@@ -185,7 +202,7 @@ async def test_a_message_that_is_too_long_is_none_and_ends_the_call() -> None:
 
 
 async def test_more_calls_than_a_burst_holds_are_all_told() -> None:
-    async def answer(call: Call) -> None:
+    async def answer(call: AwaitedCall) -> None:
         message = await received(call)
         call.end(OK, "", (), message)
 
@@ -195,13 +212,32 @@ async def test_more_calls_than_a_burst_holds_are_all_told() -> None:
         assert await asyncio.gather(*(call(message) for message in messages)) == messages
 
 
+async def test_a_loop_that_waits_for_calls_answers_them_and_does_its_other_work() -> None:
+    async def answer(call: AwaitedCall) -> None:
+        message = await received(call)
+        await asyncio.sleep(0)
+        call.end(OK, "", (), message)
+
+    async with core_server(answer, is_busy=lambda: False) as (_, channel):
+        call: Any = channel.unary_unary(METHOD)
+        for number in range(20):
+            assert await call(b"%d" % number) == b"%d" % number
+            await asyncio.sleep(0)
+        messages = [str(number).encode() for number in range(600)]
+        assert await asyncio.gather(*(call(message) for message in messages)) == messages
+
+
 async def test_a_callback_that_fails_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
-    async def answer(call: Call) -> None:
-        if await received(call) == b"broken":
-            call.on_closed = lambda: 1 // 0
+    class BrokenCall(AwaitedCall):
+        def ended(self) -> None:
+            if self.message.result() == b"broken":
+                raise ZeroDivisionError
+
+    async def answer(call: AwaitedCall) -> None:
+        await received(call)
         call.end(OK, "", (), b"reply")
 
-    async with core_server(answer) as (_, channel):
+    async with core_server(answer, kind=BrokenCall) as (_, channel):
         call: Any = channel.unary_unary(METHOD)
         await asyncio.gather(*(call(b"broken") for _ in range(10)))
         assert await call(b"") == b"reply"
@@ -209,7 +245,7 @@ async def test_a_callback_that_fails_fails_alone(caplog: pytest.LogCaptureFixtur
 
 
 async def test_what_the_core_does_not_take_ends_its_call_alone(caplog: pytest.LogCaptureFixture) -> None:
-    async def answer(call: Call) -> None:
+    async def answer(call: AwaitedCall) -> None:
         broken = await received(call) == b"broken"
         no_text: Any = 5
         call.end(OK, "", (("key", no_text),) if broken else (), b"reply")
@@ -224,7 +260,7 @@ async def test_what_the_core_does_not_take_ends_its_call_alone(caplog: pytest.Lo
 
 
 async def test_text_that_is_no_unicode_does_not_stand_in_a_statuss_way() -> None:
-    async def answer(call: Call) -> None:
+    async def answer(call: AwaitedCall) -> None:
         call.end(grpc.StatusCode.NOT_FOUND.value[0], "\udcff", ())
 
     async with core_server(answer) as (_, channel):
@@ -237,7 +273,7 @@ async def test_text_that_is_no_unicode_does_not_stand_in_a_statuss_way() -> None
 async def test_a_stop_ends_calls_after_its_grace() -> None:
     arrived = asyncio.Event()
 
-    async def answer(call: Call) -> None:
+    async def answer(call: AwaitedCall) -> None:
         arrived.set()
         await ended(call)
 
@@ -253,7 +289,7 @@ async def test_a_stop_ends_calls_after_its_grace() -> None:
 
 
 async def test_a_port_that_is_taken_is_none() -> None:
-    async def answer(call: Call) -> None: ...
+    async def answer(call: AwaitedCall) -> None: ...
 
     async with core_server(answer, ("grpc.so_reuseport", 0)):
         completions = Completions()

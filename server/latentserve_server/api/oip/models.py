@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,21 +11,28 @@ from latentserve_server.api.oip.model_names import Part, split_name
 from latentserve_server.batching.scheduling import Scheduling
 from latentserve_server.engine import Arrays, TensorSpec
 from latentserve_server.errors import InvalidArgument, ModelNotFound
-from latentserve_server.model.requests import PixelForm
+from latentserve_server.model.requests import FLOAT32_PIXELS, UINT8_PIXELS
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.repository import Repository
 
 _MAX_NAME = 140  # the repository's names have at most 128 characters, the parts' 12
 
-_FLOAT32, _UINT8, _INT64 = np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.int64)
+_SCORES = tuple(TensorSpec(name, np.dtype(np.float32), ()) for name in ("reconstruction_error", "kl"))
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceModel:
-    """One part of one READY model version."""
+class InferenceModel(NamedTuple):
+    """One part of one READY model version, which stays open within a block."""
 
     served: ServedModel
     part: Part
+
+    def __enter__(self) -> InferenceModel:
+        """Take a lease, for the block."""
+        self.served.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.served.__exit__()
 
     @property
     def name(self) -> str:
@@ -38,24 +42,25 @@ class InferenceModel:
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """What goes in: latents or images, and the label of each for a conditional model."""
-        rows = self._latent("latent") if self.part is Part.DECODER else self._image("image")
-        return (rows, TensorSpec("label", _INT64, ())) if self.labels else (rows,)
+        tensors = self.served.tensors
+        rows = tensors["latent" if self.part is Part.DECODER else "image"]
+        return (rows, tensors["label"]) if self.labels else (rows,)
 
     @property
     def labels(self) -> int:
         """The number of labels that the model knows, 0 for one that is not conditional."""
-        return self.served.manifest.labels.count
+        return self.served.known_labels
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What can come out."""
+        tensors, likelihood = self.served.tensors, self.served.likelihood
         if self.part is Part.ENCODER:
-            return self._latent("mean"), self._latent("log_variance")
-        images = self._image("image"), self._image("image_uint8", _UINT8)
+            return tensors["mean"], tensors["log_variance"]
+        images = tensors[FLOAT32_PIXELS], tensors[UINT8_PIXELS]
         if self.part is Part.RECONSTRUCT:
-            return *images, TensorSpec("reconstruction_error", _FLOAT32, ()), TensorSpec("kl", _FLOAT32, ())
-        likelihood = self.served.likelihood
-        return (*images, self._image(likelihood.own_output)) if likelihood else images
+            return *images, *_SCORES
+        return (*images, tensors[likelihood.own_output]) if likelihood else images
 
     async def run(self, inputs: Arrays, wanted: tuple[str, ...], scheduling: Scheduling) -> Arrays:
         """The wanted outputs, and perhaps others, for the rows of the inputs."""
@@ -63,16 +68,9 @@ class InferenceModel:
             return (await self.served.infer(bundle_pb2.GRAPH_ROLE_DECODER, inputs, wanted, scheduling)).outputs
         if self.part is Part.ENCODER:
             return (await self.served.infer(bundle_pb2.GRAPH_ROLE_ENCODER, inputs, wanted, scheduling)).outputs
-        forms = tuple(form.value for form in PixelForm if form.value in wanted)
+        forms = tuple(form for form in (FLOAT32_PIXELS, UINT8_PIXELS) if form in wanted)
         outcome, scores = await self.served.reconstruct_and_score(inputs, forms, scheduling)
         return {**outcome.outputs, "reconstruction_error": scores.reconstruction_error, "kl": scores.kl}
-
-    def _image(self, name: str, dtype: np.dtype[Any] = _FLOAT32) -> TensorSpec:
-        image = self.served.manifest.image
-        return TensorSpec(name, dtype, (image.channels, image.height, image.width))
-
-    def _latent(self, name: str) -> TensorSpec:
-        return TensorSpec(name, _FLOAT32, (self.served.manifest.latent.dim,))
 
 
 def parts_of(served: ServedModel) -> tuple[Part, ...]:
@@ -81,9 +79,8 @@ def parts_of(served: ServedModel) -> tuple[Part, ...]:
     return tuple(Part) if encodes else (Part.DECODER,)
 
 
-@contextmanager
-def lease_model(repository: Repository, name: str, version: str) -> Iterator[InferenceModel]:
-    """The model that a request names, which stays open within the block.
+def lease_model(repository: Repository, name: str, version: str) -> InferenceModel:
+    """The model that a request names, for as long as the block that answers it: the model stays open that long.
 
     `version` is a number or an alias; where it is empty, the default version answers.
 
@@ -99,7 +96,7 @@ def lease_model(repository: Repository, name: str, version: str) -> Iterator[Inf
     base, part = split_name(name, repository.__contains__)
     is_number = version.isascii() and version.isdigit()
     number, alias = (int(version), None) if is_number else (None, version or None)
-    with repository.lease(base, number, alias) as served:
-        if part not in parts_of(served):
-            raise ModelNotFound(f"model {name!r} is not in the repository: {base!r} has no encoder")
-        yield InferenceModel(served, part)
+    served = repository.get(base, number, alias)
+    if part is not Part.DECODER and part not in parts_of(served):
+        raise ModelNotFound(f"model {name!r} is not in the repository: {base!r} has no encoder")
+    return InferenceModel(served, part)

@@ -10,19 +10,27 @@ from functools import partial
 from typing import Any
 
 from grpc_health.v1 import health, health_pb2
+from numpy.typing import NDArray
 
 from latentserve.oip import inference_pb2 as pb
 from latentserve_server.api.oip.metadata import Totals, config_of, index_of, metadata_of, statistics_of
 from latentserve_server.api.oip.models import InferenceModel, lease_model, parts_of
 from latentserve_server.api.oip.parameters import read_parameters
-from latentserve_server.api.oip.tensors import check_reply_size, read_inputs, read_wanted, stated_bytes, write_outputs
+from latentserve_server.api.oip.tensors import (
+    check_reply_size,
+    read_inputs,
+    read_wanted,
+    serialized,
+    stated_bytes,
+    write_outputs,
+)
 from latentserve_server.api.streams import answer_in_order
 from latentserve_server.batching.scheduling import Scheduling
 from latentserve_server.errors import InvalidArgument, LatentServeError, ModelNotFound, ModelNotReady, NotPermitted
 from latentserve_server.repository.repository import Repository
 from latentserve_server.wire.exchange import Exchange
 from latentserve_server.wire.status import retry_after_ms, status_of
-from latentserve_server.workers import Workers
+from latentserve_server.workers import INLINE_BYTES, Workers
 
 _logger = logging.getLogger(__name__)
 
@@ -92,15 +100,17 @@ class InferenceServicer:
         with lease_model(self._repository, request.name, request.version) as model:
             return pb.ModelConfigResponse(config=config_of(model))
 
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: Exchange) -> pb.ModelInferResponse:
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Exchange) -> bytes:
         """A model's outputs."""
         response = pb.ModelInferResponse()
-        await self._infer(request, _deadline_of(context), response)
-        return response
+        size, contents = await self._infer(request, context.deadline, response)
+        if size < INLINE_BYTES:
+            return serialized(response, contents)
+        return await self._workers.run(size, serialized, response, contents)
 
     async def ModelStreamInfer(self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Exchange) -> None:
         """A response to every request, in order."""
-        answer = partial(self._answer_in_band, deadline=_deadline_of(context))
+        answer = partial(self._answer_in_band, deadline=context.deadline)
         await answer_in_order(
             request_iterator, answer, context.write, self._draining, weigh=_rows_of, room=self._stream_rows
         )
@@ -137,31 +147,39 @@ class InferenceServicer:
         """Not for the callers of this service."""
         raise NotPermitted(f"models are unloaded by {_ADMIN}")
 
-    async def _infer(self, request: pb.ModelInferRequest, deadline: float, response: pb.ModelInferResponse) -> None:
-        """Fill the empty response in, which stays empty where the request fails."""
+    async def _infer(
+        self, request: pb.ModelInferRequest, deadline: float, response: pb.ModelInferResponse
+    ) -> tuple[int, list[NDArray[Any]]]:
+        """Fill the empty response in, which stays empty where the request fails.
+
+        Returns the bytes of its outputs, and those that are to be its raw contents.
+        """
         parameters = read_parameters(request.parameters)
         scheduling = Scheduling(min(deadline, _now() + parameters.timeout), parameters.bulk)
         with lease_model(self._repository, request.model_name, request.model_version) as model:
-            limits = model.served.limits
+            limits, specs = model.served.limits, model.inputs
             wanted = read_wanted(request, model.outputs)
             inputs = await self._workers.run(
-                stated_bytes(request), read_inputs, request, model.inputs, limits.max_rows_per_request, model.labels
+                stated_bytes(request), read_inputs, request, specs, limits.max_rows_per_request, model.labels
             )
-            rows = len(inputs[model.inputs[0].name])
+            rows = len(inputs[specs[0].name])
             check_reply_size(rows, wanted, limits.max_message_bytes, raw=parameters.raw)
             arrays = await model.run(inputs, tuple(spec.name for spec in wanted), scheduling)
-        response.model_name, response.model_version = model.name, str(model.served.identity.version)
-        response.id = request.id
-        if numerics := model.served.identity.numerics:
-            response.parameters["numerics"].string_param = numerics
+        identity = model.served.identity
+        response.model_name, response.model_version, response.id = model.name, str(identity.version), request.id
+        if identity.numerics:
+            response.parameters["numerics"].string_param = identity.numerics
         size = sum(arrays[spec.name].nbytes for spec in wanted)
-        await self._workers.run(size, write_outputs, response, wanted, arrays, raw=parameters.raw)
+        written = 0 if parameters.raw else size
+        return size, await self._workers.run(written, write_outputs, response, wanted, arrays, raw=parameters.raw)
 
     async def _answer_in_band(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelStreamInferResponse:
         answer = pb.ModelStreamInferResponse()
         response = answer.infer_response
         try:
-            await self._infer(request, deadline, response)
+            size, contents = await self._infer(request, deadline, response)
+            add = response.raw_output_contents.extend
+            await self._workers.run(size, lambda: add(array.tobytes() for array in contents))
         except LatentServeError as error:
             _logger.info("a request of a stream was refused: %s", error)
             answer.error_message = str(error)
@@ -177,12 +195,6 @@ class InferenceServicer:
 def _rows_of(request: pb.ModelInferRequest) -> int:
     """The rows that the request says it has; nothing is checked yet."""
     return max([1, *(tensor.shape[0] for tensor in request.inputs if tensor.shape)])
-
-
-def _deadline_of(context: Exchange) -> float:
-    """Until when the caller waits, in seconds of the event loop's clock."""
-    remaining = context.time_remaining()
-    return float("inf") if remaining is None else _now() + remaining
 
 
 def _now() -> float:

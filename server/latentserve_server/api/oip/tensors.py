@@ -14,6 +14,7 @@ from latentserve.ndarray import MAX_AXES
 from latentserve.oip import inference_pb2 as pb
 from latentserve_server.api.images import check_finite, read_range
 from latentserve_server.api.oip.parameters import check_input_parameters, check_output_parameters
+from latentserve_server.api.serialized import before_bytes
 from latentserve_server.engine import TensorSpec
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import check_known
@@ -24,6 +25,8 @@ OutputTensor = pb.ModelInferResponse.InferOutputTensor
 
 _DTYPES = {kind.oip: kind.wire_dtype for kind in GRAPH_TYPES.values()}
 _TYPED_FIELDS = {kind.oip: kind.oip_field for kind in GRAPH_TYPES.values()}
+
+_RAW_CONTENTS = pb.ModelInferResponse.DESCRIPTOR.fields_by_name["raw_output_contents"].number
 
 _LEVELS = np.float32(255)
 _MAX_TEXT = 128
@@ -99,15 +102,28 @@ def check_reply_size(rows: int, wanted: Sequence[TensorSpec], max_bytes: int, *,
 
 def write_outputs(
     response: pb.ModelInferResponse, wanted: Sequence[TensorSpec], arrays: Mapping[str, NDArray[Any]], *, raw: bool
-) -> None:
-    """Put the wanted arrays into the response, as raw bytes or in typed fields."""
+) -> list[NDArray[Any]]:
+    """Describe the wanted arrays in the response, which holds them in typed fields where `raw` is not wanted.
+
+    Returns those whose raw bytes are to be in the response, in their order.
+    """
+    contents = list[NDArray[Any]]()
     for spec in wanted:
         array, datatype = arrays[spec.name], datatype_of(spec)
         tensor = response.outputs.add(name=spec.name, datatype=datatype, shape=array.shape)
         if raw:
-            response.raw_output_contents.append(array.astype(_DTYPES[datatype], copy=False).tobytes())
+            contents.append(np.ascontiguousarray(array, _DTYPES[datatype]))
         else:
             getattr(tensor.contents, _TYPED_FIELDS[datatype]).extend(array.ravel().tolist())
+    return contents
+
+
+def serialized(response: pb.ModelInferResponse, contents: Sequence[NDArray[Any]]) -> bytes:
+    """The bytes of the response with the arrays as its raw contents."""
+    parts: list[Any] = [response.SerializeToString()]
+    for array in contents:
+        parts += before_bytes(_RAW_CONTENTS, array.nbytes), array.data
+    return b"".join(parts)
 
 
 def _find_inputs(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> dict[str, tuple[int, InputTensor]]:
