@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
+
+from latentserve_server.heap import freeze_heap, without_collections
 
 if TYPE_CHECKING:
     import asyncio
@@ -61,21 +62,8 @@ def _leave(status: int) -> None:
         os._exit(status)
 
 
-@contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
-    """Imports make many objects, which stay: a tenth of their time would go into looking for garbage among them."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if collects:
-            gc.enable()
-
-
 def _main(arguments: Sequence[str] | None) -> int:
-    with _without_collections():
+    with without_collections():
         import asyncio
 
         from latentserve_server.configuration.sources import parse_config
@@ -124,7 +112,7 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
 async def _serve(config: ServerConfig, log: LogWriter) -> None:
     import asyncio
 
-    with _without_collections():
+    with without_collections():
         from latentserve_server.blocking_calls import threads_left
 
         build = _builder(config)
@@ -158,7 +146,6 @@ def _builder(config: ServerConfig) -> Callable[[LogWriter], Server | Supervisor]
         from latentserve_server.supervision.administration import Administration
 
         return lambda log: Supervisor(config, log, Administration)
-    from latentserve_server.heap import freeze_heap
     from latentserve_server.server import Server
 
     return lambda log: Server(config, log=log, loaded=freeze_heap)

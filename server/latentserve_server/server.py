@@ -43,10 +43,11 @@ from latentserve_server.repository.version import Lifecycle
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.telemetry.open_files import room_for_connections
-from latentserve_server.wire.admission import Admission, BytesUnderWay, FieldLimits
+from latentserve_server.wire.admission import Admission, BytesUnderWay
 from latentserve_server.wire.answering import Answering
 from latentserve_server.wire.core import Completions
 from latentserve_server.wire.exchange import Exchange
+from latentserve_server.wire.field_count import FieldLimits
 from latentserve_server.wire.listener import Listener, listener_options, renewal_options
 from latentserve_server.wire.reflection import add_reflection
 from latentserve_server.wire.services import methods_of
@@ -133,7 +134,7 @@ class Server:
         self._listener.start()
         if self._admin is not None:
             self._admin.start()
-        await self._repository.open()
+        await self._load()
         await self._begin_serving()
         ports = {"port": self.port, "metrics_port": self.metrics_port, "admin_port": self.admin_port}
         _logger.info("serving on port %d, metrics on port %d", self.port, self.metrics_port, extra=ports)
@@ -145,7 +146,7 @@ class Server:
             ConfigError: the repository cannot be read. StartupError: no model can be served.
         """
         await self._set_health(serving=False)
-        await self._repository.open()
+        await self._load()
 
     async def share_address(self) -> None:
         """Answer at an address where other processes answer, too, from now on: once the models are loaded.
@@ -159,8 +160,11 @@ class Server:
         self._listener.start()
         await self._begin_serving()
 
-    async def _begin_serving(self) -> None:
+    async def _load(self) -> None:
+        await self._repository.open()
         self._loaded()
+
+    async def _begin_serving(self) -> None:
         watching = self._repository.watch(self._config.poll_interval)
         self._watcher = asyncio.get_running_loop().create_task(watching)
         self._serving = True

@@ -10,10 +10,11 @@ from latentserve_server.api.requests import model_of
 from latentserve_server.configuration.config import ServerConfig
 from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.telemetry.open_files import MAX_ADMIN_CONNECTIONS
-from latentserve_server.wire.admission import Admission, BytesUnderWay, FieldLimits
+from latentserve_server.wire.admission import Admission, BytesUnderWay
 from latentserve_server.wire.answering import Answering
 from latentserve_server.wire.core import Completions
 from latentserve_server.wire.exchange import Exchange
+from latentserve_server.wire.field_count import FieldLimits
 from latentserve_server.wire.listener import Listener, listener_options
 from latentserve_server.wire.reflection import add_reflection
 from latentserve_server.wire.services import methods_of

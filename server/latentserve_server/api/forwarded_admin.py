@@ -119,7 +119,7 @@ class ForwardedAdmin:
         Raises:
             LatentServeError: that one refuses, or there is no worker.
         """
-        subject = method, _text(request)
+        subject = method, text_of(request)
         for first in sorted(self._peers):
             try:
                 reply = await _ask(self._peers[first], subject, kind)
@@ -135,7 +135,7 @@ class ForwardedAdmin:
         raise WorkerGone("no worker takes calls now; try again")
 
     async def _join(self, peer: Peer) -> None:
-        changes = [(method, _text(request)) for method, request in await self._still_made()]
+        changes = [(method, text_of(request)) for method, request in await self._still_made()]
         models = _models(await peer.ask("join", changes))
         self._names.update(model.name for model in models)
         self._peers[peer.number] = peer
@@ -175,7 +175,8 @@ async def _attempt(peer: Peer, subject: tuple[str, str], kind: type[R]) -> R | E
         return error
 
 
-def _text(message: Message) -> str:
+def text_of(message: Message) -> str:
+    """A message as workers are sent it, and send it."""
     return base64.b64encode(message.SerializeToString()).decode()
 
 

@@ -12,7 +12,7 @@ from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.api.image_files import FILE_FORMATS, GAP, MAX_SIDE
 from latentserve_server.api.images import check_images, check_latents
-from latentserve_server.batching.scheduling import WHENEVER, Scheduling
+from latentserve_server.batching.scheduling import NEVER, WHENEVER, Scheduling
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import NO_LABELS, Labels
 from latentserve_server.latent.noise import check_indices
@@ -46,7 +46,6 @@ _CHUNK_BYTES = 1 << 20
 """What a chunk of a stream holds where the caller does not say, as float32 images: large enough to make the cost of a
 message small, and small enough to arrive soon."""
 
-_NEVER = float("inf")
 _PRIORITIES = frozenset(pb.Priority.values())
 _FORMATS = frozenset(pb.ImageFormat.values())
 _FLOAT_FORMATS = (pb.IMAGE_FORMAT_UNSPECIFIED, pb.IMAGE_FORMAT_FLOAT32, pb.IMAGE_FORMAT_FLOAT16)
@@ -257,7 +256,7 @@ def scheduling_of(context: Exchange, priority: pb.Priority) -> Scheduling:
     """
     if priority not in _PRIORITIES:
         raise InvalidArgument("priority", f"{priority} is not one of {', '.join(pb.Priority.keys())}")
-    if context.deadline == _NEVER and priority != pb.PRIORITY_BULK:
+    if context.deadline == NEVER and priority != pb.PRIORITY_BULK:
         return WHENEVER
     return Scheduling(context.deadline, bulk=priority == pb.PRIORITY_BULK)
 

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from latentserve_server.batching.batch import Batch, Entry, Graph, Inputs, Run
 from latentserve_server.batching.queue import RowQueue, RunTimes, Slice, WaitEstimate
-from latentserve_server.batching.scheduling import WHENEVER, Result, Scheduling
+from latentserve_server.batching.scheduling import NEVER, WHENEVER, Result, Scheduling
 from latentserve_server.engine.thread import EngineThread
 from latentserve_server.errors import DeadlineExpired, EngineFailure, LatentServeError, Overloaded, ShuttingDown
 from latentserve_server.workers import Workers
@@ -32,8 +32,6 @@ _SHORT_SECONDS = 2e-3
 
 _SHORT_BYTES = 1 << 18
 """What may be gone over on the event loop to join a batch whose run is made there, too."""
-
-_NEVER = float("inf")
 
 _TOO_LATE = "the deadline passed while the call waited for the engine"
 
@@ -162,7 +160,7 @@ class Batcher:
             self._queue.withdraw(entry)
 
     def _admit(self, entry: Entry) -> None:
-        if entry.deadline < _NEVER:
+        if entry.deadline < NEVER:
             self._check_in_time(entry)
         try:
             self._queue.admit(entry)

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from latentserve_server.engine import Arrays
 
+NEVER = float("inf")
+"""The deadline of who waits as long as it takes."""
+
 
 class Timing(NamedTuple):
     """What a call's rows took of the engine."""
@@ -36,7 +39,7 @@ class Result(NamedTuple):
 class Scheduling(NamedTuple):
     """A call's deadline and priority."""
 
-    deadline: float = float("inf")
+    deadline: float = NEVER
     """A time of the event loop's clock, in seconds."""
     bulk: bool = False
     """Whether this is bulk work, which gives way to interactive calls."""

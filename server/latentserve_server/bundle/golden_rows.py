@@ -237,7 +237,7 @@ class GraphTrial:
         """
         with self.thread.slot():
             invariance = Invariance(self.golden.check(self.engine, self.cancellation))
-        self.run_sizes(self._sizes(max_rows), invariance)
+        self._run_sizes(self._sizes(max_rows), invariance)
         for row in range(1, min(len(self.golden), _ROWS_ALONE)):
             with self.thread.slot():
                 invariance.compare(self.golden.check(self.engine, self.cancellation, 1, row), row)
@@ -251,9 +251,9 @@ class GraphTrial:
         Raises:
             BundleError: the graph does not reproduce them. EngineFailure: it did not run, or was cancelled.
         """
-        self.run_sizes([rows for rows in self._sizes(max_rows) if rows > tried_rows], invariance)
+        self._run_sizes([rows for rows in self._sizes(max_rows) if rows > tried_rows], invariance)
 
-    def run_sizes(self, sizes: Sequence[int], invariance: Invariance) -> None:
+    def _run_sizes(self, sizes: Sequence[int], invariance: Invariance) -> None:
         """Run the golden rows over again in a batch of each size."""
         for rows in sizes:
             with self.thread.slot():

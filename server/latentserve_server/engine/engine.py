@@ -316,9 +316,8 @@ class _Binding:
 def trim_heap() -> None:
     """Give back to the kernel what is free of the C library's heap, which is onnxruntime's and NumPy's.
 
-    glibc does so by itself only at the end of a thread's heap.
-
-    Takes milliseconds, in which other threads may wait for memory. Does nothing with another C library.
+    glibc does so by itself only at the end of a thread's heap. Takes milliseconds, in which other threads may wait for
+    memory. Does nothing with another C library.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from latentserve.v1 import models_pb2
+from latentserve_server.api.forwarded_admin import text_of
 from latentserve_server.blocking_calls import on_thread, threads_left
 from latentserve_server.configuration.config import ServerConfig
 from latentserve_server.errors import LatentServeError
@@ -69,11 +70,10 @@ class Worker:
         """Load the models; nobody is answered yet."""
         config = ServerConfig(**options)
         log = self._stack.enter_context(log_to_standard_error(config.log_level, config.log_format, self._number))
-        self._server = Server(config, log=log)
+        self._server = Server(config, log=log, loaded=freeze_heap)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._server.request_rescan)
         self._starting = asyncio.current_task()
         await self._server.load()
-        freeze_heap()
 
     async def _join(self, changes: Sequence[tuple[str, str]]) -> str:
         """Make the changes that the other workers have made, and answer calls beside them; returns the models."""
@@ -90,11 +90,11 @@ class Worker:
         """The reply of a method of ModelAdminService; request and reply are base64."""
         method, request = change
         make = getattr(self._running.administration, method)
-        return _text(await make(_REQUESTS[method].FromString(base64.b64decode(request)), None))
+        return text_of(await make(_REQUESTS[method].FromString(base64.b64decode(request)), None))
 
     async def _models(self, _: Any) -> str:
         """The list of models, as a ListModelsResponse in base64."""
-        return _text(models_pb2.ListModelsResponse(models=self._running.list_models()))
+        return text_of(models_pb2.ListModelsResponse(models=self._running.list_models()))
 
     async def _metrics(self, _: Any) -> str:
         return await on_thread("metrics", snapshot, self._running.metrics.registry)
@@ -109,10 +109,6 @@ class Worker:
     def _running(self) -> Server:
         assert self._server is not None
         return self._server
-
-
-def _text(reply: Message) -> str:
-    return base64.b64encode(reply.SerializeToString()).decode()
 
 
 async def _work(number: int, connection: socket.socket) -> None:

@@ -12,15 +12,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from latentserve_server.errors import ConfigError
 from latentserve_server.telemetry.metrics_listener import MetricsListener
-from latentserve_server.telemetry.open_files import MAX_SCRAPES
+from latentserve_server.telemetry.process_metrics import serve_registry
 
-_SCRAPE_SECONDS = 10.0
 _COUNTED = ("counter", "histogram")
 _CREATED = "_created"
 _OF_A_PROCESS = "process_"
@@ -154,11 +152,7 @@ def serve_merged(host: str, port: int, families: Callable[[], Families]) -> Metr
     """
     registry = CollectorRegistry(support_collectors_without_names=True)
     registry.register(_Asked(families))
-    try:
-        application = make_wsgi_app(registry)
-        return MetricsListener(host, port, application, max_requests=MAX_SCRAPES, seconds=_SCRAPE_SECONDS)
-    except OSError as error:
-        raise ConfigError(f"--metrics-listen {host}:{port}: {error.strerror}") from error
+    return serve_registry(registry, host, port)
 
 
 class _Asked(Collector):

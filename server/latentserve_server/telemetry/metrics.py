@@ -12,26 +12,21 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from latentserve_server.errors import ConfigError
 from latentserve_server.model.served_model import Footprint, Identity
 from latentserve_server.repository.version import State
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics_listener import MetricsListener
-from latentserve_server.telemetry.open_files import MAX_SCRAPES
-from latentserve_server.telemetry.process_metrics import process_registry
+from latentserve_server.telemetry.process_metrics import process_registry, serve_registry
 
 
 def _geometric(first: float, factor: float, count: int) -> Sequence[float]:
     return tuple(first * factor**i for i in range(count))
 
-
-_SCRAPE_SECONDS = 10.0
-"""Prometheus's own patience."""
 
 _SECONDS = _geometric(1e-4, 2, 18)  # 0.1 ms to 13 s
 _ROWS = _geometric(1, 2, 13)  # 1 to 4096
@@ -110,11 +105,7 @@ class Metrics:
         Raises:
             ConfigError: the address cannot be bound.
         """
-        try:
-            application = make_wsgi_app(self.registry)
-            self._exporter = MetricsListener(host, port, application, max_requests=MAX_SCRAPES, seconds=_SCRAPE_SECONDS)
-        except OSError as error:
-            raise ConfigError(f"--metrics-listen {host}:{port}: {error.strerror}") from error
+        self._exporter = serve_registry(self.registry, host, port)
         return self._exporter.port
 
     def close(self) -> None:

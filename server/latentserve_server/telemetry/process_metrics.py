@@ -1,14 +1,20 @@
-"""What is known of any process of the server: Prometheus's own metrics of it, and lost log lines."""
+"""A process's registry: Prometheus's own metrics of it, and lost log lines; and the listener for scrapes of one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from latentserve_server.errors import ConfigError
 from latentserve_server.telemetry.log_writer import LogWriter
+from latentserve_server.telemetry.metrics_listener import MetricsListener
+from latentserve_server.telemetry.open_files import MAX_SCRAPES
+
+_SCRAPE_SECONDS = 10.0
+"""Prometheus's own patience."""
 
 
 def process_registry(log: LogWriter | None) -> CollectorRegistry:
@@ -17,6 +23,18 @@ def process_registry(log: LogWriter | None) -> CollectorRegistry:
     registry.register(_DroppedLines(log))
     ProcessCollector(registry=registry)
     return registry
+
+
+def serve_registry(registry: CollectorRegistry, host: str, port: int) -> MetricsListener:
+    """Answer scrapes of a registry at http://host:port/metrics from threads.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    try:
+        return MetricsListener(host, port, make_wsgi_app(registry), max_requests=MAX_SCRAPES, seconds=_SCRAPE_SECONDS)
+    except OSError as error:
+        raise ConfigError(f"--metrics-listen {host}:{port}: {error.strerror}") from error
 
 
 class _DroppedLines(Collector):

@@ -21,13 +21,12 @@ from latentserve_server.wire.admission import (
     STOPPING,
     Admission,
     BytesUnderWay,
-    FieldLimits,
     Headers,
     check_fields,
-    not_a_message,
 )
 from latentserve_server.wire.core import Completions
-from latentserve_server.wire.exchange import OK, Aborted, Driver, Exchange
+from latentserve_server.wire.exchange import Aborted, Driver, Exchange
+from latentserve_server.wire.field_count import FieldLimits, not_a_message
 from latentserve_server.wire.services import Method
 
 _logger = logging.getLogger(__name__)
@@ -124,7 +123,11 @@ class Answering:
             exchange.task = asyncio.ensure_future(answer)
             return
         exchange.task = driver = Driver(answer)
-        if not self._will_watch and not driver.done():
+        if not driver.done():
+            self._watch_soon()
+
+    def _watch_soon(self) -> None:
+        if not self._will_watch:
             self._will_watch = True
             self._loop.call_later(_WATCH_SECONDS, self._watch)
 
@@ -136,9 +139,8 @@ class Answering:
             if exchange.task is not None and not exchange.task.done():
                 if exchange.began_ns <= began_before:
                     exchange.watch()
-                elif not self._will_watch:
-                    self._will_watch = True
-                    self._loop.call_later(_WATCH_SECONDS, self._watch)
+                else:
+                    self._watch_soon()
 
     def _refuse(self, exchange: Exchange, error: LatentServeError) -> None:
         """End a call of which no message is read."""
@@ -222,10 +224,10 @@ class Answering:
         return request
 
     def _record(self, exchange: Exchange) -> None:
-        method, seconds = exchange.method.name, (time.monotonic_ns() - exchange.began_ns) / 1e9
-        code = "OK" if exchange.code is OK else exchange.code.name
+        method, code = exchange.method.name, exchange.code.name
+        seconds = (time.monotonic_ns() - exchange.began_ns) / 1e9
         self._metrics.call_ended(method, exchange.model, code, seconds)
-        level = self._access_level if exchange.code is not grpc.StatusCode.INTERNAL else logging.ERROR
+        level = logging.ERROR if exchange.code is grpc.StatusCode.INTERNAL else self._access_level
         if _logger.isEnabledFor(level):
             fields = {"method": method, "model": exchange.model, "code": code, "seconds": round(seconds, 6)}
             _logger.log(level, "%s %s", method, exchange.message or code, extra=fields)

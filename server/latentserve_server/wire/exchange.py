@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from latentserve_server.batching.batch import AwaitedResult
+from latentserve_server.batching.scheduling import NEVER
 from latentserve_server.errors import LatentServeError, Unread
 from latentserve_server.wire.admission import Admission, BytesUnderWay
 from latentserve_server.wire.core import Call, Completions, Metadata
@@ -22,8 +23,6 @@ from latentserve_server.wire.status import retry_after_ms, status_of
 
 _logger = logging.getLogger(__name__)
 
-OK = grpc.StatusCode.OK
-_NEVER = float("inf")
 _JITTER_SECONDS = 0.02
 """How much longer than its cancellation a request may take to arrive."""
 _MAX_MESSAGE_BYTES = 1024
@@ -80,7 +79,7 @@ class Exchange(Call):
         """`unread_timeout` seconds is how long a message of a stream waits for its reader."""
         super().__init__(arrival, completions)
         self.request_id = self.model = self.message = ""
-        self.code = OK
+        self.code = grpc.StatusCode.OK
         self.trailers: Metadata = ()
         self.task: asyncio.Task[None] | Driver | None = None
         """What answers it."""
@@ -89,7 +88,7 @@ class Exchange(Call):
         self.began_ns = time.monotonic_ns()
         """When it came, on the monotonic clock, which the event loop keeps, too."""
         self._allowed = self.time_remaining()
-        self.deadline = _NEVER if self._allowed is None else self.began_ns / 1e9 + self._allowed
+        self.deadline = NEVER if self._allowed is None else self.began_ns / 1e9 + self._allowed
         """Until when its caller waits, in seconds of that clock; infinity where there is no end."""
         self._answers = answers
         self._reading: asyncio.Future[bytes | None] | None = None
@@ -182,7 +181,7 @@ class Exchange(Call):
 
     def reply(self, message: bytes | None = None) -> None:
         """Send the status that was noted, after a last message."""
-        self.end(0 if self.code is OK else self.code.value[0], self.message, self.trailers, message)
+        self.end(self.code.value[0], self.message, self.trailers, message)
 
 
 def is_late(allowed: float | None, remaining: float | None) -> bool:

@@ -65,8 +65,9 @@ def test_the_connections_of_a_server_that_has_ended_are_in_nobodys_way() -> None
             accepted, _ = before.accept()
             accepted.close()  # first, so that it is the server's side that waits for stray packets
     address = KeptAddress("--listen", f"127.0.0.1:{port}")
-    with listener(port, shares=True):
+    with listener(port, shares=True) as after:
         address.close()
+        assert (address.port, after.getsockname()[1]) == (port, port)
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1:80", "no-such-host.invalid:80"])

@@ -14,14 +14,8 @@ from latentserve.contract import MAX_LABELS
 from latentserve.oip import inference_pb2 as oip
 from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.errors import InvalidArgument
-from latentserve_server.wire.admission import (
-    FREE_BYTES,
-    MAX_ELEMENTS,
-    MAX_REPEATS,
-    MAX_TEXT_BYTES,
-    FieldLimits,
-    check_fields,
-)
+from latentserve_server.wire.admission import FREE_BYTES, check_fields
+from latentserve_server.wire.field_count import MAX_ELEMENTS, MAX_REPEATS, MAX_TEXT_BYTES, FieldLimits
 
 TYPES: list[type[Message]] = [
     pb.SampleRequest,
