@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import onnxruntime
+import pytest
 import yaml
 from numpy.typing import NDArray
 
@@ -27,8 +28,8 @@ WEIGHTS = {
 }
 LATENTS = RANDOM.standard_normal((5, 3), dtype=np.float32)
 IMAGES = RANDOM.random((5, 3, 2, 2), dtype=np.float32)
-GAN = {"kind": "gan", "latent_dim": 3, "decoder": {"file": "g.onnx"}}
-VAE = {**GAN, "kind": "vae", "encoder": {"file": "e.onnx", "mean": "mu", "log_variance": "s"}}
+GAN: dict[str, Any] = {"kind": "gan", "latent_dim": 3, "decoder": {"file": "g.onnx"}}
+VAE: dict[str, Any] = {**GAN, "kind": "vae", "encoder": {"file": "e.onnx", "mean": "mu", "log_variance": "s"}}
 TANH = "g (float[N, 3] z) => (float[N, 3, 2, 2] x) { h = MatMul(z, w)\n y = Tanh(h)\n x = Reshape(y, shape) }"
 SIGMOID = TANH.replace("Tanh", "Sigmoid")
 LINEAR = TANH.replace("y = Tanh(h)\n x = Reshape(y, shape)", "x = Reshape(h, shape)")
@@ -52,9 +53,39 @@ def write(path: Path, text: str, opset: int = 18) -> Path:
     return path
 
 
+def flat(text: str) -> str:
+    """The graph without its last reshape: images as flat rows."""
+    return text.replace("float[N, 3, 2, 2] x", "float[N, 12] x").replace("x = Reshape(y, shape)", "x = Identity(y)")
+
+
+def conditional_decoder(form: str, looked_up: str, drawn: str = "Tanh") -> str:
+    """A graph of latents z and labels c that adds what is looked up, a row a label, to what Tanh reads."""
+    return (
+        f"g (float[N, 3] z, {form}) => (float[N, 3, 2, 2] x) {{ h = MatMul(z, w)\n e = {looked_up}\n "
+        f"m = Add(h, e)\n y = {drawn}(m)\n x = Reshape(y, shape) }}"
+    )
+
+
+def changed(text: str, old: str, new: str) -> str:
+    """The graph with another piece of its text, which must be there."""
+    assert old in text
+    return text.replace(old, new)
+
+
 def bring(folder: Path, description: dict[str, Any]) -> int:
     (folder / "model.yaml").write_text(yaml.safe_dump(description))
     return commands.import_model([str(folder / "model.yaml"), "--repository", str(folder / "models"), "--name", "m"])
+
+
+def refusal(folder: Path, capsys: pytest.CaptureFixture[str], description: dict[str, Any]) -> tuple[int, str]:
+    """Exit code and words of an import that fails; they are one line, and nothing is published."""
+    code = bring(folder, description)
+    line = capsys.readouterr().err
+    assert line.startswith("latentserve-import: error: ")
+    assert line.endswith("\n")
+    assert line.count("\n") == 1
+    assert not list(folder.glob("models/m/*"))
+    return code, line.removeprefix("latentserve-import: error: ").removesuffix("\n")
 
 
 def run(folder: Path, role: str, *inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
