@@ -14,7 +14,6 @@ from latentserve_client import (
     Client,
     Decoded,
     ModelStatus,
-    RequestError,
     Samples,
     Seeds,
     Timing,
@@ -55,11 +54,6 @@ async def test_images_have_the_number_format_that_was_asked_for(invoke: Invoke, 
     assert images.dtype == dtype
     np.testing.assert_allclose(images[:, 0, 0, 0], levels, rtol=1e-3)
     assert [file[1:4] for file in (await invoke("sample", "linear", 2, format="png")).files] == [b"PNG"] * 2
-
-
-async def test_a_version_is_said_once(invoke: Invoke) -> None:
-    with pytest.raises(RequestError, match="'linear:1' already says which version"):
-        await invoke("model", "linear:1", 2)
 
 
 async def test_a_result_says_who_served_it(invoke: Invoke, attempts: list[tuple[str, str, Any]]) -> None:

@@ -77,7 +77,7 @@ async def test_a_resumed_stream_stays_with_its_version_and_seed(
 
 async def test_no_pause_goes_beyond_the_timeout(collect: Collect, faults: list[Any], attempts: Attempts) -> None:
     faults.extend([(1, grpc.StatusCode.UNAVAILABLE)] + [grpc.StatusCode.UNAVAILABLE] * 20)
-    with pytest.raises(UnavailableError, match="told to say UNAVAILABLE") as raised:
+    with pytest.raises(UnavailableError) as raised:
         await collect("linear", 8, timeout=1.0)
     assert raised.value.method == "StreamSamples"
     assert [request.first_index for _, _, request in attempts] == [0, 4, 4, 4]
@@ -99,35 +99,25 @@ async def test_other_statuses_end_the_stream(
     collect: Collect, faults: list[Any], attempts: Attempts, fault: grpc.StatusCode
 ) -> None:
     faults.append((1, fault))
-    with pytest.raises((ResourceExhaustedError, FailedPreconditionError), match=f"told to say {fault.name}"):
+    with pytest.raises((ResourceExhaustedError, FailedPreconditionError)) as raised:
         await collect("linear", 8)
+    assert raised.value.code is fault
     assert len(attempts) == 1
 
 
 async def test_the_timeout_is_that_of_one_chunk(collect: Collect, faults: list[Any], attempts: Attempts) -> None:
     faults.append((1, "stall"))
-    with pytest.raises(
-        DeadlineExceededError, match=r"no chunk within the timeout of 2 s: the server was reached"
-    ) as raised:
+    with pytest.raises(DeadlineExceededError) as raised:
         await collect("linear", 8, timeout=2.0, request_id="slow")
+    assert raised.value.message == "no chunk within the timeout of 2 s: the server was reached and is not done"
     assert raised.value.request_id == "slow"
     assert len(attempts) == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"count": 0}, "count 0 is not from 1 to"),
-        ({"count": 2, "first_index": 2**48 - 1}, "first_index 281474976710655 is not"),
-        ({"count": 2, "chunk_rows": 0}, "chunk_rows 0 is not from 1"),
-        ({"count": 2, "format": "png", "grid_columns": 2}, "give chunk_rows too"),
-        ({"count": 2, "temperature": -0.1}, r"temperature -0\.1 is not from 0 to 4"),
-    ],
-)
-def test_bad_arguments_are_refused_at_once(
-    target: str, attempts: Attempts, arguments: dict[str, Any], message: str
-) -> None:
-    with Client(target) as client, pytest.raises(RequestError, match=message):
+@pytest.mark.parametrize("field", ["count", "first_index", "chunk_rows", "temperature"])
+def test_bad_arguments_are_refused_at_once(target: str, attempts: Attempts, field: str) -> None:
+    arguments: dict[str, Any] = {"count": 2, field: -1}
+    with Client(target) as client, pytest.raises(RequestError, match=f"^{field} "):
         client.stream_samples("linear", **arguments)
     assert attempts == []
 
@@ -151,28 +141,33 @@ def empty(response: Any) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (shift, "the chunk begins at 5 of seed 3; 4 of 3 is next"),
-        (reseed, "the chunk begins at 4 of seed 4; 4 of 3 is next"),
-        (grow, "the chunk has 9 images; 4 are still to come"),
-        (empty, "the chunk has 0 images; 4 are still to come"),
+        (shift, "first_index: the chunk begins at 5 of seed 3; 4 of 3 is next"),
+        (reseed, "first_index: the chunk begins at 4 of seed 4; 4 of 3 is next"),
+        (grow, "images: the chunk has 9 images; 4 are still to come"),
+        (empty, "images: the chunk has 0 images; 4 are still to come"),
     ],
 )
 async def test_a_chunk_that_breaks_the_contract_is_an_error(
     collect: Collect, faults: list[Any], attempts: Attempts, spoil: Callable[[Any], None], message: str
 ) -> None:
     faults.append((1, spoil))
-    with pytest.raises(ReplyError, match=message):
+    with pytest.raises(ReplyError) as raised:
         await collect("linear", 8, seed=3)
+    assert str(raised.value) == message
     assert len(attempts) == 1
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
-    [("end", "the stream ended with 4 images still to come"), ("more", "the stream goes on after the last image")],
+    [
+        ("end", "the stream ended with 4 images still to come"),
+        ("more", "the stream goes on after the last image that was asked for"),
+    ],
 )
 async def test_a_stream_of_the_wrong_length_is_an_error(
     collect: Collect, faults: list[Any], fault: str, message: str
 ) -> None:
     faults.append((1, fault))
-    with pytest.raises(ReplyError, match=message):
+    with pytest.raises(ReplyError) as raised:
         await collect("linear", 8)
+    assert str(raised.value) == message

@@ -19,8 +19,9 @@ def test_a_reader_that_stops_ends_the_call(target: str, ended: queue.Queue[str])
         with client.stream_samples("linear", 2**40, request_id="left") as stream:
             assert (next(stream).first_index, stream.next_index) == (0, 4)
         assert ended.get(timeout=30) == "left"
-        with pytest.raises(ClosedError, match="the stream is closed"):
+        with pytest.raises(ClosedError) as raised:
             next(stream)
+        assert str(raised.value) == "the stream is closed"
         for chunk in client.stream_samples("linear", 2**40, request_id="forgotten"):
             assert len(chunk.images) == 4
             break
@@ -32,7 +33,7 @@ async def test_an_asynchronous_reader_that_stops_ends_the_call(target: str, ende
         async with client.stream_samples("linear", 2**40, request_id="left") as stream:
             assert ((await anext(stream)).first_index, stream.next_index) == (0, 4)
         assert await asyncio.to_thread(ended.get, timeout=30) == "left"
-        with pytest.raises(ClosedError, match="the stream is closed"):
+        with pytest.raises(ClosedError):
             await anext(stream)
 
 
@@ -67,8 +68,9 @@ def test_closing_from_another_thread_is_an_error_for_the_reader(
 
     closing = threading.Thread(target=close)
     closing.start()
-    with pytest.raises(CancelledError, match="closed while it was read"):
+    with pytest.raises(CancelledError) as raised:
         next(stream)
+    assert raised.value.message == "the stream was closed while it was read"
     closing.join()
     client.close()
     assert len(attempts) == 1
@@ -87,8 +89,9 @@ async def test_closing_from_another_task_is_an_error_for_the_reader(
             stream.close()
         else:
             await client.close()
-        with pytest.raises(CancelledError, match="closed while it was read"):
+        with pytest.raises(CancelledError) as raised:
             await reading
+        assert raised.value.method == "StreamSamples"
 
 
 async def test_a_stream_that_is_read_ends_well(target: str, ended: queue.Queue[str]) -> None:

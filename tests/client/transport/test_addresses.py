@@ -15,6 +15,7 @@ from latentserve_client import AsyncClient, CallError, Client, DeadlineExceededE
 
 Invoke = Callable[..., Awaitable[Any]]
 Kind = type[Client] | type[AsyncClient]
+ALLOWED = "write host:port, with a port of 1 to 65535, or a URI of gRPC such as dns:///host:port"
 KINDS = pytest.mark.parametrize("kind", [Client, AsyncClient])
 
 
@@ -52,7 +53,7 @@ async def refusal_of(kind: Kind, address: str) -> str:
     ],
 )
 async def test_an_address_is_host_and_port(kind: Kind, address: str) -> None:
-    assert "write host:port, with a port of 1 to 65535" in await refusal_of(kind, address)
+    assert await refusal_of(kind, address) == f"server {address!r}: {ALLOWED}"
 
 
 @KINDS
@@ -75,8 +76,10 @@ async def test_nothing_on_this_machine_is_called_through_a_proxy(
 @KINDS
 async def test_an_error_names_the_proxy(unused_tcp_port: int, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{unused_tcp_port}")
-    with pytest.raises(UnavailableError, match="http_proxy is set, and gRPC goes through that proxy") as raised:
+    with pytest.raises(UnavailableError) as raised:
         await ask(kind, "server.invalid:50051")
+    _, _, said = raised.value.message.rpartition("; ")  # behind gRPC's own words
+    assert said == "http_proxy is set, and gRPC goes through that proxy unless no_proxy names the host"
     assert "secret" not in str(raised.value)
 
 
@@ -86,7 +89,7 @@ async def test_a_deadline_says_whether_the_server_was_reached(invoke: Invoke, fa
         await invoke("models", timeout=0.2)
     assert raised.value.message == "no answer within the timeout of 0.2 s: the server was reached and is not done"
     faults.append("stall")
-    with pytest.raises(DeadlineExceededError, match="no answer within the timeout"):
+    with pytest.raises(DeadlineExceededError):
         await invoke("sample", "linear", 1, timeout=0.2)
 
 

@@ -16,6 +16,7 @@ import pytest
 from latentserve_client import (
     CHANNEL_OPTIONS,
     AsyncClient,
+    CallError,
     CancelledError,
     Client,
     ClosedError,
@@ -49,14 +50,14 @@ async def test_a_batch_larger_than_grpcs_own_retry_buffer_is_sent_again(
     invoke: Invoke, faults: list[Any], attempts: Attempts
 ) -> None:
     faults.append(grpc.StatusCode.UNAVAILABLE)
-    with pytest.raises(InvalidArgumentError, match="images"):
+    with pytest.raises(InvalidArgumentError, match=r"^images: "):
         await invoke("encode", "linear", np.zeros((1, 3, 1024, 1024), np.uint8))
     assert len(attempts) == 2
 
 
 async def test_retries_end(invoke: Invoke, faults: list[Any], attempts: Attempts) -> None:
     faults.extend([grpc.StatusCode.UNAVAILABLE] * 10)
-    with pytest.raises(UnavailableError, match="told to say UNAVAILABLE"):
+    with pytest.raises(UnavailableError):
         await invoke("models")
     assert len(attempts) == 4
 
@@ -68,8 +69,9 @@ async def test_nothing_else_is_retried(
     invoke: Invoke, faults: list[Any], attempts: Attempts, code: grpc.StatusCode
 ) -> None:
     faults.append(code)
-    with pytest.raises(Exception, match=code.name):
+    with pytest.raises(CallError) as raised:
         await invoke("sample", "linear", 1)
+    assert raised.value.code is code
     assert len(attempts) == 1
 
 
@@ -112,9 +114,10 @@ async def test_every_awaited_call_has_the_clients_deadline(target: str, faults: 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
 async def test_a_timeout_is_a_number_of_seconds(invoke: Invoke, attempts: Attempts, seconds: float) -> None:
-    with pytest.raises(RequestError, match="positive number of seconds"):
+    with pytest.raises(RequestError) as raised:
         await invoke("models", timeout=seconds)
-    with pytest.raises(RequestError, match="positive number of seconds"):
+    assert str(raised.value) == f"timeout {seconds} is not a positive number of seconds"
+    with pytest.raises(RequestError, match=r"^timeout "):
         Client(timeout=seconds)
     assert attempts == []
 
@@ -127,8 +130,9 @@ async def test_a_caller_chooses_the_request_id(invoke: Invoke, attempts: Attempt
 
 @pytest.mark.parametrize("request_id", ["", "two words", "line\n", "é", "x" * 129])
 async def test_a_request_id_can_be_a_header(invoke: Invoke, attempts: Attempts, request_id: str) -> None:
-    with pytest.raises(RequestError, match="1 to 128 visible ASCII characters"):
+    with pytest.raises(RequestError) as raised:
         await invoke("models", request_id=request_id)
+    assert str(raised.value) == f"request_id {request_id!r} is not 1 to 128 visible ASCII characters"
     assert attempts == []
 
 
@@ -146,8 +150,9 @@ def test_a_closed_client_says_so(target: str) -> None:
         assert not client.closed
     assert client.closed
     client.close()
-    with pytest.raises(ClosedError, match="the client is closed"):
+    with pytest.raises(ClosedError) as raised:
         client.models()
+    assert str(raised.value) == "the client is closed"
     with pytest.raises(ClosedError), client:
         pass
 
@@ -157,7 +162,7 @@ async def test_a_closed_async_client_says_so(target: str) -> None:
         assert not client.closed
     assert client.closed
     await client.close()
-    with pytest.raises(ClosedError, match="the client is closed"):
+    with pytest.raises(ClosedError):
         await client.models()
     with pytest.raises(ClosedError):
         async with client:
@@ -185,8 +190,9 @@ async def test_closing_ends_the_awaited_calls(target: str, faults: list[Any], st
     call = asyncio.create_task(client.models(request_id="left-behind"))
     await asyncio.to_thread(stalled.get, timeout=30)
     await client.close()
-    with pytest.raises(CancelledError, match="closed during the call") as raised:
+    with pytest.raises(CancelledError) as raised:
         await call
+    assert raised.value.message == "the client was closed during the call"
     assert raised.value.request_id == "left-behind"
 
 
