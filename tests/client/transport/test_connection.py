@@ -29,6 +29,7 @@ from latentserve_client import (
 Invoke = Callable[..., Awaitable[Any]]
 Attempts = list[tuple[str, str, Any]]
 CALLERS = 48
+CLOSED = "the client was closed during the call"
 
 
 RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
@@ -179,8 +180,9 @@ def test_closing_ends_the_calls_in_flight(target: str, faults: list[Any], stalle
 
     closing = threading.Thread(target=close)
     closing.start()
-    with pytest.raises(CancelledError):
+    with pytest.raises(CancelledError) as raised:
         client.models()
+    assert raised.value.message == CLOSED
     closing.join()
 
 
@@ -192,7 +194,7 @@ async def test_closing_ends_the_awaited_calls(target: str, faults: list[Any], st
     await client.close()
     with pytest.raises(CancelledError) as raised:
         await call
-    assert raised.value.message == "the client was closed during the call"
+    assert raised.value.message == CLOSED
     assert raised.value.request_id == "left-behind"
 
 

@@ -56,7 +56,13 @@ class Link(Generic[EventT]):
             return failure
         if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return self.late(exchange, "answer", timeout)
+        if failure.code is grpc.StatusCode.CANCELLED and self.closing.is_set():
+            return self.closed_under_way(exchange)
         return exchange.ended(failure.code, f"{failure.message}{self._by_proxy()}")
+
+    def closed_under_way(self, exchange: Exchange[Any]) -> CallError:
+        """The error for a call that close() has ended."""
+        return exchange.ended(grpc.StatusCode.CANCELLED, "the client was closed during the call")
 
     def late(self, exchange: Exchange[Any], what: str, timeout: float) -> CallError:
         """The error for a `what` that has not come within `timeout` seconds; it says whether the server was reached."""
@@ -211,7 +217,7 @@ class AsyncConnection(Connection[asyncio.Event]):
         except asyncio.CancelledError as error:
             if not cancelled_by_closing(self.closed):
                 raise
-            raise exchange.ended(grpc.StatusCode.CANCELLED, "the client was closed during the call") from error
+            raise self._link.closed_under_way(exchange) from error
         self._link.answered = True
         return exchange.result(response, await call.trailing_metadata())
 
