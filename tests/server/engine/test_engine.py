@@ -133,16 +133,20 @@ def test_what_is_bound_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("inputs", "complaint"),
     [
-        ({"latent": np.zeros((2, 3))}, r"input 'latent' is float64 \(2, 3\) where float32 \(2, 3\) is bound"),
-        ({"latent": np.zeros((2, 4), np.float32)}, r"float32 \(2, 4\) where float32 \(2, 3\) is bound"),
-        ({"latents": np.zeros((2, 3), np.float32)}, r"the inputs are \['latents'\] where \['latent'\] are bound"),
+        ({"latent": np.zeros((2, 3))}, "input 'latent' is float64 (2, 3) where float32 (2, 3) is bound"),
+        (
+            {"latent": np.zeros((2, 4), np.float32)},
+            "input 'latent' is float32 (2, 4) where float32 (2, 3) is bound",
+        ),
+        ({"latents": np.zeros((2, 3), np.float32)}, "the inputs are ['latents'] where ['latent'] are bound"),
     ],
 )
 def test_a_bound_run_refuses_what_does_not_fit_its_buffers(
     conv: tuple[Engine, Engine], inputs: dict[str, NDArray[Any]], complaint: str
 ) -> None:
-    with pytest.raises(EngineFailure, match=complaint):
+    with pytest.raises(EngineFailure) as caught:
         conv[1].run(inputs, ["image"])
+    assert str(caught.value) == complaint
 
 
 @pytest.mark.parametrize("bound", [False, True], ids=["plain", "bound"])
@@ -200,8 +204,9 @@ def test_the_graphs_of_a_pipeline_are_right_alone_and_in_a_row_in_any_order(tmp_
         encoder.run({"image": 1 - images}, ["mean"])
     stranger = engines(tmp_path, bound=True)[0].resident("mean", 4)
     assert stranger is not None
-    with pytest.raises(EngineFailure, match="input 'latent' is a buffer that is not bound"):
+    with pytest.raises(EngineFailure) as caught:
         decoder.run({"latent": stranger}, ["image"])
+    assert str(caught.value) == "input 'latent' is a buffer that is not bound"
 
 
 def test_a_cancelled_pipeline_fails(tmp_path: Path) -> None:
@@ -212,7 +217,7 @@ def test_a_cancelled_pipeline_fails(tmp_path: Path) -> None:
 
 
 def test_what_is_no_graph_is_told_without_the_place_where_it_was_read() -> None:
-    with pytest.raises(BundleError, match="onnxruntime cannot open it") as caught:
+    with pytest.raises(BundleError, match=r"^onnxruntime cannot open it: ") as caught:
         Engine(b"no graph", Cpu(threads=1))
     assert "/proc" not in str(caught.value)
 
