@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -167,14 +168,22 @@ def test_every_gan_can_collapse(config: MlpGanConfig | DcganConfig | CganConfig 
     fine = {f"discriminator_loss{unit}": 0.5, "diversity": 0.5}
     steps = config.collapse_after_steps
     assert gan.diagnose(fine, steps) == []
-    with pytest.raises(CollapsedError, match="variance"):
+    with pytest.raises(CollapsedError) as uniform:
         gan.diagnose(fine | {"diversity": 0.1}, steps)
+    assert str(uniform.value) == (
+        f"collapsed at step {steps}: the samples' variance is 0.1 of the data's (limit 0.2), so the generator draws "
+        "much the same image from every latent"
+    )
     won = fine | {f"discriminator_loss{unit}": 0.0}
     if config.game.loss == "wasserstein":
         assert gan.diagnose(won, steps) == []
         return
-    with pytest.raises(CollapsedError, match=r"discriminator's loss averaged 0 nats"):
+    with pytest.raises(CollapsedError) as lost:
         gan.diagnose(won, steps)
+    assert str(lost.value) == (
+        f"collapsed at step {steps}: the discriminator's loss averaged 0 nats over an epoch (limit 0.001), so the "
+        "generator has nothing left to learn from"
+    )
 
 
 def test_a_conditional_generator_that_draws_one_image_a_label_is_not_diverse() -> None:
@@ -210,26 +219,29 @@ def test_the_diversity_within_a_label_needs_no_few_labels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("config", "message"),
     [
-        ({"slope_penalty": -1.0}, "model.game.slope_penalty is -1.0; it must be finite and not negative"),
-        ({"r1": math.inf}, "model.game.r1 is inf"),
-        ({"r1_every": 0}, "model.game.r1_every is 0; it must be at least 1"),
-        ({"discriminator_steps": 0}, "model.game.discriminator_steps is 0; it must be at least 1"),
+        (lambda: Game(slope_penalty=-1.0), "model.game.slope_penalty is -1.0; it must be finite and not negative"),
+        (lambda: Game(r1=math.inf), "model.game.r1 is inf; it must be finite and not negative"),
+        (lambda: Game(r1_every=0), "model.game.r1_every is 0; it must be at least 1"),
+        (lambda: Game(discriminator_steps=0), "model.game.discriminator_steps is 0; it must be at least 1"),
+        (
+            lambda: DcganConfig(game=Game(r1=1.0)),
+            "model.discriminator_norm is batch, under which an image's score depends on the others of its batch, so "
+            "that model.game.slope_penalty and model.game.r1 must be 0; or set it to spectral or none",
+        ),
+        (
+            lambda: WganGpConfig(game=Game(loss="hinge", slope_penalty=10.0)),
+            "model.game has loss hinge and slope_penalty 10.0; wgan_gp is the game of loss wasserstein with a positive "
+            "slope_penalty, and dcgan those of others",
+        ),
     ],
 )
-def test_a_game_without_sense_is_refused(options: dict[str, float], message: str) -> None:
+def test_a_game_without_sense_is_refused(config: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        Game(**options)  # type: ignore[arg-type]
-    assert str(refusal.value).startswith(message)
+        config()
+    assert str(refusal.value) == message
 
 
-def test_a_penalty_under_batch_normalisation_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model.discriminator_norm is batch, .* set it to spectral or none"):
-        DcganConfig(game=Game(r1=1.0))
+def test_a_penalty_without_batch_normalisation_is_taken() -> None:
     assert DcganConfig(game=Game(r1=1.0), discriminator_norm="none").game.penalises
-
-
-def test_wgan_gp_is_one_game_only() -> None:
-    with pytest.raises(ConfigError, match=r"model.game has loss hinge and slope_penalty 10.0; wgan_gp is the game of"):
-        WganGpConfig(game=Game(loss="hinge", slope_penalty=10.0))
