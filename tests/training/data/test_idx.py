@@ -37,7 +37,7 @@ def test_refuses_every_truncation(array: NDArray[np.uint8], data: st.DataObject)
 
 @given(arrays, st.binary(min_size=1, max_size=8))
 def test_refuses_trailing_bytes(array: NDArray[np.uint8], tail: bytes) -> None:
-    with pytest.raises(DataError, match="takes"):
+    with pytest.raises(DataError):
         parse_idx(to_idx(array) + tail, array.ndim)
 
 
@@ -45,14 +45,32 @@ def test_refuses_trailing_bytes(array: NDArray[np.uint8], tail: bytes) -> None:
 def test_refuses_any_other_magic_number(array: NDArray[np.uint8], position: int, change: int) -> None:
     content = bytearray(to_idx(array))
     content[position] ^= change
-    with pytest.raises(DataError, match="not an IDX file"):
+    with pytest.raises(DataError):
         parse_idx(bytes(content), array.ndim)
 
 
-def test_refuses_sizes_that_overflow_any_memory() -> None:
-    content = bytes((0, 0, 8, 3)) + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1)
-    with pytest.raises(DataError, match="takes 79228162"):
-        parse_idx(content, axes=3)
+SMALL = to_idx(np.zeros((2, 3), np.uint8))
+HUGE = bytes((0, 0, 8, 3)) + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "axes", "message"),
+    [
+        (SMALL, 3, "not an IDX file of uint8 with 3 axes: it starts with 0x00000802"),
+        (SMALL + b"x", 2, "IDX data of shape [2, 3] takes 18 bytes, but there are 19"),
+        (SMALL[:-1], 2, "IDX data of shape [2, 3] takes 18 bytes, but there are 17"),
+        (
+            HUGE,
+            3,
+            "IDX data of shape [4294967295, 4294967295, 4294967295] takes 79228162458924105385300197391 bytes, but "
+            "there are 16",
+        ),
+    ],
+)
+def test_says_what_it_refuses(content: bytes, axes: int, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        parse_idx(content, axes)
+    assert str(caught.value) == message
 
 
 @given(st.binary(max_size=64).filter(lambda content: not content.startswith(b"\x1f\x8b")))
@@ -64,5 +82,5 @@ def test_unpacks_gzip_and_leaves_the_rest_alone(content: bytes) -> None:
 @given(st.integers(2, 30))
 def test_damaged_gzip_is_named(length: int) -> None:
     packed = gzip.compress(b"some bytes that are worth packing")
-    with pytest.raises(DataError, match=r"^images\.gz: damaged gzip"):
+    with pytest.raises(DataError, match=r"^images\.gz: damaged gzip: "):
         unpack(packed[:length], "images.gz")

@@ -79,7 +79,7 @@ def test_downloads_what_is_missing_once(tmp_path: Path, mirror: Publication) -> 
 def test_keeps_nothing_that_was_downloaded_wrong(tmp_path: Path, shelf: Path, mirror: Publication) -> None:
     (shelf / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(to_idx(np.zeros(4, np.uint8))))
     root = tmp_path / "root"
-    with pytest.raises(DataError, match=r"http://.*t10k-labels.*SHA-256"):
+    with pytest.raises(DataError, match=r"^http://.*/t10k-labels-idx1-ubyte\.gz: "):
         read_mnist(root, mirror)
     assert not [path for path in root.iterdir() if "t10k-labels" in path.name]
 
@@ -87,9 +87,11 @@ def test_keeps_nothing_that_was_downloaded_wrong(tmp_path: Path, shelf: Path, mi
 def test_names_folder_and_files_where_neither_disk_nor_network_has_them(tmp_path: Path) -> None:
     with pytest.raises(DataError) as failure:
         read_mnist(tmp_path, Publication(CLOSED_PORT, MNIST.digests))
-    for part in (str(tmp_path), *MNIST.digests, CLOSED_PORT):
-        assert part in str(failure.value)
-    assert "\n" not in str(failure.value)
+    first = "train-images-idx3-ubyte"
+    assert str(failure.value) == (
+        f"data.root {tmp_path} lacks {first} (plain or .gz; needed are {', '.join(MNIST.digests)}), and downloading "
+        f"{CLOSED_PORT}{first}.gz failed: <urlopen error [Errno 111] Connection refused>"
+    )
 
 
 def test_a_file_of_other_data_is_refused_by_digest(tmp_path: Path) -> None:
@@ -97,6 +99,11 @@ def test_a_file_of_other_data_is_refused_by_digest(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(to_idx(array))
     changed = ARRAYS["train-images-idx3-ubyte"].copy()
     changed[0, 0, 0] ^= 1
-    (tmp_path / "train-images-idx3-ubyte").write_bytes(to_idx(changed))
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte: the SHA-256 .* published one is"):
+    name = "train-images-idx3-ubyte"
+    (tmp_path / name).write_bytes(to_idx(changed))
+    with pytest.raises(DataError) as failure:
         read_mnist(tmp_path, OFFLINE)
+    found = hashlib.sha256(to_idx(changed)).hexdigest()
+    assert str(failure.value) == (
+        f"{tmp_path / name}: the SHA-256 of the unpacked file is {found}, but the published one is {DIGESTS[name]}"
+    )
