@@ -216,6 +216,7 @@ def test_of_two_files_the_last_that_has_the_option_is_named(capsys: Capture, tmp
 URL = "is a URL; publish into a folder, and copy its bundles there"
 NO_RUN = "run holds no checkpoint; it is not the output of latentserve-train"
 LAST_VERSION = 10**18 - 1
+NO_NAME = "is not a model name: letters, digits, '.', '_' and '-', the first neither '.' nor '-'"
 OTHER_COMMANDS: list[tuple[str, list[str], int, str]] = [
     ("train", [], 2, "--output is missing; it names the folder of the run"),
     ("evaluate", ["run"], 1, NO_RUN),
@@ -226,6 +227,16 @@ OTHER_COMMANDS: list[tuple[str, list[str], int, str]] = [
         f"--samples is many; it must be {WHOLE} (Images to draw from the model)",
     ),
     ("evaluate", ["run", "--samples", "1"], 2, "--samples is 1; it must be at least 100"),
+    ("evaluate", ["run", "--samples", "99"], 2, "--samples is 99; it must be at least 100"),
+    (
+        "evaluate",
+        ["run", "--samples", "1000000000000"],
+        2,
+        "--samples is 1000000000000; it must be at most 10000000",
+    ),
+    ("evaluate", ["run", "--nll-draws", "-1"], 2, "--nll-draws is -1; it must be at least 0"),
+    ("evaluate", ["run", "--nll-images", "0"], 2, "--nll-images is 0; it must be at least 1"),
+    ("evaluate", ["run", "--seed", "-1"], 2, "--seed is -1; it must be at least 0"),
     ("evaluate", ["run", "--sample", "1"], 2, f"--sample: {NO_OPTION}; did you mean --samples?"),
     ("evaluate", ["run", "--seed", "4294967296"], 2, "--seed is 4294967296; it must be at most 4294967295"),
     ("export", ["run"], 2, "--repository is missing"),
@@ -243,6 +254,16 @@ OTHER_COMMANDS: list[tuple[str, list[str], int, str]] = [
         ["run", "--repository", "m", "--version", "0"],
         2,
         f"--version is 0; it must be from 1 to {LAST_VERSION}",
+    ),
+    (
+        "export",
+        ["run", "--repository", "m", "--version", f"{LAST_VERSION + 1}"],
+        2,
+        f"--version is {LAST_VERSION + 1}; it must be from 1 to {LAST_VERSION}",
+    ),
+    *(
+        ("export", ["run", "--repository", "m", "--name", name], 2, f"--name '{name}' {NO_NAME}")
+        for name in ("../escape", ".hidden", "")
     ),
     (
         "export",

@@ -29,5 +29,6 @@ def test_quantiles_lie_evenly_among_the_scores_and_come_back_from_the_file(tmp_p
     calibration.save(tmp_path / "calibration.json")
     assert Calibration.load(tmp_path / "calibration.json") == calibration
     (tmp_path / "calibration.json").write_text("{}")
-    with pytest.raises(RunError, match="not a calibration"):
+    with pytest.raises(RunError) as caught:
         Calibration.load(tmp_path / "calibration.json")
+    assert str(caught.value) == f"{tmp_path / 'calibration.json'}: not a calibration; run latentserve-evaluate again"
