@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,8 +41,10 @@ def test_a_collapsed_generator_is_not_exported(
 ) -> None:
     assert commands.export([str(collapsed(family)), "--repository", str(tmp_path)]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"latentserve-export: error: {collapsed(family)} has collapsed: {SIGN}")
-    assert line.endswith("of the data's (limit 0.2); --force publishes it all the same")
+    assert re.sub(f"(?<={SIGN})\\S+", "#", line) == (
+        f"latentserve-export: error: {collapsed(family)} has collapsed: {SIGN}# of the data's (limit 0.2); --force "
+        "publishes it all the same"
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -49,7 +52,7 @@ def test_a_collapsed_generator_that_is_forced_says_so_in_its_card(
     collapsed: Callable[[str], Path], tmp_path: Path, capsys: Capture
 ) -> None:
     assert commands.export([str(collapsed("mlp_gan")), "--repository", str(tmp_path), "--force"]) == 0
-    assert f"latentserve-export: warning: {collapsed('mlp_gan')} has collapsed: {SIGN}" in capsys.readouterr().err
+    assert f"latentserve-export: warning: {collapsed('mlp_gan')} has collapsed: " in capsys.readouterr().err
     card = (tmp_path / "mlp_gan" / "1" / "CARD.md").read_text()
     assert f"**Collapsed:** {SIGN}" in card
 
@@ -61,7 +64,7 @@ def test_an_evaluation_says_that_the_samples_have_collapsed(
     capsys.readouterr()
     assert commands.evaluate([str(run), "--quick"]) == 0
     said = capsys.readouterr()
-    assert f"latentserve-evaluate: warning: {run} has collapsed: {SIGN}" in said.err
+    assert f"latentserve-evaluate: warning: {run} has collapsed: " in said.err
     assert f"**Collapsed:** {SIGN}" in said.out
     assert f"**Collapsed:** {SIGN}" in (run / "report.md").read_text()
     assert json.loads((run / "report.json").read_text())["collapse"].startswith(SIGN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +30,16 @@ from latentserve_training.export.torch_to_onnx import export_graph
 Capture = pytest.CaptureFixture[str]
 
 
+def told(error: QualityGateError) -> str:
+    """What is said of a graph that loses too much; figures that were computed are `#`."""
+    return re.sub(r"\d+\.\d+(e[+-]\d+)?", "#", str(error))
+
+
+def left_out(reason: str) -> str:
+    """The words for a decoder of which neither all layers nor all but the last can be of eight bits."""
+    return f"decoder in int8 is left out (all layers: {reason}; all but the last layer: {reason})"
+
+
 class Loud(SmallDecoder):
     """Sound images by way of values that float16 does not have."""
 
@@ -40,9 +51,9 @@ class Loud(SmallDecoder):
 
 def test_a_graph_with_values_beyond_float16_is_left_out_in_float16_alone(tmp_path: Path) -> None:
     plan, path, rows = exported(tmp_path, Loud(outputs=16))
-    reason = r"decoder in float16 is left out: '.*' reaches .*e\+0\d of at most 65504"
-    with pytest.raises(QualityGateError, match=reason):
+    with pytest.raises(QualityGateError) as caught:
         convert(plan, path, "float16", rows)
+    assert told(caught.value) == "decoder in float16 is left out: 'mul_2' reaches # of at most 65504"
     assert [file.name for file in tmp_path.iterdir()] == ["decoder.onnx"]
 
 
@@ -68,9 +79,9 @@ def exported(folder: Path, module: SmallDecoder) -> tuple[TorchPlan, Path, Conve
 
 def test_a_graph_that_loses_too_much_is_left_out_with_its_reason(tmp_path: Path) -> None:
     plan, path, rows = exported(tmp_path, Outlying())
-    reason = r"decoder in int8 is left out \(all layers: 'image' has .* dB .* 40 are demanded; all but the last layer: "
-    with pytest.raises(QualityGateError, match=reason):
+    with pytest.raises(QualityGateError) as caught:
         convert(plan, path, "int8", rows)
+    assert told(caught.value) == left_out("'image' has # dB against float32; at least 40 are demanded")
     assert [file.name for file in tmp_path.iterdir()] == ["decoder.onnx"]
 
 
@@ -87,8 +98,9 @@ def test_golden_rows_on_which_a_server_would_find_too_much_lost_are_not_good_eno
     plan = TorchPlan(role="decoder", module=Plain(outputs=16), example=beyond, outputs=("image", "image_uint8"))
     export_graph(plan, tmp_path / "decoder.onnx")
     rows = ConversionData(calibration=seeded_latents(1), held_out=seeded_latents(2))
-    with pytest.raises(QualityGateError, match=r"the golden rows have \d+\.\d dB against float32; at least 35 are "):
+    with pytest.raises(QualityGateError) as caught:
         convert(plan, tmp_path / "decoder.onnx", "int8", rows)
+    assert told(caught.value) == left_out("the golden rows have # dB against float32; at least 35 are demanded")
     assert [file.name for file in tmp_path.iterdir()] == ["decoder.onnx"]
 
 
@@ -110,8 +122,9 @@ def test_nats_that_move_by_much_of_their_spread_are_not_good_enough(tmp_path: Pa
     assert convert(plan, path, "int8", rows).conversion.psnr_db > 100
     alike = {"latent": 1 + seeded_latents(3)["latent"] / 1000}
     explained = LikelihoodReference(likelihood="bernoulli", images=torch.zeros(64, 1, 4, 4), latents=alike)
-    with pytest.raises(QualityGateError, match=r"the nats of images move by [\d.]+ on average; [\d.]+ are allowed"):
+    with pytest.raises(QualityGateError) as caught:
         convert(plan, path, "int8", replace(rows, likelihood_reference=explained))
+    assert told(caught.value) == left_out("the nats of images move by # on average; # are allowed")
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +143,7 @@ def test_the_bundle_is_published_without_what_loses_too_much(saturated: Path, tm
     capsys.readouterr()
     assert commands.export([str(saturated), "--repository", str(tmp_path), "--precisions", "int8"]) == 0
     said = capsys.readouterr()
-    assert said.err.startswith("latentserve-export: warning: decoder in int8 is left out (all layers: 'image' has ")
+    assert said.err.startswith("latentserve-export: warning: decoder in int8 is left out (")
     assert said.err.count("\n") == 1
     bundle = tmp_path / "conv_vae" / "1"
     assert said.out == f"{bundle}\n"
