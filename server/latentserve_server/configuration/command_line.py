@@ -44,7 +44,7 @@ def read_flags(
         if not flag.startswith("-"):
             raise ConfigError(f"{flag}: belongs to no option")
         known = ("--config", "--print-config", *(option.flag for option in options.values()))
-        raise ConfigError(f"{flag}: there is no such option{suggest(flag, known)}")
+        raise ConfigError(f"{flag}: there is no such option{suggest(flag, known, prefix='--')}")
     texts = {option: getattr(asked, name) for name, option in options.items()}
     flags = {
         option.name: Setting(text, option.flag, f"{option.flag} {text}")

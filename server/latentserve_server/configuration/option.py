@@ -16,6 +16,9 @@ from latentserve_server.configuration.config import ServerConfig
 PREFIX: Final = "LATENTSERVE_"
 """What the names of the variables begin with."""
 
+_CLOSE = 0.82
+"""difflib's ratio of a misspelt name: `devise` is close to `device`, and `metrics` is not to `numerics`."""
+
 _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -127,7 +130,11 @@ def _descriptions() -> Mapping[str, str]:
     return {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
 
 
-def suggest(name: str, names: Iterable[str]) -> str:
-    """The end of a sentence that asks for the most similar of the names; empty where none is similar."""
-    similar = get_close_matches(name, list(names), n=1)
-    return f"; did you mean {similar[0]}?" if similar else ""
+def suggest(name: str, names: Iterable[str], *, prefix: str = "") -> str:
+    """The end of a sentence that asks for the most similar of the names; empty where none is close.
+
+    What all of them begin with is the `prefix`, which says nothing of what was meant.
+    """
+    known = {other.removeprefix(prefix): other for other in names}
+    close = get_close_matches(name.removeprefix(prefix), known, n=1, cutoff=_CLOSE)
+    return f"; did you mean {known[close[0]]}?" if close else ""

@@ -34,7 +34,7 @@ def read_variables(
         elif variable == _CONFIG:
             file = setting
         elif variable.startswith(PREFIX) and not _is_foreign(variable, text):
-            problem = f"there is no such option{suggest(variable, (*by_variable, _CONFIG))}"
+            problem = f"there is no such option{suggest(variable, (*by_variable, _CONFIG), prefix=PREFIX)}"
             raise ConfigError(f"variable {variable}: {problem}")
     return settings, file
 

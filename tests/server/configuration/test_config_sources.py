@@ -231,6 +231,7 @@ def test_options_that_do_not_go_together_are_refused(flags: list[str], name: str
 
 FILES = [
     ("devise: cpu\n", ":1: devise: there is no such option; did you mean device?"),
+    ("metrics: off\n", ":1: metrics: there is no such option"),
     ("device: cpu\nmax-calls: 1\n", ":2: max-calls: there is no such option; did you mean max_calls?"),
     ("device: cpu\ndevice: cuda\n", ":2: device: stands there twice, first at {file}:1"),
     ("device: [cpu]\n", ":1: device: must be one value, neither a list nor a mapping"),
@@ -271,7 +272,8 @@ UNKNOWN: list[tuple[list[str], dict[str, str], str]] = [
     (["--listen"], {}, "--listen: expected one argument"),
     ([], {"LATENTSERVE_MAX_BATCH_ROW": "1"}, f"variable LATENTSERVE_MAX_BATCH_ROW: {OPTION}; did you mean {VARIABLE}?"),
     ([], {"LATENTSERVE_MAXBATCHROWS": "1"}, f"variable LATENTSERVE_MAXBATCHROWS: {OPTION}; did you mean {VARIABLE}?"),
-    ([], {"LATENTSERVE_PORT": "8080"}, f"variable LATENTSERVE_PORT: {OPTION}; did you mean LATENTSERVE_TF32?"),
+    ([], {"LATENTSERVE_PORT": "8080"}, f"variable LATENTSERVE_PORT: {OPTION}"),
+    (["--metrics", "on"], {}, f"--metrics: {OPTION}"),
 ]
 
 

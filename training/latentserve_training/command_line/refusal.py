@@ -20,6 +20,8 @@ _DEFAULT = re.compile(r"\s*\(default: .*\)\.?$")
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
 _MANY = {"a whole number": "whole numbers", "a number": "numbers", "a path": "paths"}
 _SECTION = "options of its own, or a YAML file of them"
+_CLOSE = 0.82
+"""difflib's ratio of a misspelt name: `epoch` is close to `epochs`, and `number` is not to `name`."""
 
 
 def reword(message: str, actions: Sequence[Action], *, bare: bool) -> str:
@@ -95,8 +97,9 @@ def _meaning(action: Action | None) -> str:
 
 
 def _suggest(name: str, names: Iterable[str]) -> str:
-    """The end of a sentence that asks for the most similar name of the same section; empty where none is similar."""
-    section, dot, own = name.rpartition(".")
-    within = [other.rpartition(".")[2] for other in names if other.rpartition(".")[0] == section and other != name]
-    similar = get_close_matches(own, within, n=1)
-    return f"; did you mean {section}{dot}{similar[0]}?" if similar else ""
+    """The end of a sentence that asks for the most similar name of the same section; empty where none is close."""
+    section, _, own = name.rpartition(".")
+    within = (other for other in names if other.rpartition(".")[0] == section and other != name)
+    known = {other.rpartition(".")[2].removeprefix("--"): other for other in within}
+    close = get_close_matches(own.removeprefix("--"), known, n=1, cutoff=_CLOSE)
+    return f"; did you mean {known[close[0]]}?" if close else ""
