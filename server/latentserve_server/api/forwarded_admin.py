@@ -12,13 +12,16 @@ from typing import Any, Protocol, TypeVar
 from google.protobuf.message import Message
 
 from latentserve.v1 import models_pb2 as pb
-from latentserve_server.errors import ChangeRefused, WorkerGone
+from latentserve_server.errors import ChangeRefused, ShuttingDown, WorkerGone
 from latentserve_server.repository.repository import CommandQueue
 from latentserve_server.wire.exchange import Exchange
 
 _logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Message)
+
+_LEAVING = (WorkerGone, ShuttingDown)
+"""What a worker says that has ended, or is about to: another one takes its place."""
 
 
 class Peer(Protocol):
@@ -30,7 +33,7 @@ class Peer(Protocol):
         """The answer of the worker.
 
         Raises:
-            WorkerGone: it has ended. LatentServeError: it refuses.
+            WorkerGone: it has ended. ShuttingDown: it is about to. LatentServeError: it refuses.
         """
         ...
 
@@ -120,10 +123,10 @@ class ForwardedAdmin:
             LatentServeError: that one refuses, or there is no worker.
         """
         subject = method, text_of(request)
-        for first in sorted(self._peers):
+        for first, ahead in sorted(self._peers.items()):
             try:
-                reply = await _ask(self._peers[first], subject, kind)
-            except WorkerGone:
+                reply = await _ask(ahead, subject, kind)
+            except _LEAVING:
                 continue
             peers = [peer for number, peer in sorted(self._peers.items()) if number != first]
             others = await asyncio.gather(*(_attempt(peer, subject, kind) for peer in peers))
@@ -154,7 +157,7 @@ class ForwardedAdmin:
         for peer in list(self._peers.values()):
             try:
                 models = _models(await peer.ask("models"))
-            except WorkerGone:
+            except _LEAVING:
                 continue
             self._made = {key: change for key, change in self._made.items() if _shows(*change, models)}
             break
@@ -166,10 +169,10 @@ async def _ask(peer: Peer, subject: tuple[str, str], kind: type[R]) -> R:
 
 
 async def _attempt(peer: Peer, subject: tuple[str, str], kind: type[R]) -> R | Exception | None:
-    """The reply or the error of a worker; None where it has ended: another makes the change as it joins."""
+    """The reply or the error of a worker; None where it leaves: another makes the change as it joins."""
     try:
         return await _ask(peer, subject, kind)
-    except WorkerGone:
+    except _LEAVING:
         return None
     except Exception as error:
         return error

@@ -20,7 +20,7 @@ from latentserve.v1 import models_pb2
 from latentserve_server.api.forwarded_admin import text_of
 from latentserve_server.blocking_calls import on_thread, threads_left
 from latentserve_server.configuration.config import ServerConfig
-from latentserve_server.errors import LatentServeError
+from latentserve_server.errors import LatentServeError, ShuttingDown
 from latentserve_server.heap import freeze_heap
 from latentserve_server.server import Server
 from latentserve_server.supervision.conversation import Answer, answer
@@ -93,7 +93,13 @@ class Worker:
         return text_of(await make(_REQUESTS[method].FromString(base64.b64decode(request)), None))
 
     async def _models(self, _: Any) -> str:
-        """The list of models, as a ListModelsResponse in base64."""
+        """The list of models, as a ListModelsResponse in base64; none while it stops, since versions close then.
+
+        Raises:
+            ShuttingDown: it stops.
+        """
+        if self.stopping.is_set():
+            raise ShuttingDown("the server is stopping")
         return text_of(models_pb2.ListModelsResponse(models=self._running.list_models()))
 
     async def _metrics(self, _: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from latentserve.v1 import models_pb2 as pb
 from latentserve_server.api.forwarded_admin import ForwardedAdmin, Peer
-from latentserve_server.errors import ChangeRefused, LatentServeError, ModelNotFound, WorkerGone
+from latentserve_server.errors import ChangeRefused, LatentServeError, ModelNotFound, ShuttingDown, WorkerGone
 
 LOAD, UNLOAD = pb.LoadRequest(name="vae", version=1), pb.UnloadRequest(name="vae", version=2)
 UNSTORED = pb.SetAliasRequest(name="vae", alias="unstored", version=2)
@@ -27,9 +27,12 @@ class RecordingPeer:
         self.replies: dict[str, Any] = {"Load": pb.LoadResponse(), "Unload": pb.UnloadResponse()}
         self.models = pb.ListModelsResponse(models=[pb.ModelStatus(name="vae", version=each) for each in (1, 2)])
         self.joined_with: list[str] = []
+        self.asked: Callable[[], object] = lambda: None
+        """Called whenever it is asked something."""
         self._made = made
 
     async def ask(self, question: str, subject: Any = None) -> Any:
+        self.asked()
         if self.error is not None:
             raise self.error
         if question == "change":
@@ -104,6 +107,22 @@ async def test_a_worker_that_has_ended_is_passed_over(workers: Workers) -> None:
         await workers.change("Load", LOAD)
 
 
+async def test_a_worker_that_is_gone_when_its_turn_comes_is_passed_over(workers: Workers) -> None:
+    workers.first.error, workers.second.error = WorkerGone("worker 1 has ended"), WorkerGone("worker 2 has ended")
+    workers.first.asked = lambda: workers.peers.pop(2, None)  # both end at a time, and the supervisor notes that
+    with pytest.raises(WorkerGone, match="no worker takes calls now"):
+        await workers.change("Load", LOAD)
+
+
+async def test_a_worker_that_is_stopping_is_passed_over(workers: Workers) -> None:
+    workers.first.error = ShuttingDown("the server is stopping")
+    await workers.change("Load", LOAD)
+    assert workers.made == ["2: Load 1"]
+    workers.first.error, workers.second.error = None, ShuttingDown("the server is stopping")
+    await workers.change("Unload", UNLOAD)
+    assert workers.made == ["2: Load 1", "1: Unload 2"]
+
+
 async def test_a_worker_that_comes_later_makes_what_the_repository_does_not_say(workers: Workers) -> None:
     stored = pb.SetAliasRequest(name="vae", alias="stored", version=1)
     await workers.change("Load", LOAD)
@@ -118,6 +137,15 @@ async def test_a_worker_that_comes_later_makes_what_the_repository_does_not_say(
     third = workers.new(3)
     await workers.admin.join(third)
     assert third.joined_with == ["Load 1", "Unload 2", "SetAlias unstored 2"]
+
+
+async def test_what_still_holds_is_not_asked_of_a_worker_that_is_stopping(workers: Workers) -> None:
+    await workers.change("Load", LOAD)
+    workers.second.error = ShuttingDown("the server is stopping")
+    workers.first.models.models[0].state = pb.MODEL_STATE_READY
+    third = workers.new(3)
+    await workers.admin.join(third)
+    assert third.joined_with == ["Load 1"]
 
 
 async def test_a_change_that_has_been_overtaken_is_not_made_again(workers: Workers) -> None:
