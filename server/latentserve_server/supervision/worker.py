@@ -18,14 +18,14 @@ from google.protobuf.message_factory import GetMessageClass
 
 from latentserve.v1 import models_pb2
 from latentserve_server.api.forwarded_admin import text_of
-from latentserve_server.blocking_calls import on_thread, threads_left
+from latentserve_server.blocking_calls import threads_left
 from latentserve_server.configuration.config import ServerConfig
 from latentserve_server.errors import LatentServeError, ShuttingDown
 from latentserve_server.heap import freeze_heap
 from latentserve_server.server import Server
 from latentserve_server.supervision.conversation import Answer, answer
 from latentserve_server.telemetry.logs import log_to_standard_error
-from latentserve_server.telemetry.merged_metrics import snapshot
+from latentserve_server.telemetry.merged_metrics import Snapshots
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _LEFT_ALONE = 1
@@ -43,6 +43,7 @@ class Worker:
         self._number = number
         self._stack = stack
         self._server: Server | None = None
+        self._snapshots: Snapshots | None = None
         self._starting: asyncio.Task[Any] | None = None
         self.stopping = asyncio.Event()
         """Set once it is to drain and end."""
@@ -71,6 +72,7 @@ class Worker:
         config = ServerConfig(**options)
         log = self._stack.enter_context(log_to_standard_error(config.log_level, config.log_format, self._number))
         self._server = Server(config, log=log, loaded=freeze_heap)
+        self._snapshots = Snapshots(self._server.metrics.registry)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._server.request_rescan)
         self._starting = asyncio.current_task()
         await self._server.load()
@@ -103,7 +105,8 @@ class Worker:
         return text_of(models_pb2.ListModelsResponse(models=self._running.list_models()))
 
     async def _metrics(self, _: Any) -> str:
-        return await on_thread("metrics", snapshot, self._running.metrics.registry)
+        assert self._snapshots is not None
+        return await self._snapshots.take()
 
     async def _rescan(self, _: Any) -> None:
         self._running.request_rescan()

@@ -7,6 +7,7 @@ label that names it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from latentserve_server.blocking_calls import on_thread
 from latentserve_server.telemetry.metrics_listener import MetricsListener
 from latentserve_server.telemetry.process_metrics import serve_registry
 
@@ -63,6 +65,27 @@ def snapshot(registry: CollectorRegistry) -> str:
         for family in registry.collect()
     )
     return json.dumps(list(families))
+
+
+class Snapshots:
+    """The snapshots of a registry, taken on threads.
+
+    They are taken one after another: of two at a time the older one may be told last, and what is counted would seem to
+    have begun anew.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._turn = asyncio.Lock()
+
+    async def take(self) -> str:
+        """What the registry shows now.
+
+        Raises:
+            OSError: there can be no further thread.
+        """
+        async with self._turn:
+            return await on_thread("metrics", snapshot, self._registry)
 
 
 class MergedMetrics:

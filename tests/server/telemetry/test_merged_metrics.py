@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+import asyncio
+import threading
+from collections.abc import Iterator
 
-from latentserve_server.telemetry.merged_metrics import GAUGES, MergedMetrics, SupervisorMetrics, snapshot
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from latentserve_server.telemetry.merged_metrics import GAUGES, MergedMetrics, Snapshots, SupervisorMetrics, snapshot
 from latentserve_server.telemetry.metrics import Metrics
 
 
@@ -87,3 +93,32 @@ def test_it_is_said_of_every_gauge_what_several_come_to() -> None:
     SupervisorMetrics(metrics.registry, lambda: 2)
     gauges = {family.name for family in metrics.registry.collect() if family.type == "gauge"}
     assert {name for name in gauges if not name.startswith("process_")} == GAUGES.keys()
+
+
+class Interrupted(Collector):
+    """A counter that is read at once, but for the first time: not until it was read again, where that may happen."""
+
+    def __init__(self) -> None:
+        self._turns = iter(range(1, 10))
+        self._again = threading.Event()
+
+    def collect(self) -> Iterator[Metric]:
+        metric = Metric("latentserve_requests", "text", "counter")
+        metric.add_sample(CALLS, {}, value := next(self._turns))
+        if value == 1:
+            self._again.wait(0.2)
+        else:
+            self._again.set()
+        yield metric
+
+
+async def test_scrapes_at_a_time_count_nothing_twice() -> None:
+    merged, registry = MergedMetrics(), CollectorRegistry(support_collectors_without_names=True)
+    registry.register(Interrupted())
+    snapshots = Snapshots(registry)
+
+    async def ask() -> None:
+        merged.note("1", await snapshots.take())
+
+    await asyncio.gather(ask(), ask())
+    assert shown(merged, CALLS) == 2
