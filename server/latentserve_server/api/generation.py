@@ -16,6 +16,7 @@ from latentserve.dtypes import MESSAGE_TYPES
 from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import tensor_pb2
+from latentserve_server.api.bytes_field import before_bytes
 from latentserve_server.api.images import read_images, read_latents, write_images
 from latentserve_server.api.requests import (
     decode_request,
@@ -26,7 +27,6 @@ from latentserve_server.api.requests import (
     score_request,
     stream_request,
 )
-from latentserve_server.api.serialized import before_bytes
 from latentserve_server.api.streams import chunks
 from latentserve_server.api.walk_requests import interpolate_request, traverse_request
 from latentserve_server.batching.scheduling import Timing

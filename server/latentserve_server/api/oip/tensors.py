@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from latentserve.dtypes import GRAPH_TYPES
 from latentserve.ndarray import MAX_AXES
 from latentserve.oip import inference_pb2 as pb
+from latentserve_server.api.bytes_field import before_bytes
 from latentserve_server.api.images import check_finite, read_range
 from latentserve_server.api.oip.parameters import check_input_parameters, check_output_parameters
-from latentserve_server.api.serialized import before_bytes
 from latentserve_server.engine import TensorSpec
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import check_known

@@ -1,4 +1,4 @@
-"""Messages serialised around large bytes, which messages of Python would copy again and again."""
+"""The tag and length before a field of large bytes, which a message of Python would copy again and again."""
 
 from __future__ import annotations
 
