@@ -133,7 +133,7 @@ def _models(turns: Turns, cores: Cores, reference: calls.Reference, count: int) 
             seconds, cpu = time.perf_counter() - began, cpu_seconds(peer.pid) - cpu
             if peer.answered() < answered + count * each:
                 raise BenchError(f"{one.name}: not every call to {count} models was answered")
-            return Run(count * each, seconds, cpu, tuple(time for run in runs for time in run.latencies))
+            return Run(count * each, seconds, cpu, tuple(latency for run in runs for latency in run.latencies))
 
         each = max(LEAST_CALLS, round(all_models(in_flight * 4).calls_per_second * POINT_SECONDS / count))
         beside = {"MiB": memory_mib(peer.pid), "s to SERVING": peer.seconds_to_serving}

@@ -50,7 +50,7 @@ class Call:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that `share` of all do not exceed."""
+    """The value before which `share` of all come in their order, or the largest."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
