@@ -1,4 +1,4 @@
-"""Builds this package with hatchling; server, client and training have this file alike.
+"""The build backend: hatchling, with the version that all packages share. Server, client and training have it alike.
 
 The four packages have one version, which stands in proto/pyproject.toml. The other three ask for a latentserve-proto
 that is compatible with it. It is on no registry, so who installs from a checkout is told to take it from proto/ there.

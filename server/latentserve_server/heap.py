@@ -1,4 +1,4 @@
-"""Python's heap, which the garbage collector goes through."""
+"""Python's heap, and how often the garbage collector goes through it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _OBJECTS_A_COLLECTION = 10_000
 
 @contextmanager
 def without_collections() -> Iterator[None]:
-    """Imports make many objects, which stay: a tenth of their time would go into looking for garbage among them."""
+    """Hold collections off within the block, and leave what it has made out of later ones.
+
+    Imports make many objects, which stay: a tenth of their time would go into looking for garbage among them.
+    """
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Thread pools for work that is too long for the event loop."""
+"""Thread pools for work that is too long for the event loop; worker processes are in `supervision`."""
 
 from __future__ import annotations
 

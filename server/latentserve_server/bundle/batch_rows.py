@@ -1,4 +1,4 @@
-"""How many rows a run of a model is to have, by how long its graphs take. Knows no graph, only seconds."""
+"""The choice of how many rows a run of a model has, by the seconds that its graphs take. Knows no graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The repository: every model, and the changes of what is served.
+"""The repository: every model, and the queue of the commands that change what is served.
 
 All changes are commands of one queue, so nothing is locked. What is wanted follows from the store, the version
 policy, the aliases and the requests for single versions; the lifecycle brings what is served there.

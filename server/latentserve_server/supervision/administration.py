@@ -1,4 +1,4 @@
-"""ModelAdminService of all workers. It needs gRPC, without which a supervisor is small and starts sooner."""
+"""The supervisor's admin port; apart, for it needs gRPC, without which a supervisor is small and starts sooner."""
 
 from __future__ import annotations
 

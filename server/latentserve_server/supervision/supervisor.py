@@ -1,4 +1,4 @@
-"""The process that keeps an address and as many workers as were asked for, and is one server with them to everybody."""
+"""The supervisor: keeps an address and its workers, and is one server with them to everybody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metrics of several processes as those of one server.
+"""The metrics of several processes as those of one server, and what a supervisor counts of its workers.
 
 What is counted is summed, and goes on where a process ends: what it had counted when it last told is kept. Of gauges,
 the greatest or least value counts where a sum says nothing. What is known of a process alone, such as its memory, has a

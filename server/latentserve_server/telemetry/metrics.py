@@ -1,4 +1,4 @@
-"""The server's Prometheus metrics, and totals read back from them.
+"""The server's Prometheus metrics, counters and histograms that are cheap to raise, and totals read back from them.
 
 Base units, one prefix but for those of the process, and labels from closed sets alone: methods of the contract, models
 of the repository. Histograms are cheap to fill: those of prometheus_client lock and check at every observation.
