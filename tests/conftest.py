@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tested_device import VARIABLE, problem
 
 if TYPE_CHECKING:
     from admin_server import AdminServer
@@ -27,7 +27,7 @@ WHERE_MODELS_ARE_TRAINED = (
     "training/run",
 )
 """Files and folders whose tests are slow without saying so: they share runs that one of them has to train."""
-ON_CPU_ALONE = "what is promised on the CPU alone: the same bits in any company"
+CPU_ONLY = "cpu_only(why): what is so on the CPU alone, and why; left out with --device cuda"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,10 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if find_spec("latentserve_server") and find_spec("onnxruntime"):  # the client's tests run without them, too
-        import running_server
-
-        running_server.DEFAULTS["device"] = config.getoption("--device")
+    os.environ[VARIABLE] = config.getoption("--device")
+    if why := problem():
+        raise pytest.UsageError(why)
     # PyTorch's threads spin while they wait, and there is a process of tests for every core. NumPy keeps its threads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -49,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # No example fails for being slow: a machine that other work uses too is no finding.
     settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("untimed")
-    config.addinivalue_line("markers", f"cpu_alone: {ON_CPU_ALONE}")
+    config.addinivalue_line("markers", CPU_ONLY)
     config.addinivalue_line("markers", f"slow: {SLOW}")
 
 
@@ -60,10 +59,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(place in (item.path, *item.path.parents) for place in slow):
             item.add_marker(pytest.mark.slow)
-    if config.getoption("--device") != "cpu":
-        for item in items:
-            if item.get_closest_marker("cpu_alone"):
-                item.add_marker(pytest.mark.skip(reason=ON_CPU_ALONE))
+        for marker in item.iter_markers("cpu_only"):
+            (why,) = marker.args
+            if config.getoption("--device") != "cpu":
+                item.add_marker(pytest.mark.skip(reason=why))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from running_server import running_server
 from latentserve_server.available_cpus import available_cpus
 
 ALL = len(os.sched_getaffinity(0))
+THREADS = "threads are the CPU's; on CUDA they only launch kernels"
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,7 @@ def test_a_quota_leaves_whole_processors_and_at_least_one(tmp_path: Path, quota:
     assert available_cpus(tmp_path) == processors
 
 
+@pytest.mark.cpu_only(THREADS)
 @pytest.mark.parametrize(("numerics", "whose"), [("fast", "every graph has"), ("portable", "all graphs share")])
 async def test_more_threads_than_processors_are_told_of(
     repository: Path, caplog: pytest.LogCaptureFixture, numerics: str, whose: str
@@ -45,6 +47,7 @@ async def test_more_threads_than_processors_are_told_of(
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [message]
 
 
+@pytest.mark.cpu_only(THREADS)
 async def test_as_many_threads_as_processors_are_not(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with running_server(repository, cpu_threads=available_cpus()):
         pass

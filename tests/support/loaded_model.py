@@ -1,4 +1,4 @@
-"""A loader on the CPU, as a server has one, with a model that it has loaded."""
+"""A loader on the device under test, as a server has one, with a model that it has loaded."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from held_graph import Notes
+from tested_device import placement
 
 from latentserve.v1 import bundle_pb2
 from latentserve_server.bundle.loader import Loader
-from latentserve_server.engine import Cpu
 from latentserve_server.engine.device import DeviceQueue
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.model.served_model import Limits, ServedModel
@@ -40,7 +40,7 @@ async def loaded(
         max_message_bytes=1 << 24,
     )
     loader = Loader(
-        placement=Cpu(threads=1),
+        placement=placement(),
         slots=DeviceQueue(1),
         precision=precision,
         links_within=None,

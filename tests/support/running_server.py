@@ -12,14 +12,15 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
+from tested_device import device
 
 from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
 from latentserve_server.configuration.config import ServerConfig
 from latentserve_server.repository.store import ModelStore
 from latentserve_server.server import Server
 
-DEFAULTS: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics_listen": "off", "device": "cpu", "cpu_threads": 1}
-"""What every test's server is configured with; pytest's option --device sets the device."""
+DEFAULTS: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics_listen": "off", "cpu_threads": 1}
+"""What every test's server is configured with, beside its device."""
 
 
 class RunningServer:
@@ -58,7 +59,7 @@ def scrape(port: int, query: str = "") -> str:
 
 def config_for(repository: Path | str, **options: Any) -> ServerConfig:
     """A configuration for a test: a free port, no metrics (to stop them takes half a second), one thread."""
-    return ServerConfig(repository=str(repository), **(DEFAULTS | options))
+    return ServerConfig(repository=str(repository), **({"device": device()} | DEFAULTS | options))
 
 
 def channel_to(port: int) -> grpc.aio.Channel:

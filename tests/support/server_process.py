@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tested_device import device
+
 COMMAND = Path(sys.executable).parent / "latentserve-server"
 BACKSTOP_SECONDS = 60.0
 """What a test waits at most for a log line or an exit; nothing waits this long unless it is broken."""
@@ -76,7 +78,7 @@ async def server_process(
     `subprocess.Popen`.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LATENTSERVE_")}
-    defaults = ("--listen=127.0.0.1:0", "--metrics-listen=off", "--device=cpu", "--cpu-threads=1")
+    defaults = ("--listen=127.0.0.1:0", "--metrics-listen=off", f"--device={device()}", "--cpu-threads=1")
     process = await asyncio.create_subprocess_exec(
         *through,
         COMMAND,

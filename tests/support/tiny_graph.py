@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from tested_device import device
 
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve.v1 import tensor_pb2
@@ -15,6 +16,8 @@ from latentserve.v1 import tensor_pb2
 GOLDEN_ROWS = 3
 FRAGILE_LIMIT = 8
 """A fragile decoder fails for latents whose first value is this large."""
+FAILURES = {"cpu": "indices element out of data bounds", "cuda": "TopK"}
+"""What onnxruntime says then, by the device."""
 
 _LINKS = 300
 """Operators of a slow decoder's chain."""
@@ -32,7 +35,11 @@ CONSTANTS: dict[str, NDArray[Any]] = {
     "one": np.array(1, np.float32),
     "first": np.array([0], np.int64),
     "table": np.zeros((FRAGILE_LIMIT, 1, 1), np.float32),
+    "flat_table": np.zeros(FRAGILE_LIMIT, np.float32),
+    "beyond_table": np.array(FRAGILE_LIMIT + 1, np.float32),
     "state": np.eye(64, dtype=np.float32),
+    "small_state": np.full(640, 1e-3, np.float32),
+    "small_state_shape": np.array([640], np.int64),
     "state_shape": np.array([64, 64], np.int64),
     "one_axis": np.array([1], np.int64),
     "link_share": np.array(1 / _LINKS, np.float32),
@@ -53,6 +60,20 @@ FRAGILE = """
     looked_up = Add(convolved, entries)
 """
 
+# The same on CUDA, where an index out of a table's range finds zero: takes the largest of a table, one more than the
+# largest value of the first column says, and there are not as many.
+FRAGILE_ON_CUDA = """
+    index_column = Gather<axis = 1>(latent, first)
+    largest_index = ReduceMax<keepdims = 0>(index_column)
+    bounded_index = Clip(largest_index, zero, beyond_table)
+    taken = Add(bounded_index, one)
+    taken_count = Cast<to = 7>(taken)
+    taken_axis = Reshape(taken_count, one_axis)
+    entries, places = TopK(flat_table, taken_axis)
+    no_entry = ReduceSum<keepdims = 0>(entries)
+    looked_up = Add(convolved, no_entry)
+"""
+
 # Adds zero, after as many products of matrices as the largest value of the first column says: a chain of operators that
 # each do their share, so that a run can be ended between two of them. A graph of a bundle has no loops.
 SLOW = f"""
@@ -63,13 +84,29 @@ SLOW = f"""
     bounded = Clip(whole_share, zero, most_products)
     turns = Cast<to = 7>(bounded)
     turns_axis = Reshape(turns, one_axis)
-    stack_shape = Concat<axis = 0>(turns_axis, state_shape)
-    link0 = Expand(state, stack_shape)
-    {" ".join(f"link{i + 1} = MatMul(link{i}, state)" for i in range(_LINKS))}
+    stack_shape = Concat<axis = 0>(turns_axis, {{state}}_shape)
+    link0 = Expand({{state}}, stack_shape)
+    {{links}}
     total = ReduceSum<keepdims = 0>(link{_LINKS})
     nothing = Mul(total, zero)
     logits = Add(looked_up, nothing)
 """
+
+
+def fragile() -> str:
+    """The nodes of a fragile decoder, on the device under test."""
+    return FRAGILE_ON_CUDA if device() == "cuda" else FRAGILE
+
+
+def slow() -> str:
+    """The nodes of a slow decoder, on the device under test.
+
+    A GPU would be done with the products at once. CUDA leaves the hyperbolic sine to the CPU, where as many turns take
+    as long as products of the larger state do.
+    """
+    state, link = ("small_state", "Sinh({})") if device() == "cuda" else ("state", "MatMul({}, state)")
+    links = " ".join(f"link{i + 1} = {link.format(f'link{i}')}" for i in range(_LINKS))
+    return SLOW.format(state=state, links=links)
 
 
 PIXELS = {
@@ -107,7 +144,11 @@ def golden_rows(graphs: dict[str, onnx.ModelProto], seed: int, labels: int) -> d
         inputs = {spec.name: np.random.default_rng(seed).random((GOLDEN_ROWS, *spec.shape), np.float32)}
         inputs |= {other.name: np.arange(GOLDEN_ROWS, dtype=np.int64) % labels for other in others}
         names = [value.name for value in model.graph.output]
-        results = onnxruntime.InferenceSession(model.SerializeToString()).run(names, inputs)
+        results = _session(model).run(names, inputs)
         outputs = dict(zip(names, results, strict=True))
         golden |= {f"{role}.{name}": array for name, array in (inputs | outputs).items()}
     return golden
+
+
+def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

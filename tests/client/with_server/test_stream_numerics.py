@@ -20,7 +20,7 @@ from latentserve.v1 import generation_pb2, models_pb2
 from latentserve_client import AsyncClient, Client, NumericsError, Samples
 from latentserve_server.latent.noise import NoiseSource, Stream
 
-pytestmark = pytest.mark.cpu_alone
+pytestmark = pytest.mark.cpu_only("the same bits in batches of any size are promised on the CPU alone")
 
 COUNT, SEED, CHUNK_ROWS = 400, 7, 4
 Read = Callable[..., Awaitable[None]]

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from running_server import RunningServer
+from tested_device import tolerance
 from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray, to_ndarray
@@ -62,7 +63,7 @@ async def test_decode_is_the_decoder_of_the_weights(
         reply = await served.generation.Decode(pb.DecodeRequest(model=ref, latents=from_ndarray(z)))
         images = to_ndarray(reply.images.tensor)
         assert images.dtype == np.float32
-        np.testing.assert_allclose(images, model.images(z), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(images, model.images(z), rtol=0, atol=tolerance(1e-6))
 
 
 @pytest.mark.parametrize("ref", [VAE, COLOUR, GAN], ids=lambda ref: ref.name)
@@ -82,7 +83,7 @@ async def test_uint8_and_png_are_the_float_image_on_256_levels(served: RunningSe
 async def test_sample_decodes_the_noise_of_seed_and_index(served: RunningServer, vae: TinyModel) -> None:
     reply = await served.generation.Sample(pb.SampleRequest(model=VAE, count=12, seed=9, first_index=4))
     noise = NoiseSource().draw(9, 4, 12, vae.latent_dim, Stream.PRIOR)
-    np.testing.assert_allclose(to_ndarray(reply.images.tensor), vae.images(noise), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(to_ndarray(reply.images.tensor), vae.images(noise), rtol=0, atol=tolerance(1e-6))
     assert (reply.seed, reply.noise_scheme) == (9, NOISE_SCHEME)
 
 
@@ -90,8 +91,8 @@ async def test_encode_is_the_posterior_of_the_weights(served: RunningServer, col
     x = colour_vae.random_images(20) / np.float32(255)
     reply = await served.generation.Encode(pb.EncodeRequest(model=COLOUR, images=tensor_images(x)))
     mean, log_variance = colour_vae.posterior(x)
-    np.testing.assert_allclose(to_ndarray(reply.mean), mean, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(to_ndarray(reply.log_variance), log_variance, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(to_ndarray(reply.mean), mean, rtol=tolerance(1e-5), atol=tolerance(1e-5))
+    np.testing.assert_allclose(to_ndarray(reply.log_variance), log_variance, rtol=tolerance(1e-5), atol=tolerance(1e-5))
     assert not reply.HasField("z")
     assert not reply.HasField("seed")
     assert reply.noise_scheme == ""
@@ -133,7 +134,7 @@ async def test_reconstruct_is_the_decoded_mean_and_its_cost_in_nats(
         p = model.images(mean)
         error = -(x * np.log(p) + (1 - x.astype(np.float64)) * np.log1p(-p)).sum(axis=(1, 2, 3))
         kl = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(axis=1)
-        np.testing.assert_allclose(to_ndarray(reply.images.tensor), p, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(to_ndarray(reply.images.tensor), p, rtol=0, atol=tolerance(1e-5))
         np.testing.assert_allclose(reply.reconstruction_error, error, rtol=1e-4)
         np.testing.assert_allclose(reply.kl, kl, rtol=1e-4)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from refusal import invalid, invalid_field
 from running_server import RunningServer, running_server
+from tested_device import assert_agree, tolerance
 from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray, to_ndarray
@@ -71,11 +72,11 @@ async def test_sample_gives_index_i_its_label_and_says_it(
     expected = [turn[index % len(turn)] for index in range(5, 25)]
     assert list(reply.labels) == expected
     noise = NoiseSource().draw(4, 5, 20, 3, Stream.PRIOR)
-    np.testing.assert_allclose(pixels(reply.images), LABELLED.images(noise, np.array(expected)), atol=1e-6)
+    np.testing.assert_allclose(pixels(reply.images), LABELLED.images(noise, np.array(expected)), atol=tolerance(1e-6))
     asked = pb.StreamSamplesRequest(model=NAMED, count=20, seed=4, first_index=5, labels=labels, chunk_rows=7)
     chunks = [chunk async for chunk in served.generation.StreamSamples(asked)]
     assert [label for chunk in chunks for label in chunk.labels] == expected
-    np.testing.assert_array_equal(np.concatenate([pixels(chunk.images) for chunk in chunks]), pixels(reply.images))
+    assert_agree(np.concatenate([pixels(chunk.images) for chunk in chunks]), pixels(reply.images))
 
 
 async def test_an_ordinary_model_says_no_labels(served: RunningServer) -> None:
@@ -87,22 +88,22 @@ async def test_a_conditional_generator_samples(served: RunningServer) -> None:
     gan = TinyModel(labels=2, kind="gan", seed=1)
     reply = await served.generation.Sample(pb.SampleRequest(model=pb.ModelRef(name="gan"), count=5, seed=2))
     noise = NoiseSource().draw(2, 0, 5, 3, Stream.PRIOR)
-    np.testing.assert_allclose(pixels(reply.images), gan.images(noise, np.array([0, 1, 0, 1, 0])), atol=1e-6)
+    np.testing.assert_allclose(pixels(reply.images), gan.images(noise, np.array([0, 1, 0, 1, 0])), atol=tolerance(1e-6))
 
 
 @pytest.mark.parametrize("labels", [[2], EACH])
 async def test_decode_takes_one_label_or_one_each(served: RunningServer, labels: list[int]) -> None:
     reply = await served.generation.Decode(pb.DecodeRequest(model=NAMED, latents=from_ndarray(LATENTS), labels=labels))
     each = np.broadcast_to(labels, 6)
-    np.testing.assert_allclose(pixels(reply.images), LABELLED.images(LATENTS, each), atol=1e-6)
+    np.testing.assert_allclose(pixels(reply.images), LABELLED.images(LATENTS, each), atol=tolerance(1e-6))
 
 
 async def test_encode_and_reconstruct_use_the_labels_in_both_graphs(served: RunningServer) -> None:
     mean, _ = LABELLED.posterior(PIXELS / 255, np.array(EACH))
     encoded = await served.generation.Encode(pb.EncodeRequest(model=NAMED, images=pictures(), labels=EACH))
-    np.testing.assert_allclose(to_ndarray(encoded.mean), mean, atol=1e-5)
+    np.testing.assert_allclose(to_ndarray(encoded.mean), mean, atol=tolerance(1e-5))
     reply = await served.generation.Reconstruct(pb.ReconstructRequest(model=NAMED, images=pictures(), labels=EACH))
-    np.testing.assert_allclose(pixels(reply.images), LABELLED.images(mean, np.array(EACH)), atol=1e-5)
+    np.testing.assert_allclose(pixels(reply.images), LABELLED.images(mean, np.array(EACH)), atol=tolerance(1e-5))
 
 
 @pytest.mark.parametrize("draws", [0, 3])
@@ -114,7 +115,7 @@ async def test_a_score_is_that_of_each_image_alone_with_its_label(served: Runnin
     together = await score(pictures(), EACH, 0)
     for row, label in enumerate(EACH):
         alone = await score(pb.Images(tensor=from_ndarray(PIXELS[row : row + 1])), [label], row)
-        assert alone.elbo[0] == together.elbo[row]
+        assert_agree(alone.elbo[0], together.elbo[row])
         other = await score(pb.Images(tensor=from_ndarray(PIXELS[row : row + 1])), [3 - label], row)
         assert other.elbo[0] != together.elbo[row]
 
@@ -131,8 +132,8 @@ async def test_interpolate_keeps_a_pairs_label_all_the_way(served: RunningServer
     reply = await served.generation.Interpolate(request)
     latents, each = to_ndarray(reply.latents), np.broadcast_to(labels, 2)
     mean, _ = LABELLED.posterior(PIXELS[:2] / 255, each)
-    np.testing.assert_allclose(latents[[0, 5]], mean, atol=1e-5)
-    np.testing.assert_allclose(pixels(reply.images), LABELLED.images(latents, np.repeat(each, 5)), atol=1e-6)
+    np.testing.assert_allclose(latents[[0, 5]], mean, atol=tolerance(1e-5))
+    np.testing.assert_allclose(pixels(reply.images), LABELLED.images(latents, np.repeat(each, 5)), atol=tolerance(1e-6))
 
 
 async def test_traverse_has_one_label_for_all(served: RunningServer) -> None:
@@ -142,7 +143,7 @@ async def test_traverse_has_one_label_for_all(served: RunningServer) -> None:
     )
     reply = await served.generation.Traverse(request)
     latents = to_ndarray(reply.latents)
-    np.testing.assert_allclose(pixels(reply.images), LABELLED.images(latents, np.full(5, 2)), atol=1e-6)
+    np.testing.assert_allclose(pixels(reply.images), LABELLED.images(latents, np.full(5, 2)), atol=tolerance(1e-6))
 
 
 async def test_rows_of_different_labels_share_batches_and_keep_their_own(tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ async def test_rows_of_different_labels_share_batches_and_keep_their_own(tmp_pat
         alone = [pixels((await decode(LATENTS[:2], label)).images) for label in range(4)]
     assert max(reply.served.timing.batch_rows for reply in together) > 2, "those that waited shared batches"
     for number, reply in enumerate(together):
-        np.testing.assert_allclose(pixels(reply.images), alone[number % 4], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(pixels(reply.images), alone[number % 4], rtol=0, atol=tolerance(1e-6))
     assert np.abs(alone[0] - alone[1]).max() > 0.01
 
 

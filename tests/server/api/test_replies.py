@@ -10,7 +10,8 @@ import grpc
 import numpy as np
 import pytest
 from relay import relay_to
-from running_server import DEFAULTS, RunningServer, channel_to
+from running_server import RunningServer, channel_to
+from tested_device import device
 
 from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
@@ -96,7 +97,7 @@ async def test_a_description_says_what_may_be_asked(served: RunningServer) -> No
     sample, encode, decode, reconstruct, score = models_pb2.Capability.values()[1:]
     assert list(vae.capabilities) == [sample, encode, decode, reconstruct, score]
     assert list(gan.capabilities) == [sample, decode]
-    assert (vae.name, vae.version, vae.device, vae.noise_scheme) == ("vae", 1, DEFAULTS["device"], NOISE_SCHEME)
+    assert (vae.name, vae.version, vae.device, vae.noise_scheme) == ("vae", 1, device(), NOISE_SCHEME)
     assert vae.limits == models_pb2.Limits(
         max_rows_per_request=32, max_batch_rows=8, max_queue_rows=64, max_message_bytes=64 << 20
     )

@@ -17,7 +17,7 @@ from tiny_bundle import TinyModel
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import generation_pb2 as pb
 
-pytestmark = pytest.mark.cpu_alone
+pytestmark = pytest.mark.cpu_only("the same bits in batches of any size are promised on the CPU alone")
 
 ROWS = 100
 MODELS = {

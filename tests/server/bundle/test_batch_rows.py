@@ -128,6 +128,7 @@ def test_as_many_rows_as_their_buffers_have_room_for(row_bytes: int, bound: int)
     assert 2 * rows > bound or 2 * rows * row_bytes > BUFFER_BYTES
 
 
+@pytest.mark.cpu_only("the same bits in batches of any size are promised on the CPU alone")
 @pytest.mark.parametrize(("pad", "bound"), [(False, False), (True, False), (True, True)])
 async def test_a_model_of_chosen_rows_answers_to_the_bit_as_another(tmp_path: Path, pad: bool, bound: bool) -> None:
     directory = TinyModel(conv=True).write(tmp_path / "vae" / "1")

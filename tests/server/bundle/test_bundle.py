@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from running_server import running_server
+from tested_device import tolerance
 from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray, to_ndarray
@@ -109,7 +110,7 @@ def test_a_manifest_with_a_damaged_byte_is_a_bundle_error_or_still_a_true_one(
     except StartupError as error:
         assert "no model can be served: vae/1: " in str(error)  # noqa: PT017
     else:
-        np.testing.assert_allclose(images, SMALLEST.images(LATENTS), atol=1e-6)
+        np.testing.assert_allclose(images, SMALLEST.images(LATENTS), atol=tolerance(1e-6))
 
 
 @pytest.mark.parametrize(("true", "other"), [("tiny", "tidy"), ("12.5", "12.4"), (": ", ":\t")])
@@ -119,4 +120,4 @@ async def test_a_manifest_whose_name_metrics_or_spaces_changed_is_served(healthy
         healthy, place, "manifest.json", lambda data: data.replace(true.encode(), other.encode(), 1)
     )
     assert (directory / "manifest.json").read_bytes() != (healthy / "manifest.json").read_bytes()
-    np.testing.assert_allclose(await decoded(directory), SMALLEST.images(LATENTS), atol=1e-6)
+    np.testing.assert_allclose(await decoded(directory), SMALLEST.images(LATENTS), atol=tolerance(1e-6))

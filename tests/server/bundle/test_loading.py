@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from loaded_model import loaded
+from tested_device import assert_agree
 from tiny_bundle import TinyModel
 
 from latentserve_server.engine import Engine
@@ -36,7 +37,7 @@ async def answers(model: ServedModel, images: np.ndarray, labels: Labels) -> lis
         again = await model.reconstruct(some, ReconstructRequest(form=UINT8_PIXELS, labels=labels))
         scored = await model.score(some, ScoreRequest(labels=labels))
         sampled = await model.sample(SampleRequest(rows=rows, seed=7, labels=labels))
-        np.testing.assert_array_equal(again.reconstruction_error, scored.scores.reconstruction_error)
+        assert_agree(again.reconstruction_error, scored.scores.reconstruction_error)
         return [encoded.mean, encoded.log_variance, decoded.images, again.images, again.kl, sampled.images]
 
     return await asyncio.gather(*(call(rows) for rows in (1, 2, 3, 5, 6, 7, 13, 20)))
@@ -56,7 +57,7 @@ async def test_bound_batches_answer_to_the_bit_what_others_do(tmp_path: Path, ti
         expected, given = await answers(plain, images, labels), await answers(bound, images, labels)
         for arrays, others in zip(expected, given, strict=True):
             for one, other in zip(arrays, others, strict=True):
-                np.testing.assert_array_equal(one, other)
+                assert_agree(one, other)
         encoder = plain.footprints["encoder"].buffer_bytes, bound.footprints["encoder"].buffer_bytes
         assert encoder[1] * 6 == encoder[0] * (1 + 2 + 4 + 6), "the buckets', where plain holds the largest one's"
 

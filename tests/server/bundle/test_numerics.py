@@ -19,7 +19,7 @@ from tiny_bundle import TinyModel
 from latentserve.v1 import generation_pb2, models_pb2
 from latentserve_server.errors import ConfigError
 
-pytestmark = pytest.mark.cpu_alone
+pytestmark = pytest.mark.cpu_only("the same bits in batches of any size are promised on the CPU alone")
 
 VAE = generation_pb2.ModelRef(name="vae")
 ODD = TinyModel(height=3, width=7, seed=3)
@@ -39,7 +39,7 @@ def open_alone(model: bytes | Path) -> onnxruntime.InferenceSession:
     """A session with one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(model, options)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def add_to_logits(decoder: onnx.ModelProto, *nodes: onnx.NodeProto) -> None:

@@ -10,6 +10,7 @@ import pytest
 from lower_precision import add_int8
 from numpy.typing import NDArray
 from running_server import RunningServer, running_server
+from tested_device import tolerance
 from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray, to_ndarray
@@ -78,7 +79,7 @@ async def test_the_precision_asked_for_runs_where_the_bundle_has_it(
         images = await decoded(served)
         assert (await described(served)).precision == bundle_pb2.PRECISION_INT8
     rows = LATENTS @ rounded(MODEL.weights["decoder_weight"]) + MODEL.weights["decoder_bias"]
-    np.testing.assert_allclose(images.reshape(4, -1), 1 / (1 + np.exp(-rows)), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(images.reshape(4, -1), 1 / (1 + np.exp(-rows)), rtol=0, atol=tolerance(1e-6))
     assert np.abs(images - MODEL.images(LATENTS)).max() > 1e-4
     assert [message for message in caplog.messages if "float32 runs" in message] == [
         f"{tmp_path / 'vae' / '1'}: there is no encoder in int8; float32 runs"
@@ -89,7 +90,7 @@ async def test_the_precision_asked_for_runs_where_the_bundle_has_it(
 async def test_float32_runs_by_default_and_where_the_precision_is_missing(tmp_path: Path, precision: str) -> None:
     add_int8_decoder(MODEL.write(tmp_path / "vae" / "1"))
     async with running_server(tmp_path, precision=precision) as served:
-        np.testing.assert_allclose(await decoded(served), MODEL.images(LATENTS), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(await decoded(served), MODEL.images(LATENTS), rtol=0, atol=tolerance(1e-6))
         assert (await described(served)).precision == bundle_pb2.PRECISION_FLOAT32
 
 

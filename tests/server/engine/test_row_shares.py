@@ -27,6 +27,7 @@ from latentserve_server.errors import EngineFailure
 MOST_ROWS = 9
 DRAWN = np.random.default_rng(0).standard_normal((MOST_ROWS, 64, 14, 14), dtype=np.float32)
 
+pytestmark = pytest.mark.cpu_only("portable numerics are the CPU's")
 # onnxruntime's threads share the sums of both layers: of the first for a batch of one, of the second for all.
 GRAPH = """<ir_version: 10, opset_import: ["": 18]>
     convolutions (float[batch, 64, 14, 14] x) => (float[batch, 1, 28, 28] y) {

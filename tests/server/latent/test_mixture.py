@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from running_server import RunningServer, running_server
+from tested_device import assert_agree, tolerance
 from tiny_bundle import TinyModel
 
 from latentserve.ndarray import to_ndarray
@@ -101,9 +102,9 @@ async def images(served: RunningServer, **fields: object) -> NDArray[np.float32]
 async def test_sample_decodes_the_latents_of_the_mixture(served: RunningServer) -> None:
     latents = source_of(MIXED).draw(9, 4, 30, MIXTURE)
     drawn = await images(served, count=30, first_index=4)
-    np.testing.assert_allclose(drawn, MIXED.images(latents), atol=1e-6)
+    np.testing.assert_allclose(drawn, MIXED.images(latents), atol=tolerance(1e-6))
     alone = await asyncio.gather(*(images(served, count=1, first_index=4 + i) for i in range(30)))
-    np.testing.assert_array_equal(np.concatenate(alone), drawn)
+    assert_agree(np.concatenate(alone), drawn)
 
 
 async def test_a_stream_has_the_rows_of_sample(served: RunningServer) -> None:
@@ -111,13 +112,13 @@ async def test_a_stream_has_the_rows_of_sample(served: RunningServer) -> None:
         model=pb.ModelRef(name="mixed"), count=30, seed=9, chunk_rows=7, prior=bundle_pb2.PRIOR_MIXTURE
     )
     chunks = [to_ndarray(chunk.images.tensor) async for chunk in served.generation.StreamSamples(asked)]
-    np.testing.assert_array_equal(np.concatenate(chunks), await images(served, count=30))
+    assert_agree(np.concatenate(chunks), await images(served, count=30))
 
 
 @pytest.mark.parametrize("prior", [bundle_pb2.PRIOR_UNSPECIFIED, bundle_pb2.PRIOR_STANDARD_NORMAL])
 async def test_the_default_prior_is_the_standard_normal(served: RunningServer, prior: bundle_pb2.Prior) -> None:
     noise = NoiseSource().draw(9, 0, 10, 5, Stream.PRIOR)
-    np.testing.assert_allclose(await images(served, count=10, prior=prior), MIXED.images(noise), atol=1e-6)
+    np.testing.assert_allclose(await images(served, count=10, prior=prior), MIXED.images(noise), atol=tolerance(1e-6))
 
 
 @pytest.mark.parametrize(

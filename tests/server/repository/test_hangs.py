@@ -171,6 +171,7 @@ def few_threads() -> Iterator[None]:
             resource.setrlimit(kind, before[kind])
 
 
+@pytest.mark.cpu_only("CUDA takes more addresses than the test leaves")
 @pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--load-timeout=1", "--load-timeout=1000"])
 async def test_a_runtime_that_hangs_for_want_of_threads_holds_up_no_end(shelf: Shelf, flag: str) -> None:

@@ -37,6 +37,7 @@ class DeadDevice(LocalStore):
         raise DeviceError(f"{name} is opened on another device")
 
 
+@pytest.mark.cpu_only("on CUDA one model loads at a time")
 @pytest.mark.skipif(available_cpus() < 2, reason="one model loads at a time on one processor")
 async def test_models_load_at_once_at_start(tmp_path: Path) -> None:
     for name in ("a", "b"):

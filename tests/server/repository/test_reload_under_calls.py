@@ -60,6 +60,7 @@ async def test_a_server_that_is_loading_stops(shelf: Shelf) -> None:
         store.let()
 
 
+@pytest.mark.cpu_only("on CUDA one run has the device at a time, and others wait for it")
 async def test_a_call_is_answered_by_the_version_that_it_began_with(shelf: Shelf) -> None:
     shelf.publish(1, 1, slow=True)
     async with admin_server(shelf, metrics_listen="127.0.0.1:0") as server:

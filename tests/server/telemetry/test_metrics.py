@@ -11,7 +11,8 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
-from running_server import DEFAULTS, RunningServer, running_server, scrape
+from running_server import RunningServer, running_server, scrape
+from tested_device import device
 from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray
@@ -75,15 +76,13 @@ async def test_a_name_that_is_no_model_does_not_become_a_label(served: RunningSe
 async def test_the_models_and_the_build_are_told(served: RunningServer) -> None:
     described = await served.models.GetModel(models_pb2.GetModelRequest(model=VAE))
     assert (
-        await served.metric(
-            "model_info", model="vae", version="1", digest=described.model.digest, device=DEFAULTS["device"]
-        )
-        == 1
+        await served.metric("model_info", model="vae", version="1", digest=described.model.digest, device=device()) == 1
     )
     assert await served.metric("model_info") == 3
-    assert await served.metric("build_info", device=DEFAULTS["device"]) == 1
+    assert await served.metric("build_info", device=device()) == 1
 
 
+@pytest.mark.cpu_only("on CUDA the buffers of every batch size are counted")
 async def test_the_memory_of_a_model_is_told(served: RunningServer, repository: Path, vae: TinyModel) -> None:
     values = {"encoder": vae.pixels + 2 * vae.latent_dim, "decoder": vae.latent_dim + 2 * vae.pixels}
     counted = {

@@ -25,7 +25,7 @@ from latentserve.v1 import generation_pb2_grpc
 OPEN_A_GRAPH = """
 import onnx.parser, onnxruntime
 text = '<ir_version: 10, opset_import: ["": 18]> g (float[n] x) => (float[n] y) <float unused = {0}> { y = Sin(x) }'
-onnxruntime.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+onnxruntime.InferenceSession(onnx.parser.parse_model(text).SerializeToString(), providers=["CPUExecutionProvider"])
 """
 
 

@@ -48,6 +48,7 @@ def is_closed(connection: socket.socket) -> bool:
     return True
 
 
+@pytest.mark.cpu_only("CUDA takes more files than the test leaves")
 async def test_idle_connections_leave_files_to_be_opened(shelf: Shelf) -> None:
     with ExitStack() as stack:
         async with server_process(shelf.root, through=opening(FILES, FILES)) as process:

@@ -155,6 +155,7 @@ async def answer(served: RunningServer) -> object:
         return error
 
 
+@pytest.mark.cpu_only("on CUDA one run has the device at a time, and others wait for it")
 async def test_a_full_server_can_be_administered(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     TinyModel(slow=True).write(tmp_path / "slow" / "1")

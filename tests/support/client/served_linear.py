@@ -16,13 +16,14 @@ from model_shelf import write
 from numpy.typing import NDArray
 from plain_noise import noise_row
 from server_process import COMMAND
+from tested_device import device
 from tiny_bundle import TinyModel
 
 LATENT, SHAPE, MAX_ROWS = 5, (3, 4, 6), 8
 _OPTIONS: dict[str, Any] = dict(zip(("channels", "height", "width"), SHAPE, strict=True)) | {"latent_dim": LATENT}
 MODELS = {version: TinyModel(seed=version, **_OPTIONS) for version in (1, 2)}
 """The versions, which know what they must answer; version 2 answers who names none, and 1 is "stable"."""
-_FLAGS = ("--listen=127.0.0.1:0", "--metrics-listen=off", "--device=cpu", "--cpu-threads=1", "--version-policy=all")
+_FLAGS = ("--listen=127.0.0.1:0", "--metrics-listen=off", "--cpu-threads=1", "--version-policy=all")
 _LIMITS = (f"--max-rows-per-request={MAX_ROWS}", "--max-batch-rows=4")
 
 
@@ -49,7 +50,7 @@ def served_linear(repository: Path) -> Iterator[str]:
     write(repository / "linear" / "3", 3, broken=True, **_OPTIONS)
     (repository / "linear" / "aliases.json").write_text('{"stable": 1}')
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LATENTSERVE_")}
-    command = [COMMAND, f"--repository={repository}", *_FLAGS, *_LIMITS]
+    command = [COMMAND, f"--repository={repository}", f"--device={device()}", *_FLAGS, *_LIMITS]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         try:

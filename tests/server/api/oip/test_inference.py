@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 from inference_requests import arrays_of, infer_request, stub_of
 from numpy.typing import NDArray
 from running_server import RunningServer, running_server
+from tested_device import assert_agree, tolerance
 from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray, to_ndarray
@@ -52,8 +53,8 @@ async def test_the_decoder_is_decode(served: RunningServer, vae: TinyModel) -> N
     for name, form in (("image", FLOAT32), ("image_uint8", UINT8)):
         request = generation_pb2.DecodeRequest(model=VAE, latents=from_ndarray(LATENTS), output=form)
         decoded = to_ndarray((await served.generation.Decode(request)).images.tensor)
-        np.testing.assert_array_equal(outputs[name], decoded, strict=True)
-    np.testing.assert_allclose(outputs["logits"], vae.logits(LATENTS), atol=1e-5)
+        assert_agree(outputs[name], decoded)
+    np.testing.assert_allclose(outputs["logits"], vae.logits(LATENTS), atol=tolerance(1e-5))
 
 
 async def test_the_encoder_is_encode(served: RunningServer, vae: TinyModel) -> None:
@@ -64,8 +65,8 @@ async def test_the_encoder_is_encode(served: RunningServer, vae: TinyModel) -> N
     for images in (levels, pixels):
         outputs = await infer(served, infer_request("vae.encoder", "image", images))
         assert list(outputs) == ["mean", "log_variance"]
-        np.testing.assert_array_equal(outputs["mean"], to_ndarray(encoded.mean), strict=True)
-        np.testing.assert_array_equal(outputs["log_variance"], to_ndarray(encoded.log_variance), strict=True)
+        assert_agree(outputs["mean"], to_ndarray(encoded.mean))
+        assert_agree(outputs["log_variance"], to_ndarray(encoded.log_variance))
 
 
 async def test_both_in_a_row_are_reconstruct(served: RunningServer, vae: TinyModel) -> None:
@@ -76,10 +77,10 @@ async def test_both_in_a_row_are_reconstruct(served: RunningServer, vae: TinyMod
     for name, form in (("image", FLOAT32), ("image_uint8", UINT8)):
         request = generation_pb2.ReconstructRequest(model=VAE, images=images, output=form)
         reconstructed = await served.generation.Reconstruct(request)
-        np.testing.assert_array_equal(outputs[name], to_ndarray(reconstructed.images.tensor), strict=True)
+        assert_agree(outputs[name], to_ndarray(reconstructed.images.tensor))
         for cost in ("reconstruction_error", "kl"):
             expected = np.array(getattr(reconstructed, cost), np.float32)
-            np.testing.assert_array_equal(outputs[cost], expected, strict=True)
+            assert_agree(outputs[cost], expected)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ async def test_what_was_asked_for_comes_in_the_order_of_asking(
     some = await infer(served, infer_request(model, name, array, *wanted))
     assert list(some) == wanted
     for output, values in some.items():
-        np.testing.assert_array_equal(values, every[output], strict=True)
+        assert_agree(values, every[output])
 
 
 FINITE = st.floats(-100, 100, width=32)
@@ -123,7 +124,7 @@ def test_latents_in_typed_fields_are_latents_in_bytes(run: Run, latents: NDArray
         arrays_of(from_raw).items(), arrays_of(from_typed).items(), strict=True
     ):
         assert name == other
-        np.testing.assert_array_equal(values, expected, strict=True)
+        assert_agree(values, expected)
 
 
 @settings(max_examples=20)
@@ -139,8 +140,8 @@ def test_images_in_any_form_are_the_same_images(run: Run, images: NDArray[np.uin
 
     first, *others = run(each)
     for other in others:
-        np.testing.assert_array_equal(other["mean"], first["mean"], strict=True)
-        np.testing.assert_array_equal(other["log_variance"], first["log_variance"], strict=True)
+        assert_agree(other["mean"], first["mean"])
+        assert_agree(other["log_variance"], first["log_variance"])
 
 
 async def test_a_response_says_which_request_it_answers_and_who_answered(served: RunningServer) -> None:
@@ -159,7 +160,7 @@ async def test_parameters_of_other_servers_are_ignored(served: RunningServer) ->
     request.parameters["mood"].string_param = "good"
     request.inputs[0].parameters["binary_data_size"].int64_param = 240
     request.outputs[0].parameters["binary_data"].bool_param = True
-    np.testing.assert_array_equal((await infer(served, request))["image"], expected["image"])
+    assert_agree((await infer(served, request))["image"], expected["image"])
 
 
 async def test_rows_of_both_services_share_batches(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -12,6 +12,7 @@ import pytest
 from inference_requests import add_input, arrays_of, infer_request, stub_of
 from numpy.typing import NDArray
 from running_server import RunningServer, running_server
+from tested_device import assert_agree
 from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray, to_ndarray
@@ -57,7 +58,7 @@ async def test_the_decoder_is_decode_whatever_the_form_and_order(
     outputs = await infer(served, add_input(request, *inputs[1], raw=raw))
     decode = generation_pb2.DecodeRequest(model=NAMED, latents=from_ndarray(LATENTS), labels=LABELS)
     expected = to_ndarray((await served.generation.Decode(decode)).images.tensor)
-    np.testing.assert_array_equal(outputs["image"], expected, strict=True)
+    assert_agree(outputs["image"], expected)
 
 
 async def test_encoder_and_reconstruct_take_the_label(served: RunningServer) -> None:
@@ -65,13 +66,13 @@ async def test_encoder_and_reconstruct_take_the_label(served: RunningServer) -> 
     encode = generation_pb2.EncodeRequest(model=NAMED, images=images, labels=LABELS)
     request = add_input(infer_request("labelled.encoder", "image", PIXELS, "mean"), "label", LABELS)
     expected = to_ndarray((await served.generation.Encode(encode)).mean)
-    np.testing.assert_array_equal((await infer(served, request))["mean"], expected, strict=True)
+    assert_agree((await infer(served, request))["mean"], expected)
     request = add_input(infer_request("labelled.reconstruct", "image", PIXELS), "label", LABELS)
     outputs = await infer(served, request)
     reconstruct = generation_pb2.ReconstructRequest(model=NAMED, images=images, labels=LABELS)
     reply = await served.generation.Reconstruct(reconstruct)
-    np.testing.assert_array_equal(outputs["image"], to_ndarray(reply.images.tensor), strict=True)
-    assert outputs["reconstruction_error"].tolist() == list(reply.reconstruction_error)
+    assert_agree(outputs["image"], to_ndarray(reply.images.tensor))
+    assert_agree(outputs["reconstruction_error"].tolist(), list(reply.reconstruction_error))
 
 
 def with_label(array: NDArray[Any], model: str = "labelled") -> pb.ModelInferRequest:
