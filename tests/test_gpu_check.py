@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -66,7 +68,7 @@ def test_every_graph_is_compared_and_measured_in_every_way(tmp_path: Path) -> No
         assert 0 < single["one at a time"]["p50_us"] <= single["one at a time"]["p99_us"]
     assert results["single_rows"]["watched"]["server_mib"]["most"] > 10
     assert results["suite"]["passed"] > 0
-    assert results["suite"]["failed"] == []
+    assert (results["suite"]["failed"], results["suite"]["left_out"]) == ({}, {})
     report = (tmp_path / "out" / "dry.md").read_text()
     assert done.stdout.endswith(report + "\n")
     assert f"{results['suite']['passed']} passed" in report
@@ -90,7 +92,44 @@ def test_a_graph_that_is_off_is_named_and_fails(tmp_path: Path) -> None:
 def test_tests_that_take_too_long_are_ended_and_that_is_said(gpu: SimpleNamespace) -> None:
     suite = gpu.suite.run_suite("cpu", ["tests/server/engine"], 0.01)
     assert not suite["ended"]
-    assert suite["exit_status"] != 0
+    assert gpu.suite.suite_problems(suite) == ["the server's tests: 0 had passed when the time was over"]
+
+
+FILES = ["tests/server/engine/test_device_queue.py", "tests/server/latent/test_walks.py"]
+
+
+@pytest.mark.slow
+def test_without_xdist_the_files_are_shared_out_among_processes(gpu: SimpleNamespace) -> None:
+    assert sorted(gpu.suite.file_shares(FILES, 2)) == sorted([file] for file in FILES)
+    suite = gpu.suite.run_suite("cpu", FILES, 100, processes=2, xdist=False)
+    assert (suite["processes"], suite["failed"], suite["passed"] > 10) == (2, {}, True)
+    assert gpu.suite.suite_problems(suite) == []
+    everything = gpu.suite.file_shares(["tests/server"], 16)
+    assert len(everything) == 16
+    assert len(set(itertools.chain(*everything))) == sum(map(len, everything)) > 80
+
+
+REPORT = """<testsuite>
+<testcase classname="tests.a" name="test_passes"/>
+<testcase classname="tests.a" name="test_fails[1]"><failure message="1 == 2">E   assert 1 == 2</failure></testcase>
+<testcase classname="tests.a" name="test_stops"><error message="failed on teardown">E   a trace</error></testcase>
+<testcase classname="tests.a" name="test_b"><skipped message="on the CPU alone">a.py:3: skipped</skipped></testcase>
+<testcase classname="tests.a" name="test_c"><skipped message="on the CPU alone">a.py:7: skipped</skipped></testcase>
+<testcase classname="" name="tests.b"><error message="collection failure">E   No module named 'x'</error></testcase>
+<testcase classname="" name="tests.c"><error message="collection failure">E   SyntaxError: a line</error></testcase>
+</testsuite>"""
+
+
+def test_what_pytest_reports_is_counted_with_names_and_reasons(gpu: SimpleNamespace) -> None:
+    found = gpu.suite.Findings()
+    for case in ElementTree.fromstring(REPORT):  # noqa: S314
+        found.add(case)
+    assert (found.passed, found.skipped, found.left_out) == (1, {"on the CPU alone": 2}, {"tests.b": "x"})
+    assert found.failed == {
+        "tests.a::test_fails[1]": "E   assert 1 == 2",
+        "tests.a::test_stops": "E   a trace",
+        "tests.c": "E   SyntaxError: a line",
+    }
 
 
 @pytest.mark.parametrize(("line", "found"), [("37, 1024\n", (37.0, 1024.0)), ("[N/A], 512\n5, 6\n", (None, 512.0))])
@@ -116,3 +155,14 @@ def test_without_a_gpu_nothing_is_checked_and_that_is_said_in_a_line() -> None:
     done = subprocess.run(["make", "-s", "gpu-check"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "gpu-check: nvidia-smi finds no GPU here; nothing was checked and nothing written\n"
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there may be a GPU here")
+def test_tests_on_cuda_do_not_begin_where_there_is_none(gpu: SimpleNamespace) -> None:
+    command = [sys.executable, "-m", "pytest", "tests/server", "--device=cuda"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (pytest.ExitCode.USAGE_ERROR, "")
+    said = "ERROR: --device cuda: this build of onnxruntime has no CUDA provider; install latentserve-server[gpu]"
+    assert done.stderr.strip() == said
+    suite = gpu.suite.run_suite("cuda", FILES, 100, processes=1)
+    assert gpu.suite.suite_problems(suite) == [f"the server's tests: {said}"]

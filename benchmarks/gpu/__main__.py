@@ -22,15 +22,17 @@ from pathlib import Path
 from gpu.graphs import Row, bundles, graph_problems, last_line, measure_graph
 from gpu.report import markdown
 from gpu.served import measure_batches, measure_single_rows, measure_workers
-from gpu.suite import run_suite
+from gpu.suite import run_suite, suite_problems
 from latentserve_server.bundle.bundle import Bundle
 from latentserve_server.engine import Cpu, Cuda, choose_placement, runtime_version
 from latentserve_server.errors import DeviceError
 
 SINGLE_ROWS = 6
 """How many times as long calls of one row are measured as anything else: they come by the thousand."""
+SUITE_SECONDS = {"cuda": 150.0, "cpu": 300.0}
+"""What the server's tests may take: a machine with a GPU has processors enough."""
 SUITE_SHARE = 0.65
-"""Of the time that is left when the tests begin; large batches through the server have the rest."""
+"""Of the time that is left, at most, when the tests begin; large batches through the server have the rest."""
 END_SECONDS = 15.0
 """What is kept of the time for the end."""
 
@@ -76,10 +78,8 @@ class Check:
         self._part("single_rows", lambda: measure_single_rows(where, models, device, ones))
         self._part("workers", lambda: measure_workers(where, light, device, ones))
         if given.tests:
-            self._part("suite", lambda: run_suite(device, given.tests, SUITE_SHARE * self._left()))
-            suite = self.results.get("suite", {})
-            if suite.get("exit_status") != 0:
-                self._problems.append(f"the server's tests: {suite.get('last_line', 'not run')}")
+            self._part("suite", lambda: run_suite(device, given.tests, self._suite_seconds()))
+            self._problems += suite_problems(self.results["suite"]) if "suite" in self.results else []
         self._part("served", lambda: measure_batches(where, models, device, batches, seconds, self._left))
         failed = self.results.get("served", {}).get("failed", {})
         self._problems += [f"through the server, {way}: {why}" for way, why in failed.items()]
@@ -97,6 +97,9 @@ class Check:
     def _graphs(self, bundle: Bundle) -> list[Row]:
         given = self._given
         return [measure_graph(bundle, role, given.device, given.batches, given.seconds) for role in bundle.graphs]
+
+    def _suite_seconds(self) -> float:
+        return min(SUITE_SECONDS[self._given.device], SUITE_SHARE * self._left())
 
     def _left(self) -> float:
         until = self._began + 60 * float(self._given.minutes) - END_SECONDS

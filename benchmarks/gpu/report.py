@@ -73,6 +73,16 @@ def _workers(workers: Row | None) -> list[str]:
 def _suite(suite: Row | None) -> list[str]:
     if not suite:
         return []
-    end = suite["last_line"] if suite["ended"] else f"{suite.get('passed', 0)} passed before the time was over"
-    failed = [f"- failed: {name}" for name in suite.get("failed", [])]
-    return ["", "## The server's tests", "", f"{end}.", *failed]
+    skipped, left_out = sum(suite["skipped"].values()), len(suite["left_out"])
+    counts = f"{suite['passed']} passed, {len(suite['failed'])} failed, {skipped} skipped, {left_out} files left out"
+    end = "" if suite["ended"] else "; the time was over before all had run"
+    return [
+        "",
+        "## The server's tests",
+        "",
+        f"{counts}, in {suite['seconds']:.0f} s by {suite['processes']} processes{end}.",
+        "",
+        *(f"- failed: {name}" for name in suite["failed"]),
+        *(f"- {count} skipped: {reason}" for reason, count in suite["skipped"].items()),
+        *(f"- left out: {name}, which needs {library}" for name, library in suite["left_out"].items()),
+    ]
