@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,9 @@ ROOT = Path(__file__).parent.parent
 def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The check's modules."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "benchmarks")])
-    return SimpleNamespace(**{name: importlib.import_module(f"gpu.{name}") for name in ("suite", "watch")})
+    return SimpleNamespace(
+        **{name: importlib.import_module(f"gpu.{name}") for name in ("environment", "suite", "watch")}
+    )
 
 
 def check(repository: Path, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -130,6 +133,15 @@ def test_what_pytest_reports_is_counted_with_names_and_reasons(gpu: SimpleNamesp
         "tests.a::test_stops": "E   a trace",
         "tests.c": "E   SyntaxError: a line",
     }
+
+
+@pytest.mark.slow
+def test_where_the_packages_are_not_installed_there_is_an_environment_with_them(gpu: SimpleNamespace) -> None:
+    with gpu.environment.environment() as python:
+        for command, package in (("latentserve-server", "latentserve-server"), ("latentserve", "latentserve-client")):
+            printed = subprocess.check_output([python.with_name(command), "--version"], text=True)
+            assert printed == f"{command} {version(package)}\n"
+    assert not python.exists()
 
 
 @pytest.mark.parametrize(("line", "found"), [("37, 1024\n", (37.0, 1024.0)), ("[N/A], 512\n5, 6\n", (None, 512.0))])

@@ -6,7 +6,7 @@
 second of the graphs alone and through the server, in every way; calls of one row; more workers, where the server has
 them; how busy the GPU was, and memory over time; and the server's tests on the device. What does not fit --minutes is
 left out and named, and so is a part that fails; the others go on. With --device cpu the command proves itself; such
-figures say nothing of a GPU.
+figures say nothing of a GPU. Where this checkout's packages are not installed, it runs again where they are.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from gpu.environment import environment, is_installed
 from gpu.graphs import Row, bundles, graph_problems, last_line, measure_graph
 from gpu.report import markdown
 from gpu.served import measure_batches, measure_single_rows, measure_workers
@@ -128,6 +129,9 @@ def device_name(device: str) -> str:
 def main() -> int:
     """Measure, print what was written, and fail where something is wrong."""
     given = arguments()
+    if not is_installed():
+        with environment() as python:
+            return subprocess.call([python, "-m", "gpu", *sys.argv[1:]])
     try:
         choose_placement(given.device, Cpu(threads=1), Cuda())
     except DeviceError as error:
