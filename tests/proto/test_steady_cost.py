@@ -10,10 +10,10 @@ from latentserve.onnx.graph_rule import check_graph, has_steady_cost
 BRANCH = "g () => (float[1] o) { o = Identity(x) }"
 
 
-def graph(*nodes: str, initializers: str = "") -> bytes:
+def graph(*nodes: str, initializers: str = "", opset: int = 18) -> bytes:
     """A model from x [batch, 4] to y."""
     text = f"""
-        <ir_version: 10, opset_import: ["": 18]>
+        <ir_version: 10, opset_import: ["": {opset}]>
         g (float[batch, 4] x) => (float[batch, n] y) <{initializers}> {{ {" ".join(nodes)} }}
     """
     model = onnx.parser.parse_model(text).SerializeToString()
@@ -56,3 +56,31 @@ def test_sizes_that_the_rows_decide_are_steady(nodes: list[str], initializers: s
 )
 def test_sizes_that_values_decide_are_not(nodes: list[str], initializers: str) -> None:
     assert not has_steady_cost(graph(*nodes, initializers=initializers))
+
+
+@pytest.mark.parametrize(
+    ("opset", "nodes", "initializers"),
+    [
+        (9, ["y = Upsample(x, scales)"], "float[2] scales = {1, 2}"),
+        (7, ["y = Upsample<scales = [1.0, 2.0]>(x)"], ""),
+        (24, ["y = Swish(x)"], ""),
+        (24, ["y = RMSNormalization(x, w)"], "float[4] w = {1, 1, 1, 1}"),
+        (24, ["y = Attention(x, x, x)"], ""),
+        (26, ["y = CumProd(x, axis)"], "int64 axis = {1}"),
+        (26, ["b = BitCast<to = 6>(x)", "y = Cast<to = 1>(b)"], ""),
+    ],
+)
+def test_operators_of_older_and_newer_sets_are_steady(opset: int, nodes: list[str], initializers: str) -> None:
+    assert has_steady_cost(graph(*nodes, initializers=initializers, opset=opset))
+
+
+@pytest.mark.parametrize(
+    ("opset", "nodes"),
+    [
+        (9, ["s = ReduceMax<axes = [0]>(x)", "y = Upsample(x, s)"]),
+        (24, ["n = Cast<to = 7>(x)", "y = Attention(x, x, x, , , , n)"]),
+    ],
+    ids=["enlarged by values", "attention of as many as a value says"],
+)
+def test_operators_of_older_and_newer_sets_whose_values_decide_are_not(opset: int, nodes: list[str]) -> None:
+    assert not has_steady_cost(graph(*nodes, opset=opset))

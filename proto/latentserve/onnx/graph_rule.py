@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 
 from google.protobuf.message import DecodeError
 
 from latentserve.onnx import outline_pb2 as outline
 
-OPSETS = range(18, 21)
-"""Versions of ONNX's own operator set."""
+OPSETS = range(7, 27)
+"""Versions of ONNX's own operator set: those in which Dropout is idle unless it is told, that onnxruntime 1.31 runs."""
+IR_VERSIONS = range(3, 14)
+"""Versions of ONNX's format: those that name their operator sets, that onnxruntime 1.31 opens."""
 
 _ONNX = ("", "ai.onnx")
 _RANDOM = frozenset(
@@ -18,26 +21,29 @@ _RANDOM = frozenset(
 _LOOPS = frozenset({"Loop", "Scan", "SequenceMap"})
 _STEADY = frozenset(
     {
-        "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat", "Conv",
-        "ConvInteger", "ConvTranspose", "Cos", "DepthToSpace", "DequantizeLinear", "Div", "Dropout",
+        "Abs", "Add", "And", "Attention", "AveragePool", "BatchNormalization", "BitCast", "Cast", "Ceil", "Clip",
+        "Concat", "Conv", "ConvInteger", "ConvTranspose", "Cos", "CumProd", "CumSum", "DepthToSpace",
+        "DequantizeLinear", "Div", "Dropout",
         "DynamicQuantizeLinear", "Elu", "Equal", "Erf", "Exp", "Flatten", "Floor", "Gather", "Gelu", "Gemm",
         "GlobalAveragePool", "GlobalMaxPool", "Greater", "GroupNormalization", "HardSigmoid", "HardSwish",
         "Identity", "InstanceNormalization", "LayerNormalization", "LeakyRelu", "Less", "Log", "LogSoftmax",
         "MatMul", "MatMulInteger", "Max", "MaxPool", "Mean", "Min", "Mish", "Mul", "Neg", "Not", "Or", "PRelu",
-        "Pow", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "Reciprocal", "Relu", "Round", "Selu", "Shape",
-        "Sigmoid", "Sign", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Sqrt", "Sub", "Sum", "Tanh",
-        "Transpose", "Where",
+        "Pow", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "RMSNormalization", "Reciprocal", "Relu",
+        "RotaryEmbedding", "Round", "Selu", "Shape", "Sigmoid", "Sign", "Softmax", "Softplus", "Softsign",
+        "SpaceToDepth", "Sqrt", "Sub", "Sum", "Swish", "Tanh", "TensorScatter", "Transpose", "Where",
     }
 )  # fmt: skip
 """Operators whose outputs are as large as their inputs say, whatever the values."""
 _SHAPED = frozenset(
     {
         "Expand", "OneHot", "Pad", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Reshape", "Resize", "Slice",
-        "Split", "Squeeze", "Tile", "Unsqueeze",
+        "Split", "Squeeze", "Tile", "Unsqueeze", "Upsample",
     }
 )  # fmt: skip
 """Operators whose further inputs say what shape the output has."""
 _DROPOUT_TRAINING_INPUT = 2
+_ATTENTION_LENGTHS_INPUT = 6
+"""How many keys each row has: with onnxruntime 1.31 a run takes up to four times as long for some."""
 _MAX_NAME_CHARACTERS = 100
 _ORT_FORMAT = b"ORTM"
 
@@ -46,12 +52,30 @@ class GraphRuleError(ValueError):
     """A model is not what a bundle's graph may be; the message says why, and names the operator."""
 
 
-def check_graph(model: bytes, opsets: range = OPSETS) -> None:
+class Fault(Enum):
+    """What is wrong with an operator."""
+
+    FOREIGN = "foreign"
+    RANDOM = "random"
+    ENDLESS = "endless"
+    TRAINING = "training"
+
+
+class OperatorRuleError(GraphRuleError):
+    """A model has an operator that a bundle's graph may not have."""
+
+    def __init__(self, message: str, fault: Fault) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
+def check_graph(model: bytes) -> None:
     """Hold a serialized ONNX model to the rule, without running or loading it.
 
     Raises:
-        GraphRuleError: it is no ONNX model; its operators are not those of one of ONNX's own sets `opsets`; or it reads
-            other files, draws random numbers or loops.
+        OperatorRuleError: it has operators beside ONNX's own, draws random numbers, loops or learns.
+        GraphRuleError: it is no ONNX model, or one of other versions than `IR_VERSIONS` and `OPSETS`; or it reads other
+            files.
     """
     if model[4:8] == _ORT_FORMAT:  # onnxruntime would take it for a format of its own, which nothing here looks into
         raise GraphRuleError("the graph is in onnxruntime's own format, not in ONNX's")
@@ -63,10 +87,7 @@ def check_graph(model: bytes, opsets: range = OPSETS) -> None:
         raise GraphRuleError("the graph is not an ONNX model with operators")
     if parsed.functions or parsed.training_info:
         raise GraphRuleError("the graph has functions or training information, which a bundle's may not have")
-    versions = [opset.version for opset in parsed.opset_import if opset.domain in _ONNX]
-    if len(versions) != 1 or versions[0] not in opsets:
-        said = ", ".join(map(str, versions)) or "not stated"
-        raise GraphRuleError(f"the graph's operator set is {said}; allowed are {opsets[0]} to {opsets[-1]}")
+    _check_versions(parsed)
     for graph in _graphs(parsed.graph):
         for node in graph.node:
             _check_operator(node)
@@ -87,6 +108,8 @@ def has_steady_cost(model: bytes) -> bool:
                 return False
         elif node.op_type not in (*_STEADY, "Constant"):
             return False
+        if node.op_type == "Attention" and any(node.input[_ATTENTION_LENGTHS_INPUT:]):
+            return False
         if node.op_type == "Shape" or known.issuperset(inputs):
             known.update(node.output)
     return True
@@ -101,15 +124,29 @@ def _graphs(graph: outline.Graph) -> Iterator[outline.Graph]:
                 yield from _graphs(inner)
 
 
+def _check_versions(model: outline.Model) -> None:
+    opsets = [opset.version for opset in model.opset_import if opset.domain in _ONNX]
+    if model.ir_version not in IR_VERSIONS or len(opsets) != 1 or opsets[0] not in OPSETS:
+        raise GraphRuleError(
+            f"the graph's IR version is {model.ir_version or 'not stated'} and its operator set "
+            f"{', '.join(map(str, opsets)) or 'not stated'}; allowed are IR versions {IR_VERSIONS[0]} to "
+            f"{IR_VERSIONS[-1]} and operator sets {OPSETS[0]} to {OPSETS[-1]}"
+        )
+
+
 def _check_operator(node: outline.Node) -> None:
     named = f"the graph's operator {_describe(node)}"
     if node.domain not in _ONNX:
-        raise GraphRuleError(f"{named} is of {node.domain!r}, not ONNX's own")
-    draws = node.op_type == "Dropout" and any(node.input[_DROPOUT_TRAINING_INPUT:])
-    if node.op_type in _RANDOM or draws:
-        raise GraphRuleError(f"{named} draws random numbers; noise is an input")
+        raise OperatorRuleError(f"{named} is of {node.domain!r}, not ONNX's own", Fault.FOREIGN)
+    if node.op_type in _RANDOM:
+        raise OperatorRuleError(f"{named} draws random numbers; noise is an input", Fault.RANDOM)
+    if node.op_type == "Dropout" and any(node.input[_DROPOUT_TRAINING_INPUT:]):
+        raise OperatorRuleError(f"{named} draws random numbers; noise is an input", Fault.TRAINING)
     if node.op_type in _LOOPS:
-        raise GraphRuleError(f"{named} loops, so its run may have no end")
+        raise OperatorRuleError(f"{named} loops, so its run may have no end", Fault.ENDLESS)
+    # It has further outputs in training mode alone; onnxruntime then keeps statistics from one run to the next.
+    if node.op_type == "BatchNormalization" and any(node.output[1:]):
+        raise OperatorRuleError(f"{named} is in training mode; rows are independent", Fault.TRAINING)
 
 
 def _describe(node: outline.Node) -> str:

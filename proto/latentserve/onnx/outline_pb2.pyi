@@ -7,16 +7,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Model(_message.Message):
-    __slots__ = ("graph", "opset_import", "training_info", "functions")
+    __slots__ = ("ir_version", "graph", "opset_import", "training_info", "functions")
+    IR_VERSION_FIELD_NUMBER: _ClassVar[int]
     GRAPH_FIELD_NUMBER: _ClassVar[int]
     OPSET_IMPORT_FIELD_NUMBER: _ClassVar[int]
     TRAINING_INFO_FIELD_NUMBER: _ClassVar[int]
     FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    ir_version: int
     graph: Graph
     opset_import: _containers.RepeatedCompositeFieldContainer[OperatorSet]
     training_info: _containers.RepeatedCompositeFieldContainer[Skipped]
     functions: _containers.RepeatedCompositeFieldContainer[Skipped]
-    def __init__(self, graph: _Optional[_Union[Graph, _Mapping]] = ..., opset_import: _Optional[_Iterable[_Union[OperatorSet, _Mapping]]] = ..., training_info: _Optional[_Iterable[_Union[Skipped, _Mapping]]] = ..., functions: _Optional[_Iterable[_Union[Skipped, _Mapping]]] = ...) -> None: ...
+    def __init__(self, ir_version: _Optional[int] = ..., graph: _Optional[_Union[Graph, _Mapping]] = ..., opset_import: _Optional[_Iterable[_Union[OperatorSet, _Mapping]]] = ..., training_info: _Optional[_Iterable[_Union[Skipped, _Mapping]]] = ..., functions: _Optional[_Iterable[_Union[Skipped, _Mapping]]] = ...) -> None: ...
 
 class Skipped(_message.Message):
     __slots__ = ()

@@ -71,6 +71,12 @@ def add_function(model: onnx.ModelProto) -> None:
     model.functions.append(helper.make_function("mine", "Noise", ["x"], ["y"], body, [helper.make_opsetid("", 18)]))
 
 
+def learning(model: onnx.ModelProto) -> None:
+    names = ["levels"] * 4
+    node = helper.make_node("BatchNormalization", ["logits", *names], ["unused", "mean", "var"], training_mode=1)
+    model.graph.node.append(node)
+
+
 def set_opset(version: int, domain: str = "") -> Edit:
     def edit(model: onnx.ModelProto) -> None:
         del model.opset_import[:]
@@ -97,8 +103,15 @@ def loop(operator: str) -> str:
     return f"the graph's operator {operator!r} at 'unused' loops, so its run may have no end"
 
 
-def opsets(found: str) -> str:
-    return f"the graph's operator set is {found}; allowed are 18 to 20"
+def set_ir(version: int) -> Edit:
+    return lambda model: setattr(model, "ir_version", version)
+
+
+def versions(opset: str, ir: str = "10") -> str:
+    return (
+        f"the graph's IR version is {ir} and its operator set {opset}; allowed are IR versions 3 to 13 and "
+        "operator sets 7 to 26"
+    )
 
 
 REFUSED: list[tuple[Edit, str]] = [
@@ -116,13 +129,17 @@ REFUSED: list[tuple[Edit, str]] = [
     (add_node("Scan", ["latent"], body=BODY, num_scan_inputs=1), loop("Scan")),
     (add_node("SequenceMap", ["latent"], body=BODY), loop("SequenceMap")),
     (in_a_branch(add_node("Loop", ["", ""], body=BODY)), loop("Loop")),
+    (learning, "the graph's operator 'BatchNormalization' at 'unused' is in training mode; rows are independent"),
     (other_domain, "the graph's operator 'FusedMatMul' at 'unused' is of 'com.microsoft', not ONNX's own"),
     (add_function, FUNCTIONS),
     (lambda model: model.training_info.add(), FUNCTIONS),
-    (set_opset(17), opsets("17")),
-    (set_opset(21), opsets("21")),
-    (set_opset(18, "com.microsoft"), opsets("not stated")),
-    (lambda model: model.opset_import.append(helper.make_opsetid("ai.onnx", 19)), opsets("18, 19")),
+    (set_opset(6), versions("6")),
+    (set_opset(27), versions("27")),
+    (set_opset(18, "com.microsoft"), versions("not stated")),
+    (lambda model: model.opset_import.append(helper.make_opsetid("ai.onnx", 19)), versions("18, 19")),
+    (set_ir(2), versions("18", "2")),
+    (set_ir(14), versions("18", "14")),
+    (lambda model: model.ClearField("ir_version"), versions("18", "not stated")),
     (lambda model: model.Clear(), "the graph is not an ONNX model with operators"),
 ]
 

@@ -192,20 +192,21 @@ def edited(graph: Path, path: Path, change: Callable[[onnx.ModelProto], None]) -
     return path
 
 
-def test_a_renamed_output_an_old_opset_and_a_fixed_axis_are_caught(good_graph: Path, tmp_path: Path) -> None:
+def test_a_renamed_output_a_new_opset_and_a_fixed_axis_are_caught(good_graph: Path, tmp_path: Path) -> None:
     def fix(model: onnx.ModelProto) -> None:
         for value in (model.graph.input[0], model.graph.output[0]):
             value.type.tensor_type.shape.dim[0].dim_value = 2
 
-    def age(model: onnx.ModelProto) -> None:
-        model.opset_import[0].version = 17
+    def renew(model: onnx.ModelProto) -> None:
+        model.opset_import[0].version = 27
 
     for graph, wanted, message in (
         (edited(good_graph, tmp_path / "fixed.onnx", fix), plan(Doubling()), FIXED),
         (
-            edited(good_graph, tmp_path / "old.onnx", age),
+            edited(good_graph, tmp_path / "new.onnx", renew),
             plan(Doubling()),
-            "the graph's operator set is 17; allowed are 18 to 20",
+            "the graph's IR version is 10 and its operator set 27; allowed are IR versions 3 to 13 and operator sets "
+            "7 to 26",
         ),
         (
             good_graph,

@@ -45,7 +45,7 @@ def test_images_from_minus_one_to_one_come_out_from_zero_to_one(tmp_path: Path, 
     assert set(found) == {"image", "image_uint8"}
 
 
-def test_a_generator_of_an_older_operator_set_and_of_square_latents_is_brought_up(tmp_path: Path) -> None:
+def test_a_generator_of_an_older_operator_set_and_of_square_latents_is_taken(tmp_path: Path) -> None:
     square = TANH.replace("float[N, 3] z", "float[N, 3, 1, 1] z").replace("MatMul(z,", "MatMul(q,")
     write(tmp_path / "g.onnx", square.replace("{ h", "{ q = Flatten(z)\n h"), opset=13)
     assert bring(tmp_path, {**GAN, "image_range": [-1, 1]}) == 0

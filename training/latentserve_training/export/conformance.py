@@ -8,7 +8,6 @@ from pathlib import Path
 import onnx
 
 from latentserve.onnx import graph_rule
-from latentserve.onnx.graph_rule import OPSETS
 from latentserve_training.errors import ExportError
 from latentserve_training.export.onnx_model import describe_node
 from latentserve_training.export.plan import BATCH, GraphPlan
@@ -34,14 +33,14 @@ def check_graph(path: Path, plan: GraphPlan) -> None:
         _check_batch_axis(value, inferred, plan.role)
 
 
-def check_rule(model: bytes, role: str, opsets: range = OPSETS) -> None:
+def check_rule(model: bytes, role: str) -> None:
     """Hold a serialized model to the rule that the server has for graphs.
 
     Raises:
         ExportError: it breaks the rule; the message names the operator.
     """
     try:
-        graph_rule.check_graph(model, opsets)
+        graph_rule.check_graph(model)
     except graph_rule.GraphRuleError as error:
         raise ExportError(f"{role}: {error}") from error
 

@@ -13,6 +13,7 @@ from latentserve.row_bits import TRIAL_ROWS, batch_dependence
 from latentserve_training.errors import ExportError
 from latentserve_training.export.onnx_model import describe_node
 from latentserve_training.export.plan import Arrays, GraphPlan
+from latentserve_training.export.runtime_message import shortened
 from latentserve_training.export.sessions import open_session
 from latentserve_training.number_text import apart
 
@@ -42,7 +43,7 @@ def check_parity(path: Path, plan: GraphPlan) -> float:
         try:
             found = dict(zip(plan.outputs, session.run(list(plan.outputs), inputs), strict=True))
         except Exception as error:  # as above
-            raise ExportError(f"{plan.role}: onnxruntime cannot run batches of {batch}: {error}") from error
+            raise ExportError(f"{plan.role}: onnxruntime cannot run batches of {batch}: {shortened(error)}") from error
         for name in plan.outputs:
             worst = max(worst, _difference(found[name], expected[name], f"{plan.role}: {name!r} at batch {batch}"))
             _require_independent_rows(found[name], smaller.get(name), f"{plan.role}: {name!r}")

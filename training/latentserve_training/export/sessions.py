@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from latentserve_training.errors import ExportError
 from latentserve_training.export.plan import Arrays
+from latentserve_training.export.runtime_message import shortened
 
 _RUN_ROWS = 250
 
@@ -26,7 +27,7 @@ def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own kinds of error have no public common class
-        raise ExportError(f"onnxruntime cannot open the graph: {error}") from error
+        raise ExportError(f"onnxruntime cannot open the graph: {shortened(error)}") from error
 
 
 def run_in_batches(session: onnxruntime.InferenceSession, name: str, inputs: Arrays) -> NDArray[np.generic]:

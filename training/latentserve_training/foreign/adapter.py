@@ -16,6 +16,7 @@ from latentserve_training.export.onnx_model import strip
 from latentserve_training.export.plan import BATCH
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.label import LabelInput
+from latentserve_training.foreign.older_nodes import respell
 
 _PREFIX = "imported/"
 
@@ -87,6 +88,7 @@ class Adapter:
         del graph.value_info[:]
         graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self._constants.items())
         graph.name = self.graph.role
+        respell(model)
         strip(model)
         onnx.save(model, path)
 

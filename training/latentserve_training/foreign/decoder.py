@@ -112,8 +112,6 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
     """
     names = description.decoder
     graph = ForeignGraph.load("decoder", folder / names.file)
-    latent = graph.main_input(names.latent, names.label)
-    require_size(graph, latent.name, description.latent_dim, "latent_dim")
     bernoulli = description.likelihood == "bernoulli"
     image = graph.output(names.image)
     named = names.logits or (graph.logits_of(image) if bernoulli else names.log_scale)
@@ -121,6 +119,9 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
         raise ExportError(f"decoder: no Sigmoid node gives {image!r}; name the tensor of the logits in decoder.logits")
     beside = graph.tensor(named) if named else None
     tensors = [image, *([beside] if beside else [])]
+    graph = graph.part(tensors)
+    latent = graph.main_input(names.latent, names.label)
+    require_size(graph, latent.name, description.latent_dim, "latent_dim")
     own = {"bernoulli": ("logits",), None: ()}.get(description.likelihood, ("log_scale",))
     example: Arrays = {
         "latent": np.random.default_rng(seed).standard_normal((rows, description.latent_dim), dtype=np.float32)
@@ -132,7 +133,7 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
         example=example,
         outputs=("image", "image_uint8", *own),
         description=description,
-        graph=graph.upgraded(tensors),
+        graph=graph,
         reference=graph.reference(tensors),
         source=latent,
         label=LabelInput.of(graph, names.label, description.label_count),

@@ -67,9 +67,10 @@ def plan_encoder(
         ExportError: the graph does not fit the description.
     """
     graph = ForeignGraph.load("encoder", folder / names.file)
+    outputs = [graph.output(name) for name in (names.mean, names.log_variance or names.standard_deviation)]
+    graph = graph.part(outputs)
     image = graph.main_input(names.image, names.label)
     require_size(graph, image.name, math.prod(shape), "the decoder's image")
-    outputs = [graph.output(name) for name in (names.mean, names.log_variance or names.standard_deviation)]
     for name in outputs:
         require_size(graph, name, description.latent_dim, "latent_dim")
     return ForeignEncoderPlan(
@@ -77,7 +78,7 @@ def plan_encoder(
         example=example,
         outputs=("mean", "log_variance"),
         description=description,
-        graph=graph.upgraded(outputs),
+        graph=graph,
         reference=graph.reference(outputs),
         source=image,
         label=LabelInput.of(graph, names.label, description.label_count),

@@ -1,4 +1,4 @@
-"""A foreign graph: its tensors by name, in an operator set that bundles allow."""
+"""A foreign graph: its tensors by name, and the part of it that a bundle needs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from latentserve.onnx.graph_rule import OPSETS
 from latentserve_training.errors import ExportError
-from latentserve_training.export.conformance import check_rule
-from latentserve_training.export.onnx_model import nodes, opset
-from latentserve_training.foreign.onnx_file import ForeignSession, OnnxFile, with_outputs
-from latentserve_training.foreign.opset_upgrade import upgrade_opset
+from latentserve_training.export.onnx_model import nodes
+from latentserve_training.export.runtime_message import shortened
+from latentserve_training.foreign.needed_part import needed_part
+from latentserve_training.foreign.onnx_file import VARYING_BATCH, ForeignSession, OnnxFile
+from latentserve_training.foreign.rule import check_rule, lower_ir
 
 _RESHAPES = frozenset({"Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze"})
 Float = NDArray[np.float32]
@@ -29,44 +29,41 @@ class ForeignGraph:
     role: str
     source: OnnxFile
     model: onnx.ModelProto
-    """The file's own model, without idle dropout, until its operator set is upgraded."""
+    """The file's own model, or the part of it that is needed, in a form that bundles allow."""
 
     @classmethod
     def load(cls, role: str, path: Path) -> Self:
-        """The graph in `path`.
+        """The graph in `path`, as it is.
 
         Raises:
-            ExportError: the file cannot be read, is not valid ONNX, or has operators that no bundle may have.
+            ExportError: the file cannot be read, or is no ONNX.
         """
         try:
             source = OnnxFile.read(path)
         except ExportError as error:
             raise ExportError(f"{role}: {error}") from error
-        model = _without_idle_dropout(source.model)
-        check_rule(model.SerializeToString(), role, range(1, OPSETS[-1] + 1))  # older ones are upgraded
-        return cls(role, source, model)
+        return cls(role, source, source.model)
 
-    def upgraded(self, tensors: Sequence[str]) -> Self:
-        """The graph upgraded to an operator set that bundles allow, with these tensors under their names.
+    def part(self, tensors: Sequence[str]) -> Self:
+        """The part of the graph that these tensors need, as bundles have it.
+
+        Where nothing is lost by it, the version of the format is lowered, and dropout told to drop nothing is not told.
 
         Raises:
-            ExportError: onnx cannot convert it.
+            ExportError: it is not valid ONNX, or has operators that no bundle may have.
         """
-        own, oldest = opset(self.model), OPSETS[0]
-        if own >= oldest:
-            return self
         try:
-            model = upgrade_opset(with_outputs(self.model, tensors), oldest)
-        except Exception as error:  # the converter raises kinds of its own
-            where = f"{self.role}: {self.source.path}"
-            raise ExportError(f"{where}: onnx cannot raise operator set {own} to {oldest}: {error}") from error
+            model = needed_part(self.source.model, tensors)
+            _quiet_idle_dropout(model)
+            lower_ir(model)
+            check_rule(model, tensors)
+            onnx.checker.check_model(model, full_check=True)
+        except ExportError as error:
+            raise ExportError(f"{self.role}: {error}") from error
+        except Exception as error:  # protobuf and the checker each raise their own
+            message = f"{self.role}: {self.source.path}: not ONNX that can be used: {shortened(error)}"
+            raise ExportError(message) from error
         return replace(self, model=model)
-
-    @property
-    def change(self) -> str:
-        """A remark that the graph was upgraded, for a message; empty if it is the file's own."""
-        own, now = opset(self.source.model), opset(self.model)
-        return f"raised from operator set {own} to {now} it is another: export it with {now} or later" * (own != now)
 
     @property
     def inputs(self) -> dict[str, onnx.ValueInfoProto]:
@@ -83,6 +80,7 @@ class ForeignGraph:
         names = list(self.inputs)
         others = [other for other in names if other != label]
         if len(others) != 1 or name not in (None, others[0]):
+            self._check_needed(name)
             wanted = (f", {name!r}" if name else "") + (f", beside the label {label!r}" if label else "")
             raise ExportError(f"{self.role}: inputs are {names}; there must be one{wanted}")
         value = self.input(others[0])
@@ -99,12 +97,19 @@ class ForeignGraph:
         """
         value = self.inputs.get(name)
         if value is None:
+            self._check_needed(name)
             raise ExportError(f"{self.role}: no input {name!r}; there are {list(self.inputs)}")
         axes = value.type.tensor_type.shape.dim
         if not axes or axes[0].HasField("dim_value"):
             fixed = f"is fixed at {axes[0].dim_value}" if axes else "is missing"
-            raise ExportError(f"{self.role}: the batch axis of {name!r} {fixed}; export it with one that varies")
+            raise ExportError(f"{self.role}: the batch axis of {name!r} {fixed}; {VARYING_BATCH}")
         return value
+
+    def _check_needed(self, name: str | None) -> None:
+        """Raise ExportError if the file has such an input, but no tensor that is taken from it depends on that."""
+        if name not in self.inputs and name in {value.name for value in self.source.model.graph.input}:
+            taken = [value.name for value in self.model.graph.output]
+            raise ExportError(f"{self.role}: none of {taken} depends on the input {name!r}; leave its name out")
 
     def output(self, name: str | None) -> str:
         """The name of the graph's output: `name`, or the only one.
@@ -156,20 +161,15 @@ class ForeignGraph:
             ExportError: onnxruntime cannot run it.
         """
         try:
-            return self.source.reference(names)
+            return self.source.reference(self.model, names, None)
         except ExportError as error:
             raise ExportError(f"{self.role}: {self.source.path}: {error}") from error
 
 
-def _without_idle_dropout(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model; if a constant tells a Dropout to drop nothing, which is its default, a copy without that input."""
-    if not _idle_dropout(model):
-        return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for node in _idle_dropout(copy):
+def _quiet_idle_dropout(model: onnx.ModelProto) -> None:
+    """Take away the flags of dropout that are constant and say that nothing is dropped, as is so without them."""
+    for node in _idle_dropout(model):
         del node.input[1:]
-    return copy
 
 
 def _idle_dropout(model: onnx.ModelProto) -> list[onnx.NodeProto]:

@@ -8,14 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
 from latentserve_training.errors import ExportError
 from latentserve_training.export.onnx_model import tensors
+from latentserve_training.export.runtime_message import shortened
 from latentserve_training.export.sessions import open_session
 
+VARYING_BATCH = (
+    "export it with a batch that varies (torch.onnx.export: dynamic_shapes, of the older exporter dynamic_axes)"
+)
+_OTHERWISE = "export the layer from another framework or backend, or write it otherwise"
 _BLOCK_BYTES = 1 << 20
 
 
@@ -31,41 +37,47 @@ class OnnxFile:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The model in `path`.
+        """The model in `path`, which need not be valid.
 
         Raises:
-            ExportError: it cannot be read, or is not valid ONNX.
+            ExportError: it cannot be read, or is no ONNX.
         """
         try:
             model = onnx.load(path, load_external_data=False)
             weights = sorted({_location(tensor) for tensor in tensors(model)} - {""})
             onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
             digest = _sha256([path, *(path.parent / name for name in weights)])
-            onnx.checker.check_model(model, full_check=True)
         except OSError as error:
             raise ExportError(f"{path}: {error.strerror or error}") from error
-        except Exception as error:  # protobuf and the checker each raise their own
-            raise ExportError(f"{path}: not ONNX that can be used: {error}") from error
+        except Exception as error:  # protobuf and onnx each raise their own
+            raise ExportError(f"{path}: not ONNX that can be used: {shortened(error)}") from error
         return cls(path, model, digest)
 
-    def reference(self, names: Sequence[str]) -> ForeignSession:
-        """A session that computes these tensors, outputs or inner ones of the graph.
+    def reference(self, part: onnx.ModelProto, names: Sequence[str], rows: int | None) -> ForeignSession:
+        """A session that computes these tensors, outputs of the file or inner ones, `rows` at a time if it has to be.
+
+        `part` is the part of the file's model that they need; it runs where the file itself does not, or asks for more.
 
         Raises:
             ExportError: onnxruntime cannot run the graph.
         """
         given = {value.name for value in self.model.graph.output}
-        parts = [(self._as_it_lies(), [name for name in names if name in given])]
+        parts = [(self._as_it_lies(part), [name for name in names if name in given])]
         if inner := [name for name in names if name not in given]:
-            parts.append((open_session(with_outputs(self.model, inner).SerializeToString()), inner))
-        return ForeignSession(parts)
+            parts.append((open_session(with_outputs(part, inner).SerializeToString()), inner))
+        return ForeignSession([pair for pair in parts if pair[1]], rows)
 
-    def _as_it_lies(self) -> onnxruntime.InferenceSession:
+    def _as_it_lies(self, part: onnx.ModelProto) -> onnxruntime.InferenceSession:
         try:
-            return open_session(self.path)
+            session = open_session(self.path)
         except ExportError:
-            # Shapes that lie outside of the file, which onnxruntime does not read there, or ONNX as text.
-            return open_session(self.model.SerializeToString())
+            # Shapes that lie outside of the file, which onnxruntime does not read there, ONNX as text, a newer version
+            # of the format, or what onnxruntime does not know and nobody needs.
+            return open_session(part.SerializeToString())
+        needed = {value.name for value in part.graph.input}
+        if {value.name for value in session.get_inputs()} <= needed:
+            return session
+        return open_session(part.SerializeToString())
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,8 @@ class ForeignSession:
     """Runs a foreign file in onnxruntime; inner tensors come from a copy in which they are outputs."""
 
     parts: Sequence[tuple[onnxruntime.InferenceSession, Sequence[str]]]
+    rows: int | None = None
+    """How many rows every run has; None for any number."""
 
     def shape(self, name: str) -> list[int | str | None]:
         """The shape of an input, with its batch axis, as onnxruntime reports it."""
@@ -80,10 +94,47 @@ class ForeignSession:
         return list(shape)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The tensors, by name; onnxruntime's errors pass through."""
+        """The tensors, by name, for rows of every input.
+
+        Raises:
+            ExportError: onnxruntime cannot run the graph with them.
+        """
+        if self.rows is None:
+            try:
+                return self._run(feeds)
+            except ExportError as error:
+                raise ExportError(f"{error}{self._remedy(feeds)}") from error
+        ported = {port.name for port in self.parts[0][0].get_inputs() if port.shape[:1] == [self.rows]}
+        count = max(len(fed) for name, fed in feeds.items() if name in ported)
+        runs = []
+        for start in range(0, count, self.rows):
+            places = np.minimum(np.arange(start, start + self.rows), count - 1)
+            runs.append(self._run({name: fed[places] if name in ported else fed for name, fed in feeds.items()}))
+        return {name: np.concatenate([found[name] for found in runs])[:count] for name in runs[0]}
+
+    def _remedy(self, feeds: Mapping[str, NDArray[Any]]) -> str:
+        """What to change in an export that does not run these rows, for a message; nothing if their values are why."""
+        first = {name: fed[:1] for name, fed in feeds.items()}
+        if not self._runs(first):
+            return f"; a batch of 1 does not run either: {_OTHERWISE}"
+        if not self._runs({name: fed.repeat(len(feeds[name]), axis=0) for name, fed in first.items()}):
+            return f"; a batch of 1 runs, so the number of rows is fixed inside of the graph: {VARYING_BATCH}"
+        return ""
+
+    def _runs(self, feeds: Mapping[str, NDArray[Any]]) -> bool:
+        try:
+            self._run(feeds)
+        except ExportError:
+            return False
+        return True
+
+    def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         found: dict[str, NDArray[Any]] = {}
         for session, names in self.parts:
-            found |= zip(names, session.run(names, feeds), strict=True)
+            try:
+                found |= zip(names, session.run(names, feeds), strict=True)
+            except Exception as error:  # onnxruntime's own kinds of error have no public common class
+                raise ExportError(shortened(error)) from error
         return found
 
 

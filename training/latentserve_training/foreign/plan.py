@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from latentserve_training.errors import ExportError
 from latentserve_training.export.conformance import check_graph
-from latentserve_training.export.parity import ParityError, check_parity
+from latentserve_training.export.parity import check_parity
 from latentserve_training.export.plan import GraphPlan
 from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
@@ -79,10 +79,7 @@ def write_graph(plan: ForeignPlan, path: Path) -> float:
     """
     plan.write(path)
     check_graph(path, plan)
-    try:
-        return check_parity(path, plan)
-    except ParityError as error:
-        raise ExportError(f"{error}; {plan.graph.change}" if plan.graph.change else str(error)) from error
+    return check_parity(path, plan)
 
 
 def require_size(graph: ForeignGraph, name: str, size: int, what: str) -> None:
