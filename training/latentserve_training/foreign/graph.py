@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from latentserve_training.errors import ExportError
 from latentserve_training.export.onnx_model import nodes
 from latentserve_training.export.runtime_message import shortened
+from latentserve_training.foreign.batch_axis import fixed_rows, free_batch
+from latentserve_training.foreign.batch_trial import batch_problem
 from latentserve_training.foreign.needed_part import needed_part
 from latentserve_training.foreign.onnx_file import VARYING_BATCH, ForeignSession, OnnxFile
 from latentserve_training.foreign.rule import check_rule, lower_ir
@@ -30,6 +32,12 @@ class ForeignGraph:
     source: OnnxFile
     model: onnx.ModelProto
     """The file's own model, or the part of it that is needed, in a form that bundles allow."""
+    own: onnx.ModelProto
+    """The same with the file's own batch axis."""
+    fixed_rows: int | None = None
+    """How many rows a run has, no more and no less; None where it is any number."""
+    freed_rows: int | None = None
+    """How many rows a run of the file itself has, where the model takes any number."""
 
     @classmethod
     def load(cls, role: str, path: Path) -> Self:
@@ -42,15 +50,17 @@ class ForeignGraph:
             source = OnnxFile.read(path)
         except ExportError as error:
             raise ExportError(f"{role}: {error}") from error
-        return cls(role, source, source.model)
+        return cls(role, source, source.model, source.model)
 
     def part(self, tensors: Sequence[str]) -> Self:
         """The part of the graph that these tensors need, as bundles have it.
 
-        Where nothing is lost by it, the version of the format is lowered, and dropout told to drop nothing is not told.
+        Where nothing is lost by it, the version of the format is lowered, dropout that is told to drop nothing is not
+        told, and a batch axis that is fixed is made to vary.
 
         Raises:
-            ExportError: it is not valid ONNX, or has operators that no bundle may have.
+            ExportError: it is not valid ONNX, has operators that no bundle may have, or a fixed batch axis that cannot
+                be made to vary.
         """
         try:
             model = needed_part(self.source.model, tensors)
@@ -63,7 +73,31 @@ class ForeignGraph:
         except Exception as error:  # protobuf and the checker each raise their own
             message = f"{self.role}: {self.source.path}: not ONNX that can be used: {shortened(error)}"
             raise ExportError(message) from error
-        return replace(self, model=model)
+        return replace(self, model=model, own=model)._freed(tensors)
+
+    def _freed(self, tensors: Sequence[str]) -> Self:
+        """The graph with a batch axis that varies."""
+        rows = fixed_rows(self.model.graph.input)
+        if rows is None:
+            return self
+        fixed = replace(self, fixed_rows=rows)
+        free = free_batch(self.model, rows)
+        try:
+            problem = batch_problem(free, fixed.reference(tensors), tensors)
+        except ExportError as error:
+            raise ExportError(f"{self.role}: onnxruntime cannot run {self.source.path}: {error}") from error
+        if problem:
+            some = f"{rows} row{'s' * (rows > 1)}"
+            raise ExportError(
+                f"{self.role}: the graph takes {some} at a time and cannot be made to take others: {problem}; a bundle "
+                f"cannot say so yet: {VARYING_BATCH}"
+            )
+        return replace(self, model=free, freed_rows=rows)
+
+    @property
+    def change(self) -> str:
+        """A remark on how the graph is another than its file, for a message; empty if it is not."""
+        return f"its batch axis, fixed at {self.freed_rows} by the file, was made to vary" if self.freed_rows else ""
 
     @property
     def inputs(self) -> dict[str, onnx.ValueInfoProto]:
@@ -161,7 +195,7 @@ class ForeignGraph:
             ExportError: onnxruntime cannot run it.
         """
         try:
-            return self.source.reference(self.model, names, None)
+            return self.source.reference(self.own, names, self.fixed_rows or self.freed_rows)
         except ExportError as error:
             raise ExportError(f"{self.role}: {self.source.path}: {error}") from error
 

@@ -33,6 +33,9 @@ def import_model(request: ImportRequest, warn: Callable[[str], None]) -> Path:
     destination = Destination.choose(request.repository, request.name, request.version)
     plans = _plans(request.description, request.folder, CHECK_ROWS, _SEED)
     decoder = plans[-1]
+    for plan in plans:
+        if plan.graph.change:
+            warn(f"{plan.role}: {plan.graph.change}")
     drawn = decoder.compute(decoder.example)["image_uint8"].astype(np.uint8)
     content = Content(
         manifest=_manifest(plans, request),

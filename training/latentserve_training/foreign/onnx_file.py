@@ -114,10 +114,11 @@ class ForeignSession:
 
     def _remedy(self, feeds: Mapping[str, NDArray[Any]]) -> str:
         """What to change in an export that does not run these rows, for a message; nothing if their values are why."""
-        first = {name: fed[:1] for name, fed in feeds.items()}
+        count = max(len(fed) for fed in feeds.values() if fed.ndim)
+        first = {name: fed[:1] if fed.shape[:1] == (count,) else fed for name, fed in feeds.items()}
         if not self._runs(first):
             return f"; a batch of 1 does not run either: {_OTHERWISE}"
-        if not self._runs({name: fed.repeat(len(feeds[name]), axis=0) for name, fed in first.items()}):
+        if not self._runs({name: np.broadcast_to(fed, feeds[name].shape) for name, fed in first.items()}):
             return f"; a batch of 1 runs, so the number of rows is fixed inside of the graph: {VARYING_BATCH}"
         return ""
 
