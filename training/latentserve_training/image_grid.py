@@ -16,6 +16,12 @@ def to_uint8(images: Tensor) -> NDArray[np.uint8]:
     return (255 * images.detach().float()).round().clamp(0, 255).byte().cpu().numpy()
 
 
+def shown(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images [n, channels, height, width] as grey or RGB ones: of 2 channels the first, of others the first three."""
+    channels = images.shape[1]
+    return images[:, : 3 if channels >= 3 else 1]
+
+
 def grid(images: NDArray[np.uint8], columns: int, scale: int = 2, gap: int = 2) -> Image.Image:
     """Images uint8 [n, 1 or 3, height, width] in rows of `columns`, `gap` pixels apart, enlarged `scale` times."""
     count, channels, height, width = images.shape

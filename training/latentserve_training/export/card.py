@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from latentserve.v1 import bundle_pb2
@@ -15,16 +15,19 @@ _KINDS = {
 }
 
 
-def card(manifest: bundle_pb2.Manifest, report: Report | None = None, collapse: str = "") -> str:
+def card(
+    manifest: bundle_pb2.Manifest, report: Report | None = None, collapse: str = "", remarks: Sequence[str] = ()
+) -> str:
     """The model card, in Markdown, of the bundle that `manifest` describes.
 
-    `report` judged its weights; `collapse` says in what way its samples have collapsed, where they have.
+    `report` judged its weights; `collapse` says in what way its samples have collapsed, where they have; `remarks` are
+    what else is to be known of how it was made.
     """
     provenance, image = manifest.provenance, manifest.image
     return f"""# {manifest.name}
 
 A {_KINDS[manifest.kind]} ({provenance.family}) that draws {image.height}x{image.width} \
-{"grey" if image.channels == 1 else "RGB"} images from {manifest.latent.dim} latents with a standard normal prior\
+{_colours(image.channels)} images from {manifest.latent.dim} latents with a standard normal prior\
 {_beside_latents(manifest)}.
 
 {_warning(collapse)}![samples](samples.png)
@@ -48,7 +51,7 @@ Pixels are float32 from {image.min_value:g} to {image.max_value:g}.
 ## Making
 
 {_making(provenance)}
-Software: {", ".join(f"{name} {version}" for name, version in sorted(provenance.software.items()))}.
+{_remarks(remarks)}Software: {", ".join(f"{name} {version}" for name, version in sorted(provenance.software.items()))}.
 Licence: {manifest.license or "not stated"}.
 
 ```json
@@ -75,6 +78,14 @@ def _making(provenance: bundle_pb2.Provenance) -> str:
         f"{provenance.training_steps:,} training steps.\n"
         f"Code: {code}. Checkpoint SHA-256: `{provenance.checkpoint_sha256}`."
     )
+
+
+def _remarks(remarks: Sequence[str]) -> str:
+    return "\n".join(["", *(f"- {remark}." for remark in remarks), "", ""]) if remarks else ""
+
+
+def _colours(channels: int) -> str:
+    return {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
 
 
 def _beside_latents(manifest: bundle_pb2.Manifest) -> str:

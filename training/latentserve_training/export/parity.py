@@ -45,8 +45,9 @@ def check_parity(path: Path, plan: GraphPlan) -> float:
         except Exception as error:  # as above
             raise ExportError(f"{plan.role}: onnxruntime cannot run batches of {batch}: {shortened(error)}") from error
         for name in plan.outputs:
-            worst = max(worst, _difference(found[name], expected[name], f"{plan.role}: {name!r} at batch {batch}"))
-            _require_independent_rows(found[name], smaller.get(name), f"{plan.role}: {name!r}")
+            where, share = f"{plan.role}: {name!r}", plan.limits.get(name, PARITY_LIMIT)
+            worst = max(worst, _difference(found[name], expected[name], share, f"{where} at batch {batch}"))
+            _require_independent_rows(found[name], smaller.get(name), share, where)
         smaller = found
     return worst
 
@@ -61,12 +62,12 @@ def row_dependence(path: Path, plan: GraphPlan) -> str:
     return batch_dependence(run, plan.rows(0, TRIAL_ROWS))
 
 
-def _difference(found: NDArray[np.generic], expected: NDArray[np.generic], where: str) -> float:
+def _difference(found: NDArray[np.generic], expected: NDArray[np.generic], share: float, where: str) -> float:
     """The largest absolute difference of float arrays; 0 for uint8 arrays, where one level is rounding."""
     if found.shape != expected.shape or found.dtype != expected.dtype:
         ours, theirs = f"{expected.dtype}{list(expected.shape)}", f"{found.dtype}{list(found.shape)}"
         raise ParityError(f"{where} is {theirs} in onnxruntime, but {ours} in the model")
-    difference, limit = largest_difference(found, expected), allowed_difference(expected)
+    difference, limit = largest_difference(found, expected), allowed_difference(expected, share)
     # Not `difference > limit`: NaN must fail too.
     if not difference <= limit:
         ours, allowed = apart(difference, limit)
@@ -74,17 +75,19 @@ def _difference(found: NDArray[np.generic], expected: NDArray[np.generic], where
     return 0.0 if found.dtype == np.uint8 else difference
 
 
-def allowed_difference(expected: NDArray[np.generic]) -> float:
-    """How far a tensor may be from `expected`: a level for uint8."""
-    return 1.0 if expected.dtype == np.uint8 else PARITY_LIMIT * max(1.0, float(np.abs(expected).max(initial=0)))
+def allowed_difference(expected: NDArray[np.generic], share: float = PARITY_LIMIT) -> float:
+    """How far a tensor may be from `expected`: a level for uint8, else a share of its largest value or of 1."""
+    return 1.0 if expected.dtype == np.uint8 else share * max(1.0, float(np.abs(expected).max(initial=0)))
 
 
-def _require_independent_rows(found: NDArray[np.generic], smaller: NDArray[np.generic] | None, where: str) -> None:
+def _require_independent_rows(
+    found: NDArray[np.generic], smaller: NDArray[np.generic] | None, share: float, where: str
+) -> None:
     """Rows of a batch must be those of a smaller batch with the same first rows."""
     if smaller is None:
         return
     difference = largest_difference(found[: len(smaller)], smaller)
-    if not difference <= allowed_difference(smaller):
+    if not difference <= allowed_difference(smaller, share):
         raise ExportError(
             f"{where} of a row changes by {difference:.2e} with the other rows of its batch; rows must be independent"
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,18 @@ class GraphPlan(ABC):
     @abstractmethod
     def compute(self, inputs: Arrays) -> Arrays:
         """The outputs, by name, of the model that the graph comes from."""
+
+    def golden(self, inputs: Arrays, path: Path) -> Arrays:
+        """The outputs that a server must find; `path` is the graph, which has passed its checks."""
+        return self.compute(inputs)
+
+    @property
+    def limits(self) -> Mapping[str, float]:
+        """How far outputs may be from the model's, by name, where that is more than sums in another order explain.
+
+        In fractions of the output's largest value, or of 1 where that is less.
+        """
+        return {}
 
     def rows(self, start: int, stop: int) -> Arrays:
         """The example's rows from `start` to before `stop`."""

@@ -60,6 +60,8 @@ class Content(Generic[Plan]):
     """The fitted mixture, where the manifest has one."""
     report: Report | None = None
     """The evaluation of these weights, for the card."""
+    remarks: Sequence[str] = ()
+    """What a person should know of how the bundle was made, for the card."""
     collapse: str = ""
     """How the samples have collapsed, for the card; empty if they have not."""
 
@@ -84,7 +86,7 @@ def publish(
         for plan in content.plans:
             manifest.graphs.extend(_tried(graph, plan, folder, warn) for graph in write_graphs(plan, folder))
         # As they lie in memory is how safetensors writes arrays, whatever their strides.
-        rows = {name: np.ascontiguousarray(array) for name, array in golden_rows(content.plans).items()}
+        rows = {name: np.ascontiguousarray(array) for name, array in golden_rows(content.plans, folder).items()}
         save_file(rows, folder / "golden.safetensors")
         manifest.golden.CopyFrom(describe(folder / "golden.safetensors"))
         if content.mixture is not None:
@@ -95,7 +97,9 @@ def publish(
         if not (folder / "samples.png").exists():
             write_png(content.samples, folder / "samples.png")
         manifest.files.extend(describe(picture) for picture in sorted(folder.glob("*.png")))
-        (folder / "CARD.md").write_text(card(manifest, content.report, content.collapse), encoding="utf-8")
+        (folder / "CARD.md").write_text(
+            card(manifest, content.report, content.collapse, content.remarks), encoding="utf-8"
+        )
         manifest.files.append(describe(folder / "CARD.md"))
         write_manifest(manifest, folder)
     return destination.folder
@@ -109,12 +113,13 @@ def _tried(graph: bundle_pb2.Graph, plan: GraphPlan, folder: Path, warn: Callabl
     return graph
 
 
-def golden_rows(plans: Sequence[GraphPlan]) -> Arrays:
-    """Input rows and the model's output rows for every graph, named "<role>.<tensor>"."""
+def golden_rows(plans: Sequence[GraphPlan], folder: Path) -> Arrays:
+    """Input rows and the model's output rows for every graph in the folder, named "<role>.<tensor>"."""
     golden: Arrays = {}
     for plan in plans:
         inputs = plan.rows(0, GOLDEN_ROWS)
-        golden |= {f"{plan.role}.{name}": array for name, array in {**inputs, **plan.compute(inputs)}.items()}
+        rows = {**inputs, **plan.golden(inputs, folder / f"{plan.role}.onnx")}
+        golden |= {f"{plan.role}.{name}": array for name, array in rows.items()}
     return golden
 
 
