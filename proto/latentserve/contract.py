@@ -14,6 +14,9 @@ MAX_VERSION = 10**18 - 1
 MIN_LABELS, MAX_LABELS = 2, 1 << 16
 """How many labels a conditional model may know."""
 
+CHANNELS = (1, 3)
+"""How many channels an image may have: grey and RGB."""
+
 MAX_INDEX = 2**48
 """Noise has indices below this, so that rows, and draws of them, never meet another row's noise."""
 
