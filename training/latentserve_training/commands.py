@@ -66,7 +66,7 @@ def import_model(argv: Sequence[str] | None = None) -> int:
         request = parse(argv, prog)
         with _importing(prog):
             from latentserve_training.foreign.import_model import import_model
-        say(f"{import_model(request, _warnings_of(prog))}\n")
+        say(f"{import_model(request, _warnings_of(prog), _notes_of(prog))}\n")
 
     return _enter(prog, argv, command)
 
@@ -80,6 +80,12 @@ def _warnings_of(prog: str) -> Callable[[str], None]:
     from latentserve_training.command_line.output import complain
 
     return lambda message: complain(f"{prog}: warning: {message}")
+
+
+def _notes_of(prog: str) -> Callable[[str], None]:
+    from latentserve_training.command_line.output import complain
+
+    return lambda message: complain(f"{prog}: {message}")
 
 
 def _enter(prog: str, argv: Sequence[str] | None, command: Callable[[], None], *, tuned: bool = False) -> int:

@@ -23,6 +23,9 @@ WEIGHTS = {
     "table": RANDOM.standard_normal((4, 12), dtype=np.float32),
     "lean": RANDOM.standard_normal((4, 6), dtype=np.float32),
     "share": np.array(1e-7, np.float32),
+    "low": np.array([-4.5, -12, -120], np.float32),
+    "nought": np.array(0, np.float32),
+    "most": np.array(255, np.float32),
     "zeros": np.zeros((3, 12), np.float32),
     "saturated": np.array([17.844, 17.857412, 17.868923, 17.87294, 17.89196, 17.89684] * 2, np.float32),
 }
@@ -37,8 +40,15 @@ ENCODER = (
     "e (float[N, 3, 2, 2] a) => (float[N, 3] mu, float[N, 3] s) "
     "{ r = Flatten(a)\n p = MatMul(r, v)\n mu, s = Split(p, halves) }"
 )
-SHAPES = {"shape": np.array([-1, 3, 2, 2]), "two": np.array([-1, 2, 3, 2]), "halves": np.array([3, 3])}
+SHAPES = {
+    "shape": np.array([-1, 3, 2, 2]),
+    "last": np.array([-1, 2, 2, 3]),
+    "two": np.array([-1, 2, 3, 2]),
+    "halves": np.array([3, 3]),
+}
 SHAPES |= {"first": np.array([0]), "turns": np.array(2), "zero": np.array(0)}
+SHAPES |= {"sixfold": np.array([-1, 6, 1, 1]), "sixth": np.array([-1, 1, 1, 6])}
+SHAPES |= {"zero1": np.array([0]), "three1": np.array([3]), "one1": np.array([1])}
 SHAPES |= {"always": np.array(True), "never": np.array(False), "half": np.array(0.5, np.float32)}
 
 

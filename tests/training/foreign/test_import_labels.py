@@ -81,4 +81,8 @@ def test_an_encoder_may_look_at_the_label_or_not(tmp_path: Path, looks: bool) ->
 def test_an_encoder_of_a_model_without_labels_has_no_label(tmp_path: Path, capsys: Capture) -> None:
     write(tmp_path / "g.onnx", conditional_decoder("int64[N] c", "Gather(table, c)", "Sigmoid"))
     write(tmp_path / "e.onnx", LABELLED_ENCODER)
-    assert refusal(tmp_path, capsys, CVAE) == (1, "encoder: inputs are ['a', 'c']; there must be one")
+    assert refusal(tmp_path, capsys, CVAE) == (
+        1,
+        "encoder: inputs are ['a', 'c']; there must be one; name it in encoder.image, and give others a value: "
+        "`inputs: {c: 0.0}`",
+    )

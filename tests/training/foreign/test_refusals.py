@@ -43,10 +43,15 @@ def at_node(text: str) -> str:
 
 
 TWO_INPUTS = changed(changed(TANH, "float[N, 3] z", "float[N, 3] z, float[N, 3] c"), "MatMul(z", "MatMul(s")
-DOUBLE = changed(changed(TANH, "float[N, 3] z", "double[N, 3] z"), "h = MatMul(z", "f = Cast<to = 1>(z)\n h = MatMul(f")
+CLIP = "`clip: true` takes the nearest allowed ones in their place"
+WHOLE = changed(changed(TANH, "float[N, 3] z", "int64[N, 3] z"), "h = MatMul(z", "f = Cast<to = 1>(z)\n h = MatMul(f")
 GRAPHS: list[tuple[str, str]] = [
-    (DOUBLE, "decoder: input 'z' is double; it must be float32"),
-    (changed(TWO_INPUTS, "{ h", "{ s = Add(z, c)\n h"), "decoder: inputs are ['z', 'c']; there must be one"),
+    (WHOLE, "decoder: input 'z' is int64; it must be float32, float16 or float64"),
+    (
+        changed(TWO_INPUTS, "{ h", "{ s = Add(z, c)\n h"),
+        "decoder: inputs are ['z', 'c']; there must be one; name it in decoder.latent, and give others a value: "
+        "`inputs: {{c: 0.0}}`",
+    ),
     (
         changed(TANH, "(float[N, 3, 2, 2] x)", "(float[N, 3, 2, 2] x, float[N, 12] y)"),
         "decoder: outputs are ['x', 'y']; name the one that is meant",
@@ -55,7 +60,7 @@ GRAPHS: list[tuple[str, str]] = [
         at_node("n = ReduceMax<keepdims = 0>(h)\n m = Sub(h, n)\n y = Tanh(m)"),
         "decoder: 'image' of a row changes by # with the other rows of its batch; rows must be independent",
     ),
-    (LINEAR, "decoder: pixels of 'x' run from # to #, beyond image_range [-1, 1]"),
+    (LINEAR, f"decoder: pixels of 'x' run from # to #, beyond image_range [-1, 1]; {CLIP}"),
     (changed(TANH, "float[N, 3] z", "float[N, 4] z"), "decoder: {folder}/g.onnx: not ONNX that can be used: ..."),
     (at_node("m = Log(h)\n y = Tanh(m)"), "decoder: pixels of 'x' run from nan to nan, beyond image_range [-1, 1]"),
     (flat(TANH), "decoder: 'x' does not say channels, height and width; set image_shape"),
@@ -77,6 +82,7 @@ BACKGROUND = "it must be [red, green, blue], each from 0 to 255"
 GAUSSIAN = {**VAE, "likelihood": "gaussian"}
 LABELLED = {"labels": 4, "decoder": {"file": "g.onnx", "label": "c"}}
 LABEL = "decoder.label: a model with labels has one, others have none"
+SPREADS = "log_variance, variance, standard_deviation, log_standard_deviation or standard_deviation_before_softplus"
 DESCRIPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"kind": "flow"}, ":6: kind is flow; it must be one of vae, gan"),
     ({"dataset": False}, f":1: dataset is false; {TEXT}"),
@@ -87,13 +93,16 @@ DESCRIPTIONS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"image_shape": "small"},
-        ":6: image_shape is small; it must be a list of whole numbers (Channels, height and width; needed where the "
-        "decoder's output does not say them)",
+        ":6: image_shape is small; it must be a list of whole numbers (Channels, height and width, in this order; "
+        "needed where the decoder's output does not say them)",
     ),
     ({"decoder": {"latent": "z"}}, ": decoder.file is missing"),
     ({"decoder": {"file": 3}}, ":2: decoder.file must be a path: put it in quotes"),
     ({"decoder": "g.onnx"}, f": decoder is 'g.onnx'; {OWN}"),
-    ({"encoder": {"file": "e.onnx"}}, ": encoder.mean is missing"),
+    (
+        {"encoder": {"file": "e.onnx"}},
+        ": encoder.mean is missing, or encoder.moments where one tensor holds mean and spread",
+    ),
     ({"latent_dim": 0}, ":7: latent_dim is 0; it must be at least 1"),
     ({"latent_dmi": 4}, ":8: latent_dmi: there is no such option; did you mean latent_dim?"),
     ({"image_range": [1, -1]}, ":3: image_range is [1.0, -1.0]; it must be [smallest, largest]"),
@@ -119,7 +128,7 @@ DESCRIPTIONS: list[tuple[dict[str, Any], str]] = [
     ({**GAUSSIAN, "log_scale": float("nan")}, ":13: log_scale is nan; it must be from -30 to 30"),
     (
         {**GAUSSIAN, "log_scale": 0.0, "encoder": {"file": "e", "mean": "mu"}},
-        ":3: encoder: name one of log_variance and standard_deviation",
+        f":3: encoder: name one of {SPREADS}",
     ),
     ({"decoder": LABELLED["decoder"]}, f":3: {LABEL}"),
     ({"labels": 4}, f": {LABEL}"),
@@ -154,7 +163,7 @@ MISFITS: list[tuple[dict[str, Any], str]] = [
         {"decoder": {"file": "g.onnx", "latent": "noise"}},
         "decoder: inputs are ['z']; there must be one, 'noise'",
     ),
-    ({"image_range": [0, 1]}, "decoder: pixels of 'x' run from -1 to #, beyond image_range [0, 1]"),
+    ({"image_range": [0, 1]}, f"decoder: pixels of 'x' run from -1 to #, beyond image_range [0, 1]; {CLIP}"),
     ({"image_shape": [3, 4, 1]}, f"{SHAPE} [3, 4, 1]"),
     ({"image_shape": [1, 3, 2]}, f"{SHAPE} [1, 3, 2]"),
 ]
@@ -205,23 +214,27 @@ def test_a_vae_that_does_not_fit_is_refused(
 
 
 VARYING = "export it with a batch that varies (torch.onnx.export: dynamic_shapes, of the older exporter dynamic_axes)"
-ANY = "it must be int64 or int32 [batch], or float32 [batch, 4] for one-hot rows"
+ANY = (
+    "it must be int64 or int32 [batch], or float32 [batch, 4] for one-hot rows; rows of other numbers are given by "
+    "label_embeddings"
+)
 LABELS: list[tuple[str, dict[str, Any], str]] = [
     ("int64[N] c", {"labels": 5}, "decoder: onnxruntime cannot run batches of 64: ..."),
     ("int64[N] c", {"labels": 300}, "decoder: onnxruntime cannot run batches of 64: ..."),
     (
         "int64[N] c",
         {"decoder": {"file": "g.onnx", "label": "d"}},
-        "decoder: inputs are ['z', 'c']; there must be one, beside the label 'd'",
+        "decoder: inputs are ['z', 'c']; there must be one, beside 'd'; name it in decoder.latent, and give "
+        "others a value: `inputs: {c: 0}`",
     ),
     (
         "int64[N] c",
         {"decoder": {"file": "g.onnx", "label": "z"}},
-        "decoder: input 'c' is int64; it must be float32",
+        "decoder: input 'c' is int64; it must be float32, float16 or float64",
     ),
     ("int64[1] c", {}, f"decoder: the batch axis of 'c' is fixed at 1; {VARYING}"),
-    ("float[N, 5] c", {}, f"decoder: label input 'c' is float [batch, 5]; {ANY}"),
-    ("float[N] c", {}, f"decoder: label input 'c' is float [batch]; {ANY}"),
+    ("float[N, 5] c", {}, f"decoder: label input 'c' is float32 [batch, 5]; {ANY}"),
+    ("float[N] c", {}, f"decoder: label input 'c' is float32 [batch]; {ANY}"),
     ("int64[N, M] c", {}, f"decoder: label input 'c' is int64 [batch, ?]; {ANY}"),
 ]
 

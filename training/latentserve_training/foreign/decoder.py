@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,98 +9,135 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from latentserve.pixel_range import ROUNDING
 from latentserve_training.errors import ExportError
 from latentserve_training.export.plan import Arrays
-from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
+from latentserve_training.foreign.fixed_input import fixed_inputs
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.label import LabelInput
-from latentserve_training.foreign.plan import ForeignPlan, Shape, require_size
+from latentserve_training.foreign.likelihood import LikelihoodTensor, likelihood_tensor, sigmoid
+from latentserve_training.foreign.nodes import Nodes
+from latentserve_training.foreign.pixels import output_pixels
+from latentserve_training.foreign.plan import ForeignPlan
+from latentserve_training.foreign.tensor import FLOATS, main_input, require_size, row_shape
 from latentserve_training.number_text import apart
 
 _OUT_OF_RANGE = 1e-3
 """How far a pixel may lie outside the range, as float32 rounding does, in fractions of it; it is clipped."""
-_SIGMOID_LIMIT = 1e-4
+
+_LEVEL = 1.001 / 255
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignDecoderPlan(ForeignPlan):
-    """Latents to images."""
+    """The callers' latents to images."""
 
-    image: str
-    beside: str | None
-    """The foreign tensor of the logits or log-scales, where there is one."""
+    likelihood: LikelihoodTensor | None
+
+    @property
+    def dtypes(self) -> dict[str, int]:
+        """The element types of the latent, the image and what the likelihood has."""
+        beside = self.likelihood
+        own = {self.source.name: self.source.type.tensor_type.elem_type, self.pixels.tensor: self.pixels.dtype}
+        return own | ({beside.tensor: beside.dtype} if beside and beside.tensor else {})
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """As of every foreign graph; an image of bytes may be a level off."""
+        return super().limits | ({"image": _LEVEL} if self.pixels.dtype == TensorProto.UINT8 else {})
 
     def compute(self, inputs: Arrays) -> Arrays:
         """The images scaled to [0, 1], the same as uint8, and the likelihood's output."""
-        latents = inputs["latent"].astype(np.float32)
-        found = self.run(latents, inputs.get("label"))
-        low, high = self.description.range_
-        logits = found[self.beside].astype(np.float64) if self.beside and self._bernoulli else None
-        if logits is not None and self.beside == self.image:
-            drawn = 1 / (1 + np.exp(-logits))
-        else:
-            drawn = (found[self.image].astype(np.float64) - low) / (high - low)
+        drawn, beside = self._draw(inputs)
         self._check_range(drawn)
-        image = np.clip(drawn, 0, 1).astype(np.float32).reshape(-1, *self.shape)
+        image = np.clip(drawn, 0, 1).astype(np.float32)
         outputs: Arrays = {"image": image, "image_uint8": np.rint(255 * image).astype(np.uint8)}
-        if logits is not None:
-            self._check_logits(drawn.ravel(), logits.ravel())
-            outputs["logits"] = logits.astype(np.float32).reshape(image.shape)
-        elif "log_scale" in self.outputs:
-            own = found[self.beside] if self.beside else np.full(image.shape, self.description.log_scale)
-            outputs["log_scale"] = (own - math.log(high - low)).astype(np.float32).reshape(image.shape)
+        if self.likelihood is not None and beside is not None:
+            if self._bernoulli:
+                self.likelihood.check(image.astype(np.float64) if self.description.clip else drawn, beside)
+            outputs[self.likelihood.output] = beside.astype(np.float32)
         return outputs
+
+    def clipped(self, inputs: Arrays) -> str:
+        """How much of the images is clipped, for a person; empty where the description does not let it happen."""
+        if not self.description.clip:
+            return ""
+        drawn, _ = self._draw(inputs)
+        self._check_range(drawn)
+        beyond = (drawn < -ROUNDING) | (drawn > 1 + ROUNDING)
+        low, high = (f"{value:.4g}" for value in (self.pixels.low, self.pixels.high))
+        if not beyond.any():
+            return f"decoder: no pixel of {len(drawn)} images lies beyond image_range [{low}, {high}]; none was clipped"
+        smallest, largest = self.pixels.to_own(np.array([drawn.min(), drawn.max()]))
+        return (
+            f"decoder: {100 * beyond.mean():.2g} % of the pixel values of {len(drawn)} images lie beyond image_range "
+            f"[{low}, {high}] and are clipped; they run from {smallest:.4g} to {largest:.4g}"
+        )
 
     def write(self, path: Path) -> None:
         """Write the graph with a bundle's names, a Clip, uint8 images, and logits or log-scales."""
-        low, high = self.description.range_
-        adapter = self.adapter("latent", (self.description.latent_dim,))
-        if self._bernoulli and self.beside == self.image:
-            raw = adapter.add("Sigmoid", [adapter.take(self.image, self.shape, "logits")], "image_unclipped")
+        adapter = self.adapter()
+        adapter.before.rename(self._feed(adapter.before), adapter.own(self.source.name))
+        nodes, pixels, beside, shape = adapter.after, self.pixels, self.likelihood, self.pixels.shape
+        image = adapter.own(pixels.tensor)
+        if self._draws_logits:
+            assert beside is not None, "a Bernoulli decoder has logits"
+            logits = adapter.give(beside.add(nodes, image, image, pixels), "logits", shape)
+            raw = nodes.add("Sigmoid", logits)
         else:
-            raw = adapter.take(self.image, self.shape, "image_unclipped", 1 / (high - low), -low / (high - low))
-            if self._bernoulli and self.beside:
-                adapter.take(self.beside, self.shape, "logits")
-        bounds = [adapter.constant(f"bounds/{value}", np.array(value, np.float32)) for value in (0, 1)]
-        adapter.add("Clip", [raw, *bounds], "image")
-        levels = adapter.add("Mul", ["image", adapter.constant("levels", np.array(255, np.float32))], "image_levels")
-        adapter.add("Cast", [adapter.add("Round", [levels], "image_rounded")], "image_uint8", to=TensorProto.UINT8)
-        if "log_scale" in self.outputs:
-            self._dress_log_scale(adapter, -math.log(high - low))
-        for name in self.outputs:
-            adapter.give(name, self.shape, TensorProto.UINT8 if name == "image_uint8" else TensorProto.FLOAT)
-        adapter.write(path)
+            raw = pixels.take(nodes, image, pixels.to_own.inverse, pixels.dtype, pixels.known)
+        adapter.give(nodes.add("Clip", raw, np.float32(0), np.float32(1)), "image", shape)
+        levels = nodes.add("Round", nodes.add("Mul", "image", np.float32(255)))
+        adapter.give(nodes.add("Cast", levels, to=TensorProto.UINT8), "image_uint8", shape, TensorProto.UINT8)
+        if beside is not None and not self._draws_logits:
+            own = adapter.own(beside.tensor) if beside.tensor else ""
+            adapter.give(beside.add(nodes, own, "image", pixels), beside.output, shape)
+        adapter.write(path, self.outputs)
 
-    def _dress_log_scale(self, adapter: Adapter, shift: float) -> None:
-        if self.beside:
-            adapter.take(self.beside, self.shape, "log_scale", offset=shift)
-            return
-        assert self.description.log_scale is not None, "the description has a number or a tensor"
-        number = adapter.constant("log_scale/number", np.array(self.description.log_scale + shift, np.float32))
-        adapter.add("Expand", [number, adapter.add("Shape", ["image"], "image_shape")], "log_scale")
+    def _feed(self, nodes: Nodes) -> str:
+        """Add what turns the callers' latents into what the graph takes."""
+        dim = (self.description.latent_size,)
+        latents = nodes.affine("latent", self.description.to_own_latents)
+        latents = nodes.cast(latents, TensorProto.FLOAT, self.source.type.tensor_type.elem_type)
+        own = row_shape(self.source, self.description.latent_sides)
+        return latents if own == dim else nodes.reshape(latents, own)
+
+    def _draw(self, inputs: Arrays) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """The images before they are clipped, in [0, 1] where they are in range, and the likelihood's output."""
+        latents = self.description.to_own_latents(inputs["latent"])
+        count = len(latents)
+        found = self.run(latents.reshape(count, *self.description.latent_sides), inputs.get("label"))
+        beside = None if self.likelihood is None else self.likelihood.values(found, self.pixels, count)
+        if self._draws_logits and beside is not None:
+            return sigmoid(beside), beside
+        return self.pixels.images(found[self.pixels.tensor], count, f"decoder: {self.pixels.tensor!r}"), beside
 
     @property
     def _bernoulli(self) -> bool:
         return self.description.likelihood == "bernoulli"
 
-    def _check_range(self, image: NDArray[np.float64]) -> None:
-        low, high = self.description.range_
-        if not (image.min() >= -_OUT_OF_RANGE and image.max() <= 1 + _OUT_OF_RANGE):
-            found = (low + value * (high - low) for value in (image.min(), image.max()))
-            (smallest, least), (largest, most) = (apart(*pair) for pair in zip(found, (low, high), strict=True))
-            raise ExportError(
-                f"decoder: pixels of {self.image!r} run from {smallest} to {largest}, "
-                f"beyond image_range [{least}, {most}]"
-            )
+    @property
+    def _draws_logits(self) -> bool:
+        """Whether the tensor of the image holds its logits."""
+        return self._bernoulli and self.likelihood is not None and self.likelihood.tensor == self.pixels.tensor
 
-    def _check_logits(self, image: NDArray[np.float64], logits: NDArray[np.float64]) -> None:
-        difference = float(np.abs(1 / (1 + np.exp(-logits)) - image).max())
-        if not difference <= _SIGMOID_LIMIT:
-            raise ExportError(
-                f"decoder: the image is not the sigmoid of {self.beside!r}, from which it differs by {difference:.2e}; "
-                "name the tensor of the logits in decoder.logits"
-            )
+    def _check_range(self, drawn: NDArray[np.float64]) -> None:
+        """Raise ExportError for pixels that are not numbers, or beyond the range where they are not to be clipped."""
+        smallest, largest = float(drawn.min()), float(drawn.max())
+        if smallest >= -_OUT_OF_RANGE and largest <= 1 + _OUT_OF_RANGE:
+            return
+        finite = np.isfinite([smallest, largest]).all()
+        if self.description.clip and finite:
+            return
+        found = self.pixels.to_own(np.array([smallest, largest]))
+        bounds = (self.pixels.low, self.pixels.high)
+        (least, low), (most, high) = (apart(float(one), other) for one, other in zip(found, bounds, strict=True))
+        advice = "; `clip: true` takes the nearest allowed ones in their place" if finite else ""
+        raise ExportError(
+            f"decoder: pixels of {self.pixels.tensor!r} run from {least} to {most}, beyond image_range "
+            f"[{low}, {high}]{advice}"
+        )
 
 
 def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) -> ForeignDecoderPlan:
@@ -112,52 +148,49 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
     """
     names = description.decoder
     graph = ForeignGraph.load("decoder", folder / names.file)
-    bernoulli = description.likelihood == "bernoulli"
     image = graph.output(names.image)
-    named = names.logits or (graph.logits_of(image) if bernoulli else names.log_scale)
-    if bernoulli and named is None:
-        raise ExportError(f"decoder: no Sigmoid node gives {image!r}; name the tensor of the logits in decoder.logits")
-    beside = graph.tensor(named) if named else None
-    tensors = [image, *([beside] if beside else [])]
+    beside = likelihood_tensor(description, graph, image)
+    tensors = list(dict.fromkeys(filter(None, [image, beside])))
     graph = graph.part(tensors)
-    latent = graph.main_input(names.latent, names.label)
-    require_size(graph, latent.name, description.latent_dim, "latent_dim")
-    own = {"bernoulli": ("logits",), None: ()}.get(description.likelihood, ("log_scale",))
-    example: Arrays = {
-        "latent": np.random.default_rng(seed).standard_normal((rows, description.latent_dim), dtype=np.float32)
-    }
-    if description.label_count:
-        example["label"] = _labels_in_turn(description.label_count, rows)
+    described = [*filter(None, [names.label]), *(names.inputs or ())]
+    latent = main_input(graph, names.latent, "decoder.latent", described, FLOATS)
+    _require_latents(description, graph, latent.name)
+    pixels = output_pixels(description, graph, image)
+    likelihood = LikelihoodTensor.of(description, graph, pixels, beside)
     return ForeignDecoderPlan(
         role="decoder",
-        example=example,
-        outputs=("image", "image_uint8", *own),
+        example=_example(description, rows, seed),
+        outputs=("image", "image_uint8", *([likelihood.output] if likelihood else [])),
         description=description,
         graph=graph,
         reference=graph.reference(tensors),
         source=latent,
-        label=LabelInput.of(graph, names.label, description.label_count),
-        shape=_image_shape(description, graph, image),
-        image=image,
-        beside=beside,
+        label=LabelInput.of(graph, names, folder, description.label_count),
+        fixed=fixed_inputs(graph, names.inputs),
+        pixels=pixels,
+        likelihood=likelihood,
     )
+
+
+def _require_latents(description: ForeignModel, graph: ForeignGraph, name: str) -> None:
+    """Raise ExportError if the input is known to have another shape, or another size if only that is described."""
+    require_size(graph, name, description.latent_size, description.latent_option)
+    found, asked = graph.shape(name), description.latent_sides
+    if found is not None and description.latent_shape and found != asked:
+        raise ExportError(
+            f"decoder: {name!r} is [batch, {', '.join(map(str, found))}], which is not latent_shape {[*asked]}"
+        )
+
+
+def _example(description: ForeignModel, rows: int, seed: int) -> Arrays:
+    """Latents drawn from N(0, I) and, for a conditional model, labels."""
+    latents = np.random.default_rng(seed).standard_normal((rows, description.latent_size), dtype=np.float32)
+    example: Arrays = {"latent": latents}
+    if description.label_count:
+        example["label"] = _labels_in_turn(description.label_count, rows)
+    return example
 
 
 def _labels_in_turn(count: int, rows: int) -> NDArray[np.int64]:
     """0, 1, ... repeated; if there are more labels than rows, evenly spaced ones with the first and the last."""
     return np.arange(rows) % count if count <= rows else np.linspace(0, count - 1, rows).astype(np.int64)
-
-
-def _image_shape(description: ForeignModel, graph: ForeignGraph, image: str) -> Shape:
-    found = graph.shape(image)
-    asked = tuple(description.image_shape) if description.image_shape else None
-    shape = asked or found
-    if shape is None or len(shape) != 3:
-        raise ExportError(f"decoder: {image!r} does not say channels, height and width; set image_shape")
-    if found not in (None, shape) and (len(found) == 3 or math.prod(found) != math.prod(shape)):
-        raise ExportError(
-            f"decoder: {image!r} is [batch, {', '.join(map(str, found))}], which is not image_shape {[*shape]}"
-        )
-    if shape[0] not in (1, 3):
-        raise ExportError(f"decoder: {image!r} has {shape[0]} channels first; it must be 1 or 3")
-    return shape

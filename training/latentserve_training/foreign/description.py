@@ -1,71 +1,21 @@
-"""The YAML description of a foreign model: its ONNX files and what their tensors mean."""
+"""The description of a foreign model: its ONNX files and what their tensors mean."""
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentError
-
-from latentserve.contract import MAX_LABELS, MIN_LABELS
-from latentserve_training.command_line.parser import make_file_parser
-from latentserve_training.command_line.yaml_file import place_of, read_options
+from latentserve.contract import CHANNELS, MAX_LABELS, MIN_LABELS
 from latentserve_training.errors import ConfigError
+from latentserve_training.foreign.affine import Affine
+from latentserve_training.foreign.graph_description import ForeignDecoder, ForeignEncoder
 from latentserve_training.foreign.reading import ForeignReading
 
-_SECTIONS = ("decoder", "encoder", "reading")
 _LARGEST_LOG_SCALE = 30.0
+_LARGEST_LATENT_SCALE = 1e6
 _LABELS = range(MIN_LABELS, MAX_LABELS + 1)
 """Numbers of labels that a bundle may have."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ForeignDecoder:
-    """The graph from latents to images."""
-
-    file: Path
-    """The ONNX file, relative to the description's folder."""
-
-    latent: str | None = None
-    """Name of the input; not needed where there is one."""
-
-    label: str | None = None
-    """Name of the input for labels, in a model that has labels."""
-
-    image: str | None = None
-    """Name of the output that is the image; not needed where there is one."""
-
-    logits: str | None = None
-    """Name of the tensor, an output or not, whose sigmoid is the image; not needed where a Sigmoid node gives it."""
-
-    log_scale: str | None = None
-    """Name of the tensor, an output or not, that is the logarithm of each pixel's scale."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ForeignEncoder:
-    """The graph from images to posteriors."""
-
-    file: Path
-    """The ONNX file, relative to the description's folder."""
-
-    mean: str
-    """Name of the output that is the posterior's mean."""
-
-    log_variance: str | None = None
-    """Name of the output that is the natural logarithm of the posterior's variance."""
-
-    standard_deviation: str | None = None
-    """Name of the output that is the posterior's standard deviation, where there is no logarithm of the variance."""
-
-    image: str | None = None
-    """Name of the input; not needed where there is one."""
-
-    label: str | None = None
-    """Name of the input for labels, where the encoder of a model with labels looks at them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,20 +25,38 @@ class ForeignModel:
     kind: Literal["vae", "gan"]
     """A VAE has an encoder and a likelihood, a GAN has neither."""
 
-    latent_dim: int
-    """Number of latent dimensions, drawn from N(0, I)."""
-
     decoder: ForeignDecoder
     """The decoder, or the GAN's generator."""
+
+    latent_dim: int | None = None
+    """Number of latent dimensions, drawn from N(0, I)."""
+
+    latent_shape: list[int] | None = None
+    """Shape of one latent as the graphs have it, where it is more than a row; in the place of latent_dim."""
+
+    latent_scale: float = 1.0
+    """The callers' latents are latent_scale * (z - latent_shift), where z are the graphs' own."""
+
+    latent_shift: float = 0.0
+    """What is taken from the graphs' own latents before they are scaled."""
+
+    prior: Literal["standard_normal"] | None = None
+    """The distribution that the callers' latents were trained to have; where it is not said, an import warns."""
 
     encoder: ForeignEncoder | None = None
     """The VAE's encoder."""
 
     image_range: list[float] | None = None
-    """Smallest and largest value of a pixel as the graphs draw and read it; [0, 1] when absent."""
+    """Smallest and largest value of a pixel as the graphs draw and read it; [0, 1] when absent, of bytes [0, 255]."""
+
+    clip: bool = False
+    """Whether pixels that the decoder draws beyond image_range become the nearest allowed ones."""
+
+    layout: Literal["nchw", "nhwc"] | None = None
+    """Whether an image's channels come first or last in the graphs; read off the shapes when absent."""
 
     image_shape: list[int] | None = None
-    """Channels, height and width; needed where the decoder's output does not say them."""
+    """Channels, height and width, in this order; needed where the decoder's output does not say them."""
 
     reading: ForeignReading = field(default_factory=ForeignReading)
     """How picture files were read."""
@@ -109,27 +77,54 @@ class ForeignModel:
     """What it was trained on."""
 
     def __post_init__(self) -> None:
-        vae, scaled = self.kind == "vae", self.likelihood in ("gaussian", "discretized_logistic")
-        _demand(self.latent_dim >= 1, f"latent_dim is {self.latent_dim}; it must be at least 1")
+        if self.encoder is not None:
+            self.encoder.check()
+        vae = self.kind == "vae"
         _demand(vae == (self.encoder is not None), "encoder: a vae has one, and a gan has none")
         _demand(vae == (self.likelihood is not None), "likelihood: a vae has one, and a gan has none")
-        low, high = self.range_ if len(self.image_range or (0, 1)) == 2 else (0, 0)
+        self._check_latents()
+        self._check_images()
+        self._check_likelihood()
+        self._check_labels()
+
+    def _check_latents(self) -> None:
+        shape = self.latent_shape
+        _demand(
+            (self.latent_dim is None) != (shape is None), "latent_dim is missing, or latent_shape; give one of both"
+        )
+        _demand(
+            self.latent_dim is None or self.latent_dim >= 1, f"latent_dim is {self.latent_dim}; it must be at least 1"
+        )
+        sides = shape is None or (len(shape) >= 1 and min(shape) >= 1)
+        _demand(sides, f"latent_shape is {shape}; it must be numbers of at least 1, such as [channels, height, width]")
+        bounded = 1 / _LARGEST_LATENT_SCALE <= self.latent_scale <= _LARGEST_LATENT_SCALE
+        allowed = f"it must be from {1 / _LARGEST_LATENT_SCALE:g} to {_LARGEST_LATENT_SCALE:g}"
+        _demand(bounded, f"latent_scale is {self.latent_scale}; {allowed}")
+        near = abs(self.latent_shift) <= _LARGEST_LATENT_SCALE
+        allowed = f"it must be from -{_LARGEST_LATENT_SCALE:g} to {_LARGEST_LATENT_SCALE:g}"
+        _demand(near, f"latent_shift is {self.latent_shift}; {allowed}")
+
+    def _check_images(self) -> None:
+        low, high = (
+            self.image_range if self.image_range and len(self.image_range) == 2 else (0, int(not self.image_range))
+        )
         finite = math.isfinite(low) and math.isfinite(high)
         _demand(finite and low < high, f"image_range is {self.image_range}; it must be [smallest, largest]")
         shape = self.image_shape
-        fits = shape is None or (len(shape) == 3 and shape[0] in (1, 3) and min(shape) >= 1)
-        _demand(fits, f"image_shape is {shape}; it must be [1 or 3 channels, height, width]")
-        scales = (self.log_scale is not None) + (self.decoder.log_scale is not None)
-        _demand(scales == scaled, "log_scale: a gaussian or discretized_logistic likelihood has one, others have none")
-        _demand(self.likelihood == "bernoulli" or self.decoder.logits is None, "decoder.logits is only for bernoulli")
+        fits = shape is None or (len(shape) == 3 and shape[0] in CHANNELS and min(shape) >= 1)
+        _demand(fits, f"image_shape is {shape}; it must be [{channels_text()} channels, height, width]")
+
+    def _check_likelihood(self) -> None:
+        decoder, scaled = self.decoder, self.likelihood in ("gaussian", "discretized_logistic")
+        scales = [self.log_scale, decoder.log_scale, decoder.log_variance]
+        told = sum(scale is not None for scale in scales) == scaled
+        _demand(told, "log_scale: a gaussian or discretized_logistic likelihood has one, others have none")
+        normal = self.likelihood == "gaussian" or decoder.log_variance is None
+        _demand(normal, "decoder.log_variance is only for gaussian; name a scale in decoder.log_scale")
+        _demand(self.likelihood == "bernoulli" or decoder.logits is None, "decoder.logits is only for bernoulli")
         bounded = self.log_scale is None or abs(self.log_scale) <= _LARGEST_LOG_SCALE
-        _demand(
-            bounded, f"log_scale is {self.log_scale}; it must be from -{_LARGEST_LOG_SCALE:g} to {_LARGEST_LOG_SCALE:g}"
-        )
-        self._check_labels()
-        if self.encoder is not None:
-            spreads = (self.encoder.log_variance is not None) + (self.encoder.standard_deviation is not None)
-            _demand(spreads == 1, "encoder: name one of log_variance and standard_deviation")
+        allowed = f"it must be from -{_LARGEST_LOG_SCALE:g} to {_LARGEST_LOG_SCALE:g}"
+        _demand(bounded, f"log_scale is {self.log_scale}; {allowed}")
 
     def _check_labels(self) -> None:
         names = self.label_names
@@ -140,6 +135,9 @@ class ForeignModel:
         _demand(asked == (self.labels is not None), "decoder.label: a model with labels has one, others have none")
         taught = self.encoder is not None and self.encoder.label is not None
         _demand(self.labels is not None or not taught, "encoder.label is for a model with labels")
+        for role, section in (("decoder", self.decoder), ("encoder", self.encoder)):
+            lone = section is not None and section.label_embeddings is not None and section.label is None
+            _demand(not lone, f"{role}.label_embeddings are for an input named in {role}.label")
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -152,31 +150,32 @@ class ForeignModel:
         return len(self.labels) if isinstance(self.labels, list) else self.labels or 0
 
     @property
-    def range_(self) -> tuple[float, float]:
-        """The smallest and the largest value of a pixel."""
-        low, high = self.image_range or (0.0, 1.0)
-        return low, high
+    def latent_sides(self) -> tuple[int, ...]:
+        """The shape of one latent in the graphs."""
+        return tuple(self.latent_shape) if self.latent_shape else (self.latent_dim or 0,)
+
+    @property
+    def latent_size(self) -> int:
+        """How many numbers a latent has."""
+        return math.prod(self.latent_sides)
+
+    @property
+    def latent_option(self) -> str:
+        """The option that tells the size, for messages."""
+        return "latent_shape" if self.latent_shape else "latent_dim"
+
+    @property
+    def to_own_latents(self) -> Affine:
+        """From the callers' latents to the graphs' own."""
+        return Affine(1 / self.latent_scale, self.latent_shift)
+
+
+def channels_text() -> str:
+    """How many channels an image may have, in words."""
+    few = len(CHANNELS) <= 3
+    return " or ".join(map(str, CHANNELS)) if few else f"{CHANNELS[0]} to {CHANNELS[-1]:,}"
 
 
 def _demand(holds: bool, problem: str) -> None:
     if not holds:
         raise ConfigError(problem)
-
-
-def read_description(path: Path) -> ForeignModel:
-    """The model that the YAML file describes.
-
-    Raises:
-        ConfigError: the file cannot be read, or a value is unknown, missing or not allowed.
-    """
-    parser = make_file_parser()
-    parser.add_class_arguments(ForeignModel)
-    content = read_options(path, sections=_SECTIONS, may_be_empty=True)
-    content = {key: value for key, value in content.items() if value is not None or key not in _SECTIONS}
-    try:
-        values = parser.instantiate(parser.parse_object(content))
-        return ForeignModel(**{name: getattr(values, name) for name in ForeignModel.__dataclass_fields__})
-    except (ConfigError, ArgumentError, TypeError) as error:
-        named = re.match(r"[\w.]*\w", str(error))
-        place = named and place_of(named[0], path)
-        raise ConfigError(f"{place or path}: {error}") from error

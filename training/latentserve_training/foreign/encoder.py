@@ -8,54 +8,60 @@ from pathlib import Path
 
 import numpy as np
 
-from latentserve_training.errors import ExportError
 from latentserve_training.export.plan import Arrays
-from latentserve_training.foreign.description import ForeignEncoder, ForeignModel
+from latentserve_training.foreign.affine import Affine
+from latentserve_training.foreign.description import ForeignModel
+from latentserve_training.foreign.fixed_input import fixed_inputs
 from latentserve_training.foreign.graph import ForeignGraph
+from latentserve_training.foreign.graph_description import ForeignEncoder
 from latentserve_training.foreign.label import LabelInput
-from latentserve_training.foreign.plan import ForeignPlan, Shape, require_size
+from latentserve_training.foreign.pixels import Shape, input_pixels
+from latentserve_training.foreign.plan import ForeignPlan
+from latentserve_training.foreign.posterior import PosteriorTensors, posterior_tensors
+from latentserve_training.foreign.tensor import PIXELS, main_input
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignEncoderPlan(ForeignPlan):
-    """Images to posteriors."""
+    """Images to posteriors of the callers' latents."""
 
-    names: ForeignEncoder
+    posterior: PosteriorTensors
+
+    @property
+    def dtypes(self) -> dict[str, int]:
+        """The element types of the image, the mean and the spread."""
+        return {self.pixels.tensor: self.pixels.dtype, **self.posterior.dtypes}
 
     def compute(self, inputs: Arrays) -> Arrays:
         """The posterior of images in [0, 1]."""
-        low, high = self.description.range_
-        images = (low + inputs["image"].astype(np.float64) * (high - low)).astype(np.float32)
-        found = self.run(images, inputs.get("label"))
-        latent = (len(images), self.description.latent_dim)
-        if self.names.log_variance is not None:
-            log_variance = found[self.names.log_variance]
-        else:
-            assert self.names.standard_deviation is not None, "the description names one of the two"
-            deviation = found[self.names.standard_deviation]
-            if not (deviation > 0).all():
-                raise ExportError(
-                    f"encoder: '{self.names.standard_deviation}' is not positive everywhere, as deviations are; "
-                    "the logarithm of a variance is named in encoder.log_variance"
-                )
-            log_variance = 2 * np.log(deviation)
-        return {"mean": found[self.names.mean].reshape(latent), "log_variance": log_variance.reshape(latent)}
+        images = inputs["image"]
+        found = self.run(self.pixels.values(images), inputs.get("label"))
+        mean, log_variance = self.posterior.read(found, len(images), self.description.latent_size)
+        return {
+            "mean": self.to_callers(mean).astype(np.float32),
+            "log_variance": self.widened(log_variance).astype(np.float32),
+        }
 
     def write(self, path: Path) -> None:
-        """Write the graph with a bundle's names, and a logarithm if the graph gives a standard deviation."""
-        low, high = self.description.range_
-        latent = (self.description.latent_dim,)
-        adapter = self.adapter("image", self.shape, high - low, low)
-        adapter.take(self.names.mean, latent, "mean")
-        if self.names.log_variance is not None:
-            adapter.take(self.names.log_variance, latent, "log_variance")
-        elif self.names.standard_deviation is not None:
-            deviation = adapter.take(self.names.standard_deviation, latent, "standard_deviation")
-            two = adapter.constant("two", np.array(2, np.float32))
-            adapter.add("Mul", [adapter.add("Log", [deviation], "log_deviation"), two], "log_variance")
-        for name in self.outputs:
-            adapter.give(name, latent)
-        adapter.write(path)
+        """Write the graph with a bundle's names, and the spread as a log-variance."""
+        latent = (self.description.latent_size,)
+        adapter = self.adapter()
+        adapter.before.rename(self.pixels.feed(adapter.before, "image", self.source), adapter.own(self.source.name))
+        nodes, tensors = adapter.after, self.posterior
+        mean, log_variance = tensors.add(nodes, adapter.own(tensors.mean), adapter.own(tensors.scale))
+        adapter.give(nodes.reshape(nodes.affine(mean, self.to_callers), latent), "mean", latent)
+        adapter.give(nodes.reshape(nodes.affine(log_variance, self.widened), latent), "log_variance", latent)
+        adapter.write(path, self.outputs)
+
+    @property
+    def to_callers(self) -> Affine:
+        """From the graph's own latents to the callers'."""
+        return self.description.to_own_latents.inverse
+
+    @property
+    def widened(self) -> Affine:
+        """From a log-variance of the graph's own latents to one of the callers'."""
+        return Affine(offset=2 * math.log(self.description.latent_scale))
 
 
 def plan_encoder(
@@ -67,21 +73,21 @@ def plan_encoder(
         ExportError: the graph does not fit the description.
     """
     graph = ForeignGraph.load("encoder", folder / names.file)
-    outputs = [graph.output(name) for name in (names.mean, names.log_variance or names.standard_deviation)]
-    graph = graph.part(outputs)
-    image = graph.main_input(names.image, names.label)
-    require_size(graph, image.name, math.prod(shape), "the decoder's image")
-    for name in outputs:
-        require_size(graph, name, description.latent_dim, "latent_dim")
+    tensors = posterior_tensors(graph, names)
+    graph = graph.part(tensors)
+    described = [*filter(None, [names.label]), *(names.inputs or ())]
+    image = main_input(graph, names.image, "encoder.image", described, PIXELS)
+    posterior = PosteriorTensors.of(graph, names, description)
     return ForeignEncoderPlan(
         role="encoder",
         example=example,
         outputs=("mean", "log_variance"),
         description=description,
         graph=graph,
-        reference=graph.reference(outputs),
+        reference=graph.reference(tensors),
         source=image,
-        label=LabelInput.of(graph, names.label, description.label_count),
-        shape=shape,
-        names=names,
+        label=LabelInput.of(graph, names, folder, description.label_count),
+        fixed=fixed_inputs(graph, names.inputs),
+        pixels=input_pixels(description, graph, image, shape),
+        posterior=posterior,
     )

@@ -105,24 +105,6 @@ class ForeignGraph:
         weights = {tensor.name for tensor in self.model.graph.initializer}
         return {value.name: value for value in self.model.graph.input if value.name not in weights}
 
-    def main_input(self, name: str | None, label: str | None) -> onnx.ValueInfoProto:
-        """The one input that is not the label's; it must have the given name, if any.
-
-        Raises:
-            ExportError: there are more, or it has another name, is not float32, or has a batch axis that is fixed.
-        """
-        names = list(self.inputs)
-        others = [other for other in names if other != label]
-        if len(others) != 1 or name not in (None, others[0]):
-            self._check_needed(name)
-            wanted = (f", {name!r}" if name else "") + (f", beside the label {label!r}" if label else "")
-            raise ExportError(f"{self.role}: inputs are {names}; there must be one{wanted}")
-        value = self.input(others[0])
-        if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-            dtype = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
-            raise ExportError(f"{self.role}: input {others[0]!r} is {dtype}; it must be float32")
-        return value
-
     def input(self, name: str) -> onnx.ValueInfoProto:
         """The input of that name.
 
@@ -131,7 +113,7 @@ class ForeignGraph:
         """
         value = self.inputs.get(name)
         if value is None:
-            self._check_needed(name)
+            self.check_needed(name)
             raise ExportError(f"{self.role}: no input {name!r}; there are {list(self.inputs)}")
         axes = value.type.tensor_type.shape.dim
         if not axes or axes[0].HasField("dim_value"):
@@ -139,7 +121,7 @@ class ForeignGraph:
             raise ExportError(f"{self.role}: the batch axis of {name!r} {fixed}; {VARYING_BATCH}")
         return value
 
-    def _check_needed(self, name: str | None) -> None:
+    def check_needed(self, name: str | None) -> None:
         """Raise ExportError if the file has such an input, but no tensor that is taken from it depends on that."""
         if name not in self.inputs and name in {value.name for value in self.source.model.graph.input}:
             taken = [value.name for value in self.model.graph.output]

@@ -13,39 +13,55 @@ import numpy as np
 from latentserve.v1 import bundle_pb2
 from latentserve_training.export.destination import Destination
 from latentserve_training.export.publish import CHECK_ROWS, Content, describe_graph, describe_model, publish
-from latentserve_training.foreign.decoder import plan_decoder
+from latentserve_training.foreign.decoder import ForeignDecoderPlan, plan_decoder
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.encoder import plan_encoder
 from latentserve_training.foreign.plan import ForeignPlan, write_graph
 from latentserve_training.foreign.request import ImportRequest
-from latentserve_training.image_grid import grid
+from latentserve_training.image_grid import grid, shown
 from latentserve_training.run.provenance import created_at, software
 
 _SEED = 0
 
 
-def import_model(request: ImportRequest, warn: Callable[[str], None]) -> Path:
-    """Adapt, check and publish the described graphs; returns the bundle's folder. `warn` hears what is not promised.
+def import_model(request: ImportRequest, warn: Callable[[str], None], note: Callable[[str], None]) -> Path:
+    """Adapt, check and publish the described graphs; returns the bundle's folder.
+
+    `warn` hears what is not promised, `note` what was understood and measured.
 
     Raises:
         ExportError: a graph does not fit it, a check failed, or the version is taken. Nothing is left behind.
     """
     destination = Destination.choose(request.repository, request.name, request.version)
     plans = _plans(request.description, request.folder, CHECK_ROWS, _SEED)
-    decoder = plans[-1]
+    *_, decoder = plans
     for plan in plans:
         if plan.graph.change:
             warn(f"{plan.role}: {plan.graph.change}")
     drawn = decoder.compute(decoder.example)["image_uint8"].astype(np.uint8)
+    noted = _noted(plans, decoder)
+    differences: list[str] = []
     content = Content(
         manifest=_manifest(plans, request),
         plans=plans,
-        samples=grid(drawn, columns=8),
+        samples=grid(shown(drawn), columns=8),
+        remarks=[*noted, *(plan.cast for plan in plans if plan.cast)],
     )
-    return publish(content, destination, _write, warn)
+    folder = publish(content, destination, lambda plan, path: _write(plan, path, differences.append), warn)
+    for line in [*noted, *differences]:
+        note(line)
+    return folder
 
 
-def _plans(description: ForeignModel, folder: Path, rows: int, seed: int) -> list[ForeignPlan]:
+def _noted(plans: Sequence[ForeignPlan], decoder: ForeignDecoderPlan) -> list[str]:
+    """What was understood of the files, and measured before anything is written."""
+    noted = [*(plan.guess for plan in plans), decoder.clipped(decoder.example)]
+    return [line for line in noted if line]
+
+
+def _plans(
+    description: ForeignModel, folder: Path, rows: int, seed: int
+) -> tuple[*tuple[ForeignPlan, ...], ForeignDecoderPlan]:
     """The plans of the described graphs, whose files lie in `folder`.
 
     They are checked with `rows` latents drawn with `seed`, a conditional model's with its labels in turn, and the
@@ -56,15 +72,18 @@ def _plans(description: ForeignModel, folder: Path, rows: int, seed: int) -> lis
     """
     decoder = plan_decoder(description, folder, rows, seed)
     if description.encoder is None:
-        return [decoder]
+        return (decoder,)
     drawn = {"image": decoder.compute(decoder.example)["image"]}
     labels = {name: rows for name, rows in decoder.example.items() if name == "label"}
-    return [plan_encoder(description, description.encoder, folder, decoder.shape, drawn | labels), decoder]
+    return (plan_encoder(description, description.encoder, folder, decoder.pixels.shape, drawn | labels), decoder)
 
 
-def _write(plan: ForeignPlan, folder: Path) -> list[bundle_pb2.Graph]:
+def _write(plan: ForeignPlan, folder: Path, tell: Callable[[str], None]) -> list[bundle_pb2.Graph]:
     path = folder / f"{plan.role}.onnx"
-    return [describe_graph(plan.role, path, write_graph(plan, path))]
+    difference = write_graph(plan, path)
+    if plan.cast:
+        tell(f"{plan.cast}; the largest difference from the file is {difference:.1e}")
+    return [describe_graph(plan.role, path, difference)]
 
 
 def _manifest(plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb2.Manifest:
@@ -72,8 +91,8 @@ def _manifest(plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb
     description = request.description
     return describe_model(
         name=request.name,
-        latent_dim=description.latent_dim,
-        image_shape=plans[-1].shape,
+        latent_dim=description.latent_size,
+        image_shape=plans[-1].pixels.shape,
         reading=description.reading.message(),
         likelihood=description.likelihood,
         label_count=description.label_count,
@@ -90,9 +109,13 @@ def _manifest(plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb
 
 
 def _origin(description: ForeignModel, plans: Sequence[ForeignPlan]) -> dict[str, Any]:
-    """The description, with each graph's digest instead of its file's path."""
+    """The description, with each file's digest instead of its path."""
     origin = {key: value for key, value in asdict(description).items() if value is not None}
     for plan in plans:
-        named = {key: value for key, value in origin[plan.role].items() if value is not None and key != "file"}
-        origin[plan.role] = {"file_sha256": plan.graph.source.sha256, **named}
+        named = {key: value for key, value in origin[plan.role].items() if value is not None}
+        digests = {"file_sha256": plan.graph.source.sha256}
+        if named.pop("label_embeddings", None) and plan.label is not None:
+            digests["label_embeddings_sha256"] = plan.label.embeddings_sha256
+        del named["file"]
+        origin[plan.role] = {**digests, **named}
     return origin

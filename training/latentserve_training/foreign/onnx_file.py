@@ -106,10 +106,11 @@ class ForeignSession:
                 raise ExportError(f"{error}{self._remedy(feeds)}") from error
         ported = {port.name for port in self.parts[0][0].get_inputs() if port.shape[:1] == [self.rows]}
         count = max(len(fed) for name, fed in feeds.items() if name in ported)
+        rowed = {name for name in ported if len(feeds[name]) == count}  # others are settings of as many values
         runs = []
         for start in range(0, count, self.rows):
             places = np.minimum(np.arange(start, start + self.rows), count - 1)
-            runs.append(self._run({name: fed[places] if name in ported else fed for name, fed in feeds.items()}))
+            runs.append(self._run({name: fed[places] if name in rowed else fed for name, fed in feeds.items()}))
         return {name: np.concatenate([found[name] for found in runs])[:count] for name in runs[0]}
 
     def _remedy(self, feeds: Mapping[str, NDArray[Any]]) -> str:

@@ -11,7 +11,8 @@ from jsonargparse import ArgumentError
 from latentserve_training.command_line.parser import fill, make_parser
 from latentserve_training.errors import ConfigError
 from latentserve_training.export.destination import PublicationRequest, add_publication_options
-from latentserve_training.foreign.description import ForeignModel, read_description
+from latentserve_training.foreign.description import ForeignModel
+from latentserve_training.foreign.description_file import read_description
 
 
 @dataclass(frozen=True, kw_only=True)
