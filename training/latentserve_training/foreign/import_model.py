@@ -17,6 +17,8 @@ from latentserve_training.foreign.decoder import ForeignDecoderPlan, plan_decode
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.encoder import plan_encoder
 from latentserve_training.foreign.plan import ForeignPlan, write_graph
+from latentserve_training.foreign.prior import doubt
+from latentserve_training.foreign.reference import Reference
 from latentserve_training.foreign.request import ImportRequest
 from latentserve_training.image_grid import grid, shown
 from latentserve_training.run.provenance import created_at, software
@@ -39,23 +41,31 @@ def import_model(request: ImportRequest, warn: Callable[[str], None], note: Call
         if plan.graph.change:
             warn(f"{plan.role}: {plan.graph.change}")
     drawn = decoder.compute(decoder.example)["image_uint8"].astype(np.uint8)
-    noted = _noted(plans, decoder)
+    doubted, noted = doubt(request.description), _noted(plans, decoder, request)
     differences: list[str] = []
     content = Content(
         manifest=_manifest(plans, request),
         plans=plans,
         samples=grid(shown(drawn), columns=8),
-        remarks=[*noted, *(plan.cast for plan in plans if plan.cast)],
+        remarks=[*filter(None, [doubted]), *noted, *(plan.cast for plan in plans if plan.cast)],
     )
     folder = publish(content, destination, lambda plan, path: _write(plan, path, differences.append), warn)
+    for line in filter(None, [doubted]):
+        warn(line)
     for line in [*noted, *differences]:
         note(line)
     return folder
 
 
-def _noted(plans: Sequence[ForeignPlan], decoder: ForeignDecoderPlan) -> list[str]:
-    """What was understood of the files, and measured before anything is written."""
+def _noted(plans: Sequence[ForeignPlan], decoder: ForeignDecoderPlan, request: ImportRequest) -> list[str]:
+    """What was understood of the files, and measured before anything is written.
+
+    Raises:
+        ExportError: they do not draw what the reference says.
+    """
     noted = [*(plan.guess for plan in plans), decoder.clipped(decoder.example)]
+    if request.reference is not None:
+        noted += Reference.read(request.reference, request.reference_tolerance).differences(plans)
     return [line for line in noted if line]
 
 
