@@ -237,6 +237,7 @@ OTHER_COMMANDS: list[tuple[str, list[str], int, str]] = [
     ),
     ("evaluate", ["run", "--nll-draws", "-1"], 2, "--nll-draws is -1; it must be at least 0"),
     ("evaluate", ["run", "--nll-images", "0"], 2, "--nll-images is 0; it must be at least 1"),
+    ("evaluate", ["run", "--classifier-steps", "0"], 2, "--classifier-steps is 0; it must be at least 1"),
     ("evaluate", ["run", "--seed", "-1"], 2, "--seed is -1; it must be at least 0"),
     ("evaluate", ["run", "--sample", "1"], 2, f"--sample: {NO_OPTION}; did you mean --samples?"),
     ("evaluate", ["run", "--model", "m"], 2, f"--model: {NO_OPTION}"),

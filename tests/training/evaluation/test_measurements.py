@@ -25,7 +25,7 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="module")
 def classifier(digits: Dataset) -> Classifier:
-    return Classifier.fit(digits.train, seed=0)
+    return Classifier.fit(digits.train, seed=0, fewest_steps=300)
 
 
 def shuffled(split: Split) -> Split:

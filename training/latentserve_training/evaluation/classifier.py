@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from latentserve_training.data import Split
 
-_FEWEST_STEPS = 1000
 _PASSES = 10
 _BATCH = 128
 _LEARNING_RATE = 1e-3
@@ -27,10 +26,10 @@ class Classifier:
     network: nn.Module
 
     @classmethod
-    def fit(cls, split: Split, seed: int) -> Self:
+    def fit(cls, split: Split, seed: int, fewest_steps: int) -> Self:
         """Train on `split`, which has labels, by Adam on 128 images a step, all randomness from `seed`.
 
-        It takes 1,000 steps, or as many as draw each image ten times on average where those are more.
+        It takes `fewest_steps` steps, or as many as draw each image ten times on average where those are more.
         """
         assert split.labels is not None, "a classifier needs labels"
         labels = torch.from_numpy(split.labels)
@@ -39,7 +38,7 @@ class Classifier:
             network = _network(split.images.shape[1:], classes=int(labels.max()) + 1)
         optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
         rows = np.random.default_rng(seed)
-        steps = max(_FEWEST_STEPS, -(-_PASSES * len(split) // _BATCH))
+        steps = max(fewest_steps, -(-_PASSES * len(split) // _BATCH))
         for _ in tqdm(range(steps), desc="classifier", leave=False, disable=None):
             batch = torch.from_numpy(rows.integers(len(split), size=_BATCH))
             logits = network(torch.from_numpy(split.images)[batch].float() / 255)

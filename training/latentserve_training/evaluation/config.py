@@ -28,11 +28,14 @@ class EvaluationConfig:
     """Test images of the importance-weighted bound, or all where there are fewer."""
     classifier_score: bool = False
     """Whether to train a classifier on a conditional model's samples, as many as it was trained on."""
+    classifier_steps: int = 1_000
+    """Steps that a classifier of the data's classes is trained for, or ten passes over the images if that is more."""
     seed: int = 0
     """Seed of all noise and of the choice of subsets."""
 
     def __post_init__(self) -> None:
-        for option, least in (("samples", FEWEST_SAMPLES), ("nll_draws", 0), ("nll_images", 1), ("seed", 0)):
+        leasts = {"samples": FEWEST_SAMPLES, "nll_draws": 0, "nll_images": 1, "classifier_steps": 1, "seed": 0}
+        for option, least in leasts.items():
             value, most = getattr(self, option), LARGEST_SEED if option == "seed" else _MOST
             if not least <= value <= most:
                 flag = option.replace("_", "-")
@@ -40,8 +43,9 @@ class EvaluationConfig:
                 raise ConfigError(f"--{flag} is {value}; it must be {bound}")
 
 
-QUICK = EvaluationConfig(samples=1_000, nll_draws=50, nll_images=100)
+QUICK = EvaluationConfig(samples=1_000, nll_draws=50, nll_images=100, classifier_steps=300)
 """Enough to see that a run is sound."""
+_QUICK_HELP = "1,000 samples, 50 draws, 100 images and 300 classifier steps, unless given."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +83,11 @@ def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:
         default=None,
         help="For conditional models: train a classifier on as many samples as images; test it on real ones.",
     )
+    parser.add_argument(
+        "--classifier-steps", type=int | None, help="Steps of each classifier, or ten passes if more (default: 1000)."
+    )
     parser.add_argument("--seed", type=int | None, help="Seed of all noise and of the choice of subsets (default: 0).")
-    parser.add_argument("--quick", action="store_true", help="1,000 samples, 50 draws and 100 images, unless given.")
+    parser.add_argument("--quick", action="store_true", help=_QUICK_HELP)
     parser.add_argument(
         "--untuned",
         action="store_true",

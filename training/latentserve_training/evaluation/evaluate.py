@@ -163,7 +163,7 @@ def _classifier(extractor: Extractor | None, dataset: Dataset, config: Evaluatio
     if extractor is not None and dataset.name == _MNIST:
         return extractor.classifier, "the pinned feature extractor"
     judge = f"a small convolutional network trained on the {len(dataset.train):,} training images (seed {config.seed})"
-    return Classifier.fit(dataset.train, config.seed), judge
+    return Classifier.fit(dataset.train, config.seed, config.classifier_steps), judge
 
 
 def _labelled_samples(trained: TrainedModel, count: int, config: EvaluationConfig) -> Split:

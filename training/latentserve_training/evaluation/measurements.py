@@ -211,7 +211,7 @@ def conditioning(
     if lesson is not None:
         for name, split in (("classifier_accuracy_score", lesson), ("classifier_accuracy_score_real", dataset.train)):
             measurements[name] = Measurement(
-                value=Classifier.fit(split, seed).accuracy(dataset.test),
+                value=Classifier.fit(split, seed, config.classifier_steps).accuracy(dataset.test),
                 unit="share",
                 count=len(dataset.test),
                 seed=seed,
