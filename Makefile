@@ -13,6 +13,7 @@ PROTOC := PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/.venv/protoc/bin/python -m gr
 WORDING := $(addprefix tests/client/cli/test_,errors.py files.py servers.py)
 # Tests whose outcome depends on no product or sum of NumPy's. What is added to the folders runs until it is named here.
 WITHOUT_NUMBERS := $(WORDING) tests/client/cli/test_endings.py tests/client/cli/test_models.py tests/client/transport tests/client/test_errors.py tests/client/test_models.py tests/client/test_package.py $(wildcard tests/contract/test_picture_*.py) tests/contract/test_pace.py
+DEMO = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py && touch demo/done
 DISTRIBUTIONS := proto server clients/python training
 DIST ?= dist
 REPOSITORY ?= models
@@ -36,9 +37,12 @@ wheels: setup  ## Build the four packages, and check them, into DIST (default: d
 	$(BIN)/python -m twine check --strict $(DIST)/latentserve_*
 
 demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py
+	$(DEMO)
 
-.venv/tritonclient/installed: tests/contract/tritonclient.txt | setup
+demo/done: | setup
+	$(DEMO)
+
+.venv/tritonclient/installed: tests/contract/tritonclient.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q -r $<
 	touch $@
@@ -75,8 +79,7 @@ test-kernels: setup .venv/tritonclient/installed  ## Run the client's and the co
 test-oldest: .venv/oldest/installed  ## Run the client's tests with the oldest versions that it takes; what it says of options and files is the same with all.
 	.venv/oldest/bin/python $(PYTEST) $(addprefix --ignore=,$(WORDING)) tests/client
 
-docs-test: setup  ## Run what README and the docs show, against a server of the demo's models.
-	test -d demo/models || $(MAKE) demo
+docs-test: setup demo/done  ## Run what README and the docs show, against a server of the demo's models.
 	$(BIN)/python $(PYTEST) --dist worksteal tests/docs
 
 test-processors: setup  ## Run the tests that want other processors, which QEMU emulates.
@@ -126,7 +129,7 @@ bench: .venv/triton/installed .venv/litserve/installed .venv/mlserver/installed 
 bench-quick: .venv/triton/installed  ## The same beside Triton alone in two minutes, with fewer and shorter rounds.
 bench bench-quick: REPOSITORY = demo/models
 bench bench-quick:
-	test -d $(REPOSITORY) || test $(REPOSITORY) != demo/models || $(MAKE) demo
+	test $(REPOSITORY) != demo/models || $(MAKE) demo/done
 	PYTHONPATH=benchmarks $(BIN)/python -m front --repository $(REPOSITORY) --environments .venv $(if $(findstring quick,$@),--quick)
 
 image:  ## Build the CPU server image.
