@@ -20,7 +20,7 @@ REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup wheels demo test test-quick test-client test-server test-training test-kernels test-oldest docs-test test-processors lint format proto proto-check serve gpu-check bench bench-quick image clean
+.PHONY: help setup wheels demo test test-quick test-client test-server test-training test-kernels test-oldest docs-test test-processors test-zoo lint format proto proto-check serve gpu-check bench bench-quick image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -84,6 +84,15 @@ docs-test: setup demo/done  ## Run what README and the docs show, against a serv
 
 test-processors: setup  ## Run the tests that want other processors, which QEMU emulates.
 	$(BIN)/python -m pytest tests/processors
+
+ZOO := $(addsuffix /installed,$(addprefix .venv/zoo-,torch jax tensorflow))
+$(ZOO): .venv/zoo-%/installed: tests/zoo/environments/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --no-deps -r $<
+	touch $@
+
+test-zoo: setup $(ZOO)  ## Serve models of other libraries, each exported by its own, and compare (2 GB of packages).
+	$(BIN)/python -m pytest -s tests/zoo
 
 lint: setup  ## Check style, types and who may import whom.
 	$(BIN)/ruff check .

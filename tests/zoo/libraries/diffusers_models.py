@@ -1,0 +1,226 @@
+"""Autoencoders of diffusers: AutoencoderKL as Stable Diffusion 1 and 3 have it, two without a spread, and VQModel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import shelf
+import torch
+from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, VQModel
+from torch_models import Array, Call, Tensor, export, export_script, run, seeded, settle, versions
+
+_BLOCKS: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "block_out_channels": (16, 32, 32),
+    "norm_num_groups": 8,
+}
+_PICTURE = (3, 32, 32)
+
+
+def _signed(pixels: Array) -> Array:
+    """Pictures as diffusers' VaeImageProcessor normalises them."""
+    return 2 * pixels - 1
+
+
+def _moments(model: Any) -> Callable[[Tensor], Tensor]:
+    return lambda sample: model.encode(sample).latent_dist.parameters
+
+
+def _write_kl(folder: Path, model: Any, exporter: Any, description: str) -> None:
+    """The tensors have optimum's names, and the callers' latents are the scaled ones of diffusers' pipelines."""
+    channels, scale, shift = model.config.latent_channels, model.config.scaling_factor, model.config.shift_factor or 0.0
+    moments, draw = _moments(model), lambda z: model.decode(z).sample
+    z, pixels = shelf.latents(channels, 8, 8), shelf.pictures(*_PICTURE)
+    settle([model.decoder.conv_out], draw, z / scale + shift, centre=0, spread=0.5)
+    exporter(
+        Call(model, moments), [torch.rand(2, *_PICTURE)], folder / "encoder.onnx", ["sample"], ["latent_parameters"]
+    )
+    exporter(
+        Call(model, draw), [torch.randn(2, channels, 8, 8)], folder / "decoder.onnx", ["latent_sample"], ["sample"]
+    )
+    mean, log_variance = run(lambda x: model.encode(x).latent_dist.parameters.chunk(2, dim=1), _signed(pixels))
+    shelf.write(
+        folder,
+        description,
+        latents=z,
+        images=run(draw, z / scale + shift),
+        pixels=pixels,
+        mean=scale * (mean - shift),
+        log_variance=log_variance + 2 * torch.log(torch.tensor(scale)).item(),
+        reconstruction=run(draw, mean),
+    )
+
+
+def kl(folder: Path) -> None:
+    model = seeded(AutoencoderKL(latent_channels=4, **_BLOCKS), gain=0.6)
+    _write_kl(folder, model, export_script, _KL.format(channels=4, scale=0.18215, shift=0))
+
+
+def kl_shifted(folder: Path) -> None:
+    scaling: dict[str, Any] = {"scaling_factor": 1.5305, "shift_factor": 0.0609}
+    model = AutoencoderKL(latent_channels=16, use_quant_conv=False, use_post_quant_conv=False, **scaling, **_BLOCKS)
+    _write_kl(folder, seeded(model, gain=0.6), export, _KL.format(channels=16, scale=1.5305, shift=0.0609))
+
+
+def _write_autoencoder(folder: Path, model: Any, encode: Any, sides: tuple[int, ...], description: str) -> None:
+    draw = lambda z: model.decode(z).sample  # noqa: E731
+    export(Call(model, encode), [torch.rand(2, *_PICTURE)], folder / "encoder.onnx", ["sample"], ["latents"])
+    export(Call(model, draw), [torch.randn(2, *sides)], folder / "decoder.onnx", ["latents"], ["sample"])
+    z, pixels = shelf.latents(*sides), shelf.pictures(*_PICTURE)
+    mean = run(encode, _signed(pixels))
+    shelf.write(
+        folder,
+        description,
+        latents=z,
+        images=run(draw, z),
+        pixels=pixels,
+        mean=mean,
+        reconstruction=run(draw, mean),
+    )
+
+
+def tiny(folder: Path) -> None:
+    model: Any = seeded(
+        AutoencoderTiny(
+            encoder_block_out_channels=(16, 16, 16),
+            decoder_block_out_channels=(16, 16, 16),
+            num_encoder_blocks=(1, 1, 1),
+            num_decoder_blocks=(1, 1, 1),
+        ),
+        gain=0.6,
+    )
+    _write_autoencoder(folder, model, lambda x: model.encode(x).latents, (4, 8, 8), _TINY)
+
+
+def dc(folder: Path) -> None:
+    model: Any = seeded(
+        AutoencoderDC(
+            in_channels=3,
+            latent_channels=8,
+            attention_head_dim=8,
+            encoder_block_types=("ResBlock", "EfficientViTBlock"),
+            decoder_block_types=("ResBlock", "EfficientViTBlock"),
+            encoder_block_out_channels=(16, 32),
+            decoder_block_out_channels=(16, 32),
+            encoder_layers_per_block=(1, 1),
+            decoder_layers_per_block=(1, 1),
+            encoder_qkv_multiscales=((), (5,)),
+            decoder_qkv_multiscales=((), (5,)),
+            downsample_block_type="Conv",
+            upsample_block_type="interpolate",
+            decoder_norm_types="rms_norm",
+            decoder_act_fns="silu",
+            scaling_factor=0.41407,
+        ),
+        gain=0.6,
+    )
+    sides = tuple(model.encode(torch.rand(1, *_PICTURE)).latent.shape[1:])
+    description = _DC.format(sides=list(sides))
+    encode, draw, scale = (lambda x: model.encode(x).latent), (lambda z: model.decode(z).sample), 0.41407
+    export(Call(model, encode), [torch.rand(2, *_PICTURE)], folder / "encoder.onnx", ["sample"], ["latents"])
+    export(Call(model, draw), [torch.randn(2, *sides)], folder / "decoder.onnx", ["latents"], ["sample"])
+    z, pixels = shelf.latents(*sides), shelf.pictures(*_PICTURE)
+    code = run(encode, _signed(pixels))
+    shelf.write(
+        folder,
+        description,
+        latents=z,
+        images=run(draw, z / scale),
+        pixels=pixels,
+        mean=scale * code,
+        reconstruction=run(draw, code),
+    )
+
+
+def vq(folder: Path) -> None:
+    """The encoder gives the codes, and the decoder takes them."""
+    codes = 64
+    model: Any = seeded(VQModel(latent_channels=4, num_vq_embeddings=codes, **_BLOCKS), gain=0.6)
+
+    def encode(x: Tensor) -> Tensor:
+        _, _, (_, _, indices) = model.quantize(model.encode(x).latents)
+        return indices.reshape(-1, 8, 8)
+
+    def draw(indices: Tensor) -> Tensor:
+        z = model.quantize.get_codebook_entry(indices, (-1, 8, 8, 4))
+        return model.decode(z, force_not_quantize=True).sample
+
+    export(Call(model, encode), [torch.rand(2, *_PICTURE)], folder / "encoder.onnx", ["sample"], ["codes"])
+    example = torch.randint(codes, (2, 8, 8), generator=torch.Generator().manual_seed(0))
+    settle([model.decoder.conv_out], draw, example.numpy(), centre=0, spread=0.5)
+    export(Call(model, draw), [example], folder / "decoder.onnx", ["codes"], ["sample"])
+    pixels = shelf.pictures(*_PICTURE)
+    found = run(encode, _signed(pixels))
+    shelf.write(folder, _VQ, pixels=pixels, codes=found, reconstruction=run(draw, found))
+
+
+_KL = """\
+kind: vae
+latent_shape: [{channels}, 8, 8]
+latent_scale: {scale}
+latent_shift: {shift}
+image_range: [-1, 1]
+clip: true
+likelihood: gaussian
+log_scale: 0
+decoder:
+  file: decoder.onnx
+encoder:
+  file: encoder.onnx
+  moments:
+    tensor: latent_parameters
+family: diffusers AutoencoderKL
+"""
+_TINY = """\
+kind: autoencoder
+latent_shape: [4, 8, 8]
+image_range: [-1, 1]
+clip: true
+decoder:
+  file: decoder.onnx
+encoder:
+  file: encoder.onnx
+  latent: latents
+family: diffusers AutoencoderTiny
+"""
+_DC = """\
+kind: autoencoder
+latent_shape: {sides}
+latent_scale: 0.41407
+image_range: [-1, 1]
+clip: true
+decoder:
+  file: decoder.onnx
+encoder:
+  file: encoder.onnx
+  latent: latents
+family: diffusers AutoencoderDC
+"""
+_VQ = """\
+kind: vq
+latent_shape: [8, 8]
+codes: 64
+image_range: [-1, 1]
+clip: true
+decoder:
+  file: decoder.onnx
+encoder:
+  file: encoder.onnx
+  codes: codes
+family: diffusers VQModel
+"""
+
+if __name__ == "__main__":
+    shelf.main(
+        {
+            "diffusers-kl": kl,
+            "diffusers-kl-shifted": kl_shifted,
+            "diffusers-tiny": tiny,
+            "diffusers-dc": dc,
+            "diffusers-vq": vq,
+        },
+        versions("diffusers"),
+    )
