@@ -91,7 +91,7 @@ $(ZOO): .venv/zoo-%/installed: tests/zoo/environments/%.txt
 	$(@D)/bin/pip install -q --no-deps -r $<
 	touch $@
 
-test-zoo: setup $(ZOO)  ## Serve models of other libraries, each exported by its own, and compare (2 GB of packages).
+test-zoo: setup $(ZOO)  ## Serve models of other libraries, each exported by its own, and compare (4 GB of packages, some 20 minutes).
 	$(BIN)/python -m pytest -s tests/zoo
 
 lint: setup  ## Check style, types and who may import whom.

@@ -42,7 +42,7 @@ MODELS = (
     Model("diffusers-kl", "diffusers", "diffusers_models", SCRIPT, missing=_SHAPED),
     Model("diffusers-kl-shifted", "diffusers", "diffusers_models", TORCH, missing=_SHAPED),
     Model("diffusers-tiny", "diffusers", "diffusers_models", TORCH, missing=_SPREADLESS),
-    Model("diffusers-dc", "diffusers", "diffusers_models", TORCH, missing=_SPREADLESS),
+    Model("diffusers-dc", "diffusers", "diffusers_models", TORCH, "optimize=False", missing=_SPREADLESS),
     Model("diffusers-vq", "diffusers", "diffusers_models", TORCH, missing=_CODES),
     Model(
         "stylegan2-one-row", "stylegan2-pytorch", "stylegan2_models", SCRIPT, missing="a batch of one; option inputs"
