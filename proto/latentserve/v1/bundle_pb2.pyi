@@ -14,12 +14,15 @@ class ModelKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODEL_KIND_UNSPECIFIED: _ClassVar[ModelKind]
     MODEL_KIND_VAE: _ClassVar[ModelKind]
     MODEL_KIND_GAN: _ClassVar[ModelKind]
+    MODEL_KIND_AUTOENCODER: _ClassVar[ModelKind]
+    MODEL_KIND_VQ: _ClassVar[ModelKind]
 
 class Prior(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PRIOR_UNSPECIFIED: _ClassVar[Prior]
     PRIOR_STANDARD_NORMAL: _ClassVar[Prior]
     PRIOR_MIXTURE: _ClassVar[Prior]
+    PRIOR_GRAPH: _ClassVar[Prior]
 
 class Likelihood(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -33,6 +36,7 @@ class GraphRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GRAPH_ROLE_UNSPECIFIED: _ClassVar[GraphRole]
     GRAPH_ROLE_ENCODER: _ClassVar[GraphRole]
     GRAPH_ROLE_DECODER: _ClassVar[GraphRole]
+    GRAPH_ROLE_PRIOR: _ClassVar[GraphRole]
 
 class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -64,9 +68,12 @@ class GreyWeights(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 MODEL_KIND_UNSPECIFIED: ModelKind
 MODEL_KIND_VAE: ModelKind
 MODEL_KIND_GAN: ModelKind
+MODEL_KIND_AUTOENCODER: ModelKind
+MODEL_KIND_VQ: ModelKind
 PRIOR_UNSPECIFIED: Prior
 PRIOR_STANDARD_NORMAL: Prior
 PRIOR_MIXTURE: Prior
+PRIOR_GRAPH: Prior
 LIKELIHOOD_UNSPECIFIED: Likelihood
 LIKELIHOOD_BERNOULLI: Likelihood
 LIKELIHOOD_GAUSSIAN: Likelihood
@@ -74,6 +81,7 @@ LIKELIHOOD_DISCRETIZED_LOGISTIC: Likelihood
 GRAPH_ROLE_UNSPECIFIED: GraphRole
 GRAPH_ROLE_ENCODER: GraphRole
 GRAPH_ROLE_DECODER: GraphRole
+GRAPH_ROLE_PRIOR: GraphRole
 PRECISION_UNSPECIFIED: Precision
 PRECISION_FLOAT32: Precision
 PRECISION_FLOAT16: Precision
@@ -92,14 +100,28 @@ GREY_WEIGHTS_REC601: GreyWeights
 GREY_WEIGHTS_REC709: GreyWeights
 
 class LatentSpec(_message.Message):
-    __slots__ = ("dim", "prior", "mixture")
+    __slots__ = ("dim", "prior", "mixture", "shape", "codes", "noise_dim")
     DIM_FIELD_NUMBER: _ClassVar[int]
     PRIOR_FIELD_NUMBER: _ClassVar[int]
     MIXTURE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    CODES_FIELD_NUMBER: _ClassVar[int]
+    NOISE_DIM_FIELD_NUMBER: _ClassVar[int]
     dim: int
     prior: Prior
     mixture: Mixture
-    def __init__(self, dim: _Optional[int] = ..., prior: _Optional[_Union[Prior, str]] = ..., mixture: _Optional[_Union[Mixture, _Mapping]] = ...) -> None: ...
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    codes: int
+    noise_dim: int
+    def __init__(self, dim: _Optional[int] = ..., prior: _Optional[_Union[Prior, str]] = ..., mixture: _Optional[_Union[Mixture, _Mapping]] = ..., shape: _Optional[_Iterable[int]] = ..., codes: _Optional[int] = ..., noise_dim: _Optional[int] = ...) -> None: ...
+
+class NoiseInput(_message.Message):
+    __slots__ = ("name", "shape")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Mixture(_message.Message):
     __slots__ = ("components", "file")
@@ -186,7 +208,7 @@ class TensorSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[_tensor_pb2.DType, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Graph(_message.Message):
-    __slots__ = ("role", "file", "inputs", "outputs", "opset", "parity_max_abs_error", "precision", "conversion", "batch_dependent")
+    __slots__ = ("role", "file", "inputs", "outputs", "opset", "parity_max_abs_error", "precision", "conversion", "batch_dependent", "batch_rows", "weights")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -196,6 +218,8 @@ class Graph(_message.Message):
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     CONVERSION_FIELD_NUMBER: _ClassVar[int]
     BATCH_DEPENDENT_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     role: GraphRole
     file: File
     inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
@@ -205,7 +229,9 @@ class Graph(_message.Message):
     precision: Precision
     conversion: Conversion
     batch_dependent: bool
-    def __init__(self, role: _Optional[_Union[GraphRole, str]] = ..., file: _Optional[_Union[File, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., opset: _Optional[int] = ..., parity_max_abs_error: _Optional[float] = ..., precision: _Optional[_Union[Precision, str]] = ..., conversion: _Optional[_Union[Conversion, _Mapping]] = ..., batch_dependent: bool = ...) -> None: ...
+    batch_rows: int
+    weights: File
+    def __init__(self, role: _Optional[_Union[GraphRole, str]] = ..., file: _Optional[_Union[File, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., opset: _Optional[int] = ..., parity_max_abs_error: _Optional[float] = ..., precision: _Optional[_Union[Precision, str]] = ..., conversion: _Optional[_Union[Conversion, _Mapping]] = ..., batch_dependent: bool = ..., batch_rows: _Optional[int] = ..., weights: _Optional[_Union[File, _Mapping]] = ...) -> None: ...
 
 class Conversion(_message.Message):
     __slots__ = ("psnr_db", "fid_shift", "speedup", "nll_shift_nats", "golden_psnr_db", "weight_bits")
@@ -253,7 +279,7 @@ class Provenance(_message.Message):
     def __init__(self, created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., family: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_sha256: _Optional[str] = ..., config_json: _Optional[str] = ..., git_commit: _Optional[str] = ..., software: _Optional[_Mapping[str, str]] = ..., training_steps: _Optional[int] = ..., checkpoint_sha256: _Optional[str] = ...) -> None: ...
 
 class Manifest(_message.Message):
-    __slots__ = ("format_version", "name", "kind", "latent", "image", "likelihood", "graphs", "golden", "files", "provenance", "metrics", "license", "labels", "calibration")
+    __slots__ = ("format_version", "name", "kind", "latent", "image", "likelihood", "graphs", "golden", "files", "provenance", "metrics", "license", "labels", "calibration", "noises")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -275,6 +301,7 @@ class Manifest(_message.Message):
     LICENSE_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    NOISES_FIELD_NUMBER: _ClassVar[int]
     format_version: int
     name: str
     kind: ModelKind
@@ -289,4 +316,5 @@ class Manifest(_message.Message):
     license: str
     labels: LabelSpec
     calibration: Calibration
-    def __init__(self, format_version: _Optional[int] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[ModelKind, str]] = ..., latent: _Optional[_Union[LatentSpec, _Mapping]] = ..., image: _Optional[_Union[ImageSpec, _Mapping]] = ..., likelihood: _Optional[_Union[Likelihood, str]] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., golden: _Optional[_Union[File, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., license: _Optional[str] = ..., labels: _Optional[_Union[LabelSpec, _Mapping]] = ..., calibration: _Optional[_Union[Calibration, _Mapping]] = ...) -> None: ...
+    noises: _containers.RepeatedCompositeFieldContainer[NoiseInput]
+    def __init__(self, format_version: _Optional[int] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[ModelKind, str]] = ..., latent: _Optional[_Union[LatentSpec, _Mapping]] = ..., image: _Optional[_Union[ImageSpec, _Mapping]] = ..., likelihood: _Optional[_Union[Likelihood, str]] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., golden: _Optional[_Union[File, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., license: _Optional[str] = ..., labels: _Optional[_Union[LabelSpec, _Mapping]] = ..., calibration: _Optional[_Union[Calibration, _Mapping]] = ..., noises: _Optional[_Iterable[_Union[NoiseInput, _Mapping]]] = ...) -> None: ...

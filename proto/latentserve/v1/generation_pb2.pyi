@@ -55,12 +55,14 @@ class ModelRef(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., alias: _Optional[str] = ...) -> None: ...
 
 class Output(_message.Message):
-    __slots__ = ("format", "grid_columns")
+    __slots__ = ("format", "grid_columns", "bands")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     GRID_COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    BANDS_FIELD_NUMBER: _ClassVar[int]
     format: ImageFormat
     grid_columns: int
-    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., grid_columns: _Optional[int] = ...) -> None: ...
+    bands: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., grid_columns: _Optional[int] = ..., bands: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class EncodedImages(_message.Message):
     __slots__ = ("files", "resize")
@@ -169,20 +171,22 @@ class EncodeRequest(_message.Message):
     def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., draw: _Optional[_Union[Draw, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
-    __slots__ = ("mean", "log_variance", "z", "seed", "noise_scheme", "served")
+    __slots__ = ("mean", "log_variance", "z", "seed", "noise_scheme", "served", "codes")
     MEAN_FIELD_NUMBER: _ClassVar[int]
     LOG_VARIANCE_FIELD_NUMBER: _ClassVar[int]
     Z_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     NOISE_SCHEME_FIELD_NUMBER: _ClassVar[int]
     SERVED_FIELD_NUMBER: _ClassVar[int]
+    CODES_FIELD_NUMBER: _ClassVar[int]
     mean: _tensor_pb2.Tensor
     log_variance: _tensor_pb2.Tensor
     z: _tensor_pb2.Tensor
     seed: int
     noise_scheme: str
     served: Served
-    def __init__(self, mean: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., log_variance: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., z: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., seed: _Optional[int] = ..., noise_scheme: _Optional[str] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
+    codes: _tensor_pb2.Tensor
+    def __init__(self, mean: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., log_variance: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., z: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., seed: _Optional[int] = ..., noise_scheme: _Optional[str] = ..., served: _Optional[_Union[Served, _Mapping]] = ..., codes: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class DecodeRequest(_message.Message):
     __slots__ = ("model", "latents", "output", "priority", "labels")
