@@ -229,7 +229,7 @@ class Loader:
         _check_graph(bundle.graphs[role])
         capturing = isinstance(self.placement, Cuda) and self.placement.graphs
         with thread.slot() if capturing else nullcontext():  # no allocation may fall into another model's capture
-            engine = Engine(bundle.graphs[role], self.placement)
+            engine = Engine(bundle.graphs[role], self.placement, bundle.entry(role).batch_rows)
         if engine.cpu_operators:
             left = ", ".join(f"{operator} ({nodes})" for operator, nodes in engine.cpu_operators.items())
             _logger.warning("%s: %s leaves operators to the CPU: %s", role_name(role), self.placement.device, left)
@@ -242,7 +242,7 @@ class Loader:
             thread=thread,
             cancellation=cancellation,
             padded=self.pad_batches,
-            bound=self.bind_batches,
+            bound=self.bind_batches and not any(graph.batch_rows for graph in bundle.manifest.graphs),
         )
 
     def _limits_of(self, bundle: Bundle, max_batch_rows: int) -> Limits:

@@ -32,6 +32,8 @@ MAX_FILE_BYTES = 512 << 20
 """The most for every other file."""
 MAX_BUNDLE_BYTES = 4 << 30
 MAX_FILES = 64
+MAX_BATCH_ROWS = 4096
+"""The most rows that a graph may demand of every run."""
 _MAX_NAME_BYTES = 255
 
 _PRECISIONS: Mapping[str, pb.Precision] = {
@@ -179,6 +181,11 @@ def _check_graphs(manifest: pb.Manifest) -> None:
     known = all(role in expected and precision in pb.Precision.values() for role, precision in found)
     fits = known and roles == expected and len(set(found)) == len(found)
     _check(fits, "graphs", "are not those of the kind of model")
+    for index, graph in enumerate(manifest.graphs):
+        field = f"graphs[{index}].batch_rows"
+        _check(
+            graph.batch_rows <= MAX_BATCH_ROWS, field, f"is {graph.batch_rows}; at most {MAX_BATCH_ROWS} are allowed"
+        )
 
 
 def _check_labels(labels: pb.LabelSpec) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from latentserve.dtypes import GRAPH_TYPES
 from latentserve_server.engine.device import Cpu, Cuda, Device, Placement, first_line
+from latentserve_server.engine.fixed_rows import in_runs_of
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
 
 _DTYPES = {kind.onnx: kind.dtype for kind in GRAPH_TYPES.values()}
@@ -93,11 +94,11 @@ class Cancellation:
 class Engine:
     """A graph that is ready to run, from one thread at a time, which is always the same one on CUDA."""
 
-    def __init__(self, model: bytes, placement: Placement) -> None:
-        """Open the serialized ONNX `model`.
+    def __init__(self, model: bytes, placement: Placement, batch_rows: int = 0) -> None:
+        """Open the serialized ONNX `model`, which takes `batch_rows` rows a run and no other number, or any where 0.
 
         Raises:
-            BundleError: onnxruntime cannot open the model, or axis 0 of a tensor is not a free batch axis.
+            BundleError: onnxruntime cannot open the model, or axis 0 of a tensor is not a batch axis of such rows.
             DeviceError: onnxruntime opened the model on another device than the one asked for.
         """
         self.placement = placement
@@ -105,10 +106,12 @@ class Engine:
         self.cpu_operators = self._check_placement()
         """Operators that the device leaves to the CPU, with the number of their nodes; onnxruntime prefers the CPU for
         those that compute shapes. Empty where the CPU is the device."""
-        self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
-        self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
+        self.inputs = tuple(_spec(value, batch_rows) for value in self._session.get_inputs())
+        self.outputs = tuple(_spec(value, batch_rows) for value in self._session.get_outputs())
+        self._batch_rows = batch_rows
         self._bindings: dict[int, _Binding] = {}
-        self._shares = placement.shares if isinstance(placement, Cpu) and placement.portable else None
+        shares_rows = isinstance(placement, Cpu) and placement.portable and not batch_rows
+        self._shares = placement.shares if isinstance(placement, Cpu) and shares_rows else None
 
     def bind(self, rows: int, shared: Mapping[str, Buffer] | None = None) -> None:
         """Keep buffers on the device for runs of exactly `rows` rows, which then copy instead of allocating.
@@ -139,6 +142,9 @@ class Engine:
             EngineFailure: the graph did not run, or was cancelled; it ends at the next operator then.
         """
         rows = len(next(iter(inputs.values())))
+        if self._batch_rows not in (0, rows):
+            arrays = {name: value for name, value in inputs.items() if not isinstance(value, Buffer)}
+            return in_runs_of(self._batch_rows, lambda part: self.run(part, outputs, cancellation), arrays)
         binding = self._bindings.get(rows)
         options = self._run_options(rows if binding else _NO_CAPTURE)
 
@@ -149,12 +155,12 @@ class Engine:
             with (cancellation or Cancellation()).calling(terminate):
                 if binding is not None:
                     return binding.run(inputs, outputs, options)
-                arrays = self._run_unbound(dict(inputs), list(outputs), options)
+                made = self._run_unbound(dict(inputs), list(outputs), options)
         except EngineFailure:
             raise
         except Exception as error:
             raise EngineFailure(first_line(error)) from error
-        return dict(zip(outputs, arrays, strict=True))
+        return dict(zip(outputs, made, strict=True))
 
     def shrink(self, rows: Arrays) -> None:
         """Give back the memory that runs have left behind, by one more run of a few rows of inputs.
@@ -165,8 +171,13 @@ class Engine:
             return
         options = self._run_options(_NO_CAPTURE)
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        output = self.outputs[0].name
+
+        def run(part: Arrays) -> Arrays:
+            return {output: self._session.run([output], dict(part), options)[0]}
+
         with suppress(Exception):  # of a build of onnxruntime that has no arena, where nothing was left behind
-            self._session.run([self.outputs[0].name], dict(rows), options)
+            in_runs_of(self._batch_rows or len(next(iter(rows.values()))), run, rows)
 
     def resident(self, output: str, rows: int) -> Buffer | None:
         """Where an output of the last run of so many rows lies on the device; None where they are not bound."""
@@ -359,9 +370,11 @@ def _readable(model: bytes) -> Iterator[str | bytes]:
         os.close(descriptor)
 
 
-def _spec(value: Any) -> TensorSpec:
-    if not value.shape or isinstance(value.shape[0], int):
-        raise BundleError(f"tensor {value.name}: axis 0 is not a free batch axis (shape {value.shape})")
+def _spec(value: Any, batch_rows: int) -> TensorSpec:
+    axis = value.shape[0] if value.shape else 0
+    if isinstance(axis, int) if not batch_rows else axis != batch_rows:
+        what = f"a batch axis of {batch_rows} rows" if batch_rows else "a free batch axis"
+        raise BundleError(f"tensor {value.name}: axis 0 is not {what} (shape {value.shape})")
     if not all(isinstance(extent, int) for extent in value.shape[1:]):
         raise BundleError(f"tensor {value.name}: only axis 0 may be free (shape {value.shape})")
     if value.type not in _DTYPES:
