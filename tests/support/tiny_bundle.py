@@ -73,6 +73,8 @@ class TinyModel:
     """Whether the logits are the latent's own values, over and over again."""
     quantiles: tuple[float, ...] = ()
     """The calibration's, in nats; none: it is not calibrated."""
+    noises: int = 0
+    """Noise inputs of the decoder, of the shape of an image, which its logits are the sum of, too."""
     weights: dict[str, Float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -196,11 +198,15 @@ class TinyModel:
         image = "[batch, {}, {}, {}]".format(*self.shape)
         own = LIKELIHOOD_OUTPUTS[self.likelihood]
         outputs = f"float{image} image, uint8{image} image_uint8" + (f", float{image} {own}" * (self.kind == "vae"))
+        noises = "".join(f", float{image} noise{number}" for number in range(self.noises))
+        sums = [f"noisy{number + 1} = Add(noisy{number}, noise{number})" for number in range(self.noises)]
         return self._graph(
-            f"(float[batch, {self.latent_dim}] latent{self._label}) => ({outputs})",
+            f"(float[batch, {self.latent_dim}] latent{self._label}{noises}) => ({outputs})",
             "plain_rows = Gemm(latent, decoder_weight, decoder_bias)",
             shifted_by_label("rows", conditional=bool(self.labels)),
-            "grid = Reshape(rows, image_shape)",
+            "noisy0 = Reshape(rows, image_shape)",
+            *sums,
+            f"grid = Identity(noisy{self.noises})",
             tiny_graph.CONVOLUTIONS if self.conv else "convolved = Identity(grid)",
             tiny_graph.fragile() if self.fragile else "looked_up = Identity(convolved)",
             tiny_graph.slow() if self.slow else "logits = Identity(looked_up)",
@@ -249,6 +255,7 @@ class TinyModel:
         )
         if self.labels:
             manifest.labels.count = self.labels
+        manifest.noises.extend(pb.NoiseInput(name=f"noise{n}", shape=self.shape) for n in range(self.noises))
         if self.quantiles:
             manifest.calibration.CopyFrom(pb.Calibration(negative_elbo_quantiles=self.quantiles, images=500))
         if self.components:

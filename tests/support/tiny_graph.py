@@ -141,8 +141,14 @@ def golden_rows(graphs: dict[str, onnx.ModelProto], seed: int, labels: int) -> d
     golden: dict[str, NDArray[Any]] = {}
     for role, model in graphs.items():
         spec, *others = (tensor_spec(value) for value in model.graph.input)
-        inputs = {spec.name: np.random.default_rng(seed).random((GOLDEN_ROWS, *spec.shape), np.float32)}
-        inputs |= {other.name: np.arange(GOLDEN_ROWS, dtype=np.int64) % labels for other in others}
+        random = np.random.default_rng(seed)
+        inputs = {spec.name: random.random((GOLDEN_ROWS, *spec.shape), np.float32)}
+        inputs |= {
+            other.name: np.arange(GOLDEN_ROWS, dtype=np.int64) % labels
+            if other.dtype == tensor_pb2.DTYPE_INT64
+            else random.random((GOLDEN_ROWS, *other.shape), np.float32)
+            for other in others
+        }
         names = [value.name for value in model.graph.output]
         results = _session(model).run(names, inputs)
         outputs = dict(zip(names, results, strict=True))

@@ -78,10 +78,18 @@ class Bundle:
         precisions = {**self.precisions, role: pb.PRECISION_FLOAT32}
         return replace(self, graphs={**self.graphs, role: self.exact[role]}, precisions=precisions)
 
+    @property
+    def noises(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of one row of each of the decoder's noise inputs, by their names."""
+        return {noise.name: tuple(noise.shape) for noise in self.manifest.noises}
+
     def inputs(self, role: pb.GraphRole) -> TensorShapes:
         """The inputs that the contract demands of the graph."""
         image, latent = _tensor_shapes(self.manifest)
-        inputs = {"image": image} if role == pb.GRAPH_ROLE_ENCODER else {"latent": latent}
+        if role == pb.GRAPH_ROLE_ENCODER:
+            inputs = {"image": image}
+        else:
+            inputs = {"latent": latent} | {name: (latent[0], shape) for name, shape in self.noises.items()}
         return inputs | ({"label": (np.dtype(np.int64), ())} if self.manifest.labels.count else {})
 
     def outputs(self, role: pb.GraphRole) -> TensorShapes:

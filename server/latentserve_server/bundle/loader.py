@@ -26,6 +26,7 @@ from latentserve_server.engine.engine import ReconstructionPipeline, trim_heap
 from latentserve_server.engine.thread import EngineThread
 from latentserve_server.errors import BundleError, EngineFailure, PrecisionShortfall, StoreFailure
 from latentserve_server.latent.noise import NoiseSource
+from latentserve_server.latent.noise_inputs import NoiseInputs
 from latentserve_server.latent.prior import PriorSource
 from latentserve_server.model.served_model import REPLY_OVERHEAD_BYTES, Footprint, Identity, Limits, ServedModel
 from latentserve_server.workers import Workers
@@ -62,6 +63,8 @@ class _Opened:
     """The graphs whose runs take as long whatever the values."""
     max_batch_rows: int
     """Rows of a run, at most."""
+    noise_inputs: NoiseInputs | None
+    """The decoder's, where it has any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +167,7 @@ class Loader:
             },
             prior=PriorSource(self.noise, bundle.manifest.latent.dim, bundle.mixture),
             noise=self.noise,
+            noise_inputs=opened.noise_inputs,
             workers=self.workers,
             release=release,
         )
@@ -202,6 +206,7 @@ class Loader:
             frozenset(fell_back),
             frozenset(role for role in trials if has_steady_cost(bundle.graphs[role])),
             rows,
+            NoiseInputs(self.noise, noises) if (noises := bundle.noises) else None,
         )
 
     def _most_rows(self, bundle: Bundle) -> int:

@@ -6,7 +6,8 @@ Errors name the field. protobuf's own name neither it nor what is allowed, but t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from latentserve.picture import PictureError, check_reading
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.errors import BundleError
 from latentserve_server.latent.likelihood import LIKELIHOODS
-from latentserve_server.latent.noise import MAX_LATENT_DIM
+from latentserve_server.latent.noise import MAX_LATENT_DIM, MAX_NOISE_INPUTS
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -46,6 +47,9 @@ _GRAPHS_OF_KIND = {
     pb.MODEL_KIND_VAE: {pb.GRAPH_ROLE_ENCODER, pb.GRAPH_ROLE_DECODER},
     pb.MODEL_KIND_GAN: {pb.GRAPH_ROLE_DECODER},
 }
+
+_TENSORS = ("latent", "codes", "label", "image", "image_uint8", "logits", "log_scale", "mean", "log_variance")
+"""What a noise input may not be called, since other tensors of a bundle's graphs are."""
 
 _INTEGER_DIGITS = 40
 """More are no integer that a field holds."""
@@ -89,6 +93,7 @@ def parse_manifest(raw: bytes) -> pb.Manifest:
     _check_reading(image.reading)
     _check_likelihood(manifest)
     _check_graphs(manifest)
+    _check_noises(manifest.noises)
     if manifest.HasField("labels"):
         _check_labels(manifest.labels)
     if manifest.HasField("calibration"):
@@ -186,6 +191,15 @@ def _check_graphs(manifest: pb.Manifest) -> None:
         _check(
             graph.batch_rows <= MAX_BATCH_ROWS, field, f"is {graph.batch_rows}; at most {MAX_BATCH_ROWS} are allowed"
         )
+
+
+def _check_noises(noises: Sequence[pb.NoiseInput]) -> None:
+    _check(len(noises) <= MAX_NOISE_INPUTS, "noises", f"are {len(noises)}; at most {MAX_NOISE_INPUTS} are allowed")
+    for index, noise in enumerate(noises):
+        field, values = f"noises[{index}]", math.prod(noise.shape)
+        _check(noise.name not in ("", *_TENSORS), f"{field}.name", f"is {noise.name!r}, which is another tensor's")
+        _check(1 <= values <= MAX_LATENT_DIM, f"{field}.shape", f"has {values} values, not 1 to {MAX_LATENT_DIM}")
+    _check(len({noise.name for noise in noises}) == len(noises), "noises", "have a name twice")
 
 
 def _check_labels(labels: pb.LabelSpec) -> None:

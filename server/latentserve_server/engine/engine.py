@@ -223,8 +223,8 @@ class Engine:
 class ReconstructionPipeline:
     """From images to their posteriors, and on to what the decoder makes of the posterior means.
 
-    Its inputs are the encoder's, its outputs those of both. Where runs of the size are bound, the encoder writes the
-    means where the decoder reads them, on the device.
+    Its inputs are those of both but the means, its outputs those of both. Where runs of the size are bound, the encoder
+    writes the means where the decoder reads them, on the device.
     """
 
     def __init__(self, encoder: Engine, decoder: Engine) -> None:
@@ -232,7 +232,8 @@ class ReconstructionPipeline:
         self._encoder = encoder
         self._decoder = decoder
         self._encodes = {spec.name for spec in encoder.outputs}
-        self._shared = {spec.name for spec in encoder.inputs} & {spec.name for spec in decoder.inputs}
+        self._encoded = {spec.name for spec in encoder.inputs}
+        self._beside = {spec.name for spec in decoder.inputs} - {"latent"}
 
     def run(self, inputs: Arrays, outputs: Sequence[str], cancellation: Cancellation) -> Arrays:
         """The named outputs for the rows of inputs.
@@ -243,11 +244,12 @@ class ReconstructionPipeline:
         rows = len(next(iter(inputs.values())))
         mean = self._encoder.resident("mean", rows)
         wanted = {name for name in outputs if name in self._encodes} | ({"mean"} if mean is None else set())
-        posterior = self._encoder.run(inputs, sorted(wanted), cancellation)
-        shared = {name: inputs[name] for name in self._shared}
+        images = {name: inputs[name] for name in self._encoded}
+        posterior = self._encoder.run(images, sorted(wanted), cancellation)
+        beside = {name: inputs[name] for name in self._beside}
         decoded = [name for name in outputs if name not in self._encodes]
         latent = posterior["mean"] if mean is None else mean
-        return posterior | self._decoder.run({"latent": latent, **shared}, decoded, cancellation)
+        return posterior | self._decoder.run({"latent": latent, **beside}, decoded, cancellation)
 
 
 class _Binding:

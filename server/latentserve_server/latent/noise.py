@@ -32,6 +32,9 @@ MAX_ATTEMPTS = 64
 ATTEMPT_STRIDE = 256
 """Distance between the streams of a truncation's attempts."""
 
+MAX_NOISE_INPUTS = 64
+"""Of one decoder."""
+
 _WORDS_PER_BLOCK = 4
 _VALUES_PER_WORD = 2
 _CHUNK_VALUES = 2**15  # scratch stays within a core's cache
@@ -55,6 +58,8 @@ class Stream(IntEnum):
     """Latents drawn from posteriors, one row an image."""
     COMPONENT = 2
     """Components of a mixture prior: one word a row, and no values."""
+    INPUT = 3
+    """The first of the decoder's noise inputs; the others follow, up to MAX_NOISE_INPUTS."""
 
 
 class NoiseSource(threading.local):
@@ -163,12 +168,21 @@ class Latents(Protocol):
 
 
 class Draw:
-    """Latents of a seed that are drawn when they are needed, float32 [count, dim]."""
+    """Rows of a seed that are drawn when they are needed, float32 [count, dim] or [count, *row_shape]."""
 
-    __slots__ = ("count", "dim", "first_index", "latents", "nbytes", "noise", "seed")
+    __slots__ = ("count", "dim", "first_index", "latents", "nbytes", "noise", "seed", "shape", "stream")
 
     def __init__(
-        self, noise: NoiseSource, dim: int, seed: int, first_index: int, count: int, latents: Latents | None = None
+        self,
+        noise: NoiseSource,
+        dim: int,
+        seed: int,
+        first_index: int,
+        count: int,
+        latents: Latents | None = None,
+        *,
+        stream: int = Stream.PRIOR,
+        row_shape: tuple[int, ...] | None = None,
     ) -> None:
         """They are N(0, I), or where `latents` are given, those."""
         self.noise = noise
@@ -177,13 +191,10 @@ class Draw:
         self.first_index = first_index
         self.count = count
         self.latents = latents
+        self.stream = stream
+        self.shape = (count, dim) if row_shape is None else (count, *row_shape)
         self.nbytes = 4 * count * dim
-        """Bytes of the latents."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """[count, dim]."""
-        return self.count, self.dim
+        """Bytes of the rows."""
 
     @property
     def dtype(self) -> np.dtype[np.float32]:
@@ -202,27 +213,30 @@ class Draw:
         start, stop, _ = rows.indices(self.count)
         if stop - start == self.count:
             return self
-        return Draw(self.noise, self.dim, self.seed, self.first_index + start, stop - start, self.latents)
+        where = self.seed, self.first_index + start, stop - start
+        return Draw(self.noise, self.dim, *where, self.latents, stream=self.stream, row_shape=self.shape[1:])
+
+    def rows(self) -> NDArray[np.float32]:
+        """The rows, drawn."""
+        if self.latents is not None:
+            return self.latents.draw(self.seed, self.first_index, self.count)
+        rows = self.noise.draw(self.seed, self.first_index, self.count, self.dim, self.stream)
+        return rows.reshape(self.shape)
 
 
 def join_draws(parts: Sequence[NDArray[np.float32] | Draw], out: NDArray[np.float32]) -> None:
-    """Put the parts into `out`, [sum of their rows, dim], one after another; what is N(0, I), as most is, at once."""
+    """Put the parts into `out`, [sum of their rows, ...], one after another; what is N(0, I), as most is, at once."""
     first = parts[0]
     plain = [
         (part.seed, part.first_index, part.count) for part in parts if isinstance(part, Draw) and part.latents is None
     ]
     if isinstance(first, Draw) and len(plain) == len(parts):
-        first.noise.draw_many(plain, first.dim, Stream.PRIOR, out)
+        first.noise.draw_many(plain, first.dim, first.stream, out.reshape(len(out), first.dim))
         return
     place = 0
     for part in parts:
         begin, place = place, place + len(part)
-        if not isinstance(part, Draw):
-            out[begin:place] = part
-        elif part.latents is not None:
-            out[begin:place] = part.latents.draw(part.seed, part.first_index, part.count)
-        else:
-            out[begin:place] = part.noise.draw(part.seed, part.first_index, part.count, part.dim, Stream.PRIOR)
+        out[begin:place] = part.rows() if isinstance(part, Draw) else part
 
 
 def _box_muller(words: NDArray[np.uint64], values: NDArray[np.float32], scratch: NDArray[np.float32]) -> None:

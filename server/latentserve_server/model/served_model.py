@@ -20,6 +20,7 @@ from latentserve_server.errors import CapabilityMissing, InvalidArgument, NotFin
 from latentserve_server.latent.labels import Int64
 from latentserve_server.latent.likelihood import LIKELIHOODS
 from latentserve_server.latent.noise import Draw, NoiseSource, Stream
+from latentserve_server.latent.noise_inputs import NoiseInputs
 from latentserve_server.latent.prior import STANDARD_NORMAL, Prior, PriorSource
 from latentserve_server.latent.scores import Scores, draw_latents, score_at_mean, score_draws
 from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored
@@ -112,13 +113,14 @@ class ServedModel:
         footprints: Mapping[str, Footprint],
         prior: PriorSource,
         noise: NoiseSource,
+        noise_inputs: NoiseInputs | None,
         workers: Workers,
         release: Callable[[], Awaitable[None]],
     ) -> None:
         """`reconstruction` runs encoder and decoder in a row, and is absent where there is no encoder.
 
-        `footprints` are those of the graphs, by the names of their roles. `release` frees what the batchers ran on; it
-        is awaited once they are closed.
+        `footprints` are those of the graphs, by the names of their roles. `noise_inputs` are the decoder's, or None.
+        `release` frees what the batchers ran on; it is awaited once they are closed.
         """
         self.identity = identity
         self.manifest = manifest
@@ -136,6 +138,7 @@ class ServedModel:
         self.likelihood = LIKELIHOODS.get(manifest.likelihood)
         self._prior = prior
         self._noise = noise
+        self._noise_inputs = noise_inputs
         self._workers = workers
         self._release = release
         self._leases = 0
@@ -164,6 +167,8 @@ class ServedModel:
         rows, seed, first_index, output = request.rows, request.seed, request.first_index, request.form
         latents = None if request.sampling is STANDARD_NORMAL else self._prior.shaped(request.sampling)
         inputs: Inputs = {"latent": Draw(self._noise, self._latent_dim, seed, first_index, rows, latents)}
+        if self._noise_inputs is not None:
+            inputs = {**inputs, **self._noise_inputs.drawn(seed, first_index, rows)}
         labels = request.labels.of_indices(first_index, rows) if self.known_labels else None
         result = await self._batchers[_DECODER].submit(_labelled(inputs, labels), (output,), request.scheduling)
         return Decoded(result.outputs[output], result.timing, seed, labels)
@@ -208,7 +213,7 @@ class ServedModel:
         assert self.likelihood is not None
         likelihood, images = self.likelihood, inputs["image"]
         wanted = tuple(dict.fromkeys((*forms, "mean", "log_variance", *likelihood.outputs)))
-        result = await self._reconstruction.submit(inputs, wanted, scheduling)
+        result = await self._reconstruction.submit(self._noised(inputs), wanted, scheduling)
         mean, log_variance = result.outputs["mean"], result.outputs["log_variance"]
         quantiles = self.manifest.calibration.negative_elbo_quantiles
         scores = await self._workers.run(
@@ -312,7 +317,14 @@ class ServedModel:
         scheduling: Scheduling,
         labels: Int64 | None = None,
     ) -> Result:
+        inputs = self._noised(inputs) if role == _DECODER else inputs
         return await self._batchers[role].submit(_labelled(inputs, labels), outputs, scheduling)
+
+    def _noised(self, inputs: Inputs) -> Inputs:
+        """The inputs of rows whose latents are given, with the noise that the decoder takes beside them."""
+        if self._noise_inputs is None:
+            return inputs
+        return {**inputs, **self._noise_inputs.of_given_latents(len(next(iter(inputs.values()))))}
 
 
 def _tensors(manifest: bundle_pb2.Manifest) -> Mapping[str, TensorSpec]:

@@ -14,7 +14,6 @@ from tiny_bundle import TinyModel
 
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.batching.scheduling import Scheduling
-from latentserve_server.bundle.bundle import read_bundle
 from latentserve_server.engine import Cpu, Engine
 from latentserve_server.errors import BundleError
 
@@ -86,12 +85,3 @@ def test_a_graph_of_another_batch_axis_than_was_said_is_refused(tmp_path: Path, 
     graph = (write_fixed(tmp_path / "fixed", 2) / "decoder.onnx").read_bytes()
     with pytest.raises(BundleError, match=f"axis 0 is not {told}"):
         Engine(graph, Cpu(threads=1), said)
-
-
-def test_a_bundle_of_more_rows_a_run_than_any_batch_has_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"graphs\[0\]\.batch_rows is 4097; at most 4096 are allowed"):
-        read_bundle(
-            MODEL.write(
-                tmp_path / "large", edit_manifest=lambda manifest: setattr(manifest.graphs[0], "batch_rows", 4097)
-            )
-        )
