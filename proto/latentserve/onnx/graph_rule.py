@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from enum import Enum
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -46,6 +48,8 @@ _ATTENTION_LENGTHS_INPUT = 6
 """How many keys each row has: with onnxruntime 1.31 a run takes up to four times as long for some."""
 _MAX_NAME_CHARACTERS = 100
 _ORT_FORMAT = b"ORTM"
+_EXTERNAL = 1
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class GraphRuleError(ValueError):
@@ -69,13 +73,20 @@ class OperatorRuleError(GraphRuleError):
         self.fault = fault
 
 
-def check_graph(model: bytes) -> None:
+class WeightsFile(NamedTuple):
+    """The file beside a graph in which its initializers may lie."""
+
+    name: str
+    size_bytes: int
+
+
+def check_graph(model: bytes, weights: WeightsFile | None = None) -> None:
     """Hold a serialized ONNX model to the rule, without running or loading it.
 
     Raises:
         OperatorRuleError: it has operators beside ONNX's own, draws random numbers, loops or learns.
         GraphRuleError: it is no ONNX model, or one of other versions than `IR_VERSIONS` and `OPSETS`; or it reads other
-            files.
+            files than its `weights`.
     """
     if model[4:8] == _ORT_FORMAT:  # onnxruntime would take it for a format of its own, which nothing here looks into
         raise GraphRuleError("the graph is in onnxruntime's own format, not in ONNX's")
@@ -91,7 +102,7 @@ def check_graph(model: bytes) -> None:
     for graph in _graphs(parsed.graph):
         for node in graph.node:
             _check_operator(node)
-        _check_tensors(graph)
+        _check_tensors(graph, weights)
 
 
 def has_steady_cost(model: bytes) -> bool:
@@ -156,14 +167,30 @@ def _describe(node: outline.Node) -> str:
     return f"{operator!r} at {name!r}" if name else repr(operator)
 
 
-def _check_tensors(graph: outline.Graph) -> None:
+def _check_tensors(graph: outline.Graph, weights: WeightsFile | None) -> None:
     attributes = [attribute for node in graph.node for attribute in node.attribute]
     sparse = [*graph.sparse_initializer]
-    tensors = [*graph.initializer]
+    tensors = [tensor for tensor in graph.initializer if weights is None or not _lies_in(tensor, weights)]
     for attribute in attributes:
         tensors += [attribute.t, *attribute.tensors]
         sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
     for one in sparse:
         tensors += [one.values, one.indices]
-    if any(tensor.data_location or tensor.external_data for tensor in tensors):
-        raise GraphRuleError("the graph has values outside its file; external data is not allowed")
+    outside = next((tensor for tensor in tensors if tensor.data_location or tensor.external_data), None)
+    if outside is not None:
+        named = f" ({outside.name[:_MAX_NAME_CHARACTERS]!r})" if outside.name else ""
+        allowed = (
+            f"they may lie in {weights.name!r}, as its initializers" if weights else "external data is not allowed"
+        )
+        raise GraphRuleError(f"the graph has values outside its file{named}; {allowed}")
+
+
+def _lies_in(tensor: outline.Tensor, weights: WeightsFile) -> bool:
+    """Whether a tensor's values are a part of the weights."""
+    settings = {setting.key: setting.value for setting in tensor.external_data}
+    if tensor.data_location != _EXTERNAL or len(settings) != len(tensor.external_data):
+        return False
+    numbers = [settings.pop(key, "0") for key in ("offset", "length")]
+    if settings != {"location": weights.name} or not all(_NUMBER.fullmatch(number) for number in numbers):
+        return False
+    return sum(map(int, numbers)) <= weights.size_bytes

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elatentserve/onnx/outline.proto\x12\x10latentserve.onnx\"\xd8\x01\n\x05Model\x12\x12\n\nir_version\x18\x01 \x01(\x03\x12&\n\x05graph\x18\x07 \x01(\x0b\x32\x17.latentserve.onnx.Graph\x12\x33\n\x0copset_import\x18\x08 \x03(\x0b\x32\x1d.latentserve.onnx.OperatorSet\x12\x30\n\rtraining_info\x18\x14 \x03(\x0b\x32\x19.latentserve.onnx.Skipped\x12,\n\tfunctions\x18\x19 \x03(\x0b\x32\x19.latentserve.onnx.Skipped\"\t\n\x07Skipped\".\n\x0bOperatorSet\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xa4\x02\n\x05Graph\x12$\n\x04node\x18\x01 \x03(\x0b\x32\x16.latentserve.onnx.Node\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x0binitializer\x18\x05 \x03(\x0b\x32\x18.latentserve.onnx.Tensor\x12&\n\x05input\x18\x0b \x03(\x0b\x32\x17.latentserve.onnx.Value\x12\'\n\x06output\x18\x0c \x03(\x0b\x32\x17.latentserve.onnx.Value\x12+\n\nvalue_info\x18\r \x03(\x0b\x32\x17.latentserve.onnx.Value\x12:\n\x12sparse_initializer\x18\x0f \x03(\x0b\x32\x1e.latentserve.onnx.SparseTensor\"\x84\x01\n\x04Node\x12\r\n\x05input\x18\x01 \x03(\t\x12\x0e\n\x06output\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07op_type\x18\x04 \x01(\t\x12.\n\tattribute\x18\x05 \x03(\x0b\x32\x1b.latentserve.onnx.Attribute\x12\x0e\n\x06\x64omain\x18\x07 \x01(\t\"\xa5\x02\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x01t\x18\x05 \x01(\x0b\x32\x18.latentserve.onnx.Tensor\x12\"\n\x01g\x18\x06 \x01(\x0b\x32\x17.latentserve.onnx.Graph\x12)\n\x07tensors\x18\n \x03(\x0b\x32\x18.latentserve.onnx.Tensor\x12\'\n\x06graphs\x18\x0b \x03(\x0b\x32\x17.latentserve.onnx.Graph\x12\x35\n\rsparse_tensor\x18\x16 \x01(\x0b\x32\x1e.latentserve.onnx.SparseTensor\x12\x36\n\x0esparse_tensors\x18\x17 \x03(\x0b\x32\x1e.latentserve.onnx.SparseTensor\"_\n\x06Tensor\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x30\n\rexternal_data\x18\r \x03(\x0b\x32\x19.latentserve.onnx.Skipped\x12\x15\n\rdata_location\x18\x0e \x01(\x05\"c\n\x0cSparseTensor\x12(\n\x06values\x18\x01 \x01(\x0b\x32\x18.latentserve.onnx.Tensor\x12)\n\x07indices\x18\x02 \x01(\x0b\x32\x18.latentserve.onnx.Tensor\";\n\x05Value\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04type\x18\x02 \x01(\x0b\x32\x16.latentserve.onnx.Type\"9\n\x04Type\x12\x31\n\x0btensor_type\x18\x01 \x01(\x0b\x32\x1c.latentserve.onnx.TensorType\"G\n\nTensorType\x12\x11\n\telem_type\x18\x01 \x01(\x05\x12&\n\x05shape\x18\x02 \x01(\x0b\x32\x17.latentserve.onnx.Shape\"1\n\x05Shape\x12(\n\x03\x64im\x18\x01 \x03(\x0b\x32\x1b.latentserve.onnx.Dimension\"\x1e\n\tDimension\x12\x11\n\tdim_param\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elatentserve/onnx/outline.proto\x12\x10latentserve.onnx\"\xd8\x01\n\x05Model\x12\x12\n\nir_version\x18\x01 \x01(\x03\x12&\n\x05graph\x18\x07 \x01(\x0b\x32\x17.latentserve.onnx.Graph\x12\x33\n\x0copset_import\x18\x08 \x03(\x0b\x32\x1d.latentserve.onnx.OperatorSet\x12\x30\n\rtraining_info\x18\x14 \x03(\x0b\x32\x19.latentserve.onnx.Skipped\x12,\n\tfunctions\x18\x19 \x03(\x0b\x32\x19.latentserve.onnx.Skipped\"\t\n\x07Skipped\".\n\x0bOperatorSet\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xa4\x02\n\x05Graph\x12$\n\x04node\x18\x01 \x03(\x0b\x32\x16.latentserve.onnx.Node\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x0binitializer\x18\x05 \x03(\x0b\x32\x18.latentserve.onnx.Tensor\x12&\n\x05input\x18\x0b \x03(\x0b\x32\x17.latentserve.onnx.Value\x12\'\n\x06output\x18\x0c \x03(\x0b\x32\x17.latentserve.onnx.Value\x12+\n\nvalue_info\x18\r \x03(\x0b\x32\x17.latentserve.onnx.Value\x12:\n\x12sparse_initializer\x18\x0f \x03(\x0b\x32\x1e.latentserve.onnx.SparseTensor\"\x84\x01\n\x04Node\x12\r\n\x05input\x18\x01 \x03(\t\x12\x0e\n\x06output\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07op_type\x18\x04 \x01(\t\x12.\n\tattribute\x18\x05 \x03(\x0b\x32\x1b.latentserve.onnx.Attribute\x12\x0e\n\x06\x64omain\x18\x07 \x01(\t\"\xa5\x02\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x01t\x18\x05 \x01(\x0b\x32\x18.latentserve.onnx.Tensor\x12\"\n\x01g\x18\x06 \x01(\x0b\x32\x17.latentserve.onnx.Graph\x12)\n\x07tensors\x18\n \x03(\x0b\x32\x18.latentserve.onnx.Tensor\x12\'\n\x06graphs\x18\x0b \x03(\x0b\x32\x17.latentserve.onnx.Graph\x12\x35\n\rsparse_tensor\x18\x16 \x01(\x0b\x32\x1e.latentserve.onnx.SparseTensor\x12\x36\n\x0esparse_tensors\x18\x17 \x03(\x0b\x32\x1e.latentserve.onnx.SparseTensor\"_\n\x06Tensor\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x30\n\rexternal_data\x18\r \x03(\x0b\x32\x19.latentserve.onnx.Setting\x12\x15\n\rdata_location\x18\x0e \x01(\x05\"%\n\x07Setting\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"c\n\x0cSparseTensor\x12(\n\x06values\x18\x01 \x01(\x0b\x32\x18.latentserve.onnx.Tensor\x12)\n\x07indices\x18\x02 \x01(\x0b\x32\x18.latentserve.onnx.Tensor\";\n\x05Value\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04type\x18\x02 \x01(\x0b\x32\x16.latentserve.onnx.Type\"9\n\x04Type\x12\x31\n\x0btensor_type\x18\x01 \x01(\x0b\x32\x1c.latentserve.onnx.TensorType\"G\n\nTensorType\x12\x11\n\telem_type\x18\x01 \x01(\x05\x12&\n\x05shape\x18\x02 \x01(\x0b\x32\x17.latentserve.onnx.Shape\"1\n\x05Shape\x12(\n\x03\x64im\x18\x01 \x03(\x0b\x32\x1b.latentserve.onnx.Dimension\"\x1e\n\tDimension\x12\x11\n\tdim_param\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,16 +45,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTRIBUTE']._serialized_end=1054
   _globals['_TENSOR']._serialized_start=1056
   _globals['_TENSOR']._serialized_end=1151
-  _globals['_SPARSETENSOR']._serialized_start=1153
-  _globals['_SPARSETENSOR']._serialized_end=1252
-  _globals['_VALUE']._serialized_start=1254
-  _globals['_VALUE']._serialized_end=1313
-  _globals['_TYPE']._serialized_start=1315
-  _globals['_TYPE']._serialized_end=1372
-  _globals['_TENSORTYPE']._serialized_start=1374
-  _globals['_TENSORTYPE']._serialized_end=1445
-  _globals['_SHAPE']._serialized_start=1447
-  _globals['_SHAPE']._serialized_end=1496
-  _globals['_DIMENSION']._serialized_start=1498
-  _globals['_DIMENSION']._serialized_end=1528
+  _globals['_SETTING']._serialized_start=1153
+  _globals['_SETTING']._serialized_end=1190
+  _globals['_SPARSETENSOR']._serialized_start=1192
+  _globals['_SPARSETENSOR']._serialized_end=1291
+  _globals['_VALUE']._serialized_start=1293
+  _globals['_VALUE']._serialized_end=1352
+  _globals['_TYPE']._serialized_start=1354
+  _globals['_TYPE']._serialized_end=1411
+  _globals['_TENSORTYPE']._serialized_start=1413
+  _globals['_TENSORTYPE']._serialized_end=1484
+  _globals['_SHAPE']._serialized_start=1486
+  _globals['_SHAPE']._serialized_end=1535
+  _globals['_DIMENSION']._serialized_start=1537
+  _globals['_DIMENSION']._serialized_end=1567
 # @@protoc_insertion_point(module_scope)

@@ -90,9 +90,17 @@ class Tensor(_message.Message):
     EXTERNAL_DATA_FIELD_NUMBER: _ClassVar[int]
     DATA_LOCATION_FIELD_NUMBER: _ClassVar[int]
     name: str
-    external_data: _containers.RepeatedCompositeFieldContainer[Skipped]
+    external_data: _containers.RepeatedCompositeFieldContainer[Setting]
     data_location: int
-    def __init__(self, name: _Optional[str] = ..., external_data: _Optional[_Iterable[_Union[Skipped, _Mapping]]] = ..., data_location: _Optional[int] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., external_data: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., data_location: _Optional[int] = ...) -> None: ...
+
+class Setting(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: str
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class SparseTensor(_message.Message):
     __slots__ = ("values", "indices")

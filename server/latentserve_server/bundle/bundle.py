@@ -7,7 +7,8 @@ import hashlib
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
@@ -28,6 +29,7 @@ from latentserve_server.bundle.manifest import (
     precision_of,
     role_name,
 )
+from latentserve_server.bundle.weights import Weights, read_weights
 from latentserve_server.errors import BundleError, StoreFailure, is_passing
 from latentserve_server.latent.likelihood import LIKELIHOODS
 from latentserve_server.latent.prior import Mixture
@@ -67,11 +69,17 @@ class Bundle:
     """What each of the graphs computes in."""
     exact: Mapping[pb.GraphRole, bytes] = field(default_factory=dict)
     """The float32 graph of every role, serialized."""
+    beside: Mapping[str, Weights] = field(default_factory=dict)
+    """What lies beside these graphs, by the names of their files."""
 
     def entry(self, role: pb.GraphRole) -> pb.Graph:
         """What the manifest says of the role's graph."""
         key = role, self.precisions[role]
         return next(graph for graph in self.manifest.graphs if (graph.role, precision_of(graph)) == key)
+
+    def weights(self, role: pb.GraphRole) -> Weights | None:
+        """What lies beside the role's graph; None where all of it is in its file."""
+        return self.beside.get(self.entry(role).file.path)
 
     def in_float32(self, role: pb.GraphRole) -> Bundle:
         """The bundle with the float32 graph of a role in the place of what it has."""
@@ -123,7 +131,13 @@ def read_bundle(
     for file in manifest.files:
         _read_verified(directory, file, links_within)
     mixture = _read_mixture(directory, manifest.latent, links_within)
-    bundle = Bundle(manifest, hashlib.sha256(raw).hexdigest(), {**exact, **wanted}, golden, mixture, precisions, exact)
+    beside = {
+        graph.file.path: weights
+        for graph, weights in _read_all_weights(directory, manifest, links_within)
+        if precision_of(graph) in (precision, pb.PRECISION_FLOAT32)
+    }
+    digest = hashlib.sha256(raw).hexdigest()
+    bundle = Bundle(manifest, digest, {**exact, **wanted}, golden, mixture, precisions, exact, beside)
     for graph in manifest.graphs:
         _check_tensors(graph, bundle)
         _check_golden(graph, bundle)
@@ -208,6 +222,18 @@ def _read_mixture(directory: Path, latent: pb.LatentSpec, links_within: Path | N
     return parse_mixture(_read_verified(directory, mixture.file, links_within), mixture.components, latent.dim)
 
 
+def _read_all_weights(
+    directory: Path, manifest: pb.Manifest, links_within: Path | None
+) -> Iterator[tuple[pb.Graph, Weights]]:
+    """The weights beside every graph that has any, one at a time."""
+    for graph in manifest.graphs:
+        if graph.HasField("weights"):
+            name = graph.weights.path
+            with _opening(name), open_file(directory / name, links_within) as file:
+                weights = read_weights(graph.weights, file.fileno())
+            yield graph, weights
+
+
 def _read_verified(directory: Path, file: pb.File, links_within: Path | None) -> bytes:
     data = _read(directory, file.path, file.size_bytes, links_within)
     if len(data) != file.size_bytes:
@@ -220,17 +246,27 @@ def _read_verified(directory: Path, file: pb.File, links_within: Path | None) ->
 def _read(directory: Path, name: str, max_bytes: int, links_within: Path | None) -> bytes:
     """The file's bytes; the name may not lead out of the bundle, and reading stops past `max_bytes`."""
     check_name(name)
+    with _opening(name), open_file(directory / name, links_within) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(min(size, max_bytes) + 1)  # at once: what grows by parts is copied again and again
+    if len(data) > max_bytes:
+        raise BundleError(f"{name}: longer than {max_bytes} bytes")
+    return data
+
+
+@contextmanager
+def _opening(name: str) -> Iterator[None]:
+    """Name the file that cannot be read.
+
+    Raises:
+        BundleError, StoreFailure: in the place of OSError.
+    """
     try:
-        with open_file(directory / name, links_within) as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.read(min(size, max_bytes) + 1)  # at once: what grows by parts is copied again and again
+        yield
     except OSError as error:
         if is_passing(error):
             raise StoreFailure(f"{name}: {error.strerror}") from error
         raise BundleError(f"{name}: {error.strerror}") from error
-    if len(data) > max_bytes:
-        raise BundleError(f"{name}: longer than {max_bytes} bytes")
-    return data
 
 
 def _check_tensors(graph: pb.Graph, bundle: Bundle) -> None:

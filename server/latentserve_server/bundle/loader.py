@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from latentserve.onnx.graph_rule import GraphRuleError, check_graph, has_steady_cost
+from latentserve.onnx.graph_rule import GraphRuleError, WeightsFile, check_graph, has_steady_cost
 from latentserve.row_bits import TRIAL_ROWS
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.batching.batch import Graph
@@ -20,6 +20,7 @@ from latentserve_server.bundle import batch_rows
 from latentserve_server.bundle.bundle import Bundle, TensorShapes, read_bundle
 from latentserve_server.bundle.golden_rows import GoldenRows, GraphTrial, Invariance, buckets, fingerprint
 from latentserve_server.bundle.manifest import precision_name, role_name
+from latentserve_server.bundle.weights import Weights
 from latentserve_server.engine import Cancellation, Cuda, Engine, Placement, TensorSpec
 from latentserve_server.engine.device import DeviceQueue
 from latentserve_server.engine.engine import ReconstructionPipeline, trim_heap
@@ -159,7 +160,7 @@ class Loader:
             else None,
             footprints={
                 role_name(role): Footprint(
-                    weight_bytes=len(bundle.graphs[role]),
+                    weight_bytes=len(bundle.graphs[role]) + len(bundle.weights(role) or b""),
                     buffer_bytes=engine.buffer_bytes(limits.max_batch_rows),
                     cpu_operators=engine.cpu_operators,
                 )
@@ -231,10 +232,12 @@ class Loader:
         cancellation: Cancellation,
     ) -> GraphTrial:
         """Open a graph; its trial is still to come."""
-        _check_graph(bundle.graphs[role])
+        weights = bundle.weights(role)
+        _check_graph(bundle.graphs[role], weights)
         capturing = isinstance(self.placement, Cuda) and self.placement.graphs
         with thread.slot() if capturing else nullcontext():  # no allocation may fall into another model's capture
-            engine = Engine(bundle.graphs[role], self.placement, bundle.entry(role).batch_rows)
+            beside = {weights.name: weights.memory} if weights else {}
+            engine = Engine(bundle.graphs[role], self.placement, bundle.entry(role).batch_rows, beside)
         if engine.cpu_operators:
             left = ", ".join(f"{operator} ({nodes})" for operator, nodes in engine.cpu_operators.items())
             _logger.warning("%s: %s leaves operators to the CPU: %s", role_name(role), self.placement.device, left)
@@ -328,9 +331,9 @@ def _numerics(directory: Path, trials: Mapping[str, Invariance]) -> str:
     return "" if dependent else fingerprint({role: trial.together for role, trial in trials.items()})
 
 
-def _check_graph(model: bytes) -> None:
+def _check_graph(model: bytes, weights: Weights | None) -> None:
     try:
-        check_graph(model)
+        check_graph(model, weights=WeightsFile(weights.name, len(weights)) if weights else None)
     except GraphRuleError as error:
         raise BundleError(str(error)) from error
 

@@ -32,6 +32,8 @@ MAX_GRAPH_BYTES = 1 << 30
 MAX_FILE_BYTES = 512 << 20
 """The most for every other file."""
 MAX_BUNDLE_BYTES = 4 << 30
+"""The most for all files together, but for weights beside graphs, which may take what memory there is."""
+_MOST_BYTES = (1 << 63) - 1
 MAX_FILES = 64
 MAX_BATCH_ROWS = 4096
 """The most rows that a graph may demand of every run."""
@@ -120,15 +122,16 @@ def _files_beside(manifest: pb.Manifest) -> list[pb.File]:
     if len(listed) > MAX_FILES:
         raise BundleError(f"the manifest lists {len(listed)} files where {MAX_FILES} are allowed")
     graphs = {graph.file.path for graph in manifest.graphs}
+    weights = {graph.weights.path for graph in manifest.graphs if graph.HasField("weights")}
     files: dict[str, pb.File] = {}
     for file in listed:
         check_name(file.path)
-        limit = MAX_GRAPH_BYTES if file.path in graphs else MAX_FILE_BYTES
+        limit = _MOST_BYTES if file.path in weights else MAX_GRAPH_BYTES if file.path in graphs else MAX_FILE_BYTES
         if not 0 <= file.size_bytes <= limit:
             raise BundleError(f"{file.path}: the manifest says {file.size_bytes} bytes where {limit} are allowed")
         if files.setdefault(file.path, file) != file:
             raise BundleError(f"{file.path}: the manifest lists two different files of this name")
-    total = sum(file.size_bytes for file in files.values())
+    total = sum(file.size_bytes for file in files.values() if file.path not in weights)
     if total > MAX_BUNDLE_BYTES:
         raise BundleError(f"the files have {total} bytes where {MAX_BUNDLE_BYTES} are allowed")
     return list(files.values())

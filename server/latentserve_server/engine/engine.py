@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -94,15 +96,23 @@ class Cancellation:
 class Engine:
     """A graph that is ready to run, from one thread at a time, which is always the same one on CUDA."""
 
-    def __init__(self, model: bytes, placement: Placement, batch_rows: int = 0) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        placement: Placement,
+        batch_rows: int = 0,
+        weights: Mapping[str, mmap.mmap] = MappingProxyType({}),
+    ) -> None:
         """Open the serialized ONNX `model`, which takes `batch_rows` rows a run and no other number, or any where 0.
+
+        `weights` are the contents of files that it names, which are not looked for; they are not kept.
 
         Raises:
             BundleError: onnxruntime cannot open the model, or axis 0 of a tensor is not a batch axis of such rows.
             DeviceError: onnxruntime opened the model on another device than the one asked for.
         """
         self.placement = placement
-        self._session = _open(model, placement)
+        self._session = _open(model, placement, weights)
         self.cpu_operators = self._check_placement()
         """Operators that the device leaves to the CPU, with the number of their nodes; onnxruntime prefers the CPU for
         those that compute shapes. Empty where the CPU is the device."""
@@ -342,10 +352,13 @@ def _allocate(spec: TensorSpec, rows: int, placement: Placement) -> onnxruntime.
     return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, spec.dtype.type, placement.device, placement.index)
 
 
-def _open(model: bytes, placement: Placement) -> onnxruntime.InferenceSession:
+def _open(model: bytes, placement: Placement, weights: Mapping[str, mmap.mmap]) -> onnxruntime.InferenceSession:
     options = placement.session_options()
     options.log_severity_level = 3
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if weights:
+        sizes = [len(memory) for memory in weights.values()]
+        options.add_external_initializers_from_files_in_memory([*weights], [*weights.values()], sizes)
     provider = placement.provider, placement.provider_options()
     with _readable(model) as source:
         try:
