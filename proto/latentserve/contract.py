@@ -14,8 +14,11 @@ MAX_VERSION = 10**18 - 1
 MIN_LABELS, MAX_LABELS = 2, 1 << 16
 """How many labels a conditional model may know."""
 
-CHANNELS = (1, 3)
-"""How many channels an image may have: grey and RGB."""
+CHANNELS = range(1, 1024 + 1)
+"""How many channels an image may have."""
+
+PICTURE_CHANNELS = (1, 3, 4)
+"""The channels that picture files can show: grey, RGB and RGBA."""
 
 MAX_INDEX = 2**48
 """Noise has indices below this, so that rows, and draws of them, never meet another row's noise."""

@@ -38,6 +38,8 @@ FORMATS = (
 OWN_FORMATS = (*FORMATS, TiffImagePlugin.TiffImageFile.format)
 """Those that are read from one's own disk. A TIFF file may hold any of a dozen codecs, at any offsets."""
 
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Pillow's names of pixels of so many channels."""
 _GREY_MODES = frozenset({"1", "L", "LA"})
 _COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _DEEP = re.compile(r"[IF].*|.*;16[BLN]")
@@ -135,9 +137,10 @@ class Picture:
         return (height, width) if self._orientation() >= 5 else (width, height)
 
     def pixels(self, channels: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """The picture as the reading says: uint8 [channels, height, width], of 1 (grey) or 3 (RGB) channels.
+        """The picture as the reading says: uint8 [channels, height, width], of 1 (grey), 3 (RGB) or 4 (RGBA) channels.
 
-        It is brought to `size`, a width and a height, where there is one.
+        Of 4 channels the fourth is the file's own alpha, 255 where it has none; no background is seen through it. The
+        picture is brought to `size`, a width and a height, where there is one, and colours count by their alpha then.
 
         Raises:
             PictureError: the file is damaged.
@@ -145,12 +148,14 @@ class Picture:
         with _refusing(self._formats):
             self._file.load()
             method = _UPRIGHT.get(self._orientation())
-            picture = self._flat(self._file if method is None else self._file.transpose(method))
+            picture = self._file if method is None else self._file.transpose(method)
+            keeps_alpha = channels == 4 and self._has_alpha and _transparent(picture)
+            picture = _converted(picture, "RGBA") if keeps_alpha else self._flat(picture)
             if channels == 1:
                 picture = self._grey(picture)
             if size is not None:
                 picture = self._resized(picture, size)
-            picture = _converted(picture, "L" if channels == 1 else "RGB")
+            picture = _converted(picture, _MODES[channels])
             return np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)
 
     def _orientation(self) -> int:

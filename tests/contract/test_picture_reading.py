@@ -51,6 +51,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_seeing_model(root / f"{name}-colour" / "1", reading, 3, HEIGHT, WIDTH)
         write_seeing_model(root / f"{name}-grey" / "1", reading, 1, HEIGHT, WIDTH)
         write_seeing_model(root / f"{name}-square" / "1", reading, 3, SIDE, SIDE)
+    write_seeing_model(root / "clear" / "1", OTHER_READING, 4, HEIGHT, WIDTH)
+    write_seeing_model(root / "clear-square" / "1", OTHER_READING, 4, SIDE, SIDE)
     write_seeing_model(root / "digits" / "1", READING, 1, 28, 28)
     return root
 
@@ -106,6 +108,24 @@ async def test_a_bundle_that_says_nothing_is_read_without_turns_and_transparency
         assert_seen(levels(row, 3, HEIGHT, WIDTH), in_channels(file.bare), file)
     turned = encode("bare-colour", BY_NAME["orientation-6.png"].data)
     assert await invalid(turned) == "images.encoded.files[0]: 8x16 pixels where 16x8 are wanted"
+
+
+async def test_images_of_four_channels_keep_transparency_and_have_no_background(encode: Encode) -> None:
+    seen = await encode("clear", *(file.data for file in FILES_OF_ONE_SIZE))
+    for file, row in zip(FILES_OF_ONE_SIZE, seen, strict=True):
+        pixels, opaque = levels(row, 4, HEIGHT, WIDTH), np.full((HEIGHT, WIDTH), 255, np.uint8)
+        assert_seen(pixels[:3], in_channels(file.bare), file)
+        np.testing.assert_array_equal(pixels[3], opaque if file.alpha is None else file.alpha, err_msg=file.name)
+
+
+async def test_colours_that_nobody_sees_do_not_show_in_a_resized_picture(encode: Encode) -> None:
+    scene = np.zeros((2 * SIDE, 2 * SIDE, 4), np.uint8)
+    scene[:, : SIDE + 1] = 200, 100, 50, 255
+    scene[:, SIDE + 1 :] = 0, 0, 255, 0
+    red, green, blue, alpha = levels(await encode("clear-square", saved(scene, "PNG"), resize=True), 4, SIDE, SIDE)
+    assert len(np.unique(alpha)) == 3  # nothing, the edge, and all
+    for colour, level in ((red, 200), (green, 100), (blue, 50)):
+        np.testing.assert_allclose(colour[alpha > 0].astype(int), level, atol=1)
 
 
 @pytest.mark.parametrize(("model", "ground"), [("learned", 0), ("other", 255)])

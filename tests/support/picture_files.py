@@ -55,6 +55,8 @@ class PictureFile:
     """As a server reads it for a bundle that says nothing: not turned, and without transparency."""
     slack: int = 0
     """Levels by which a lossy format may miss them."""
+    alpha: Pixels | None = None
+    """What the file says of transparency: uint8 [height, width]; None where it says nothing."""
 
 
 def saved(picture: Image.Image | Pixels, form: str, **options: Any) -> bytes:
@@ -118,6 +120,7 @@ def _animated(form: str, first: Image.Image, **options: Any) -> bytes:
 def _files() -> list[PictureFile]:
     colour, grey, bit = COLOURS[INDICES], GREYS[INDICES], (INDICES > 1) * np.uint8(255)
     dark, pale = ON_BLACK[INDICES], GREYS_ON_BLACK[INDICES]
+    alphas, no_third = ALPHAS[INDICES], (INDICES != 2) * np.uint8(255)
     no_blue = np.where(INDICES[..., np.newaxis] == 2, np.uint8(0), colour)
     inks = Image.new("CMYK", (WIDTH, HEIGHT), (55, 155, 205, 51))
     paper = np.full((HEIGHT, WIDTH, 3), (160, 80, 40), np.uint8)  # (255 - ink) x (255 - black) / 255
@@ -133,14 +136,24 @@ def _files() -> list[PictureFile]:
         PictureFile("palette.png", _paletted("PNG"), colour, colour),
         PictureFile("palette.gif", _paletted("GIF"), colour, colour),
         PictureFile("palette.bmp", _paletted("BMP"), colour, colour),
-        PictureFile("palette-alphas.png", _paletted("PNG", transparency=ALPHAS.tobytes()), dark, colour),
-        PictureFile("palette-key.png", _paletted("PNG", transparency=2), no_blue, colour),
-        PictureFile("palette-key.gif", _paletted("GIF", transparency=2), no_blue, colour),
-        PictureFile("rgb-key.png", saved(colour, "PNG", transparency=tuple(map(int, COLOURS[2]))), no_blue, colour),
-        PictureFile("grey-key.png", saved(grey, "PNG", transparency=100), np.where(grey == 100, 0, grey), grey),
-        PictureFile("grey-alpha.png", saved(Image.fromarray(_masked(GREYS), "LA"), "PNG"), pale, grey),
-        PictureFile("rgb-alpha.png", saved(_masked(COLOURS), "PNG"), dark, colour),
-        PictureFile("rgb-alpha.webp", saved(_masked(COLOURS), "WEBP", lossless=True, exact=True), dark, colour),
+        PictureFile("palette-alphas.png", _paletted("PNG", transparency=ALPHAS.tobytes()), dark, colour, alpha=alphas),
+        PictureFile("palette-key.png", _paletted("PNG", transparency=2), no_blue, colour, alpha=no_third),
+        PictureFile("palette-key.gif", _paletted("GIF", transparency=2), no_blue, colour, alpha=no_third),
+        PictureFile(
+            "rgb-key.png",
+            saved(colour, "PNG", transparency=tuple(map(int, COLOURS[2]))),
+            no_blue,
+            colour,
+            alpha=no_third,
+        ),
+        PictureFile(
+            "grey-key.png", saved(grey, "PNG", transparency=100), np.where(grey == 100, 0, grey), grey, alpha=no_third
+        ),
+        PictureFile("grey-alpha.png", saved(Image.fromarray(_masked(GREYS), "LA"), "PNG"), pale, grey, alpha=alphas),
+        PictureFile("rgb-alpha.png", saved(_masked(COLOURS), "PNG"), dark, colour, alpha=alphas),
+        PictureFile(
+            "rgb-alpha.webp", saved(_masked(COLOURS), "WEBP", lossless=True, exact=True), dark, colour, alpha=alphas
+        ),
         PictureFile("baseline.jpg", saved(HALVES, "JPEG", **quality), HALVES, HALVES, slack=2),
         PictureFile("progressive.jpg", saved(HALVES, "JPEG", progressive=True, **quality), HALVES, HALVES, slack=2),
         PictureFile("inks.jpg", saved(inks, "JPEG", quality=100), paper, paper, slack=2),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from latentserve.contract import PICTURE_CHANNELS
 from latentserve.picture import FORMATS, Picture, PictureError, TooManyPixelsError, open_picture
 from latentserve.v1 import bundle_pb2, generation_pb2
 from latentserve_server.api.picture_cost import PatientFile, check_outline
@@ -30,9 +31,24 @@ MAX_FILE_PIXELS = 1 << 26
 FILE_FORMATS: dict[int, tuple[str, dict[str, Any]]] = {
     generation_pb2.IMAGE_FORMAT_PNG: ("PNG", {"compress_level": 1}),
     generation_pb2.IMAGE_FORMAT_JPEG: ("JPEG", {"quality": 90, "subsampling": 0}),
-    generation_pb2.IMAGE_FORMAT_WEBP: ("WEBP", {"lossless": True, "method": 0}),
+    generation_pb2.IMAGE_FORMAT_WEBP: ("WEBP", {"lossless": True, "exact": True, "method": 0}),
 }
-"""Pillow's name of each file format, and how it is written."""
+"""Pillow's name of each file format, and how it is written; `exact` keeps colours also where alpha is 0."""
+CHANNEL_NUMBERS = "{}, {} or {}".format(*PICTURE_CHANNELS)
+"""How many channels a file may have, as errors say it."""
+_ALPHA = 3
+"""The place of alpha among four channels."""
+
+
+def check_channels(field: str, channels: int) -> None:
+    """Refuse image files for a model whose images have so many channels.
+
+    Raises:
+        InvalidArgument: no file holds as many.
+    """
+    if channels not in PICTURE_CHANNELS:
+        held = f"files hold {CHANNEL_NUMBERS} channels and the model's images {channels}"
+        raise InvalidArgument(field, f"{held}; send a tensor")
 
 
 def count_pixels(field: str, data: bytes, spec: bundle_pb2.ImageSpec, *, resize: bool) -> int:
@@ -70,11 +86,12 @@ def write_file(image: NDArray[np.uint8], file_format: int) -> bytes:
 
 
 def tile(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """Images [n, channels, height, width] as one picture [channels, height, width], row by row, on black."""
+    """Images [n, channels, height, width] as one picture [channels, height, width], row by row, on opaque black."""
     count, channels, height, width = images.shape
     columns = min(columns, count)
     rows = -(-count // columns)
     cells = np.zeros((rows * columns, channels, height + GAP, width + GAP), np.uint8)
+    cells[:, _ALPHA:] = np.iinfo(np.uint8).max
     cells[:count, :, :height, :width] = images
     grid = cells.reshape(rows, columns, *cells.shape[1:]).transpose(2, 0, 3, 1, 4)
     return grid.reshape(channels, rows * (height + GAP), columns * (width + GAP))[:, :-GAP, :-GAP]

@@ -16,6 +16,7 @@ from latentserve.v1 import bundle_pb2, generation_pb2, tensor_pb2
 from latentserve_server.api.image_files import (
     FILE_FORMATS,
     LEVELS,
+    check_channels,
     count_pixels,
     read_file,
     tile,
@@ -64,7 +65,8 @@ def check_images(field: str, images: generation_pb2.Images, model: ServedModel) 
     """How many images there are, of which none is unpacked.
 
     Raises:
-        InvalidArgument: there are none, or more than a call may have.
+        InvalidArgument: there are none, or more than a call may have; or they are files, and the model's images are
+            none that a file shows.
     """
     match images.WhichOneof("payload"):
         case "tensor":
@@ -74,6 +76,7 @@ def check_images(field: str, images: generation_pb2.Images, model: ServedModel) 
             model.check_rows(field, tensor.shape[0])
             return tensor.shape[0]
         case "encoded":
+            check_channels(f"{field}.encoded", model.image.channels)
             count, most = len(images.encoded.files), model.limits.max_rows_per_request
             if not 1 <= count <= most:
                 raise InvalidArgument(f"{field}.encoded.files", f"{count} files; 1 to {most} are allowed")
@@ -110,17 +113,18 @@ async def read_images(
 async def write_images(images: NDArray[Any], output: generation_pb2.Output, workers: Workers) -> generation_pb2.Images:
     """Images [n, channels, height, width] for the wire: a tensor, or uint8 images as files, or as one of a grid.
 
-    Files are packed a few at a chunk.
+    Files are packed a few at a chunk, and show the bands that are named, if any.
     """
     if output.format not in FILE_FORMATS:
         half = output.format == generation_pb2.IMAGE_FORMAT_FLOAT16
         tensor = await workers.run(images.nbytes, _write_tensor, images, np.float16 if half else images.dtype)
         return generation_pb2.Images(tensor=tensor)
+    bands = list(output.bands)
     if output.grid_columns:
-        parts = [partial(_write_grid, images, output.grid_columns, output.format)]
+        parts = [partial(_write_grid, images, bands, output.grid_columns, output.format)]
     else:
         chunks = _chunks([images[0, 0].size] * len(images))
-        parts = [partial(_write_files, images[chunk], output.format) for chunk in chunks]
+        parts = [partial(_write_files, images[chunk], bands, output.format) for chunk in chunks]
     files = chain.from_iterable(await workers.run_each(parts))
     return generation_pb2.Images(encoded=generation_pb2.EncodedImages(files=files))
 
@@ -202,12 +206,17 @@ def _write_tensor(images: NDArray[Any], dtype: Any) -> tensor_pb2.Tensor:
     return from_ndarray(images.astype(dtype, copy=False))
 
 
-def _write_files(images: NDArray[np.uint8], file_format: int) -> list[bytes]:
-    return [write_file(image, file_format) for image in images]
+def _write_files(images: NDArray[np.uint8], bands: Sequence[int], file_format: int) -> list[bytes]:
+    return [write_file(image, file_format) for image in _shown(images, bands)]
 
 
-def _write_grid(images: NDArray[np.uint8], columns: int, file_format: int) -> list[bytes]:
-    return [write_file(tile(images, columns), file_format)]
+def _write_grid(images: NDArray[np.uint8], bands: Sequence[int], columns: int, file_format: int) -> list[bytes]:
+    return [write_file(tile(_shown(images, bands), columns), file_format)]
+
+
+def _shown(images: NDArray[np.uint8], bands: Sequence[int]) -> NDArray[np.uint8]:
+    """The channels of the images that pictures show: those that are named, or all."""
+    return images[:, bands] if bands else images
 
 
 def check_finite(field: str, array: NDArray[np.float32]) -> None:

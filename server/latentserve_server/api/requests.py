@@ -10,16 +10,14 @@ from latentserve.contract import MAX_LABELS, MAX_NAME_CHARACTERS
 from latentserve.seed import draw_seed
 from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve.v1 import generation_pb2 as pb
-from latentserve_server.api.image_files import FILE_FORMATS, GAP, MAX_SIDE
 from latentserve_server.api.images import check_images, check_latents
+from latentserve_server.api.outputs import check_output, form_of
 from latentserve_server.batching.scheduling import NEVER, WHENEVER, Scheduling
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import NO_LABELS, Labels
 from latentserve_server.latent.noise import check_indices
 from latentserve_server.latent.prior import STANDARD_NORMAL, NoiseTransform, Prior, SamplingSpec
 from latentserve_server.model.requests import (
-    FLOAT32_PIXELS,
-    UINT8_PIXELS,
     DecodeRequest,
     EncodeRequest,
     PosteriorDraw,
@@ -47,8 +45,6 @@ _CHUNK_BYTES = 1 << 20
 message small, and small enough to arrive soon."""
 
 _PRIORITIES = frozenset(pb.Priority.values())
-_FORMATS = frozenset(pb.ImageFormat.values())
-_FLOAT_FORMATS = (pb.IMAGE_FORMAT_UNSPECIFIED, pb.IMAGE_FORMAT_FLOAT32, pb.IMAGE_FORMAT_FLOAT16)
 _PRIORS = {
     bundle_pb2.PRIOR_UNSPECIFIED: Prior.STANDARD_NORMAL,
     bundle_pb2.PRIOR_STANDARD_NORMAL: Prior.STANDARD_NORMAL,
@@ -170,31 +166,6 @@ def _sample_request(
         labels_of(request, model),
         scheduling_of(context, priority),
     )
-
-
-def check_output(output: pb.Output, rows: int, spec: bundle_pb2.ImageSpec) -> None:
-    """Hold the wanted form of `rows` images to what can be made. With no rows every form passes; the model checks
-    their number.
-
-    Raises:
-        InvalidArgument: the format is unknown, or a grid is too large or not of files.
-    """
-    if output.format not in _FORMATS:
-        known = ", ".join(pb.ImageFormat.keys())
-        raise InvalidArgument("output.format", f"{output.format} is not one of {known}")
-    if not output.grid_columns or not rows:
-        return
-    if output.format not in FILE_FORMATS:
-        raise InvalidArgument("output.grid_columns", "a grid is a picture: the format must be PNG, JPEG or WebP")
-    columns = min(output.grid_columns, rows)
-    width, height = columns * (spec.width + GAP), -(-rows // columns) * (spec.height + GAP)
-    if max(width, height) > MAX_SIDE:
-        raise InvalidArgument("output.grid_columns", f"{width}x{height} pixels; {MAX_SIDE} a side are allowed")
-
-
-def form_of(output: pb.Output) -> str:
-    """The decoder's output that has the wanted form, or what is made into it."""
-    return FLOAT32_PIXELS if output.format in _FLOAT_FORMATS else UINT8_PIXELS
 
 
 def _seed(message: pb.SampleRequest | pb.StreamSamplesRequest | pb.Draw) -> int:

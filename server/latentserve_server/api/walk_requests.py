@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import models_pb2
 from latentserve_server.api.images import check_images, check_latents
-from latentserve_server.api.requests import check_output, form_of, labels_of, scheduling_of
+from latentserve_server.api.outputs import check_output, form_of
+from latentserve_server.api.requests import labels_of, scheduling_of
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.walks import Axis, Path
 from latentserve_server.model.requests import DecodeRequest, EncodeRequest

@@ -17,7 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from latentserve.contract import CALIBRATION_QUANTILES, MAX_LABELS, MIN_LABELS
+from latentserve.contract import CALIBRATION_QUANTILES, CHANNELS, MAX_LABELS, MIN_LABELS
 from latentserve.picture import PictureError, check_reading
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.errors import BundleError
@@ -89,7 +89,7 @@ def parse_manifest(raw: bytes) -> pb.Manifest:
     if manifest.latent.HasField("mixture"):
         _check(manifest.latent.mixture.components >= 1, "latent.mixture.components", "is not at least 1")
     image = manifest.image
-    _check(image.channels in (1, 3), "image.channels", "is neither 1 nor 3")
+    _check(image.channels in CHANNELS, "image.channels", f"is not in {CHANNELS[0]} to {CHANNELS[-1]}")
     _check(0 < image.height * image.width <= MAX_IMAGE_PIXELS, "image", f"has no or over {MAX_IMAGE_PIXELS} pixels")
     _check((image.min_value, image.max_value) == (0.0, 1.0), "image", "has a value range other than 0 to 1")
     _check_reading(image.reading)
