@@ -20,6 +20,9 @@ CHANNELS = range(1, 1024 + 1)
 PICTURE_CHANNELS = (1, 3, 4)
 """The channels that picture files can show: grey, RGB and RGBA."""
 
+MAX_LATENT_SIDES = 8
+"""Sides of a latent that has a shape of its own, at most."""
+
 MAX_INDEX = 2**48
 """Noise has indices below this, so that rows, and draws of them, never meet another row's noise."""
 

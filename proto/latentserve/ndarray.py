@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve.contract import MAX_LATENT_SIDES
 from latentserve.dtypes import MESSAGE_TYPES
 from latentserve.v1 import tensor_pb2
 
-MAX_AXES = 8
-"""Axes of a tensor, at most: twice what any call of this API takes, and far fewer than numpy's own bound."""
+MAX_AXES = 1 + MAX_LATENT_SIDES
+"""Axes of a tensor, at most: rows of the latents of the most sides, far fewer than numpy's own bound."""
 
 MAX_EXTENT = 2**31 - 1
 """Extent of one axis, at most: the bytes of a message are fewer."""

@@ -49,6 +49,8 @@ class TinyModel:
     kind: str = "vae"
     """"vae" or "gan"."""
     latent_dim: int = 3
+    latent_shape: tuple[int, ...] = ()
+    """The latent's own shape, whose product is latent_dim; none: a vector. No number of the model depends on it."""
     channels: int = 1
     height: int = 4
     width: int = 5
@@ -236,7 +238,7 @@ class TinyModel:
             format_version=1,
             name="tiny",
             kind=pb.MODEL_KIND_VAE if vae else pb.MODEL_KIND_GAN,
-            latent=pb.LatentSpec(dim=self.latent_dim, prior=pb.PRIOR_STANDARD_NORMAL),
+            latent=pb.LatentSpec(dim=self.latent_dim, shape=self.latent_shape, prior=pb.PRIOR_STANDARD_NORMAL),
             image=pb.ImageSpec(channels=self.channels, height=self.height, width=self.width, max_value=1),
             likelihood=f"LIKELIHOOD_{self.likelihood.upper() if vae else 'UNSPECIFIED'}",
             graphs=[

@@ -31,6 +31,7 @@ from latentserve_server.api.streams import chunks
 from latentserve_server.api.walk_requests import interpolate_request, traverse_request
 from latentserve_server.batching.scheduling import Timing
 from latentserve_server.latent.noise import NOISE_SCHEME
+from latentserve_server.latent.shape import shaped
 from latentserve_server.latent.walks import interpolate, interpolation_bytes, traverse
 from latentserve_server.model.answers import Decoded
 from latentserve_server.model.requests import DecodeRequest, EncodeRequest
@@ -108,9 +109,9 @@ class GenerationServicer:
             asked = encode_request(request, model, context)
             encoded = await model.encode(await self._read(request.images, model), asked)
             reply = pb.EncodeResponse(
-                mean=from_ndarray(encoded.mean),
-                log_variance=from_ndarray(encoded.log_variance),
-                z=None if encoded.z is None else from_ndarray(encoded.z),
+                mean=_latents_tensor(encoded.mean, model),
+                log_variance=_latents_tensor(encoded.log_variance, model),
+                z=None if encoded.z is None else _latents_tensor(encoded.z, model),
                 seed=encoded.seed,
                 noise_scheme="" if encoded.z is None else NOISE_SCHEME,
             )
@@ -122,7 +123,7 @@ class GenerationServicer:
         began_ns = time.monotonic_ns()
         with model_named(self._repository, request.model) as model:
             asked = decode_request(request, model, context)
-            latents = await read_latents("latents", request.latents, model.manifest.latent.dim, self._workers)
+            latents = await read_latents("latents", request.latents, model.manifest.latent, self._workers)
             decoded, images = await self._decode(latents, model, asked, request.output)
             reply = pb.DecodeResponse(images=images)
             _tell_served(reply.served, model, decoded.timing, began_ns)
@@ -152,7 +153,7 @@ class GenerationServicer:
             size = interpolation_bytes(starts, asked.steps)
             latents = await self._workers.run(size, interpolate, starts, ends, asked.steps, asked.path)
             decoded, images = await self._decode(latents, model, asked.decode, request.output)
-            reply = pb.InterpolateResponse(images=images, latents=from_ndarray(latents))
+            reply = pb.InterpolateResponse(images=images, latents=_latents_tensor(latents, model))
             timing = timing_of_starts.then(timing_of_ends).then(decoded.timing)
             _tell_served(reply.served, model, timing, began_ns)
             return reply
@@ -168,7 +169,7 @@ class GenerationServicer:
             size = origin.nbytes * math.prod(axis.steps for axis in asked.axes)
             latents = await self._workers.run(size, traverse, origin[0], asked.axes)
             decoded, images = await self._decode(latents, model, asked.decode, request.output)
-            reply = pb.TraverseResponse(images=images, latents=from_ndarray(latents))
+            reply = pb.TraverseResponse(images=images, latents=_latents_tensor(latents, model))
             _tell_served(reply.served, model, timing.then(decoded.timing), began_ns)
             return reply
 
@@ -194,8 +195,8 @@ class GenerationServicer:
     ) -> tuple[NDArray[np.float32], Timing]:
         """The latents [n, latent_dim] that points name, and what finding them took; images are encoded."""
         if points.HasField("latents"):
-            dim = model.manifest.latent.dim
-            return await read_latents(f"{field}.latents", points.latents, dim, self._workers), Timing()
+            spec = model.manifest.latent
+            return await read_latents(f"{field}.latents", points.latents, spec, self._workers), Timing()
         if points.HasField("seeds"):
             seeds = list(points.seeds.seeds)
             return await self._workers.run(_SEED_BYTES * len(seeds), model.prior_rows, seeds), Timing()
@@ -214,6 +215,11 @@ class GenerationServicer:
 
     async def _write(self, images: NDArray[Any], output: pb.Output) -> pb.Images:
         return await write_images(images, output, self._workers)
+
+
+def _latents_tensor(rows: NDArray[np.float32], model: ServedModel) -> tensor_pb2.Tensor:
+    """Rows [n, latent_dim] in the shape that the model's latents have for callers."""
+    return from_ndarray(shaped(rows, model.latent_shape))
 
 
 def _sample_reply(images: NDArray[np.uint8] | NDArray[np.float32], rest: pb.SampleResponse) -> bytes:

@@ -23,6 +23,7 @@ from latentserve_server.api.image_files import (
     write_file,
 )
 from latentserve_server.errors import InvalidArgument
+from latentserve_server.latent.shape import flattened, forms, named, shape_of
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.workers import Workers
 
@@ -56,7 +57,7 @@ def check_latents(field: str, tensor: tensor_pb2.Tensor, model: ServedModel) -> 
         InvalidArgument: there are none, or more than a call may have.
     """
     if not _has_rows(tensor):
-        _read_latents(field, tensor, model.manifest.latent.dim)  # which says what is wrong
+        _read_latents(field, tensor, model.manifest.latent)  # which says what is wrong
     model.check_rows(field, tensor.shape[0])
     return tensor.shape[0]
 
@@ -85,13 +86,13 @@ def check_images(field: str, images: generation_pb2.Images, model: ServedModel) 
             raise InvalidArgument(field, "neither tensor nor encoded is set")
 
 
-async def read_latents(field: str, tensor: tensor_pb2.Tensor, dim: int, workers: Workers) -> Float32:
-    """Latents as float32 [n, dim], all finite.
+async def read_latents(field: str, tensor: tensor_pb2.Tensor, spec: bundle_pb2.LatentSpec, workers: Workers) -> Float32:
+    """Latents of a model's shape, or rows of their values, as float32 rows [n, dim], all finite.
 
     Raises:
         InvalidArgument: they are anything else.
     """
-    return await workers.run(_size_bytes(tensor), _read_latents, field, tensor, dim)
+    return await workers.run(_size_bytes(tensor), _read_latents, field, tensor, spec)
 
 
 async def read_images(
@@ -139,12 +140,12 @@ def _size_bytes(tensor: tensor_pb2.Tensor) -> int:
     return len(tensor.data) + 8 * len(tensor.shape)
 
 
-def _read_latents(field: str, tensor: tensor_pb2.Tensor, dim: int) -> Float32:
-    latents = read_array(field, tensor)
-    if latents.dtype != np.float32 or latents.shape[1:] != (dim,):
-        raise InvalidArgument(field, f"{_describe(latents)} where float32 [n, {dim}] is wanted")
+def _read_latents(field: str, tensor: tensor_pb2.Tensor, spec: bundle_pb2.LatentSpec) -> Float32:
+    latents, wanted = read_array(field, tensor), forms(shape_of(spec))
+    if latents.dtype != np.float32 or latents.shape[1:] not in wanted:
+        raise InvalidArgument(field, f"{_describe(latents)} where float32 {named(wanted)} is wanted")
     check_finite(field, latents)
-    return latents
+    return flattened(latents)
 
 
 def _read_tensor(field: str, tensor: tensor_pb2.Tensor, spec: bundle_pb2.ImageSpec) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from latentserve.contract import CALIBRATION_QUANTILES, CHANNELS, MAX_LABELS, MIN_LABELS
+from latentserve.contract import CALIBRATION_QUANTILES, CHANNELS, MAX_LABELS, MAX_LATENT_SIDES, MIN_LABELS
 from latentserve.picture import PictureError, check_reading
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.errors import BundleError
@@ -86,6 +86,7 @@ def parse_manifest(raw: bytes) -> pb.Manifest:
     _files_beside(manifest)
     _check(1 <= manifest.latent.dim <= MAX_LATENT_DIM, "latent.dim", f"is not in 1 to {MAX_LATENT_DIM}")
     _check(manifest.latent.prior == pb.PRIOR_STANDARD_NORMAL, "latent.prior", "is not PRIOR_STANDARD_NORMAL")
+    _check_latent_shape(manifest.latent)
     if manifest.latent.HasField("mixture"):
         _check(manifest.latent.mixture.components >= 1, "latent.mixture.components", "is not at least 1")
     image = manifest.image
@@ -166,6 +167,17 @@ def precision_named(name: str) -> pb.Precision:
 def precision_name(precision: pb.Precision) -> str:
     """The name of a precision."""
     return pb.Precision.Name(precision).removeprefix("PRECISION_").lower()
+
+
+def _check_latent_shape(latent: pb.LatentSpec) -> None:
+    shape = list(latent.shape)
+    if not shape:
+        return
+    sides = f"has {len(shape)} sides where {MAX_LATENT_SIDES} are allowed"
+    _check(len(shape) <= MAX_LATENT_SIDES, "latent.shape", sides)
+    _check(min(shape) >= 1, "latent.shape", "has a side of 0")
+    values = math.prod(shape)
+    _check(values == latent.dim, "latent.shape", f"has {values} values where latent.dim is {latent.dim}")
 
 
 def _check_reading(reading: pb.PictureReading) -> None:

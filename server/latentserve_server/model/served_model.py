@@ -23,6 +23,7 @@ from latentserve_server.latent.noise import Draw, NoiseSource, Stream
 from latentserve_server.latent.noise_inputs import NoiseInputs
 from latentserve_server.latent.prior import STANDARD_NORMAL, Prior, PriorSource
 from latentserve_server.latent.scores import Scores, draw_latents, score_at_mean, score_draws
+from latentserve_server.latent.shape import shape_of
 from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored
 from latentserve_server.model.requests import (
     DecodeRequest,
@@ -126,8 +127,10 @@ class ServedModel:
         self.manifest = manifest
         self.image = manifest.image
         self.tensors = _tensors(manifest)
-        """What its graphs take and give, by name; axis 0, the rows, is left out."""
+        """What its graphs take and give, by name, in callers' shapes; axis 0, the rows, is left out."""
         self._latent_dim = manifest.latent.dim
+        self.latent_shape = shape_of(manifest.latent)
+        """The shape of a latent for callers; the graphs have rows of its values."""
         self.known_labels = manifest.labels.count
         """How many labels it knows; 0 where it is not conditional."""
         self.limits = limits
@@ -329,7 +332,7 @@ class ServedModel:
 
 def _tensors(manifest: bundle_pb2.Manifest) -> Mapping[str, TensorSpec]:
     image = manifest.image
-    pixels, latent = (image.channels, image.height, image.width), (manifest.latent.dim,)
+    pixels, latent = (image.channels, image.height, image.width), shape_of(manifest.latent)
     likelihood = LIKELIHOODS.get(manifest.likelihood)
     shapes = {"image": pixels, "latent": latent, "mean": latent, "log_variance": latent}
     if likelihood is not None:

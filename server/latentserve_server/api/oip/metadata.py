@@ -9,6 +9,7 @@ from latentserve.oip import inference_pb2 as pb
 from latentserve_server.api.oip.models import InferenceModel, parts_of
 from latentserve_server.api.oip.tensors import datatype_of
 from latentserve_server.engine import Device, TensorSpec
+from latentserve_server.model.requests import FLOAT32_PIXELS
 from latentserve_server.repository.version import ModelVersion, State
 from latentserve_server.telemetry.metrics import GraphTotals
 
@@ -52,7 +53,7 @@ def config_of(model: InferenceModel) -> pb.ModelConfig:
             pb.ModelInput(
                 name=spec.name,
                 data_type=_DATA_TYPES[spec.dtype],
-                format=pb.ModelInput.FORMAT_NCHW if len(spec.shape) == 3 else pb.ModelInput.FORMAT_NONE,
+                format=pb.ModelInput.FORMAT_NCHW if spec.name == FLOAT32_PIXELS else pb.ModelInput.FORMAT_NONE,
                 dims=spec.shape,
             )
             for spec in model.inputs

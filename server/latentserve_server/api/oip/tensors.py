@@ -18,6 +18,8 @@ from latentserve_server.api.oip.parameters import check_input_parameters, check_
 from latentserve_server.engine import TensorSpec
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import check_known
+from latentserve_server.latent.shape import flattened, forms, named, shaped
+from latentserve_server.model.requests import FLOAT32_PIXELS
 from latentserve_server.model.served_model import REPLY_OVERHEAD_BYTES
 
 InputTensor = pb.ModelInferRequest.InferInputTensor
@@ -49,8 +51,8 @@ def read_inputs(
 ) -> dict[str, NDArray[Any]]:
     """The rows of every input of the model, by name, the same number n of each.
 
-    Latents and images are float32 [n, *spec.shape], all finite, images from 0 to 1; a label is int64 [n], from 0 to
-    `labels` - 1.
+    Latents are float32 rows [n, dim], images float32 [n, *spec.shape], both finite, images from 0 to 1; a label is
+    int64 [n], from 0 to `labels` - 1.
 
     Raises:
         InvalidArgument: an input is missing, in shared memory, of another shape or datatype than the model's, or over
@@ -109,7 +111,8 @@ def write_outputs(
     """
     contents = list[NDArray[Any]]()
     for spec in wanted:
-        array, datatype = arrays[spec.name], datatype_of(spec)
+        rows, datatype = arrays[spec.name], datatype_of(spec)
+        array = shaped(rows, spec.shape)
         tensor = response.outputs.add(name=spec.name, datatype=datatype, shape=array.shape)
         if raw:
             contents.append(np.ascontiguousarray(array, _DTYPES[datatype]))
@@ -148,7 +151,7 @@ def _read_rows(
 ) -> NDArray[Any]:
     field = f"inputs.{spec.name}"
     check_input_parameters(field, tensor.parameters)
-    is_image = len(spec.shape) > 1
+    is_image = spec.name == FLOAT32_PIXELS
     allowed = (datatype_of(spec), "UINT8") if is_image else (datatype_of(spec),)
     if tensor.datatype not in allowed:
         raise InvalidArgument(field, f"datatype {_quote(tensor.datatype)} where {allowed[0]} is wanted")
@@ -162,14 +165,15 @@ def _read_rows(
     if is_image:
         return read_range(field, rows)
     check_finite(field, rows)
-    return rows
+    return flattened(rows)
 
 
 def _read_shape(field: str, tensor: InputTensor, spec: TensorSpec, max_rows: int) -> tuple[int, ...]:
     shape = tuple(tensor.shape[: MAX_AXES + 1])
-    if shape[1:] != spec.shape or not shape:
+    wanted = forms(spec.shape) if spec.name == "latent" else (spec.shape,)
+    if shape[1:] not in wanted or not shape:
         found = list(shape) if len(shape) <= MAX_AXES else f"of {len(tensor.shape)} axes"
-        raise InvalidArgument(field, f"shape {found} where [{', '.join(['n', *map(str, spec.shape)])}] is wanted")
+        raise InvalidArgument(field, f"shape {found} where {named(wanted)} is wanted")
     if not 1 <= shape[0] <= max_rows:
         raise InvalidArgument(field, f"{shape[0]} rows; 1 to {max_rows} are allowed")
     return shape
