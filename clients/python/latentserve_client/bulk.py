@@ -46,7 +46,7 @@ class BulkClient:
     def encode(
         self, files: Sequence[bytes], *, draw_seed: int | None, first_index: int, resize: bool
     ) -> NDArray[np.float32]:
-        """Posterior means of the image files or, with a seed, a draw from each posterior: [n, latent_dim]."""
+        """Posterior means of the image files or, with a seed, a draw from each posterior: [n, *latent_shape]."""
         replies: list[NDArray[np.float32]] = []
         reply_bytes = 3 * _FLOAT_BYTES * self._info.latent_dim
         for rows, labels in self._parts([max(len(file), reply_bytes) for file in files]):
@@ -58,7 +58,7 @@ class BulkClient:
         return np.concatenate(replies)
 
     def decode(self, latents: NDArray[np.float32], *, format: ArrayFormat) -> NDArray[Any]:
-        """The images of latents [n, latent_dim]: [n, channels, height, width]."""
+        """The images of latents in either shape: [n, channels, height, width]."""
         row_bytes = max(image_bytes(self._info, format), _FLOAT_BYTES * self._info.latent_dim)
         replies = [
             self._client.decode(self._model, latents[rows], format=format, labels=labels)

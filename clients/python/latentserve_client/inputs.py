@@ -14,7 +14,7 @@ ImagesLike: TypeAlias = NDArray[np.float32] | NDArray[np.float64] | NDArray[np.u
 JPEG, WebP, GIF or BMP files. float64 is converted to float32."""
 
 LatentsLike: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
-"""Latents to send: [n, latent_dim]. float64 is converted to float32."""
+"""Latents to send: [n, *latent_shape], or rows of their values [n, latent_dim]. float64 is converted to float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,10 @@ PointsLike: TypeAlias = LatentsLike | Seeds | PosteriorMeans
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One latent dimension, counted from 0, and the `steps` evenly spaced values it takes from low to high."""
+    """One latent dimension, counted from 0, and the `steps` evenly spaced values it takes from low to high.
+
+    Where latents have a shape, dimensions are counted in their row of values: the last side varies fastest.
+    """
 
     dimension: int
     low: float

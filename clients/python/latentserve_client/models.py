@@ -103,6 +103,7 @@ class ModelInfo:
         mixture_components: the number of components of the mixture prior; 0 where there is none.
         calibration_images: the number of images that scores are ranked among; 0 where they are not.
         latent_dim: the number of latent dimensions.
+        latent_shape: the shape in which latents come, whose product is latent_dim: (latent_dim,) for vectors.
         image_shape: channels, height and width.
         value_range: the smallest and largest value of a float32 pixel.
         device: where it runs: "cpu" or "cuda".
@@ -129,6 +130,7 @@ class ModelInfo:
     mixture_components: int
     calibration_images: int
     latent_dim: int
+    latent_shape: tuple[int, ...]
     image_shape: tuple[int, int, int]
     value_range: tuple[float, float]
     device: str

@@ -105,9 +105,9 @@ class Posterior:
     """q(z|x) = N(mean, diag(exp(log_variance))), one row an image.
 
     Attributes:
-        mean: float32 [n, latent_dim].
-        log_variance: float32 [n, latent_dim], natural logarithm.
-        z: float32 [n, latent_dim], one draw from each posterior; None unless draw_seed was given.
+        mean: float32 [n, *latent_shape].
+        log_variance: float32 [n, *latent_shape], natural logarithm.
+        z: float32 [n, *latent_shape], one draw from each posterior; None unless draw_seed was given.
         seed: the seed of the draws; None where z is.
         noise_scheme: the rule of the draws, with its version; None where z is.
         served: who answered.
@@ -160,7 +160,7 @@ class Walk(Pictures):
             path, then of the second, and so on. Of a traversal: one a combination of the axes' values, the last axis
             varying fastest.
         files: the same as n encoded files instead, where a file format was asked for.
-        latents: float32 [n, latent_dim], the points that were decoded.
+        latents: float32 [n, *latent_shape], the points that were decoded.
         served: who answered.
     """
 

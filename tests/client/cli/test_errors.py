@@ -47,6 +47,11 @@ REFUSED: list[tuple[list[str], str]] = [
         ["encode", "linear", "{}/good.png", "--first-index", "1", "-o", "{}/z.npy"],
         "first_index is the index of the draws' noise; give draw_seed too",
     ),
+    (["sample", "linear", "--bands", "0,3,1", "-o", "{}/a.png"], "--bands 3: the model's images have channels 0 to 2"),
+    (
+        ["decode", "linear", "{}/flat.npy", "--bands", "0,1,2,0", "-o", "{}/a.jpg"],
+        "JPEG has no alpha; name 1 or 3 channels by --bands, or write .png or .webp",
+    ),
     (["sample", "linear", "--label", "cat", "-o", "{}/a.png"], "label 'cat': the model has no labels; give none"),
 ]
 
@@ -110,6 +115,14 @@ WRONG_USAGE: list[tuple[list[str], str]] = [
     (["sample", "linear", "-o", "folder"], f"output 'folder' does not end in {ENDINGS} or /{PIPE}"),
     (["reconstruct", "linear", "a.png", "-o", "folder/"], f"output 'folder/' does not end in {ENDINGS}{PIPE}"),
     (["encode", "linear", "a.png", "-o", "z.png"], f"output 'z.png' does not end in .npy{PIPE}"),
+    (
+        ["sample", "linear", "-o", "a.npy", "--bands", "0"],
+        "--bands is for pictures; a .npy array has all channels",
+    ),
+    (
+        ["sample", "linear", "-o", "a.png", "--bands", "0,1"],
+        "argument --bands: '0,1' is not 1, 3 or 4 channels, such as 2 or 3,2,1",
+    ),
     (
         ["sample", "linear", "-o", "a.png", "--format", "jpeg"],
         "output 'a.png' is png by its ending, and --format says jpeg",

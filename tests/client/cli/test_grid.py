@@ -15,7 +15,7 @@ def images(count: int, channels: int, height: int, width: int) -> NDArray[np.uin
     return np.random.default_rng(count).integers(0, 256, (count, channels, height, width), np.uint8)
 
 
-@given(st.integers(1, 30), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))
+@given(st.integers(1, 30), st.sampled_from([1, 3, 4]), st.integers(1, 9), st.integers(1, 9))
 def test_every_image_is_in_its_cell(count: int, channels: int, height: int, width: int) -> None:
     drawn = images(count, channels, height, width)
     picture = np.asarray(draw_grid(drawn)).reshape(*np.asarray(draw_grid(drawn)).shape[:2], channels)
@@ -29,7 +29,7 @@ def test_every_image_is_in_its_cell(count: int, channels: int, height: int, widt
         np.testing.assert_array_equal(picture[top : top + height, left : left + width].transpose(2, 0, 1), image)
 
 
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGBA")])
 def test_an_original_stands_above_its_reconstruction(channels: int, mode: str) -> None:
     originals, reconstructions = images(2, channels, 4, 5), images(2, channels, 4, 5)[::-1]
     picture = draw_pairs(originals, reconstructions)
@@ -39,3 +39,4 @@ def test_an_original_stands_above_its_reconstruction(channels: int, mode: str) -
         left = 2 + 7 * column
         np.testing.assert_array_equal(pixels[2:6, left : left + 5].transpose(2, 0, 1), originals[column])
         np.testing.assert_array_equal(pixels[7:11, left : left + 5].transpose(2, 0, 1), reconstructions[column])
+    assert (pixels[[0, 6], :, 3:] == 255).all()  # the border and the line between are opaque

@@ -77,6 +77,12 @@ def test_the_rest_is_drawn_as_what_has_arrived_was(sample: Run, tmp_path: Path, 
     assert err.endswith(f"go on with model linear:2 and --seed 7 --first-index 8 --count 9 {how}\n")
 
 
+def test_the_rest_of_a_folder_shows_the_same_bands(sample: Run, tmp_path: Path, faults: list[Any]) -> None:
+    faults.extend([None, (3, grpc.StatusCode.INTERNAL)])
+    _, _, err = sample("--count", 20, "--seed", 7, "--bands", "2,1,0", "-o", f"{tmp_path}/")
+    assert err.endswith("go on with model linear:2 and --seed 7 --first-index 12 --count 8 --bands 2,1,0\n")
+
+
 def test_an_interrupt_leaves_what_has_arrived(
     target: str, tmp_path: Path, expected: NDArray[np.float32], faults: list[Any], stalled: queue.Queue[str]
 ) -> None:

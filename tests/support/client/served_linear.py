@@ -44,11 +44,18 @@ def to_uint8(images: NDArray[Any]) -> NDArray[np.uint8]:
 
 @contextmanager
 def served_linear(repository: Path) -> Iterator[str]:
-    """The address of a running server over the repository, which is made."""
+    """The address of a running server over the repository, which is made of that model's versions."""
     for version, model in MODELS.items():
         model.write(repository / "linear" / str(version))
     write(repository / "linear" / "3", 3, broken=True, **_OPTIONS)
     (repository / "linear" / "aliases.json").write_text('{"stable": 1}')
+    with serving(repository) as address:
+        yield address
+
+
+@contextmanager
+def serving(repository: Path) -> Iterator[str]:
+    """The address of a running server over the repository."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LATENTSERVE_")}
     command = [COMMAND, f"--repository={repository}", f"--device={device()}", *_FLAGS, *_LIMITS]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:

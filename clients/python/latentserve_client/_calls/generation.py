@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from latentserve.contract import MAX_INDEX
 from latentserve.v1 import generation_pb2
 from latentserve_client._calls import replies
@@ -75,6 +77,7 @@ def decode(
     labels: LabelsLike | None = None,
     format: Format = "float32",
     grid_columns: int | None = None,
+    bands: Sequence[int] | None = None,
     priority: Priority | None = None,
     timeout: float | None = None,
     request_id: str | None = None,
@@ -83,11 +86,13 @@ def decode(
 
     Args:
         model: its name, "name:3" (a version), "name@stable" (an alias) or a ModelRef.
-        latents: float32 [n, latent_dim]; float64 is converted to it.
+        latents: float32 [n, latent_dim] or [n, *latent_shape]; float64 is converted to it.
         labels: of a conditional model, which demands them, from 0: one for all latents, or one for each.
         format: "float32" (in the model's value range), "float16" or "uint8" (0 to 255) for one array, in `images`;
             "png", "jpeg" (at quality 90) or "webp" (lossless) for encoded files, in `files`.
         grid_columns: with a file format, one file with the picture of all images, in so many columns.
+        bands: with a file format, the channels that files show, from 0: one as grey, three as RGB or four as RGBA; all
+            of a model of 1, 3 or 4 channels unless given.
         priority: "bulk" lets others go first, "interactive" does not; "interactive" unless given.
         timeout: seconds that the call may take, retries included; the client's own unless given.
         request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
@@ -100,7 +105,7 @@ def decode(
     request = generation_pb2.DecodeRequest(
         model=build_ref(model),
         latents=build_latents("latents", latents),
-        output=build_output(format, grid_columns),
+        output=build_output(format, grid_columns, bands),
         priority=build_priority(priority),
         labels=build_labels(labels),
     )
@@ -115,6 +120,7 @@ def reconstruct(
     labels: LabelsLike | None = None,
     format: Format = "float32",
     grid_columns: int | None = None,
+    bands: Sequence[int] | None = None,
     priority: Priority | None = None,
     timeout: float | None = None,
     request_id: str | None = None,
@@ -130,6 +136,8 @@ def reconstruct(
         format: "float32" (in the model's value range), "float16" or "uint8" (0 to 255) for one array, in `images`;
             "png", "jpeg" (at quality 90) or "webp" (lossless) for encoded files, in `files`.
         grid_columns: with a file format, one file with the picture of all images, in so many columns.
+        bands: with a file format, the channels that files show, from 0: one as grey, three as RGB or four as RGBA; all
+            of a model of 1, 3 or 4 channels unless given.
         priority: "bulk" lets others go first, "interactive" does not; "interactive" unless given.
         timeout: seconds that the call may take, retries included; the client's own unless given.
         request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
@@ -142,7 +150,7 @@ def reconstruct(
     request = generation_pb2.ReconstructRequest(
         model=build_ref(model),
         images=build_images(images, resize=resize),
-        output=build_output(format, grid_columns),
+        output=build_output(format, grid_columns, bands),
         priority=build_priority(priority),
         labels=build_labels(labels),
     )

@@ -61,7 +61,7 @@ def parse_model(
 ) -> ModelInfo:
     """The description of one model."""
     model = response.model
-    image, limits = model.manifest.image, model.limits
+    image, latent, limits = model.manifest.image, model.manifest.latent, model.limits
     return ModelInfo(
         name=model.name,
         version=model.version,
@@ -71,9 +71,10 @@ def parse_model(
         likelihood=_LIKELIHOODS.get(model.manifest.likelihood, "unknown"),
         labels=model.manifest.labels.count,
         label_names=tuple(model.manifest.labels.names),
-        mixture_components=model.manifest.latent.mixture.components,
+        mixture_components=latent.mixture.components,
         calibration_images=model.manifest.calibration.images,
-        latent_dim=model.manifest.latent.dim,
+        latent_dim=latent.dim,
+        latent_shape=tuple(latent.shape) or (latent.dim,),
         image_shape=(image.channels, image.height, image.width),
         value_range=(image.min_value, image.max_value),
         device=model.device,

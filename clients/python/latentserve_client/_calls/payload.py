@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve import ndarray, pixel_range
+from latentserve.contract import CHANNELS, PICTURE_CHANNELS
 from latentserve.v1 import generation_pb2, tensor_pb2
 from latentserve_client._calls.fields import MAX_SEED, MAX_UINT32, choice, integer
 from latentserve_client.errors import ReplyError, RequestError
@@ -24,13 +25,23 @@ _FILE_FORMATS: dict[str, generation_pb2.ImageFormat] = {
     "jpeg": generation_pb2.IMAGE_FORMAT_JPEG,
     "webp": generation_pb2.IMAGE_FORMAT_WEBP,
 }
+_LATENTS = "[n, latent_dim] or [n, *latent_shape]"
+_BAND_COUNTS = "{}, {} or {}".format(*PICTURE_CHANNELS)
+_RGBA = 4
 _FORMATS = _ARRAY_FORMATS | _FILE_FORMATS
 _DTYPES: dict[int, np.dtype[Any]] = {code: np.dtype(name) for name, code in _ARRAY_FORMATS.items()}
 
 
-def build_output(format: Format, grid_columns: int | None) -> generation_pb2.Output:
-    """The form in which images are wanted: each by itself, or as one picture of `grid_columns` columns."""
+def build_output(format: Format, grid_columns: int | None, bands: Sequence[int] | None) -> generation_pb2.Output:
+    """The form in which images are wanted: each by itself, or as one picture of `grid_columns` columns.
+
+    Pictures show the channels that `bands` names.
+    """
     output = generation_pb2.Output(format=choice("format", format, _FORMATS))
+    if bands is not None:
+        if format not in _FILE_FORMATS:
+            raise RequestError(f"bands are of pictures; format {format!r} is none of {', '.join(_FILE_FORMATS)}")
+        output.bands[:] = build_bands(bands, format)
     if grid_columns is not None:
         if format not in _FILE_FORMATS:
             raise RequestError(
@@ -38,6 +49,17 @@ def build_output(format: Format, grid_columns: int | None) -> generation_pb2.Out
             )
         output.grid_columns = integer("grid_columns", grid_columns, 1, MAX_UINT32)
     return output
+
+
+def build_bands(bands: Sequence[int], format: Format) -> list[int]:
+    """The channels that a picture of the format is to show."""
+    if not isinstance(bands, Sequence | np.ndarray) or isinstance(bands, str | bytes):
+        raise RequestError(f"bands is a {type(bands).__name__}; give {_BAND_COUNTS} integers")
+    if len(bands) not in PICTURE_CHANNELS:
+        raise RequestError(f"bands has {len(bands)} channels; give {_BAND_COUNTS}")
+    if len(bands) == _RGBA and format == "jpeg":
+        raise RequestError("bands has 4 channels and JPEG no alpha; give 1 or 3, or another format")
+    return [integer(f"bands[{place}]", band, 0, CHANNELS[-1] - 1) for place, band in enumerate(bands)]
 
 
 def build_images(images: ImagesLike, *, resize: bool = False) -> generation_pb2.Images:
@@ -61,11 +83,11 @@ def build_images(images: ImagesLike, *, resize: bool = False) -> generation_pb2.
 
 
 def build_latents(field: str, latents: LatentsLike) -> tensor_pb2.Tensor:
-    """An array [n, latent_dim] as a float32 tensor."""
+    """An array [n, latent_dim] or [n, *latent_shape] as a float32 tensor."""
     if not isinstance(latents, np.ndarray):
-        raise RequestError(f"{field} is a {type(latents).__name__}; give a numpy array [n, latent_dim]")
-    if latents.ndim != 2 or 0 in latents.shape:
-        raise RequestError(f"{field} has shape {list(latents.shape)}; it takes [n, latent_dim], neither of them 0")
+        raise RequestError(f"{field} is a {type(latents).__name__}; give a numpy array {_LATENTS}")
+    if not 2 <= latents.ndim <= ndarray.MAX_AXES or 0 in latents.shape:
+        raise RequestError(f"{field} has shape {list(latents.shape)}; it takes {_LATENTS}, none of them 0")
     return ndarray.from_ndarray(_in_float32(field, latents, ("float32", "float64")))
 
 
@@ -83,7 +105,7 @@ def build_points(field: str, points: PointsLike) -> generation_pb2.Points:
             return generation_pb2.Points(latents=build_latents(field, points))
         case _:
             raise RequestError(
-                f"{field} is a {type(points).__name__}; give latents [n, latent_dim], Seeds or PosteriorMeans"
+                f"{field} is a {type(points).__name__}; give latents {_LATENTS}, Seeds or PosteriorMeans"
             )
 
 
@@ -111,7 +133,7 @@ def parse_images(
     """The `expected` images of a reply, in the form that `output` asked for."""
     dtype = _DTYPES.get(output.format)
     if dtype is not None:
-        return _parse_tensor("images", images.tensor, dtype, expected, ndim=4)
+        return _parse_tensor("images", images.tensor, dtype, expected, axes=range(4, 5))
     files = 1 if output.grid_columns else expected
     if len(images.encoded.files) != files:
         raise ReplyError(f"images: the reply has {len(images.encoded.files)} files; {files} were asked for")
@@ -119,8 +141,8 @@ def parse_images(
 
 
 def parse_latents(field: str, tensor: tensor_pb2.Tensor, expected: int) -> NDArray[np.float32]:
-    """A tensor [expected, latent_dim] of a reply."""
-    return _parse_tensor(field, tensor, np.dtype(np.float32), expected, ndim=2)
+    """A tensor [expected, *latent_shape] of a reply."""
+    return _parse_tensor(field, tensor, np.dtype(np.float32), expected, axes=range(2, ndarray.MAX_AXES + 1))
 
 
 def parse_scores(field: str, scores: Sequence[float], expected: int) -> NDArray[np.float32]:
@@ -158,15 +180,16 @@ def _in_float32(field: str, array: NDArray[Any], allowed: tuple[str, ...]) -> ND
 
 
 def _parse_tensor(
-    field: str, tensor: tensor_pb2.Tensor, dtype: np.dtype[Any], expected: int, ndim: int
+    field: str, tensor: tensor_pb2.Tensor, dtype: np.dtype[Any], expected: int, axes: range
 ) -> NDArray[Any]:
     try:
         array = ndarray.to_ndarray(tensor)
     except ndarray.TensorError as error:
         raise ReplyError(f"{field}: {error}") from error
-    if array.dtype != dtype or array.ndim != ndim or array.shape[0] != expected:
+    if array.dtype != dtype or array.ndim not in axes or array.shape[0] != expected:
+        wanted = f"{axes[0]} axes" if len(axes) == 1 else f"{axes[0]} axes or more"
         raise ReplyError(
-            f"{field}: the reply is {array.dtype.name} {list(array.shape)}; {expected} rows of {dtype.name} in {ndim} "
-            "axes were asked for"
+            f"{field}: the reply is {array.dtype.name} {list(array.shape)}; {expected} rows of {dtype.name} in "
+            f"{wanted} were asked for"
         )
     return array

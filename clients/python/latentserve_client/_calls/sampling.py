@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from latentserve.contract import MAX_INDEX
 from latentserve.v1 import generation_pb2
 from latentserve_client._calls.exchange import Exchange
@@ -36,6 +38,7 @@ def sample(
     labels: LabelsLike | None = None,
     format: Format = "float32",
     grid_columns: int | None = None,
+    bands: Sequence[int] | None = None,
     priority: Priority | None = None,
     timeout: float | None = None,
     request_id: str | None = None,
@@ -58,6 +61,8 @@ def sample(
         format: "float32" (in the model's value range), "float16" or "uint8" (0 to 255) for one array, in `images`;
             "png", "jpeg" (at quality 90) or "webp" (lossless) for encoded files, in `files`.
         grid_columns: with a file format, one file with the picture of all images, in so many columns.
+        bands: with a file format, the channels that files show, from 0: one as grey, three as RGB or four as RGBA; all
+            of a model of 1, 3 or 4 channels unless given.
         priority: "bulk" lets others go first, "interactive" does not; "interactive" unless given.
         timeout: seconds that the call may take, retries included; the client's own unless given.
         request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
@@ -73,7 +78,7 @@ def sample(
         count=count,
         seed=build_seed("seed", seed),
         first_index=integer("first_index", first_index, 0, MAX_INDEX - count),
-        output=build_output(format, grid_columns),
+        output=build_output(format, grid_columns, bands),
         priority=build_priority(priority),
         labels=build_labels(labels),
         shaping=build_shaping(temperature, truncation),
@@ -96,6 +101,7 @@ def stream_samples(
     labels: LabelsLike | None = None,
     format: Format = "float32",
     grid_columns: int | None = None,
+    bands: Sequence[int] | None = None,
     priority: Priority | None = None,
     timeout: float | None = None,
     request_id: str | None = None,
@@ -120,6 +126,8 @@ def stream_samples(
         format: "float32" (in the model's value range), "float16" or "uint8" (0 to 255) for an array, in `images` of
             each chunk; "png", "jpeg" (at quality 90) or "webp" (lossless) for encoded files, in `files`.
         grid_columns: with a file format and chunk_rows, one file a chunk, the picture of its images in so many columns.
+        bands: with a file format, the channels that files show, from 0: one as grey, three as RGB or four as RGBA; all
+            of a model of 1, 3 or 4 channels unless given.
         priority: "bulk" lets others go first, "interactive" does not; "bulk" unless given.
         timeout: seconds that may pass until the next chunk is there, resuming included; the client's own unless given.
         request_id: 1 to 128 visible ASCII characters by which the server's log has the calls; a UUID unless given.
@@ -136,7 +144,7 @@ def stream_samples(
         seed=build_seed("seed", seed),
         first_index=integer("first_index", first_index, 0, MAX_INDEX - count),
         chunk_rows=0 if chunk_rows is None else integer("chunk_rows", chunk_rows, 1, MAX_UINT32),
-        output=build_output(format, grid_columns),
+        output=build_output(format, grid_columns, bands),
         priority=build_priority(priority),
         labels=build_labels(labels),
         shaping=build_shaping(temperature, truncation),

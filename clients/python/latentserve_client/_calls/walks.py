@@ -25,6 +25,7 @@ def interpolate(
     labels: LabelsLike | None = None,
     format: Format = "float32",
     grid_columns: int | None = None,
+    bands: Sequence[int] | None = None,
     priority: Priority | None = None,
     timeout: float | None = None,
     request_id: str | None = None,
@@ -35,7 +36,7 @@ def interpolate(
 
     Args:
         model: its name, "name:3" (a version), "name@stable" (an alias) or a ModelRef.
-        start: n points: an array [n, latent_dim], Seeds, or PosteriorMeans of images.
+        start: n points: an array [n, latent_dim] or [n, *latent_shape], Seeds, or PosteriorMeans of images.
         end: as many points, given in any of these ways.
         steps: images on each way, at least 2.
         spherical: whether to turn at constant speed, the length changing evenly, instead of going straight.
@@ -43,6 +44,8 @@ def interpolate(
         format: "float32" (in the model's value range), "float16" or "uint8" (0 to 255) for one array, in `images`;
             "png", "jpeg" (at quality 90) or "webp" (lossless) for encoded files, in `files`.
         grid_columns: with a file format, one file with the picture of all images, in so many columns.
+        bands: with a file format, the channels that files show, from 0: one as grey, three as RGB or four as RGBA; all
+            of a model of 1, 3 or 4 channels unless given.
         priority: "bulk" lets others go first, "interactive" does not; "interactive" unless given.
         timeout: seconds that the call may take, retries included; the client's own unless given.
         request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
@@ -62,7 +65,7 @@ def interpolate(
         to=ends,
         steps=integer("steps", steps, 2, MAX_UINT32),
         path=generation_pb2.PATH_SPHERICAL if spherical else generation_pb2.PATH_LINEAR,
-        output=build_output(format, grid_columns),
+        output=build_output(format, grid_columns, bands),
         priority=build_priority(priority),
         labels=build_labels(labels),
     )
@@ -78,6 +81,7 @@ def traverse(
     labels: LabelsLike | None = None,
     format: Format = "float32",
     grid_columns: int | None = None,
+    bands: Sequence[int] | None = None,
     priority: Priority | None = None,
     timeout: float | None = None,
     request_id: str | None = None,
@@ -88,13 +92,15 @@ def traverse(
 
     Args:
         model: its name, "name:3" (a version), "name@stable" (an alias) or a ModelRef.
-        axes: one Axis or two, each a latent dimension and its evenly spaced values.
-        origin: one point, whose other dimensions are kept: an array [1, latent_dim], Seeds, or PosteriorMeans of an
-            image; the prior's mean, 0, unless given.
+        axes: one Axis or two, each a latent dimension, in the row of latent_dim values, and its evenly spaced values.
+        origin: one point, whose other dimensions are kept: an array [1, latent_dim] or [1, *latent_shape], Seeds, or
+            PosteriorMeans of an image; the prior's mean, 0, unless given.
         labels: of a conditional model, which demands them, from 0: one for all images, or one for each.
         format: "float32" (in the model's value range), "float16" or "uint8" (0 to 255) for one array, in `images`;
             "png", "jpeg" (at quality 90) or "webp" (lossless) for encoded files, in `files`.
         grid_columns: with a file format, one file with the picture of all images, in so many columns.
+        bands: with a file format, the channels that files show, from 0: one as grey, three as RGB or four as RGBA; all
+            of a model of 1, 3 or 4 channels unless given.
         priority: "bulk" lets others go first, "interactive" does not; "interactive" unless given.
         timeout: seconds that the call may take, retries included; the client's own unless given.
         request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
@@ -113,7 +119,7 @@ def traverse(
         model=build_ref(model),
         origin=point,
         axes=[_build_axis(f"axes[{index}]", axis) for index, axis in enumerate(axes)],
-        output=build_output(format, grid_columns),
+        output=build_output(format, grid_columns, bands),
         priority=build_priority(priority),
         labels=build_labels(labels),
     )

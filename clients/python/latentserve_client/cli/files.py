@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve.contract import PICTURE_CHANNELS
 from latentserve.picture import FORMATS, PictureError, open_picture
 from latentserve.v1 import bundle_pb2
 
@@ -35,9 +37,13 @@ def read_image(path: Path, spec: bundle_pb2.ImageSpec, *, resize: bool) -> Image
     """The image in `path`, read as the server reads it for a model of such images, and resized where `resize` says so.
 
     Raises:
-        FileError: not a whole file of a format that a server takes, or of another size and not to be resized.
+        FileError: not a whole file of a format that a server takes, or of another size and not to be resized; or the
+            model's images are none that a file shows.
         OSError: the file cannot be read.
     """
+    if spec.channels not in PICTURE_CHANNELS:
+        held = f"the model's images have {spec.channels} channels, which no image file holds"
+        raise FileError(f"{path}: {held}; call it from Python, with an array")
     data, wanted = path.read_bytes(), (spec.width, spec.height)
     try:
         with open_picture(io.BytesIO(data), spec.reading, FORMATS) as picture:
@@ -80,8 +86,8 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in _IMAGE_ENDINGS and not path.name.startswith(".") and path.is_file()
 
 
-def read_latents(path: Path, dim: int) -> NDArray[np.float32]:
-    """The float array [n, dim] in the .npy file `path`, as float32.
+def read_latents(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The float array [n, *shape], or of rows of as many values, in the .npy file `path`, as float32.
 
     Raises:
         FileError: not a .npy file, or an array of another dtype or shape.
@@ -92,8 +98,10 @@ def read_latents(path: Path, dim: int) -> NDArray[np.float32]:
             array = np.lib.format.read_array(file, allow_pickle=False)
         except (ValueError, EOFError, MemoryError) as error:
             raise FileError(f"{path}: not a .npy file, or a damaged one") from error
-    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] != dim or array.dtype.kind != "f":
-        raise FileError(f"{path}: {array.dtype.name} {list(array.shape)}; the model takes float32 [n, {dim}]")
+    forms = dict.fromkeys((shape, (math.prod(shape),)))
+    if array.shape[1:] not in forms or array.shape[0] == 0 or array.dtype.kind != "f":
+        wanted = " or ".join(f"[{', '.join(('n', *map(str, form)))}]" for form in forms)
+        raise FileError(f"{path}: {array.dtype.name} {list(array.shape)}; the model takes float32 {wanted}")
     return array.astype(np.float32)
 
 

@@ -23,6 +23,7 @@ from latentserve_client.cli.shared import (
     add_labels,
     add_model,
     add_output,
+    dimensions,
     integer,
     quantity,
     read_labels,
@@ -39,12 +40,13 @@ def add_to(commands: Commands) -> None:
     add_labels(parser, "one for all images, or one for each")
     parser.add_argument("--draw-seed", type=integer(0, MAX_SEED), help="draw latents; default the posterior means")
     add_first_index(parser)
-    add_output(parser, "a .npy array float32 [n, latent_dim]", "npy")
+    add_output(parser, "a .npy array float32 [n, *latent_shape]", "npy")
     parser.set_defaults(run=encode)
 
     parser = commands.add_parser("decode", help="map latents to images")
     add_model(parser)
-    parser.add_argument("latents", type=Path, metavar="Z.npy", help="a .npy array float32 [n, latent_dim]")
+    forms = "a .npy array float32 [n, *latent_shape] or [n, latent_dim]"
+    parser.add_argument("latents", type=Path, metavar="Z.npy", help=forms)
     add_labels(parser, "one for all latents, or one for each")
     add_output(parser, IMAGE_OUTPUT, *PICTURES, "npy", folders=True)
     parser.set_defaults(run=decode)
@@ -70,7 +72,7 @@ def encode(client: Client, args: argparse.Namespace) -> Outcome:
         )
     args.output.write_array(latents)
     how = "posterior means" if args.draw_seed is None else f"drawn with seed {args.draw_seed}"
-    what = f"{quantity(len(latents), 'latent')} of {latents.shape[1]} dimensions"
+    what = f"{quantity(len(latents), 'latent')} of {dimensions(info)}"
     return written(args.output, what, how, info, started)
 
 
@@ -79,8 +81,9 @@ def decode(client: Client, args: argparse.Namespace) -> Outcome:
     started = time.perf_counter()
     args.output.check()
     info = client.model(args.model)
+    args.output.check_bands(info.image_shape[0])
     labels = read_labels(args.labels, info)
-    latents = read_latents(args.latents, info.latent_dim)
+    latents = read_latents(args.latents, info.latent_shape)
     with Progress(len(latents)) as progress:
         images = BulkClient(client, info, progress.update, labels).decode(latents, format=args.output.format)
     args.output.write_images(images)
@@ -92,6 +95,7 @@ def reconstruct(client: Client, args: argparse.Namespace) -> Outcome:
     started = time.perf_counter()
     args.output.check()
     info = client.model(args.model)
+    args.output.check_bands(info.image_shape[0])
     labels = read_labels(args.labels, info)
     files = [read_image(path, info.manifest.image, resize=args.resize) for path in find_images(args.images)]
     with Progress(len(files)) as progress:
@@ -101,6 +105,7 @@ def reconstruct(client: Client, args: argparse.Namespace) -> Outcome:
     if args.output.form == "npy":
         args.output.write_array(images)
     else:
-        args.output.write_picture(draw_pairs(np.stack([file.pixels for file in files]), images))
+        originals = np.stack([file.pixels for file in files])
+        args.output.write_picture(draw_pairs(args.output.shown(originals), args.output.shown(images)))
     cost = f"mean error {errors.mean():.1f} nats, mean KL {divergences.mean():.1f} nats"
     return written(args.output, quantity(len(files), "reconstruction"), cost, info, started)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from latentserve_client.admin import AdminClient
-from latentserve_client.cli.shared import Commands, Outcome, add_model, align, model_ref
+from latentserve_client.cli.shared import Commands, Outcome, add_model, align, dimensions, model_ref
 from latentserve_client.client import Client
 from latentserve_client.errors import RequestError
 from latentserve_client.models import ModelInfo, ModelRef, ModelState, ModelStatus
@@ -130,7 +130,7 @@ def describe_model(info: ModelInfo) -> str:
         ("device", info.device),
         ("precision", info.precision or "-"),
         ("numerics", _numerics(info)),
-        ("latent", f"{info.latent_dim} dimensions"),
+        ("latent", dimensions(info)),
         ("prior", f"standard normal{_mixture(info)}"),
         ("likelihood", info.likelihood.replace("_", " ") or "-"),
         ("labels", _labels(info)),

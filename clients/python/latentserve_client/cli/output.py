@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from latentserve.contract import PICTURE_CHANNELS
 from latentserve_client.cli.files import FileError, replacing
 from latentserve_client.errors import RequestError
 from latentserve_client.inputs import FileFormat
@@ -30,13 +31,14 @@ _FORMS: MappingProxyType[str, Form] = MappingProxyType(
 )
 # As a server writes them; webp is lossless.
 _SAVED: MappingProxyType[FileFormat, dict[str, Any]] = MappingProxyType(
-    {"png": {}, "jpeg": {"quality": 90, "subsampling": 0}, "webp": {"lossless": True}}
+    {"png": {}, "jpeg": {"quality": 90, "subsampling": 0}, "webp": {"lossless": True, "exact": True}}
 )
 SEPARATOR = 2
 """Pixels around every cell of a grid."""
 
 _BORDER = 160
 _PAIR_LINE = 96
+_ALPHA, _RGBA, _OPAQUE = 3, 4, 255
 
 _LONGEST_SIDE = MappingProxyType({"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383})
 
@@ -53,11 +55,13 @@ class Output:
         path: of the file or folder; None for standard output.
         form: pictures of one of these formats, or a .npy array.
         is_folder: whether each image has a file of its own.
+        bands: the channels that pictures show; none for all.
     """
 
     path: Path | None
     form: Form
     is_folder: bool = False
+    bands: tuple[int, ...] = ()
 
     @classmethod
     def parse(cls, text: str, form: FileFormat | None, forms: Sequence[Form], *, folders: bool) -> Self:
@@ -97,16 +101,36 @@ class Output:
         if not self.is_folder and self.path.is_dir():
             raise FileError(f"{self.path}: is a directory")
 
+    def check_bands(self, channels: int) -> None:
+        """Find out whether images of so many channels can be shown.
+
+        Raises:
+            RequestError: a band is none of theirs, or a picture would have channels that its format does not hold.
+        """
+        if self.form == "npy":
+            return
+        if beyond := [band for band in self.bands if band >= channels]:
+            raise RequestError(f"--bands {beyond[0]}: the model's images have channels 0 to {channels - 1}")
+        shown, some = len(self.bands) or channels, "name some by --bands, or write a .npy array"
+        if shown not in PICTURE_CHANNELS:
+            raise RequestError(f"pictures hold 1, 3 or 4 channels and the model's images {channels}; {some}")
+        if shown == _RGBA and self.form == "jpeg":
+            raise RequestError("JPEG has no alpha; name 1 or 3 channels by --bands, or write .png or .webp")
+
+    def shown(self, images: NDArray[Any]) -> NDArray[Any]:
+        """What pictures show of images [n, channels, height, width]: the bands that are named, or all channels."""
+        return images[:, list(self.bands)] if self.bands else images
+
     def write_images(self, images: NDArray[Any], columns: int | None = None) -> None:
         """Images in the dtype that `format` names: an array, a grid of `columns` columns, or a file for each image."""
         if self.form == "npy":
             self.write_array(images)
         elif self.path is not None and self.is_folder:
             self.path.mkdir(exist_ok=True)
-            for index, image in enumerate(images):
+            for index, image in enumerate(self.shown(images)):
                 self.write_file(index, self._encode(draw_image(image)))
         else:
-            self.write_picture(draw_grid(images, columns))
+            self.write_picture(draw_grid(self.shown(images), columns))
 
     def write_picture(self, picture: Image.Image) -> None:
         """One picture, whole or not at all. Raises FileError where it cannot be written."""
@@ -152,17 +176,18 @@ def standard_output() -> Iterator[BinaryIO]:
 
 
 def draw_image(image: NDArray[np.uint8]) -> Image.Image:
-    """One image, uint8 [1 or 3, height, width], as a picture."""
+    """One image, uint8 [1, 3 or 4, height, width], as a picture."""
     return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
 
 
 def draw_grid(images: NDArray[np.uint8], columns: int | None = None) -> Image.Image:
-    """`images`, uint8 [n, 1 or 3, height, width], in reading order on a grid of `columns`, else near-square."""
+    """`images`, uint8 [n, 1, 3 or 4, height, width], in reading order on a grid of `columns`, else near-square."""
     count, channels, height, width = images.shape
     columns = math.ceil(math.sqrt(count)) if columns is None else columns
     rows = math.ceil(count / columns)
     down, across = height + SEPARATOR, width + SEPARATOR
     canvas = np.full((rows * down + SEPARATOR, columns * across + SEPARATOR, channels), _BORDER, np.uint8)
+    canvas[..., _ALPHA:] = _OPAQUE
     for index, image in enumerate(images):
         top = SEPARATOR + index // columns * down
         left = SEPARATOR + index % columns * across
@@ -174,6 +199,7 @@ def draw_pairs(originals: NDArray[np.uint8], reconstructions: NDArray[np.uint8])
     """A grid whose cells are an original above its reconstruction, a dark line between; both as draw_grid's images."""
     count, channels, _, width = originals.shape
     line = np.full((count, channels, 1, width), _PAIR_LINE, np.uint8)
+    line[:, _ALPHA:] = _OPAQUE
     return draw_grid(np.concatenate([originals, line, reconstructions], axis=2))
 
 

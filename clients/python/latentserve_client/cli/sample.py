@@ -29,7 +29,7 @@ from latentserve_client.cli.shared import (
 )
 from latentserve_client.cli.sinks import ArraySink, FolderSink, GridSink, PipedArraySink, Sink
 from latentserve_client.client import Client
-from latentserve_client.inputs import Format, Prior
+from latentserve_client.inputs import Prior
 from latentserve_client.models import ModelInfo, ModelRef
 from latentserve_client.results import Samples
 
@@ -64,11 +64,12 @@ def sample(client: Client, args: argparse.Namespace) -> Outcome:
     started = time.perf_counter()
     args.output.check()
     info = client.model(args.model)
+    args.output.check_bands(info.image_shape[0])
     args.labels = read_labels(args.labels, info)
     seed = draw_seed() if args.seed is None else args.seed
     with Progress(args.count) as progress, _open_sink(args, info, seed) as sink:
         try:
-            for chunk in _draw(client, info, args, seed, sink.format):
+            for chunk in _draw(client, info, args, seed, sink):
                 sink.write(chunk)
                 progress.update(sink.rows - progress.n)
         except BaseException as error:
@@ -90,7 +91,7 @@ def _open_sink(args: argparse.Namespace, info: ModelInfo, seed: int) -> Sink:
     return GridSink(output)
 
 
-def _draw(client: Client, info: ModelInfo, args: argparse.Namespace, seed: int, format: Format) -> Iterator[Samples]:
+def _draw(client: Client, info: ModelInfo, args: argparse.Namespace, seed: int, sink: Sink) -> Iterator[Samples]:
     model = ModelRef(info.name, version=info.version)
     how: dict[str, Any] = {
         "seed": seed,
@@ -99,7 +100,8 @@ def _draw(client: Client, info: ModelInfo, args: argparse.Namespace, seed: int, 
         "truncation": args.truncation,
         "prior": args.prior,
         "labels": args.labels,
-        "format": format,
+        "format": sink.format,
+        "bands": sink.bands,
     }
     if args.count <= max_image_rows(info, "float32"):
         yield client.sample(model, args.count, **how)
@@ -127,5 +129,6 @@ def _rest(args: argparse.Namespace, seed: int, rows: int) -> str:
         "temperature": args.temperature,
         "truncation": args.truncation,
         "labels": ",".join(map(str, args.labels)) if args.labels else None,
+        "bands": ",".join(map(str, args.bands)) if args.bands else None,
     }
     return " ".join(f"--{name} {value}" for name, value in options.items() if value is not None)

@@ -8,13 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from tqdm import tqdm
 
-from latentserve.contract import MAX_INDEX
+from latentserve.contract import CHANNELS, MAX_INDEX, PICTURE_CHANNELS
 from latentserve_client.cli.output import Form, Output
 from latentserve_client.errors import RequestError
 from latentserve_client.models import ModelInfo, ModelRef
@@ -73,6 +73,9 @@ def add_output(parser: argparse.ArgumentParser, text: str, *forms: Form, folders
     if len(forms) > 1:
         where = "of standard output and of the files in a folder/" if folders else "of standard output"
         parser.add_argument("--format", choices=forms, help=f"{where}; default {forms[0]}")
+    if set(forms) != {"npy"}:
+        text = "channels that pictures show, from 0: one as grey, three as RGB, four as RGBA; default all"
+        parser.add_argument("--bands", type=bands, default=(), metavar="B,B,B", help=text)
     parser.set_defaults(format=None, forms=forms, folders=folders, check=resolve_output)
 
 
@@ -82,7 +85,10 @@ def resolve_output(args: argparse.Namespace) -> None:
     Raises:
         RequestError: it cannot be written there.
     """
-    args.output = Output.parse(args.output, args.format, args.forms, folders=args.folders)
+    output = Output.parse(args.output, args.format, args.forms, folders=args.folders)
+    args.output = replace(output, bands=getattr(args, "bands", ()))
+    if args.output.bands and args.output.form == "npy":
+        raise RequestError("--bands is for pictures; a .npy array has all channels")
     if args.output.is_folder and args.output.form == "npy":
         raise RequestError("--format npy is one array; a folder/ has a picture an image")
     if args.output.path is None and (sys.stdout is None or sys.stdout.isatty()):
@@ -106,6 +112,15 @@ def integer(low: int, high: int) -> Callable[[str], int]:
         return int(value)
 
     return read
+
+
+def bands(value: str) -> tuple[int, ...]:
+    """Reads the channels that a picture shows, separated by commas."""
+    channel = integer(0, CHANNELS[-1] - 1)
+    named = tuple(channel(word) for word in value.split(","))
+    if len(named) not in PICTURE_CHANNELS:
+        raise argparse.ArgumentTypeError(f"{value!r} is not 1, 3 or 4 channels, such as 2 or 3,2,1")
+    return named
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
@@ -150,6 +165,12 @@ def written(output: Output, what: str, how: str, info: ModelInfo, started: float
     seconds = time.perf_counter() - started
     line = f"{output}: {what}, {how}, model {info.name}:{info.version}, {seconds:.2f} s"
     return Outcome(line, aside=output.path is None)
+
+
+def dimensions(info: ModelInfo) -> str:
+    """The model's latents: "2 dimensions", or with their shape "256 dimensions, 4 x 8 x 8"."""
+    shape = f", {' x '.join(map(str, info.latent_shape))}" if info.latent_shape != (info.latent_dim,) else ""
+    return f"{info.latent_dim} dimensions{shape}"
 
 
 def quantity(number: int, noun: str) -> str:

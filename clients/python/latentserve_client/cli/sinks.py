@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve_client.cli.files import GrowingArray
-from latentserve_client.cli.output import Output, standard_output, write_header
+from latentserve_client.cli.output import Output, draw_grid, standard_output, write_header
 from latentserve_client.inputs import FileFormat, Format
 from latentserve_client.results import Samples
 
@@ -19,9 +20,11 @@ class Sink:
 
     Attributes:
         format: what the chunks have to hold.
+        bands: the channels that files in them have to show; None for arrays, and for all.
     """
 
     format: Format
+    bands: Sequence[int] | None = None
     _rows = 0
 
     @property
@@ -55,7 +58,7 @@ class Sink:
 
 
 class GridSink(Sink):
-    """A picture of all images on a near-square grid, whole or not at all. Holds the pixels of all images."""
+    """A picture of all images on a near-square grid, whole or not at all. Holds all pixels that it shows."""
 
     format: Format = "uint8"
 
@@ -65,12 +68,12 @@ class GridSink(Sink):
 
     def write(self, chunk: Samples) -> None:
         """Take a chunk."""
-        self._images.append(chunk.images)
+        self._images.append(self._output.shown(chunk.images))
         self._rows += len(chunk.images)
 
     def complete(self) -> None:
         """Draw the picture."""
-        self._output.write_images(np.concatenate(self._images))
+        self._output.write_picture(draw_grid(np.concatenate(self._images)))
 
 
 class ArraySink(Sink):
@@ -134,6 +137,7 @@ class FolderSink(Sink):
         self._folder = folder
         self._output = output
         self.format: Format = format
+        self.bands = output.bands or None
         folder.mkdir(exist_ok=True)
 
     def write(self, chunk: Samples) -> None:

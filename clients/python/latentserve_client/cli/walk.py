@@ -62,6 +62,7 @@ def interpolate(client: Client, args: argparse.Namespace) -> Outcome:
     started = time.perf_counter()
     args.output.check()
     info = client.model(args.model)
+    args.output.check_bands(info.image_shape[0])
     walk = client.interpolate(
         ModelRef(info.name, version=info.version),
         Seeds(args.from_seed),
@@ -82,6 +83,7 @@ def traverse(client: Client, args: argparse.Namespace) -> Outcome:
     started = time.perf_counter()
     args.output.check()
     info = client.model(args.model)
+    args.output.check_bands(info.image_shape[0])
     origin = None if args.origin_seed is None else Seeds([args.origin_seed])
     walk = client.traverse(
         ModelRef(info.name, version=info.version),
