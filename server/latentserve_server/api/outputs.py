@@ -22,10 +22,11 @@ def check_output(output: pb.Output, rows: int, spec: bundle_pb2.ImageSpec) -> No
         InvalidArgument: the format is unknown, or shows other channels than pictures do; bands are none of the model's,
             or a grid is too large; or one of these is not of files.
     """
-    if output.format not in _FORMATS:
+    wanted = output.format
+    if wanted not in _FORMATS:
         known = ", ".join(pb.ImageFormat.keys())
-        raise InvalidArgument("output.format", f"{output.format} is not one of {known}")
-    is_file = output.format in FILE_FORMATS
+        raise InvalidArgument("output.format", f"{wanted} is not one of {known}")
+    is_file = wanted in FILE_FORMATS
     if is_file or output.bands:
         _check_bands(output, spec.channels)
     if not output.grid_columns or not rows:
