@@ -37,7 +37,7 @@ FLOAT16 = ElementType(np.dtype(np.float16), tensor_pb2.DTYPE_FLOAT16, "tensor(fl
 UINT8 = ElementType(np.dtype(np.uint8), tensor_pb2.DTYPE_UINT8, "tensor(uint8)", "UINT8", "uint_contents")
 INT64 = ElementType(np.dtype(np.int64), tensor_pb2.DTYPE_INT64, "tensor(int64)", "INT64", "int64_contents")
 
-MESSAGE_TYPES = (FLOAT32, UINT8, FLOAT16)
+MESSAGE_TYPES = (FLOAT32, UINT8, FLOAT16, INT64)
 """What a Tensor message may hold."""
 
 GRAPH_TYPES: Mapping[np.dtype[Any], ElementType] = {kind.dtype: kind for kind in (FLOAT32, UINT8, INT64)}

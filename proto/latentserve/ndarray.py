@@ -56,7 +56,7 @@ def to_ndarray(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
 
 
 def from_ndarray(array: NDArray[Any]) -> tensor_pb2.Tensor:
-    """The Tensor that carries `array` (float32, float16 or uint8, any shape and memory layout).
+    """The Tensor that carries `array` (float32, float16, uint8 or int64, any shape and memory layout).
 
     Raises:
         TensorError: the dtype has no wire form.

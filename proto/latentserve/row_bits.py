@@ -21,7 +21,8 @@ def more_rows(rows: Arrays) -> dict[str, NDArray[Any]]:
     """TRIAL_ROWS rows of inputs, all different, made of a few.
 
     Floats are those of the few rows, moved along and scaled a little nearer to 0 every time that the few are used up:
-    so images stay within 0 to 1, and latents are ordinary ones. Integers, which are labels, stay as they are.
+    so images stay within 0 to 1, and latents are ordinary ones. Codes are moved along and not scaled. Labels, one a
+    row, stay as they are.
     """
     return {name: _more(array) for name, array in rows.items()}
 
@@ -29,10 +30,12 @@ def more_rows(rows: Arrays) -> dict[str, NDArray[Any]]:
 def _more(few: NDArray[Any]) -> NDArray[Any]:
     taken = np.arange(TRIAL_ROWS)
     again = few[taken % len(few)]
-    if few.dtype.kind != "f":
+    if few.ndim == 1:
         return again
     flat, rounds = again.reshape(TRIAL_ROWS, -1), taken // len(few)
     moved = np.stack([np.roll(row, turn) for row, turn in zip(flat, rounds, strict=True)])
+    if few.dtype.kind != "f":
+        return moved.reshape(again.shape)
     nearer = 1 - rounds / (2 * TRIAL_ROWS)
     return (moved * nearer[:, np.newaxis]).astype(few.dtype).reshape(again.shape)
 

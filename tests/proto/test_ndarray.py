@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from latentserve.ndarray import TensorError, from_ndarray, to_ndarray
 from latentserve.v1.tensor_pb2 import DTYPE_FLOAT32, DTYPE_UINT8, DTYPE_UNSPECIFIED, Tensor
 
-DTYPES = st.sampled_from(["<f4", ">f4", "<f2", ">f2", "u1"])
+DTYPES = st.sampled_from(["<f4", ">f4", "<f2", ">f2", "u1", "<i8", ">i8"])
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4)
 
 

@@ -33,6 +33,15 @@ def test_many_rows_made_of_a_few_are_all_different_and_within_their_bounds(
     np.testing.assert_array_equal(images[:kept], few[:kept])
 
 
+def test_codes_stay_codes_and_meet_each_other_at_other_places() -> None:
+    few = np.random.default_rng(0).integers(0, 5, (3, 2, 3))
+    many = more_rows({"codes": few})["codes"]
+    assert (many.shape, many.dtype) == ((TRIAL_ROWS, 2, 3), np.int64)
+    np.testing.assert_array_equal(many[:3], few)
+    np.testing.assert_array_equal(np.sort(many.reshape(TRIAL_ROWS, -1)), np.sort(few.reshape(3, -1))[np.arange(64) % 3])
+    assert len({row.tobytes() for row in many}) > 3
+
+
 def tail_of(vector: int, share: float) -> Any:
     """A graph that adds a last bit to what is left at the end of its tensor, in some rows."""
 

@@ -81,7 +81,7 @@ NO_NAME = "is empty; name a model"
 NEITHER = "neither tensor nor encoded is set"
 NOT_FINITE = "row 1 holds a value that is not finite"
 NO_PICTURE = "not a readable PNG, JPEG, WebP, GIF or BMP file"
-NO_DTYPE = "dtype 0 is not one of DTYPE_FLOAT32, DTYPE_UINT8, DTYPE_FLOAT16"
+NO_DTYPE = "dtype 0 is not one of DTYPE_FLOAT32, DTYPE_UINT8, DTYPE_FLOAT16, DTYPE_INT64"
 NO_ROWS = "0 rows; 1 to 32 are allowed"
 TOO_MANY_ROWS = "33 rows; 1 to 32 are allowed"
 
