@@ -1,4 +1,4 @@
-"""Real model bundles, small enough to read: linear VAEs and GANs with seeded weights, written without torch.
+"""Real model bundles, small enough to read: linear models of every kind with seeded weights, written without torch.
 
 A `TinyModel` knows its weights, so a test can say in numpy what the server must answer, and `write` puts the model's
 bundle on disk. Damage is an edit: `write` hands the decoder, the golden rows and the manifest to functions that may
@@ -24,7 +24,7 @@ import tiny_graph
 from google.protobuf.json_format import MessageToJson
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
-from tiny_graph import golden_rows, shifted_by_label, tensor_spec
+from tiny_graph import golden_rows, nearest_code, shifted_by_label, tensor_spec
 
 from latentserve.v1 import bundle_pb2 as pb
 
@@ -47,7 +47,7 @@ class TinyModel:
     """A model and its weights. Everything follows from the fields, so equal fields are equal models."""
 
     kind: str = "vae"
-    """"vae" or "gan"."""
+    """"vae", "gan", "autoencoder" or "vq"."""
     latent_dim: int = 3
     latent_shape: tuple[int, ...] = ()
     """The latent's own shape, whose product is latent_dim; none: a vector. No number of the model depends on it."""
@@ -66,7 +66,7 @@ class TinyModel:
     labels: int = 0
     """Labels that the model knows; 0: it is not conditional."""
     likelihood: str = "bernoulli"
-    """A VAE's: "bernoulli", "gaussian" or "discretized_logistic"."""
+    """Of all but a GAN: "bernoulli", "gaussian" or "discretized_logistic", or of autoencoders "" for none."""
     components: int = 0
     """Components of the mixture prior; 0: there is none."""
     activation: str = "sigmoid"
@@ -77,6 +77,13 @@ class TinyModel:
     """The calibration's, in nats; none: it is not calibrated."""
     noises: int = 0
     """Noise inputs of the decoder, of the shape of an image, which its logits are the sum of, too."""
+    noise_dim: int = 0
+    """Values that the prior graph takes; 0: there is none."""
+    codes: int = 0
+    """Entries of a "vq"'s codebook."""
+    prior: str = ""
+    """The default prior: "standard_normal", "mixture" or "graph"; "": the graph, an autoencoder's mixture, a VAE's or
+    GAN's N(0, I), or none."""
     weights: dict[str, Float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -98,6 +105,10 @@ class TinyModel:
             "log_scale_bias": normal(self.pixels, scale=0.3) - np.float32(2),
             "mean_of_label": normal(self.labels, self.latent_dim),
             "rows_of_label": normal(self.labels, self.pixels),
+            "prior_weight": normal(self.noise_dim, self.latent_dim),
+            "prior_bias": normal(self.latent_dim),
+            "latent_of_label": normal(self.labels, self.latent_dim),
+            "codebook": np.sort(normal(self.codes)),
         }
         if self.fragile or self.slow:
             weights["decoder_weight"][0] = weights["log_scale_weight"][0] = (
@@ -138,6 +149,20 @@ class TinyModel:
         rows = latents.astype(np.float64) @ self.weights["log_scale_weight"] + self.weights["log_scale_bias"]
         return rows.reshape(-1, *self.shape)
 
+    def nearest_codes(self, values: Float) -> NDArray[np.int64]:
+        """The entries of the codebook nearest to values [n, latent_dim]."""
+        return np.asarray(np.argmin(np.abs(values[..., np.newaxis] - self.weights["codebook"]), axis=2))
+
+    def embedded(self, codes: NDArray[np.int64]) -> Float:
+        """The latents that codes [n, latent_dim] stand for."""
+        return self.weights["codebook"][codes]
+
+    def from_noise(self, noise: Float, labels: Float | None = None) -> Float:
+        """What the prior graph makes of noise [n, noise_dim]: latents, float64 [n, latent_dim], or codes."""
+        rows = noise.astype(np.float64) @ self.weights["prior_weight"] + self.weights["prior_bias"]
+        rows = rows if labels is None else rows + self.weights["latent_of_label"][labels]
+        return self.nearest_codes(rows) if self.codes else rows
+
     def mixture(self) -> Golden:
         """The arrays of the mixture prior."""
         random, k, d = np.random.default_rng(self.seed + 1), self.components, self.latent_dim
@@ -169,8 +194,10 @@ class TinyModel:
     ) -> Path:
         """Write the bundle into `directory`, which is made; returns it. Each edit may spoil what it is handed."""
         directory.mkdir(parents=True)
-        graphs = {"decoder": self._decoder()} | ({"encoder": self._encoder()} if self.kind == "vae" else {})
-        golden = golden_rows(graphs, self.seed, self.labels)
+        graphs = {"decoder": self._decoder()}
+        graphs |= {"encoder": self._encoder()} if self.kind != "gan" else {}
+        graphs |= {"prior": self._prior()} if self.noise_dim else {}
+        golden = golden_rows(graphs, self.seed, self.labels, self.codes)
         (edited := onnx.ModelProto()).CopyFrom(graphs["decoder"])
         edit_decoder(edited)
         edit_golden(golden)
@@ -188,22 +215,40 @@ class TinyModel:
 
     def _encoder(self) -> onnx.ModelProto:
         image, latent = "float[batch, {}, {}, {}]".format(*self.shape), f"float[batch, {self.latent_dim}]"
+        outputs = {
+            "vae": f"{latent} mean, {latent} log_variance",
+            "autoencoder": f"{latent} mean",
+            "vq": f"int64[batch, {self.latent_dim}] codes",
+        }
         return self._graph(
-            f"({image} image{self._label}) => ({latent} mean, {latent} log_variance)",
+            f"({image} image{self._label}) => ({outputs[self.kind]})",
             "rows = Flatten(image)",
             "plain_mean = Gemm(rows, mean_weight, mean_bias)",
             shifted_by_label("mean", conditional=bool(self.labels)),
-            "log_variance = Gemm(rows, log_variance_weight, log_variance_bias)",
+            "log_variance = Gemm(rows, log_variance_weight, log_variance_bias)" if self.kind == "vae" else "",
+            nearest_code("mean") if self.codes else "",
+        )
+
+    def _prior(self) -> onnx.ModelProto:
+        given = f"int64[batch, {self.latent_dim}] codes" if self.codes else f"float[batch, {self.latent_dim}] latent"
+        return self._graph(
+            f"(float[batch, {self.noise_dim}] noise{self._label}) => ({given})",
+            "plain_latent = Gemm(noise, prior_weight, prior_bias)",
+            shifted_by_label("latent", conditional=bool(self.labels)),
+            nearest_code("latent") if self.codes else "",
         )
 
     def _decoder(self) -> onnx.ModelProto:
         image = "[batch, {}, {}, {}]".format(*self.shape)
-        own = LIKELIHOOD_OUTPUTS[self.likelihood]
-        outputs = f"float{image} image, uint8{image} image_uint8" + (f", float{image} {own}" * (self.kind == "vae"))
+        own = LIKELIHOOD_OUTPUTS.get(self.likelihood, "")
+        gives_own = bool(own) and self.kind != "gan"
+        outputs = f"float{image} image, uint8{image} image_uint8" + (f", float{image} {own}" * gives_own)
+        taken = f"int64[batch, {self.latent_dim}] codes" if self.codes else f"float[batch, {self.latent_dim}] latent"
         noises = "".join(f", float{image} noise{number}" for number in range(self.noises))
         sums = [f"noisy{number + 1} = Add(noisy{number}, noise{number})" for number in range(self.noises)]
         return self._graph(
-            f"(float[batch, {self.latent_dim}] latent{self._label}{noises}) => ({outputs})",
+            f"({taken}{self._label}{noises}) => ({outputs})",
+            "latent = Gather(codebook, codes)" if self.codes else "",
             "plain_rows = Gemm(latent, decoder_weight, decoder_bias)",
             shifted_by_label("rows", conditional=bool(self.labels)),
             "noisy0 = Reshape(rows, image_shape)",
@@ -232,15 +277,27 @@ class TinyModel:
         onnx.checker.check_model(model, full_check=True)
         return model
 
+    @property
+    def _default_prior(self) -> str:
+        carried = "graph" if self.noise_dim else "mixture" if self.components and self.kind == "autoencoder" else ""
+        plain = "standard_normal" if self.kind in ("vae", "gan") else "unspecified"
+        return f"PRIOR_{(self.prior or carried or plain).upper()}"
+
     def _manifest(self, directory: Path, graphs: dict[str, onnx.ModelProto]) -> pb.Manifest:
-        vae = self.kind == "vae"
+        likelihood = "" if self.kind == "gan" else self.likelihood
         manifest = pb.Manifest(
             format_version=1,
             name="tiny",
-            kind=pb.MODEL_KIND_VAE if vae else pb.MODEL_KIND_GAN,
-            latent=pb.LatentSpec(dim=self.latent_dim, shape=self.latent_shape, prior=pb.PRIOR_STANDARD_NORMAL),
+            kind=f"MODEL_KIND_{self.kind.upper()}",
+            latent=pb.LatentSpec(
+                dim=self.latent_dim,
+                shape=self.latent_shape,
+                prior=self._default_prior,
+                codes=self.codes,
+                noise_dim=self.noise_dim,
+            ),
             image=pb.ImageSpec(channels=self.channels, height=self.height, width=self.width, max_value=1),
-            likelihood=f"LIKELIHOOD_{self.likelihood.upper() if vae else 'UNSPECIFIED'}",
+            likelihood=f"LIKELIHOOD_{likelihood.upper() or 'UNSPECIFIED'}",
             graphs=[
                 pb.Graph(
                     role=f"GRAPH_ROLE_{role.upper()}",

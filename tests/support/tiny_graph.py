@@ -42,6 +42,7 @@ CONSTANTS: dict[str, NDArray[Any]] = {
     "small_state_shape": np.array([640], np.int64),
     "state_shape": np.array([64, 64], np.int64),
     "one_axis": np.array([1], np.int64),
+    "last_axis": np.array([2], np.int64),
     "link_share": np.array(1 / _LINKS, np.float32),
     "most_products": np.array(4000, np.float32),
 }
@@ -136,13 +137,25 @@ def tensor_spec(value: onnx.ValueInfoProto) -> pb.TensorSpec:
     )
 
 
-def golden_rows(graphs: dict[str, onnx.ModelProto], seed: int, labels: int) -> dict[str, NDArray[Any]]:
+def nearest_code(name: str) -> str:
+    """Nodes that name as "codes" the entries of the codebook nearest to the values of `name`."""
+    return f"""
+        apart = Unsqueeze({name}, last_axis)
+        differences = Sub(apart, codebook)
+        distances = Abs(differences)
+        codes = ArgMin<axis = 2, keepdims = 0>(distances)
+    """
+
+
+def golden_rows(graphs: dict[str, onnx.ModelProto], seed: int, labels: int, codes: int) -> dict[str, NDArray[Any]]:
     """Inputs of all graphs and what the graphs make of them, as a bundle has them."""
     golden: dict[str, NDArray[Any]] = {}
     for role, model in graphs.items():
         spec, *others = (tensor_spec(value) for value in model.graph.input)
-        random = np.random.default_rng(seed)
-        inputs = {spec.name: random.random((GOLDEN_ROWS, *spec.shape), np.float32)}
+        random, shape = np.random.default_rng(seed), (GOLDEN_ROWS, *spec.shape)
+        inputs: dict[str, NDArray[Any]] = {
+            spec.name: random.integers(0, codes, shape) if spec.name == "codes" else random.random(shape, np.float32)
+        }
         inputs |= {
             other.name: np.arange(GOLDEN_ROWS, dtype=np.int64) % labels
             if other.dtype == tensor_pb2.DTYPE_INT64

@@ -40,10 +40,6 @@ from latentserve_server.repository.repository import Repository
 from latentserve_server.wire.exchange import Exchange
 from latentserve_server.workers import INLINE_BYTES, Workers
 
-_SEED_BYTES = 1 << 14
-"""A draw of one row costs about as much as work on so many bytes."""
-
-
 _AS_COMPUTED = frozenset({pb.IMAGE_FORMAT_UNSPECIFIED, pb.IMAGE_FORMAT_FLOAT32, pb.IMAGE_FORMAT_UINT8})
 """The formats that a reply holds as the decoder gave them."""
 
@@ -111,9 +107,10 @@ class GenerationServicer:
             reply = pb.EncodeResponse(
                 mean=_latents_tensor(encoded.mean, model),
                 log_variance=_latents_tensor(encoded.log_variance, model),
-                z=None if encoded.z is None else _latents_tensor(encoded.z, model),
+                z=_latents_tensor(encoded.z, model),
                 seed=encoded.seed,
                 noise_scheme="" if encoded.z is None else NOISE_SCHEME,
+                codes=_latents_tensor(encoded.codes, model),
             )
             _tell_served(reply.served, model, encoded.timing, began_ns)
             return reply
@@ -137,8 +134,8 @@ class GenerationServicer:
             reconstructed = await model.reconstruct(await self._read(request.images, model), asked)
             reply = pb.ReconstructResponse(
                 images=await self._write(reconstructed.images, request.output),
-                reconstruction_error=reconstructed.reconstruction_error,
-                kl=reconstructed.kl,
+                reconstruction_error=reconstructed.scores.reconstruction_error,
+                kl=reconstructed.scores.kl,
             )
             _tell_served(reply.served, model, reconstructed.timing, began_ns)
             return reply
@@ -198,10 +195,10 @@ class GenerationServicer:
             spec = model.manifest.latent
             return await read_latents(f"{field}.latents", points.latents, spec, self._workers), Timing()
         if points.HasField("seeds"):
-            seeds = list(points.seeds.seeds)
-            return await self._workers.run(_SEED_BYTES * len(seeds), model.prior_rows, seeds), Timing()
+            return await model.draw_latents(list(points.seeds.seeds), encode)
         images = await read_images(f"{field}.images", points.images, model.image, self._workers)
         encoded = await model.encode(images, encode)
+        assert encoded.mean is not None
         return encoded.mean, encoded.timing
 
     async def _decode(
@@ -217,9 +214,9 @@ class GenerationServicer:
         return await write_images(images, output, self._workers)
 
 
-def _latents_tensor(rows: NDArray[np.float32], model: ServedModel) -> tensor_pb2.Tensor:
-    """Rows [n, latent_dim] in the shape that the model's latents have for callers."""
-    return from_ndarray(shaped(rows, model.latent_shape))
+def _latents_tensor(rows: NDArray[Any] | None, model: ServedModel) -> tensor_pb2.Tensor | None:
+    """Latents or codes [n, latent_dim] in the shape that the model's latents have for callers; None stays None."""
+    return None if rows is None else from_ndarray(shaped(rows, model.latent_shape))
 
 
 def _sample_reply(images: NDArray[np.uint8] | NDArray[np.float32], rest: pb.SampleResponse) -> bytes:

@@ -23,6 +23,7 @@ from latentserve_server.api.image_files import (
     write_file,
 )
 from latentserve_server.errors import InvalidArgument
+from latentserve_server.latent.codes import UnknownCode, check_codes
 from latentserve_server.latent.shape import flattened, forms, named, shape_of
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.workers import Workers
@@ -86,8 +87,12 @@ def check_images(field: str, images: generation_pb2.Images, model: ServedModel) 
             raise InvalidArgument(field, "neither tensor nor encoded is set")
 
 
-async def read_latents(field: str, tensor: tensor_pb2.Tensor, spec: bundle_pb2.LatentSpec, workers: Workers) -> Float32:
-    """Latents of a model's shape, or rows of their values, as float32 rows [n, dim], all finite.
+async def read_latents(
+    field: str, tensor: tensor_pb2.Tensor, spec: bundle_pb2.LatentSpec, workers: Workers
+) -> NDArray[Any]:
+    """Latents or codes of a model's shape, or rows of their values, as rows [n, dim].
+
+    Latents are float32 and all finite, codes int64 and all in the codebook.
 
     Raises:
         InvalidArgument: they are anything else.
@@ -140,11 +145,15 @@ def _size_bytes(tensor: tensor_pb2.Tensor) -> int:
     return len(tensor.data) + 8 * len(tensor.shape)
 
 
-def _read_latents(field: str, tensor: tensor_pb2.Tensor, spec: bundle_pb2.LatentSpec) -> Float32:
+def _read_latents(field: str, tensor: tensor_pb2.Tensor, spec: bundle_pb2.LatentSpec) -> NDArray[Any]:
     latents, wanted = read_array(field, tensor), forms(shape_of(spec))
-    if latents.dtype != np.float32 or latents.shape[1:] not in wanted:
-        raise InvalidArgument(field, f"{_describe(latents)} where float32 {named(wanted)} is wanted")
-    check_finite(field, latents)
+    dtype = np.dtype(np.int64 if spec.codes else np.float32)
+    if latents.dtype != dtype or latents.shape[1:] not in wanted:
+        raise InvalidArgument(field, f"{_describe(latents)} where {dtype.name} {named(wanted)} is wanted")
+    if spec.codes:
+        read_codes(field, latents, spec.codes)
+    else:
+        check_finite(field, latents)
     return flattened(latents)
 
 
@@ -229,6 +238,19 @@ def check_finite(field: str, array: NDArray[np.float32]) -> None:
     if not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
         raise InvalidArgument(field, f"row {row} holds a value that is not finite")
+
+
+def read_codes(field: str, rows: NDArray[np.int64], known: int) -> NDArray[np.int64]:
+    """Rows of codes that are all in a codebook of `known` entries.
+
+    Raises:
+        InvalidArgument: one is not; names the first row, and the code.
+    """
+    try:
+        check_codes(rows, known)
+    except UnknownCode as error:
+        raise InvalidArgument(field, str(error)) from error
+    return rows
 
 
 def read_range(field: str, pixels: Float32) -> Float32:

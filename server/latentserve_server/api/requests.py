@@ -16,7 +16,7 @@ from latentserve_server.batching.scheduling import NEVER, WHENEVER, Scheduling
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import NO_LABELS, Labels
 from latentserve_server.latent.noise import check_indices
-from latentserve_server.latent.prior import STANDARD_NORMAL, NoiseTransform, Prior, SamplingSpec
+from latentserve_server.latent.prior import NoiseTransform, SamplingSpec
 from latentserve_server.model.requests import (
     DecodeRequest,
     EncodeRequest,
@@ -45,11 +45,7 @@ _CHUNK_BYTES = 1 << 20
 message small, and small enough to arrive soon."""
 
 _PRIORITIES = frozenset(pb.Priority.values())
-_PRIORS = {
-    bundle_pb2.PRIOR_UNSPECIFIED: Prior.STANDARD_NORMAL,
-    bundle_pb2.PRIOR_STANDARD_NORMAL: Prior.STANDARD_NORMAL,
-    bundle_pb2.PRIOR_MIXTURE: Prior.MIXTURE,
-}
+_PRIORS = frozenset(bundle_pb2.Prior.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,10 +87,11 @@ def encode_request(request: pb.EncodeRequest, model: ServedModel, context: Excha
     Raises:
         CapabilityMissing: the model has no encoder. InvalidArgument: a field is out of bounds.
     """
-    model.check_capability(models_pb2.CAPABILITY_ENCODE)
+    model.abilities.check(models_pb2.CAPABILITY_ENCODE)
     rows = check_images("images", request.images, model)
     draw = None
     if request.HasField("draw"):
+        model.abilities.check_posterior("draw")
         check_indices("draw.first_index", request.draw.first_index, rows)
         draw = PosteriorDraw(seed=_seed(request.draw), first_index=request.draw.first_index)
     return EncodeRequest(
@@ -122,7 +119,7 @@ def reconstruct_request(request: pb.ReconstructRequest, model: ServedModel, cont
     Raises:
         CapabilityMissing: the model has no encoder. InvalidArgument: a field is out of bounds.
     """
-    model.check_capability(models_pb2.CAPABILITY_RECONSTRUCT)
+    model.abilities.check(models_pb2.CAPABILITY_RECONSTRUCT)
     rows = check_images("images", request.images, model)
     check_output(request.output, rows, model.image)
     labels = labels_of(request, model, rows)
@@ -137,7 +134,9 @@ def score_request(request: pb.ScoreRequest, model: ServedModel, context: Exchang
     Raises:
         CapabilityMissing: the model has no encoder. InvalidArgument: a field is out of bounds.
     """
-    model.check_capability(models_pb2.CAPABILITY_SCORE)
+    model.abilities.check(models_pb2.CAPABILITY_SCORE)
+    if request.draws:
+        model.abilities.check_posterior("draws")
     images, draws = check_images("images", request.images, model), max(1, request.draws)
     model.check_rows("images * draws", images * draws)
     check_indices("first_index", request.first_index * draws, images * draws)
@@ -153,9 +152,7 @@ def score_request(request: pb.ScoreRequest, model: ServedModel, context: Exchang
 def _sample_request(
     request: pb.SampleRequest | pb.StreamSamplesRequest, model: ServedModel, context: Exchange, priority: pb.Priority
 ) -> SampleRequest:
-    sampling, first_index, count = _sampling(request), request.first_index, request.count
-    if sampling is not STANDARD_NORMAL:
-        model.check_prior(sampling.prior)
+    sampling, first_index, count = _sampling(request, model), request.first_index, request.count
     check_indices("first_index", first_index, count)
     return SampleRequest(
         count,
@@ -173,15 +170,16 @@ def _seed(message: pb.SampleRequest | pb.StreamSamplesRequest | pb.Draw) -> int:
     return message.seed if message.HasField("seed") else draw_seed()
 
 
-def _sampling(request: pb.SampleRequest | pb.StreamSamplesRequest) -> SamplingSpec:
+def _sampling(request: pb.SampleRequest | pb.StreamSamplesRequest, model: ServedModel) -> SamplingSpec:
     """What is to be drawn from, and what is to be done to the noise."""
     if request.prior not in _PRIORS:
         raise InvalidArgument("prior", f"{request.prior} is not one of {', '.join(bundle_pb2.Prior.keys())}")
-    if not request.prior and not request.HasField("shaping"):
-        return STANDARD_NORMAL
+    default = model.abilities.default_sampling
+    if default is not None and not request.prior and not request.HasField("shaping"):
+        return default
     shaping = request.shaping
     return SamplingSpec(
-        _PRIORS[request.prior],
+        model.abilities.prior_for(request.prior),
         NoiseTransform(
             temperature=shaping.temperature if shaping.HasField("temperature") else 1.0,
             truncation=shaping.truncation if shaping.HasField("truncation") else None,

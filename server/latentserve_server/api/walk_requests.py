@@ -12,6 +12,7 @@ from latentserve_server.api.images import check_images, check_latents
 from latentserve_server.api.outputs import check_output, form_of
 from latentserve_server.api.requests import labels_of, scheduling_of
 from latentserve_server.errors import InvalidArgument
+from latentserve_server.latent.prior import Prior
 from latentserve_server.latent.walks import Axis, Path
 from latentserve_server.model.requests import DecodeRequest, EncodeRequest
 from latentserve_server.model.served_model import ServedModel
@@ -45,8 +46,10 @@ def interpolate_request(request: pb.InterpolateRequest, model: ServedModel, cont
     """What an Interpolate asks for.
 
     Raises:
-        InvalidArgument: a field is out of bounds. CapabilityMissing: images are named and the model has no encoder.
+        InvalidArgument: a field is out of bounds. CapabilityMissing: latents are codes; images are named and the model
+            has no encoder, or seeds and it has no prior.
     """
+    model.abilities.check_walks()
     path, scheduling = _path(request), scheduling_of(context, request.priority)
     pairs = _check_points("from", getattr(request, "from"), model)
     _check_points("to", request.to, model, expected=pairs)
@@ -66,11 +69,15 @@ def traverse_request(request: pb.TraverseRequest, model: ServedModel, context: E
     """What a Traverse asks for.
 
     Raises:
-        InvalidArgument: a field is out of bounds. CapabilityMissing: an image is named and the model has no encoder.
+        InvalidArgument: a field is out of bounds. CapabilityMissing: latents are codes; an image is named and the model
+            has no encoder, or a seed and it has no prior.
     """
+    model.abilities.check_walks()
     scheduling, axes = scheduling_of(context, request.priority), _axes(request, model)
     if request.HasField("origin"):
         _check_points("origin", request.origin, model, expected=1)
+    elif Prior.STANDARD_NORMAL not in model.abilities.priors:
+        raise InvalidArgument("origin", "is not set; it is 0 only where N(0, I) is a prior of the model: give a point")
     rows = math.prod(axis.steps for axis in axes)
     check_output(request.output, rows, model.image)
     labels, form = labels_of(request, model, 1), form_of(request.output)
@@ -86,16 +93,17 @@ def _check_points(field: str, points: pb.Points, model: ServedModel, *, expected
 
     Raises:
         InvalidArgument: nothing is named, too much, or not as much as `expected`.
-        CapabilityMissing: images are named and the model has no encoder.
+        CapabilityMissing: images are named and the model has no encoder, or seeds and it has no prior.
     """
     match points.WhichOneof("source"):
         case "latents":
             count = check_latents(f"{field}.latents", points.latents, model)
         case "seeds":
+            model.abilities.check(models_pb2.CAPABILITY_SAMPLE)
             count = len(points.seeds.seeds)
             model.check_rows(f"{field}.seeds", count)
         case "images":
-            model.check_capability(models_pb2.CAPABILITY_ENCODE)
+            model.abilities.check(models_pb2.CAPABILITY_ENCODE)
             count = check_images(f"{field}.images", points.images, model)
         case _:
             raise InvalidArgument(field, "none of latents, seeds and images is set")

@@ -31,8 +31,10 @@ from latentserve_server.bundle.manifest import (
 )
 from latentserve_server.bundle.weights import Weights, read_weights
 from latentserve_server.errors import BundleError, StoreFailure, is_passing
+from latentserve_server.latent.codes import UnknownCode, check_codes
 from latentserve_server.latent.likelihood import LIKELIHOODS
 from latentserve_server.latent.prior import Mixture
+from latentserve_server.model.kind import KINDS
 
 _NOT_REGULAR = "not a regular file"
 _LINK = "a link; put the file in its place, or name the folder where links end by --links-within"
@@ -47,6 +49,8 @@ MAX_FACTOR_BYTES = 1 << 29
 """What the factors of a mixture may take, in bytes."""
 
 _WEIGHT_TOLERANCE = 1e-6
+
+_FLOAT32 = np.dtype(np.float32)
 
 TensorShapes = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
 """dtype and shape (without the batch axis) of each tensor, by name."""
@@ -94,17 +98,24 @@ class Bundle:
     def inputs(self, role: pb.GraphRole) -> TensorShapes:
         """The inputs that the contract demands of the graph."""
         image, latent = _tensor_shapes(self.manifest)
-        if role == pb.GRAPH_ROLE_ENCODER:
-            inputs = {"image": image}
-        else:
-            inputs = {"latent": latent} | {name: (latent[0], shape) for name, shape in self.noises.items()}
-        return inputs | ({"label": (np.dtype(np.int64), ())} if self.manifest.labels.count else {})
+        inputs: Mapping[pb.GraphRole, TensorShapes] = {
+            pb.GRAPH_ROLE_ENCODER: {"image": image},
+            pb.GRAPH_ROLE_DECODER: {
+                KINDS[self.manifest.kind].decodes: latent,
+                **{name: (_FLOAT32, shape) for name, shape in self.noises.items()},
+            },
+            pb.GRAPH_ROLE_PRIOR: {"noise": (_FLOAT32, (self.manifest.latent.noise_dim,))},
+        }
+        return {**inputs[role], **({"label": (np.dtype(np.int64), ())} if self.manifest.labels.count else {})}
 
     def outputs(self, role: pb.GraphRole) -> TensorShapes:
         """The outputs that the contract demands of the graph."""
         image, latent = _tensor_shapes(self.manifest)
+        kind = KINDS[self.manifest.kind]
         if role == pb.GRAPH_ROLE_ENCODER:
-            return {"mean": latent, "log_variance": latent}
+            return dict.fromkeys(kind.encodes, latent)
+        if role == pb.GRAPH_ROLE_PRIOR:
+            return {kind.decodes: latent}
         outputs = {"image": image, "image_uint8": (np.dtype(np.uint8), image[1])}
         likelihood = LIKELIHOODS.get(self.manifest.likelihood)
         return outputs | ({likelihood.own_output: image} if likelihood else {})
@@ -285,9 +296,18 @@ def _check_golden(graph: pb.Graph, bundle: Bundle) -> None:
         array = bundle.golden.get(f"{role_name(graph.role)}.{name}")
         if array is None or array.dtype != dtype or array.shape[1:] != shape:
             raise BundleError(f"golden rows: {role_name(graph.role)}.{name} is not {dtype.name} [rows, *{list(shape)}]")
+        if name == "codes":
+            _check_codes(f"{role_name(graph.role)}.codes", array, bundle.manifest.latent.codes)
         rows.add(len(array))
     if len(rows) != 1 or rows == {0}:
         raise BundleError(f"golden rows: the {role_name(graph.role)}'s tensors do not have the same number of rows")
+
+
+def _check_codes(name: str, rows: NDArray[np.int64], known: int) -> None:
+    try:
+        check_codes(rows, known)
+    except UnknownCode as error:
+        raise BundleError(f"golden rows: {name}: {error}") from error
 
 
 def _tensor_shapes(
@@ -295,8 +315,8 @@ def _tensor_shapes(
 ) -> tuple[tuple[np.dtype[Any], tuple[int, ...]], tuple[np.dtype[Any], tuple[int, ...]]]:
     """dtype and shape of an image and of a latent."""
     image = manifest.image
-    float32 = np.dtype(np.float32)
-    return (float32, (image.channels, image.height, image.width)), (float32, (manifest.latent.dim,))
+    latent = np.dtype(np.int64) if KINDS[manifest.kind].has_codes else _FLOAT32
+    return (_FLOAT32, (image.channels, image.height, image.width)), (latent, (manifest.latent.dim,))
 
 
 def _check_array(arrays: Mapping[str, NDArray[Any]], name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

@@ -23,12 +23,13 @@ from latentserve_server.bundle.manifest import precision_name, role_name
 from latentserve_server.bundle.weights import Weights
 from latentserve_server.engine import Cancellation, Cuda, Engine, Placement, TensorSpec
 from latentserve_server.engine.device import DeviceQueue
-from latentserve_server.engine.engine import ReconstructionPipeline, trim_heap
+from latentserve_server.engine.engine import Pipeline, trim_heap
 from latentserve_server.engine.thread import EngineThread
 from latentserve_server.errors import BundleError, EngineFailure, PrecisionShortfall, StoreFailure
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.latent.noise_inputs import NoiseInputs
 from latentserve_server.latent.prior import PriorSource
+from latentserve_server.model.kind import KINDS
 from latentserve_server.model.served_model import REPLY_OVERHEAD_BYTES, Footprint, Identity, Limits, ServedModel
 from latentserve_server.workers import Workers
 
@@ -139,7 +140,15 @@ class Loader:
             except OSError:  # there is no further thread to wait on
                 thread.shutdown(wait=False)
 
-        encoder, decoder = engines.get(pb.GRAPH_ROLE_ENCODER), engines[pb.GRAPH_ROLE_DECODER]
+        def start_pipeline(first: pb.GraphRole, label: str) -> Batcher | None:
+            """What runs a graph and then the decoder; none where there is no such graph."""
+            if first not in engines:
+                return None
+            pair, link = {first, pb.GRAPH_ROLE_DECODER}, _link_of(bundle, first)
+            resident = first == pb.GRAPH_ROLE_ENCODER
+            pipeline = Pipeline(engines[first], engines[pb.GRAPH_ROLE_DECODER], link, resident=resident)
+            return start_batcher(pipeline, label, steady=steady >= pair)
+
         return ServedModel(
             Identity(
                 name=name,
@@ -153,11 +162,8 @@ class Loader:
             bundle.manifest,
             limits,
             {role: start_batcher(engine, role_name(role), steady=role in steady) for role, engine in engines.items()},
-            reconstruction=start_batcher(
-                ReconstructionPipeline(encoder, decoder), "reconstruct", steady=steady >= engines.keys()
-            )
-            if encoder
-            else None,
+            reconstruction=start_pipeline(pb.GRAPH_ROLE_ENCODER, "reconstruct"),
+            generation=start_pipeline(pb.GRAPH_ROLE_PRIOR, "sample"),
             footprints={
                 role_name(role): Footprint(
                     weight_bytes=len(bundle.graphs[role]) + len(bundle.weights(role) or b""),
@@ -184,8 +190,9 @@ class Loader:
         fell_back = set[str]()
         for role in sorted(bundle.graphs):  # the encoder first: the decoder reads what it writes
             label, encoder = role_name(role), trials.get(pb.GRAPH_ROLE_ENCODER)
+            before = encoder.engine if encoder and role == pb.GRAPH_ROLE_DECODER else None
             with _naming(role):
-                trial = trials[role] = self._open_graph(bundle, role, encoder, thread, cancellation)
+                trial = trials[role] = self._open_graph(bundle, role, before, thread, cancellation)
                 try:
                     found[role] = trial.run(rows)
                 except PrecisionShortfall as shortfall:
@@ -193,7 +200,7 @@ class Loader:
                     _logger.warning("%s: %s in %s: %s; float32 runs", directory, label, lower, shortfall)
                     bundle = bundle.in_float32(role)
                     fell_back.add(label)
-                    trial = trials[role] = self._open_graph(bundle, role, encoder, thread, cancellation)
+                    trial = trials[role] = self._open_graph(bundle, role, before, thread, cancellation)
                     found[role] = trial.run(rows)
         if self.chooses_batch_rows:
             rows = _choose_rows(directory, trials, found, rows, most)
@@ -227,11 +234,11 @@ class Loader:
         self,
         bundle: Bundle,
         role: pb.GraphRole,
-        encoder: GraphTrial | None,
+        before: Engine | None,
         thread: EngineThread,
         cancellation: Cancellation,
     ) -> GraphTrial:
-        """Open a graph; its trial is still to come."""
+        """Open a graph, whose latents the encoder `before` it may write; its trial is still to come."""
         weights = bundle.weights(role)
         _check_graph(bundle.graphs[role], weights)
         capturing = isinstance(self.placement, Cuda) and self.placement.graphs
@@ -246,7 +253,7 @@ class Loader:
         return GraphTrial(
             engine=engine,
             golden=GoldenRows.of(bundle, role, self.placement),
-            encoder=encoder.engine if encoder else None,
+            before=(before, *_link_of(bundle, pb.GRAPH_ROLE_ENCODER)) if before else None,
             thread=thread,
             cancellation=cancellation,
             padded=self.pad_batches,
@@ -258,7 +265,8 @@ class Loader:
 
         A call's rows must fit a message as images, float32 or files, beside their latents, and as posteriors.
         """
-        image, latent_bytes = bundle.manifest.image, 4 * bundle.manifest.latent.dim
+        image = bundle.manifest.image
+        latent_bytes = (8 if KINDS[bundle.manifest.kind].has_codes else 4) * bundle.manifest.latent.dim
         pixels = image.channels * image.height * image.width
         row_bytes = max(max(4 * pixels, pixels + _FILE_OVERHEAD_BYTES) + latent_bytes, 3 * latent_bytes)
         row_bytes += _LABEL_BYTES if bundle.manifest.labels.count else 0
@@ -303,6 +311,11 @@ def _naming(role: pb.GraphRole) -> Iterator[None]:
         yield
     except (BundleError, EngineFailure) as error:
         raise BundleError(f"{role_name(role)}: {error}") from error
+
+
+def _link_of(bundle: Bundle, first: pb.GraphRole) -> tuple[str, str]:
+    """The output of a graph, and the decoder's input that takes it."""
+    return next(iter(bundle.outputs(first))), KINDS[bundle.manifest.kind].decodes
 
 
 def _row_bytes(bundle: Bundle) -> int:

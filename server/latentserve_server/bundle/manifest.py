@@ -20,8 +20,8 @@ from google.protobuf.message_factory import GetMessageClass
 from latentserve.contract import CALIBRATION_QUANTILES, CHANNELS, MAX_LABELS, MAX_LATENT_SIDES, MIN_LABELS
 from latentserve.picture import PictureError, check_reading
 from latentserve.v1 import bundle_pb2 as pb
+from latentserve_server.bundle.kind_rules import check_kind
 from latentserve_server.errors import BundleError
-from latentserve_server.latent.likelihood import LIKELIHOODS
 from latentserve_server.latent.noise import MAX_LATENT_DIM, MAX_NOISE_INPUTS
 
 FORMAT_VERSION = 1
@@ -43,11 +43,6 @@ _PRECISIONS: Mapping[str, pb.Precision] = {
     "float32": pb.PRECISION_FLOAT32,
     "float16": pb.PRECISION_FLOAT16,
     "int8": pb.PRECISION_INT8,
-}
-
-_GRAPHS_OF_KIND = {
-    pb.MODEL_KIND_VAE: {pb.GRAPH_ROLE_ENCODER, pb.GRAPH_ROLE_DECODER},
-    pb.MODEL_KIND_GAN: {pb.GRAPH_ROLE_DECODER},
 }
 
 _TENSORS = ("latent", "codes", "label", "image", "image_uint8", "logits", "log_scale", "mean", "log_variance")
@@ -82,25 +77,20 @@ def parse_manifest(raw: bytes) -> pb.Manifest:
         raise BundleError(f"{MANIFEST}: {error}") from error
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(f"{MANIFEST}: format_version {manifest.format_version} where {FORMAT_VERSION} is understood")
-    _check(manifest.kind in _GRAPHS_OF_KIND, "kind", "is neither VAE nor GAN")
+    _check_kind(manifest)
     _files_beside(manifest)
-    _check(1 <= manifest.latent.dim <= MAX_LATENT_DIM, "latent.dim", f"is not in 1 to {MAX_LATENT_DIM}")
-    _check(manifest.latent.prior == pb.PRIOR_STANDARD_NORMAL, "latent.prior", "is not PRIOR_STANDARD_NORMAL")
     _check_latent_shape(manifest.latent)
-    if manifest.latent.HasField("mixture"):
-        _check(manifest.latent.mixture.components >= 1, "latent.mixture.components", "is not at least 1")
     image = manifest.image
     _check(image.channels in CHANNELS, "image.channels", f"is not in {CHANNELS[0]} to {CHANNELS[-1]}")
     _check(0 < image.height * image.width <= MAX_IMAGE_PIXELS, "image", f"has no or over {MAX_IMAGE_PIXELS} pixels")
     _check((image.min_value, image.max_value) == (0.0, 1.0), "image", "has a value range other than 0 to 1")
     _check_reading(image.reading)
-    _check_likelihood(manifest)
-    _check_graphs(manifest)
-    _check_noises(manifest.noises)
+    _check_batch_rows(manifest.graphs)
+    _check_noises(manifest)
     if manifest.HasField("labels"):
         _check_labels(manifest.labels)
     if manifest.HasField("calibration"):
-        _check_calibration(manifest)
+        _check_calibration(manifest.calibration)
     return manifest
 
 
@@ -150,7 +140,7 @@ def check_name(name: str) -> None:
 
 
 def role_name(role: pb.GraphRole) -> str:
-    """ "encoder" or "decoder"."""
+    """ "encoder", "decoder" or "prior"."""
     return pb.GraphRole.Name(role).removeprefix("GRAPH_ROLE_").lower()
 
 
@@ -167,6 +157,13 @@ def precision_named(name: str) -> pb.Precision:
 def precision_name(precision: pb.Precision) -> str:
     """The name of a precision."""
     return pb.Precision.Name(precision).removeprefix("PRECISION_").lower()
+
+
+def _check_kind(manifest: pb.Manifest) -> None:
+    try:
+        check_kind(manifest)
+    except BundleError as error:
+        raise BundleError(f"{MANIFEST}: {error}") from error
 
 
 def _check_latent_shape(latent: pb.LatentSpec) -> None:
@@ -187,32 +184,21 @@ def _check_reading(reading: pb.PictureReading) -> None:
         raise BundleError(f"{MANIFEST}: image.reading.{error}") from error
 
 
-def _check_likelihood(manifest: pb.Manifest) -> None:
-    absent = manifest.likelihood == pb.LIKELIHOOD_UNSPECIFIED
-    fits = absent if manifest.kind == pb.MODEL_KIND_GAN else manifest.likelihood in LIKELIHOODS
-    _check(fits, "likelihood", "does not fit the kind of model")
-
-
-def _check_graphs(manifest: pb.Manifest) -> None:
-    """Each role of the kind has one float32 graph, and at most one of each other precision."""
-    found = [(graph.role, precision_of(graph)) for graph in manifest.graphs]
-    roles = {role for role, precision in found if precision == pb.PRECISION_FLOAT32}
-    expected = _GRAPHS_OF_KIND[manifest.kind]
-    known = all(role in expected and precision in pb.Precision.values() for role, precision in found)
-    fits = known and roles == expected and len(set(found)) == len(found)
-    _check(fits, "graphs", "are not those of the kind of model")
-    for index, graph in enumerate(manifest.graphs):
+def _check_batch_rows(graphs: Sequence[pb.Graph]) -> None:
+    for index, graph in enumerate(graphs):
         field = f"graphs[{index}].batch_rows"
         _check(
             graph.batch_rows <= MAX_BATCH_ROWS, field, f"is {graph.batch_rows}; at most {MAX_BATCH_ROWS} are allowed"
         )
 
 
-def _check_noises(noises: Sequence[pb.NoiseInput]) -> None:
+def _check_noises(manifest: pb.Manifest) -> None:
+    noises, has_prior = manifest.noises, any(graph.role == pb.GRAPH_ROLE_PRIOR for graph in manifest.graphs)
+    others = ("", *_TENSORS, *(("noise",) if has_prior else ()))
     _check(len(noises) <= MAX_NOISE_INPUTS, "noises", f"are {len(noises)}; at most {MAX_NOISE_INPUTS} are allowed")
     for index, noise in enumerate(noises):
         field, values = f"noises[{index}]", math.prod(noise.shape)
-        _check(noise.name not in ("", *_TENSORS), f"{field}.name", f"is {noise.name!r}, which is another tensor's")
+        _check(noise.name not in others, f"{field}.name", f"is {noise.name!r}, which is another tensor's")
         _check(1 <= values <= MAX_LATENT_DIM, f"{field}.shape", f"has {values} values, not 1 to {MAX_LATENT_DIM}")
     _check(len({noise.name for noise in noises}) == len(noises), "noises", "have a name twice")
 
@@ -224,15 +210,14 @@ def _check_labels(labels: pb.LabelSpec) -> None:
     _check(len(set(names)) == len(names), "labels.names", "has a name twice")
 
 
-def _check_calibration(manifest: pb.Manifest) -> None:
-    _check(manifest.kind == pb.MODEL_KIND_VAE, "calibration", "does not fit the kind of model")
-    field, quantiles = "calibration.negative_elbo_quantiles", np.array(manifest.calibration.negative_elbo_quantiles)
+def _check_calibration(calibration: pb.Calibration) -> None:
+    field, quantiles = "calibration.negative_elbo_quantiles", np.array(calibration.negative_elbo_quantiles)
     _check(
         len(quantiles) == CALIBRATION_QUANTILES, field, f"are {len(quantiles)} where {CALIBRATION_QUANTILES} are wanted"
     )
     _check(bool(np.isfinite(quantiles).all()), field, "has a value that is not finite")
     _check(bool((quantiles[1:] >= quantiles[:-1]).all()), field, "fall")
-    _check(manifest.calibration.images >= 1, "calibration.images", "is not at least 1")
+    _check(calibration.images >= 1, "calibration.images", "is not at least 1")
 
 
 def _check(holds: bool, field: str, problem: str) -> None:

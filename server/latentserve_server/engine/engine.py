@@ -230,20 +230,24 @@ class Engine:
         return {operator: elsewhere.count(operator) for operator in elsewhere}
 
 
-class ReconstructionPipeline:
-    """From images to their posteriors, and on to what the decoder makes of the posterior means.
+class Pipeline:
+    """Two graphs, one after the other: an output of the first is an input of the second.
 
-    Its inputs are those of both but the means, its outputs those of both. Where runs of the size are bound, the encoder
-    writes the means where the decoder reads them, on the device.
+    Its inputs are those of both but for that one; its outputs are those of both.
     """
 
-    def __init__(self, encoder: Engine, decoder: Engine) -> None:
-        """Both belong to one thread; where a size is bound, the decoder's latents share the buffer of the means."""
-        self._encoder = encoder
-        self._decoder = decoder
-        self._encodes = {spec.name for spec in encoder.outputs}
-        self._encoded = {spec.name for spec in encoder.inputs}
-        self._beside = {spec.name for spec in decoder.inputs} - {"latent"}
+    def __init__(self, first: Engine, second: Engine, link: tuple[str, str], *, resident: bool) -> None:
+        """Both belong to one thread. `link` is the output and the input that takes it.
+
+        Where `resident`, the input shares the output's buffer in runs that are bound; else values go through the host.
+        """
+        self._first = first
+        self._second = second
+        self._output, self._input = link
+        self._resident = resident
+        self._of_first = {spec.name for spec in first.outputs} - {spec.name for spec in second.outputs}
+        self._taken = {spec.name for spec in first.inputs}
+        self._beside = {spec.name for spec in second.inputs} - {self._input}
 
     def run(self, inputs: Arrays, outputs: Sequence[str], cancellation: Cancellation) -> Arrays:
         """The named outputs for the rows of inputs.
@@ -252,14 +256,13 @@ class ReconstructionPipeline:
             EngineFailure: one of the graphs did not run, or was cancelled.
         """
         rows = len(next(iter(inputs.values())))
-        mean = self._encoder.resident("mean", rows)
-        wanted = {name for name in outputs if name in self._encodes} | ({"mean"} if mean is None else set())
-        images = {name: inputs[name] for name in self._encoded}
-        posterior = self._encoder.run(images, sorted(wanted), cancellation)
+        buffer = self._first.resident(self._output, rows) if self._resident else None
+        wanted = {name for name in outputs if name in self._of_first} | ({self._output} if buffer is None else set())
+        made = self._first.run({name: inputs[name] for name in self._taken}, sorted(wanted), cancellation)
         beside = {name: inputs[name] for name in self._beside}
-        decoded = [name for name in outputs if name not in self._encodes]
-        latent = posterior["mean"] if mean is None else mean
-        return posterior | self._decoder.run({"latent": latent, **beside}, decoded, cancellation)
+        of_second = [name for name in outputs if name not in self._of_first]
+        between = made[self._output] if buffer is None else buffer
+        return made | self._second.run({self._input: between, **beside}, of_second, cancellation)
 
 
 class _Binding:

@@ -1,4 +1,4 @@
-"""Priors: the standard normal and a Gaussian mixture, with temperature and truncation.
+"""Priors: the standard normal, a Gaussian mixture and what a graph makes of noise, with temperature and truncation.
 
 How the mixture is drawn with the noise of (seed, index) is part of the contract, and is specified, with test vectors,
 in docs/protocol.md.
@@ -6,6 +6,7 @@ in docs/protocol.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentserve.contract import TEMPERATURES, TRUNCATIONS
-from latentserve_server.errors import CapabilityMissing, InvalidArgument
+from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.noise import NoiseSource, Stream
 
 Float32 = NDArray[np.float32]
@@ -29,6 +30,8 @@ class Prior(Enum):
 
     STANDARD_NORMAL = "standard normal"
     MIXTURE = "mixture"
+    GRAPH = "graph"
+    """What the model's prior graph makes of N(0, I)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +104,6 @@ class PriorSource:
     mixture: Mixture | None
     """None where the model has none."""
 
-    def check(self, prior: Prior) -> None:
-        """Make sure that the model has the prior.
-
-        Raises:
-            CapabilityMissing: it has not.
-        """
-        if prior is Prior.MIXTURE and self.mixture is None:
-            raise CapabilityMissing("prior: the model's bundle carries no mixture")
-
     def work_bytes(self, count: int, sampling: SamplingSpec) -> int:
         """How much data sampling so many rows goes over, in bytes, about."""
         factors = self.dim if sampling.prior is Prior.MIXTURE else 1
@@ -123,7 +117,7 @@ class PriorSource:
     def draw(self, seed: int, first_index: int, count: int, sampling: SamplingSpec = STANDARD_NORMAL) -> Float32:
         """Latents `first_index` to `first_index + count - 1` of the seed, float32 [count, dim].
 
-        The prior is one that `check` lets pass.
+        The prior is one that the model has, and no graph.
         """
         where = seed, first_index, count, self.dim, Stream.PRIOR
         bound, temperature = sampling.shaping.truncation, sampling.shaping.temperature
@@ -135,6 +129,10 @@ class PriorSource:
         assert self.mixture is not None
         words = self.noise.words(seed, first_index, count, Stream.COMPONENT)
         return self.mixture.place(self.mixture.choose(words), noise)
+
+    def draw_firsts(self, seeds: Sequence[int], sampling: SamplingSpec = STANDARD_NORMAL) -> Float32:
+        """Latent 0 of each seed, float32 [n, dim]; as `draw`."""
+        return np.concatenate([self.draw(seed, 0, 1, sampling) for seed in seeds])
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One value of each an image, float32 [n], in nats; the percentile is from 0 to 100."""
+    """One value of each an image, float32 [n], in nats; the percentile is from 0 to 100. None: there is none."""
 
-    reconstruction_error: Float32
-    kl: Float32
-    elbo: Float32
+    reconstruction_error: Float32 | None = None
+    kl: Float32 | None = None
+    elbo: Float32 | None = None
     importance_bound: Float32 | None = None
     anomaly_percentile: Float32 | None = None
 
@@ -42,6 +42,11 @@ def score_at_mean(
     kl = gaussian_kl_nats(mean, log_variance)
     percentile = anomaly_percentile(quantiles, error + kl) if quantiles else None
     return Scores(error, kl, -(error + kl), anomaly_percentile=percentile)
+
+
+def score_point(likelihood: Likelihood, images: Float32, decoded: Mapping[str, NDArray[Any]]) -> Scores:
+    """The reconstruction error alone, of the decoder's outputs for latents that have no distribution."""
+    return Scores(likelihood.nats(images, decoded))
 
 
 def score_draws(

@@ -26,21 +26,28 @@ class Decoded(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Posterior parameters [n, latent_dim], and the latents drawn from them where that was asked for."""
+    """What the encoder gives, [n, latent_dim] each, and the latents drawn from posteriors where that was asked for."""
 
-    mean: Float32
-    log_variance: Float32
     timing: Timing
+    mean: Float32 | None = None
+    log_variance: Float32 | None = None
+    codes: NDArray[np.int64] | None = None
     z: Float32 | None = None
     seed: int | None = None
 
+    @property
+    def posterior(self) -> tuple[Float32, Float32]:
+        """Means and log variances, of an encoder that gives them."""
+        assert self.mean is not None
+        assert self.log_variance is not None
+        return self.mean, self.log_variance
+
 
 class Reconstructed(NamedTuple):
-    """Images [n, channels, height, width] and what each cost, in nats [n]."""
+    """Images [n, channels, height, width] and what each cost."""
 
     images: NDArray[Any]
-    reconstruction_error: Float32
-    kl: Float32
+    scores: Scores
     timing: Timing
 
 

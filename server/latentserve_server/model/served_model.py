@@ -11,20 +11,22 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from latentserve.v1 import bundle_pb2, models_pb2
+from latentserve.v1 import bundle_pb2
 from latentserve_server.batching.batch import Inputs
 from latentserve_server.batching.batcher import Batcher
-from latentserve_server.batching.scheduling import Result, Scheduling
+from latentserve_server.batching.scheduling import Result, Scheduling, Timing
 from latentserve_server.engine import Arrays, Device, TensorSpec
-from latentserve_server.errors import CapabilityMissing, InvalidArgument, NotFinite
+from latentserve_server.errors import InvalidArgument, NotFinite
 from latentserve_server.latent.labels import Int64
 from latentserve_server.latent.likelihood import LIKELIHOODS
 from latentserve_server.latent.noise import Draw, NoiseSource, Stream
 from latentserve_server.latent.noise_inputs import NoiseInputs
-from latentserve_server.latent.prior import STANDARD_NORMAL, Prior, PriorSource
-from latentserve_server.latent.scores import Scores, draw_latents, score_at_mean, score_draws
+from latentserve_server.latent.prior import STANDARD_NORMAL, Prior, PriorSource, SamplingSpec
+from latentserve_server.latent.scores import Scores, draw_latents, score_at_mean, score_draws, score_point
 from latentserve_server.latent.shape import shape_of
+from latentserve_server.model.abilities import Abilities
 from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored
+from latentserve_server.model.kind import KINDS
 from latentserve_server.model.requests import (
     DecodeRequest,
     EncodeRequest,
@@ -41,16 +43,9 @@ REPLY_OVERHEAD_BYTES = 1 << 16
 """What a reply holds besides its rows, generously."""
 
 _ENCODER, _DECODER = bundle_pb2.GRAPH_ROLE_ENCODER, bundle_pb2.GRAPH_ROLE_DECODER
-_CAPABILITIES = {
-    bundle_pb2.MODEL_KIND_VAE: (
-        models_pb2.CAPABILITY_SAMPLE,
-        models_pb2.CAPABILITY_ENCODE,
-        models_pb2.CAPABILITY_DECODE,
-        models_pb2.CAPABILITY_RECONSTRUCT,
-        models_pb2.CAPABILITY_SCORE,
-    ),
-    bundle_pb2.MODEL_KIND_GAN: (models_pb2.CAPABILITY_SAMPLE, models_pb2.CAPABILITY_DECODE),
-}
+_PRIOR = bundle_pb2.GRAPH_ROLE_PRIOR
+_SEED_BYTES = 1 << 14
+"""A draw of one row costs about as much as work on so many bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +106,7 @@ class ServedModel:
         batchers: Mapping[bundle_pb2.GraphRole, Batcher],
         *,
         reconstruction: Batcher | None,
+        generation: Batcher | None,
         footprints: Mapping[str, Footprint],
         prior: PriorSource,
         noise: NoiseSource,
@@ -118,7 +114,8 @@ class ServedModel:
         workers: Workers,
         release: Callable[[], Awaitable[None]],
     ) -> None:
-        """`reconstruction` runs encoder and decoder in a row, and is absent where there is no encoder.
+        """`reconstruction` runs encoder and decoder in a row, `generation` prior graph and decoder; they are absent
+        where there is no encoder, or no such prior.
 
         `footprints` are those of the graphs, by the names of their roles. `noise_inputs` are the decoder's, or None.
         `release` frees what the batchers ran on; it is awaited once they are closed.
@@ -134,12 +131,15 @@ class ServedModel:
         self.known_labels = manifest.labels.count
         """How many labels it knows; 0 where it is not conditional."""
         self.limits = limits
-        self.capabilities = _CAPABILITIES[manifest.kind]
+        self.kind = KINDS[manifest.kind]
+        self.abilities = Abilities.of(identity.name, manifest)
         self.footprints = footprints
         self._batchers = batchers
         self._reconstruction = reconstruction
+        self._generation = generation
         self.likelihood = LIKELIHOODS.get(manifest.likelihood)
         self._prior = prior
+        self._prior_noise = PriorSource(noise, manifest.latent.noise_dim, None)
         self._noise = noise
         self._noise_inputs = noise_inputs
         self._workers = workers
@@ -168,30 +168,36 @@ class ServedModel:
     async def sample(self, request: SampleRequest) -> Decoded:
         """The images of a seed's rows."""
         rows, seed, first_index, output = request.rows, request.seed, request.first_index, request.form
-        latents = None if request.sampling is STANDARD_NORMAL else self._prior.shaped(request.sampling)
-        inputs: Inputs = {"latent": Draw(self._noise, self._latent_dim, seed, first_index, rows, latents)}
+        if request.sampling is STANDARD_NORMAL:
+            batcher = self._batchers[_DECODER]
+            inputs: Inputs = {"latent": Draw(self._noise, self._latent_dim, seed, first_index, rows)}
+        else:
+            batcher, inputs = self._source_of(request)
         if self._noise_inputs is not None:
             inputs = {**inputs, **self._noise_inputs.drawn(seed, first_index, rows)}
         labels = request.labels.of_indices(first_index, rows) if self.known_labels else None
-        result = await self._batchers[_DECODER].submit(_labelled(inputs, labels), (output,), request.scheduling)
+        result = await batcher.submit(_labelled(inputs, labels), (output,), request.scheduling)
         return Decoded(result.outputs[output], result.timing, seed, labels)
 
-    async def decode(self, latents: Float32, request: DecodeRequest) -> Decoded:
-        """The images of latents [n, latent_dim].
+    async def decode(self, latents: Float32 | Int64, request: DecodeRequest) -> Decoded:
+        """The images of latents or codes [n, latent_dim].
 
         Raises:
             InvalidArgument: the decoder overflows on one of them; names the first such row.
         """
         labels, output = request.labels.of_rows(len(latents)), request.form
         with _blaming(request.field):
-            result = await self._run(_DECODER, {"latent": latents}, (output,), request.scheduling, labels)
+            result = await self._run(_DECODER, {self.kind.decodes: latents}, (output,), request.scheduling, labels)
         return Decoded(result.outputs[output], result.timing)
 
     async def encode(self, images: Float32, request: EncodeRequest) -> Encoded:
-        """The posteriors of images [n, channels, height, width], and a latent from each where one is to be drawn."""
-        labels, outputs = request.labels.of_rows(len(images)), ("mean", "log_variance")
-        result = await self._run(_ENCODER, {"image": images}, outputs, request.scheduling, labels)
-        encoded = Encoded(result.outputs["mean"], result.outputs["log_variance"], result.timing)
+        """What the encoder makes of images [n, channels, height, width], and a latent from each posterior where one is
+        to be drawn.
+        """
+        labels = request.labels.of_rows(len(images))
+        result = await self._run(_ENCODER, {"image": images}, self.kind.encodes, request.scheduling, labels)
+        found = result.outputs
+        encoded = Encoded(result.timing, found.get("mean"), found.get("log_variance"), found.get("codes"))
         if request.draw is None:
             return encoded
         seed = request.draw.seed
@@ -203,20 +209,27 @@ class ServedModel:
         inputs = _labelled({"image": images}, request.labels.of_rows(len(images)))
         output = request.form
         result, scores = await self.reconstruct_and_score(inputs, (output,), request.scheduling)
-        return Reconstructed(result.outputs[output], scores.reconstruction_error, scores.kl, result.timing)
+        return Reconstructed(result.outputs[output], scores, result.timing)
 
     async def reconstruct_and_score(
         self, inputs: Arrays, forms: tuple[str, ...], scheduling: Scheduling
     ) -> tuple[Result, Scores]:
-        """The named forms of images, decoded from the posterior means of the encoder's inputs, and the scores there.
+        """The named forms of images, decoded from the latents that the encoder gives, the posterior means of a VAE, and
+        the scores there.
 
-        One run of both graphs. The model must have an encoder.
+        One run of both graphs. The model must have an encoder; without a likelihood, or without variances, it has fewer
+        scores.
         """
         assert self._reconstruction is not None
-        assert self.likelihood is not None
         likelihood, images = self.likelihood, inputs["image"]
-        wanted = tuple(dict.fromkeys((*forms, "mean", "log_variance", *likelihood.outputs)))
+        scored = likelihood.outputs if likelihood else ()
+        posterior = self.kind.encodes if self.kind.has_variances else ()
+        wanted = tuple(dict.fromkeys((*forms, *posterior, *scored)))
         result = await self._reconstruction.submit(self._noised(inputs), wanted, scheduling)
+        if likelihood is None:
+            return result, Scores()
+        if not posterior:
+            return result, await self._workers.run(images.nbytes, score_point, likelihood, images, result.outputs)
         mean, log_variance = result.outputs["mean"], result.outputs["log_variance"]
         quantiles = self.manifest.calibration.negative_elbo_quantiles
         scores = await self._workers.run(
@@ -236,32 +249,25 @@ class ServedModel:
         noise, latents = await self._draw_posterior(encoded, request.seed, request.first_index * draws, draws)
         labels = request.labels.spread(len(images), draws).of_rows(len(latents))
         result = await self._run(_DECODER, {"latent": latents}, self.likelihood.outputs, scheduling, labels)
-        decoded = self.likelihood, images, encoded.mean, encoded.log_variance, result.outputs
+        decoded = self.likelihood, images, *encoded.posterior, result.outputs
         scores = await self._workers.run(len(latents) * images[0].nbytes, score_draws, *decoded, noise, latents)
         return Scored(scores, encoded.timing.then(result.timing))
 
-    def prior_rows(self, seeds: Sequence[int]) -> Float32:
-        """Row 0 of each seed's latents, [n, latent_dim]."""
-        return np.concatenate([self._prior.draw(seed, 0, 1) for seed in seeds])
+    async def draw_latents(self, seeds: Sequence[int], request: EncodeRequest) -> tuple[Float32, Timing]:
+        """Row 0 of each seed's latents, [n, latent_dim], of the model's default prior; and what a prior graph took.
 
-    def check_capability(self, capability: models_pb2.Capability) -> None:
-        """Make sure that the model answers such calls.
-
-        Raises:
-            CapabilityMissing: it does not.
+        The labels are those of the request.
         """
-        if capability not in self.capabilities:
-            kind = bundle_pb2.ModelKind.Name(self.manifest.kind).removeprefix("MODEL_KIND_")
-            verb = models_pb2.Capability.Name(capability).removeprefix("CAPABILITY_").lower()
-            raise CapabilityMissing(f"model {self.identity.name!r} is a {kind} and cannot {verb}")
-
-    def check_prior(self, prior: Prior) -> None:
-        """Make sure that the model has the prior.
-
-        Raises:
-            CapabilityMissing: it has not.
-        """
-        self._prior.check(prior)
+        assert self.abilities.default_sampling is not None
+        prior, size = self.abilities.default_sampling.prior, _SEED_BYTES * len(seeds)
+        if prior is not Prior.GRAPH:
+            return await self._workers.run(
+                size, self._prior.draw_firsts, seeds, self.abilities.default_sampling
+            ), Timing()
+        noise = await self._workers.run(size, self._prior_noise.draw_firsts, seeds)
+        labels = request.labels.of_rows(len(seeds))
+        result = await self._run(_PRIOR, {"noise": noise}, ("latent",), request.scheduling, labels)
+        return result.outputs["latent"], result.timing
 
     def check_rows(self, field: str, rows: int) -> None:
         """Hold a number of rows to the limit of one call.
@@ -283,7 +289,7 @@ class ServedModel:
         """
         for name, rows in inputs.items():
             self.check_rows(name, len(rows))
-        with _blaming("inputs.latent") if role == _DECODER else nullcontext():
+        with _blaming(f"inputs.{self.kind.decodes}") if role == _DECODER else nullcontext():
             return await self._run(role, inputs, outputs, scheduling)
 
     async def close(self) -> None:
@@ -292,23 +298,35 @@ class ServedModel:
         No lease may begin any more.
         """
         await self._unused.wait()
-        batchers = [*self._batchers.values(), *([self._reconstruction] if self._reconstruction else [])]
-        await asyncio.gather(*(batcher.close() for batcher in batchers))
+        batchers = [*self._batchers.values(), self._reconstruction, self._generation]
+        await asyncio.gather(*(batcher.close() for batcher in batchers if batcher is not None))
         await self._release()
 
     def revoke(self) -> None:
         """Let `close` wait no longer: the calls that hold leases have been given up."""
         self._unused.set()
 
+    def _source_of(self, request: SampleRequest) -> tuple[Batcher, Inputs]:
+        """What draws images from another prior than N(0, I) as it is, and from which noise."""
+        sampling, where = request.sampling, (request.seed, request.first_index, request.rows)
+        if sampling.prior is not Prior.GRAPH:
+            latents = self._prior.shaped(sampling)
+            return self._batchers[_DECODER], {"latent": Draw(self._noise, self._latent_dim, *where, latents)}
+        assert self._generation is not None
+        plain = sampling.shaping == STANDARD_NORMAL.shaping
+        noise = None if plain else self._prior_noise.shaped(SamplingSpec(shaping=sampling.shaping))
+        return self._generation, {"noise": Draw(self._noise, self._prior_noise.dim, *where, noise)}
+
     async def _draw_posterior(
         self, encoded: Encoded, seed: int, first_index: int, draws: int
     ) -> tuple[Float32, Float32]:
         """Noise and latents of so many draws from each posterior, [n * draws, latent_dim], image by image."""
-        rows, dim = encoded.mean.shape
+        mean, log_variance = encoded.posterior
+        rows, dim = mean.shape
 
         def draw() -> tuple[Float32, Float32]:
             noise = self._noise.draw(seed, first_index, rows * draws, dim, Stream.POSTERIOR)
-            return noise, draw_latents(encoded.mean, encoded.log_variance, noise)
+            return noise, draw_latents(mean, log_variance, noise)
 
         return await self._workers.run(4 * rows * draws * dim, draw)
 
@@ -341,6 +359,7 @@ def _tensors(manifest: bundle_pb2.Manifest) -> Mapping[str, TensorSpec]:
     return {
         **floats,
         "image_uint8": TensorSpec("image_uint8", np.dtype(np.uint8), pixels),
+        "codes": TensorSpec("codes", np.dtype(np.int64), latent),
         "label": TensorSpec("label", np.dtype(np.int64), ()),
     }
 

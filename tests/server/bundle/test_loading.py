@@ -33,12 +33,13 @@ async def answers(model: ServedModel, images: np.ndarray, labels: Labels) -> lis
     async def call(rows: int) -> list[Any]:
         some = images[:rows]
         encoded = await model.encode(some, EncodeRequest(labels=labels))
-        decoded = await model.decode(encoded.mean, DecodeRequest(labels=labels))
+        mean, log_variance = encoded.posterior
+        decoded = await model.decode(mean, DecodeRequest(labels=labels))
         again = await model.reconstruct(some, ReconstructRequest(form=UINT8_PIXELS, labels=labels))
         scored = await model.score(some, ScoreRequest(labels=labels))
         sampled = await model.sample(SampleRequest(rows=rows, seed=7, labels=labels))
-        assert_agree(again.reconstruction_error, scored.scores.reconstruction_error)
-        return [encoded.mean, encoded.log_variance, decoded.images, again.images, again.kl, sampled.images]
+        assert_agree(again.scores.reconstruction_error, scored.scores.reconstruction_error)
+        return [mean, log_variance, decoded.images, again.images, again.scores.kl, sampled.images]
 
     return await asyncio.gather(*(call(rows) for rows in (1, 2, 3, 5, 6, 7, 13, 20)))
 

@@ -18,7 +18,14 @@ from latentserve_server.bundle.bundle import read_bundle
 from latentserve_server.errors import BundleError
 
 ALL = TinyModel(components=3, labels=4, quantiles=tuple(range(101)), likelihood="gaussian")
-MODELS = {"vae": TinyModel(), "all": ALL, "gan": TinyModel(kind="gan"), "labelled": TinyModel(labels=4)}
+MODELS = {
+    "vae": TinyModel(),
+    "all": ALL,
+    "gan": TinyModel(kind="gan"),
+    "labelled": TinyModel(labels=4),
+    "flow": TinyModel(kind="autoencoder", noise_dim=2, likelihood=""),
+    "vq": TinyModel(kind="vq", noise_dim=2, codes=4),
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +64,40 @@ def beside(number: int, **fields: Any) -> Callable[[Any], Any]:
 
 
 U32 = "it must be a whole number from 0 to 2^32 - 1"
+KINDS = "MODEL_KIND_VAE, MODEL_KIND_GAN, MODEL_KIND_AUTOENCODER, MODEL_KIND_VQ"
+PRIORS = "PRIOR_STANDARD_NORMAL, PRIOR_MIXTURE, PRIOR_GRAPH"
+CODES = "graphs that give codes are float32 alone: codes have no signal-to-noise ratio"
 GRAPHS, KIND = "graphs are not those of the kind of model", "does not fit the kind of model"
 QUANTILES = "calibration.negative_elbo_quantiles"
 MANIFESTS: list[tuple[str, str, Any, str]] = [
     ("vae", "format_version", 2, "format_version 2 where 1 is understood"),
     ("vae", "format_version", {}, f"format_version is {{}}; {U32}"),
-    ("vae", "kind", "MODEL_KIND_UNSPECIFIED", "kind is neither VAE nor GAN"),
-    (
-        "vae",
-        "kind",
-        [],
-        "kind is []; it must be one of MODEL_KIND_UNSPECIFIED, MODEL_KIND_VAE, MODEL_KIND_GAN",
-    ),
+    ("vae", "kind", "MODEL_KIND_UNSPECIFIED", f"kind is none of {KINDS}"),
+    ("vae", "kind", [], f"kind is []; it must be one of MODEL_KIND_UNSPECIFIED, {KINDS}"),
     ("gan", "kind", "MODEL_KIND_VAE", f"likelihood {KIND}"),
     ("gan", "likelihood", "LIKELIHOOD_BERNOULLI", f"likelihood {KIND}"),
     ("vae", "name", 5, "name is 5; it must be a text"),
     ("vae", "latent.dim", 0, "latent.dim is not in 1 to 65536"),
     ("vae", "latent.dim", 65537, "latent.dim is not in 1 to 65536"),
     ("vae", "latent.dim", 4, "the decoder's tensor 'latent' is not float32 [4]"),
-    ("vae", "latent.prior", "PRIOR_UNSPECIFIED", "latent.prior is not PRIOR_STANDARD_NORMAL"),
+    ("vae", "latent.prior", "PRIOR_UNSPECIFIED", f"latent.prior is none of {PRIORS}"),
+    ("vae", "latent.prior", "PRIOR_MIXTURE", "latent.prior names what the bundle does not carry"),
+    ("gan", "latent.prior", "PRIOR_GRAPH", "latent.prior names what the bundle does not carry"),
+    ("vae", "latent.noise_dim", 3, "latent.noise_dim is there without a prior graph"),
+    ("vae", "latent.codes", 3, f"latent.codes {KIND}"),
+    ("vae", "kind", "MODEL_KIND_VQ", "latent.codes is not at least 1"),
+    ("flow", "latent.noise_dim", 0, "latent.noise_dim is not in 1 to 65536"),
+    ("flow", "latent.noise_dim", 65537, "latent.noise_dim is not in 1 to 65536"),
+    ("flow", "latent.noise_dim", 5, "the prior's tensor 'noise' is not float32 [5]"),
+    ("flow", "latent.prior", "PRIOR_UNSPECIFIED", "latent.prior is unspecified where the bundle carries a prior"),
+    ("flow", "latent.dim", 4, "the decoder's tensor 'latent' is not float32 [4]"),
+    ("flow", "calibration", {"images": 5}, f"calibration {KIND}"),
+    ("vq", "latent.codes", 0, "latent.codes is not at least 1"),
+    ("vq", "latent.mixture", {"components": 1}, f"latent.mixture {KIND}"),
+    ("vq", "latent.prior", "PRIOR_STANDARD_NORMAL", "latent.prior is none of PRIOR_UNSPECIFIED, PRIOR_GRAPH"),
+    ("vq", "graphs.3", beside(1, precision="PRECISION_INT8"), CODES),
+    ("vq", "graphs.3", beside(2, precision="PRECISION_FLOAT16"), CODES),
+    ("vq", "graphs.3", beside(2, role="GRAPH_ROLE_UNSPECIFIED"), GRAPHS),
     ("all", "latent.mixture.components", 0, "latent.mixture.components is not at least 1"),
     ("vae", "latent.shape", [2, 2], "latent.shape has 4 values where latent.dim is 3"),
     ("vae", "latent.shape", [3, 0], "latent.shape has a side of 0"),
@@ -221,10 +243,10 @@ def test_a_manifest_of_other_files_is_refused(
 
 
 NOT_JSON = "not JSON, in line 1, column"
-KINDS = "it must be one of MODEL_KIND_UNSPECIFIED, MODEL_KIND_VAE, MODEL_KIND_GAN"
+ANY_KIND = f"it must be one of MODEL_KIND_UNSPECIFIED, {KINDS}"
 FIELDS = (
     "there are format_version, name, kind, latent, image, likelihood, graphs, golden, files, provenance, metrics, "
-    "license, labels, calibration"
+    "license, labels, calibration, noises"
 )
 TEXTS: list[tuple[bytes, str]] = [
     (b"", f"{NOT_JSON} 1: ..."),
@@ -238,9 +260,9 @@ TEXTS: list[tuple[bytes, str]] = [
     (b"[" * 100_000, "nested too deeply"),
     (b'{"latent": ' * 50_000, "nested too deeply"),
     (b'{"kind": 1, "kind": 2}', '"kind" is there twice; a duplicate is not allowed'),
-    (b'{"kind": "NOPE"}', f'kind is "NOPE"; {KINDS}'),
+    (b'{"kind": "NOPE"}', f'kind is "NOPE"; {ANY_KIND}'),
     (b'{"unknown": 1}', f"unknown is not a field; {FIELDS}"),
-    (b'{"name": "' + b"x" * 900_000 + b'", "kind": "' + b"y" * 90_000 + b'"}', f'kind is "{"y" * 56}...; {KINDS}'),
+    (b'{"name": "' + b"x" * 900_000 + b'", "kind": "' + b"y" * 90_000 + b'"}', f'kind is "{"y" * 56}...; {ANY_KIND}'),
     (
         b'{"files": [' + b"{}," * 30_000 + b"5]}",
         "files is a list of 30001, and one of them is not an object as it should be",

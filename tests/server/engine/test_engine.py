@@ -22,11 +22,12 @@ from tiny_bundle import TinyModel
 from tiny_graph import FAILURES, FRAGILE_LIMIT
 
 from latentserve_server.engine import Cpu, Cuda, Engine, choose_placement
-from latentserve_server.engine.engine import Cancellation, ReconstructionPipeline, trim_heap
+from latentserve_server.engine.engine import Cancellation, Pipeline, trim_heap
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
 
 BUCKETS = (1, 2, 4, 8)
 DECODED = ["image", "image_uint8", "logits"]
+MEANS = ("mean", "latent")
 ENDLESS_TURNS = 2e9
 
 
@@ -186,7 +187,7 @@ def test_the_pipeline_is_the_encoder_and_then_the_decoder(tmp_path: Path, rows: 
     encoder, decoder = engines(tmp_path)
     posterior = encoder.run({"image": images}, ["mean", "log_variance"])
     apart = posterior | decoder.run({"latent": posterior["mean"]}, DECODED)
-    pipeline = ReconstructionPipeline(*engines(tmp_path, bound=bound))
+    pipeline = Pipeline(*engines(tmp_path, bound=bound), MEANS, resident=True)
     for wanted in (["image", "mean"], ["image_uint8", "log_variance", "logits"], sorted(apart)):
         together = pipeline.run({"image": images}, wanted, Cancellation())
         assert_same({name: apart[name] for name in wanted}, {name: together[name] for name in wanted})
@@ -195,7 +196,7 @@ def test_the_pipeline_is_the_encoder_and_then_the_decoder(tmp_path: Path, rows: 
 def test_the_graphs_of_a_pipeline_are_right_alone_and_in_a_row_in_any_order(tmp_path: Path) -> None:
     images = (TinyModel().random_images(4) / 255).astype(np.float32)
     (encoder, decoder), plain = engines(tmp_path, bound=True), engines(tmp_path)
-    pipeline = ReconstructionPipeline(encoder, decoder)
+    pipeline = Pipeline(encoder, decoder, MEANS, resident=True)
     apart = plain[1].run({"latent": plain[0].run({"image": images}, ["mean"])["mean"]}, DECODED)
     for seed in range(3):
         assert_same(
@@ -211,7 +212,7 @@ def test_the_graphs_of_a_pipeline_are_right_alone_and_in_a_row_in_any_order(tmp_
 
 
 def test_a_cancelled_pipeline_fails(tmp_path: Path) -> None:
-    pipeline, gone = ReconstructionPipeline(*engines(tmp_path)), Cancellation()
+    pipeline, gone = Pipeline(*engines(tmp_path), MEANS, resident=True), Cancellation()
     gone.cancel()
     with pytest.raises(EngineFailure, match="terminate"):
         pipeline.run({"image": np.zeros((1, 1, 4, 5), np.float32)}, ["image"], gone)

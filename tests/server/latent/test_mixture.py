@@ -132,7 +132,7 @@ async def test_the_default_prior_is_the_standard_normal(served: RunningServer, p
         (
             {"prior": 7},
             grpc.StatusCode.INVALID_ARGUMENT,
-            "prior: 7 is not one of PRIOR_UNSPECIFIED, PRIOR_STANDARD_NORMAL, PRIOR_MIXTURE",
+            "prior: 7 is not one of PRIOR_UNSPECIFIED, PRIOR_STANDARD_NORMAL, PRIOR_MIXTURE, PRIOR_GRAPH",
         ),
     ],
 )

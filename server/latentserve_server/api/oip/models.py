@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from latentserve_server.repository.repository import Repository
 
 _MAX_NAME = 140  # the repository's names have at most 128 characters, the parts' 12
 
-_SCORES = tuple(TensorSpec(name, np.dtype(np.float32), ()) for name in ("reconstruction_error", "kl"))
+_ERROR, _KL = (TensorSpec(name, np.dtype(np.float32), ()) for name in ("reconstruction_error", "kl"))
 
 
 class InferenceModel(NamedTuple):
@@ -41,25 +42,26 @@ class InferenceModel(NamedTuple):
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What goes in: latents or images, and the label of each for a conditional model."""
+        """What goes in: latents, codes or images, and the label of each for a conditional model."""
         tensors = self.served.tensors
-        rows = tensors["latent" if self.part is Part.DECODER else "image"]
-        return (rows, tensors["label"]) if self.labels else (rows,)
+        rows = tensors[self.served.kind.decodes if self.part is Part.DECODER else "image"]
+        return (rows, tensors["label"]) if self.served.known_labels else (rows,)
 
     @property
-    def labels(self) -> int:
-        """The number of labels that the model knows, 0 for one that is not conditional."""
-        return self.served.known_labels
+    def known(self) -> Mapping[str, int]:
+        """How many integers an input of them may be, from 0 on, by its name."""
+        return {"label": self.served.known_labels, "codes": self.served.manifest.latent.codes}
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What can come out."""
         tensors, likelihood = self.served.tensors, self.served.likelihood
         if self.part is Part.ENCODER:
-            return tensors["mean"], tensors["log_variance"]
+            return tuple(tensors[name] for name in self.served.kind.encodes)
         images = tensors[FLOAT32_PIXELS], tensors[UINT8_PIXELS]
         if self.part is Part.RECONSTRUCT:
-            return *images, *_SCORES
+            kl = (_KL,) if self.served.kind.has_variances else ()
+            return *images, *((_ERROR, *kl) if likelihood else ())
         return (*images, tensors[likelihood.own_output]) if likelihood else images
 
     async def run(self, inputs: Arrays, wanted: tuple[str, ...], scheduling: Scheduling) -> Arrays:
@@ -70,12 +72,13 @@ class InferenceModel(NamedTuple):
             return (await self.served.infer(bundle_pb2.GRAPH_ROLE_ENCODER, inputs, wanted, scheduling)).outputs
         forms = tuple(form for form in (FLOAT32_PIXELS, UINT8_PIXELS) if form in wanted)
         outcome, scores = await self.served.reconstruct_and_score(inputs, forms, scheduling)
-        return {**outcome.outputs, "reconstruction_error": scores.reconstruction_error, "kl": scores.kl}
+        found = {_ERROR.name: scores.reconstruction_error, _KL.name: scores.kl}
+        return {**outcome.outputs, **{name: rows for name, rows in found.items() if rows is not None}}
 
 
 def parts_of(served: ServedModel) -> tuple[Part, ...]:
     """What of a model can be run."""
-    encodes = models_pb2.CAPABILITY_ENCODE in served.capabilities
+    encodes = models_pb2.CAPABILITY_ENCODE in served.abilities.capabilities
     return tuple(Part) if encodes else (Part.DECODER,)
 
 

@@ -160,7 +160,7 @@ class InferenceServicer:
             limits, specs = model.served.limits, model.inputs
             wanted = read_wanted(request, model.outputs)
             inputs = await self._workers.run(
-                stated_bytes(request), read_inputs, request, specs, limits.max_rows_per_request, model.labels
+                stated_bytes(request), read_inputs, request, specs, limits.max_rows_per_request, model.known
             )
             rows = len(inputs[specs[0].name])
             check_reply_size(rows, wanted, limits.max_message_bytes, raw=parameters.raw)

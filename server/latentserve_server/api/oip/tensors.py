@@ -13,7 +13,7 @@ from latentserve.dtypes import GRAPH_TYPES
 from latentserve.ndarray import MAX_AXES
 from latentserve.oip import inference_pb2 as pb
 from latentserve_server.api.bytes_field import before_bytes
-from latentserve_server.api.images import check_finite, read_range
+from latentserve_server.api.images import check_finite, read_codes, read_range
 from latentserve_server.api.oip.parameters import check_input_parameters, check_output_parameters
 from latentserve_server.engine import TensorSpec
 from latentserve_server.errors import InvalidArgument
@@ -30,9 +30,13 @@ _TYPED_FIELDS = {kind.oip: kind.oip_field for kind in GRAPH_TYPES.values()}
 
 _RAW_CONTENTS = pb.ModelInferResponse.DESCRIPTOR.fields_by_name["raw_output_contents"].number
 
+_LATENTS = ("latent", "codes")
+"""Inputs that callers may send in the shape of a latent, or as rows of its values."""
+
 _LEVELS = np.float32(255)
 _MAX_TEXT = 128
-_TYPED_UINT8_BYTES = 2  # a varint of 7 bits a byte
+_TYPED_BYTES = {np.dtype(np.uint8): 2, np.dtype(np.int64): 10}
+"""Elements that are varints, of 7 bits a byte, at most."""
 
 
 def datatype_of(spec: TensorSpec) -> str:
@@ -47,12 +51,12 @@ def stated_bytes(request: pb.ModelInferRequest) -> int:
 
 
 def read_inputs(
-    request: pb.ModelInferRequest, specs: Sequence[TensorSpec], max_rows: int, labels: int
+    request: pb.ModelInferRequest, specs: Sequence[TensorSpec], max_rows: int, known: Mapping[str, int]
 ) -> dict[str, NDArray[Any]]:
     """The rows of every input of the model, by name, the same number n of each.
 
-    Latents are float32 rows [n, dim], images float32 [n, *spec.shape], both finite, images from 0 to 1; a label is
-    int64 [n], from 0 to `labels` - 1.
+    Latents are float32 rows [n, dim], images float32 [n, *spec.shape], both finite, images from 0 to 1; codes are int64
+    rows [n, dim] and a label is int64 [n], from 0 to what is `known` of the name, less 1.
 
     Raises:
         InvalidArgument: an input is missing, in shared memory, of another shape or datatype than the model's, or over
@@ -60,7 +64,7 @@ def read_inputs(
             of range; another input is beside them; or they differ in their number of rows.
     """
     found = _find_inputs(request, specs)
-    arrays = {spec.name: _read_rows(request, *found[spec.name], spec, max_rows, labels) for spec in specs}
+    arrays = {spec.name: _read_rows(request, *found[spec.name], spec, max_rows, known) for spec in specs}
     first, *others = specs
     for spec in others:
         if len(arrays[spec.name]) != len(arrays[first.name]):
@@ -93,8 +97,8 @@ def check_reply_size(rows: int, wanted: Sequence[TensorSpec], max_bytes: int, *,
     Raises:
         InvalidArgument: the outputs of so many rows are too large.
     """
-    uint8_bytes = 1 if raw else _TYPED_UINT8_BYTES
-    row_bytes = sum(math.prod(spec.shape) * (uint8_bytes if spec.dtype == np.uint8 else 4) for spec in wanted)
+    typed_bytes = {} if raw else _TYPED_BYTES
+    row_bytes = sum(math.prod(spec.shape) * typed_bytes.get(spec.dtype, spec.dtype.itemsize) for spec in wanted)
     room = max_bytes - REPLY_OVERHEAD_BYTES
     if rows * row_bytes > room:
         names = ", ".join(spec.name for spec in wanted)
@@ -147,7 +151,12 @@ def _find_inputs(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> 
 
 
 def _read_rows(
-    request: pb.ModelInferRequest, place: int, tensor: InputTensor, spec: TensorSpec, max_rows: int, labels: int
+    request: pb.ModelInferRequest,
+    place: int,
+    tensor: InputTensor,
+    spec: TensorSpec,
+    max_rows: int,
+    known: Mapping[str, int],
 ) -> NDArray[Any]:
     field = f"inputs.{spec.name}"
     check_input_parameters(field, tensor.parameters)
@@ -160,8 +169,10 @@ def _read_rows(
     if array.dtype == np.uint8:
         return array.astype(np.float32) / _LEVELS
     rows = array.astype(spec.dtype, copy=False)
-    if spec.dtype == np.int64:
-        return check_known(field, rows, labels)
+    if spec.name == "label":
+        return check_known(field, rows, known["label"])
+    if spec.name == "codes":
+        return flattened(read_codes(field, rows, known["codes"]))
     if is_image:
         return read_range(field, rows)
     check_finite(field, rows)
@@ -170,7 +181,7 @@ def _read_rows(
 
 def _read_shape(field: str, tensor: InputTensor, spec: TensorSpec, max_rows: int) -> tuple[int, ...]:
     shape = tuple(tensor.shape[: MAX_AXES + 1])
-    wanted = forms(spec.shape) if spec.name == "latent" else (spec.shape,)
+    wanted = forms(spec.shape) if spec.name in _LATENTS else (spec.shape,)
     if shape[1:] not in wanted or not shape:
         found = list(shape) if len(shape) <= MAX_AXES else f"of {len(tensor.shape)} axes"
         raise InvalidArgument(field, f"shape {found} where {named(wanted)} is wanted")
