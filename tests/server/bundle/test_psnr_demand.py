@@ -22,7 +22,6 @@ from latentserve_server.errors import PrecisionShortfall
 
 from .test_precision import LATENTS, MODEL, add_int8_decoder, decoded, described
 
-ENCODER, DECODER = bundle_pb2.GRAPH_ROLE_ENCODER, bundle_pb2.GRAPH_ROLE_DECODER
 LOG = "latentserve_server.bundle.loader"
 
 
@@ -67,6 +66,12 @@ def test_an_encoder_is_held_to_both_of_its_outputs_where_both_were_measured() ->
     assert not passes(both, mean=60, log_variance=43.9)
     assert not passes(both, mean=43.9, log_variance=60)
     assert passes(Conversion(psnr_db=60), mean=44.1, log_variance=20)
+
+
+@pytest.mark.parametrize("output", ["mean", "latent"])
+def test_an_encoder_without_variances_and_a_prior_are_held_to_their_latents(output: str) -> None:
+    assert passes(Conversion(golden_psnr_db=45), **{output: 44.1})
+    assert not passes(Conversion(golden_psnr_db=45), **{output: 43.9})
 
 
 def test_values_that_are_not_numbers_fall_short() -> None:
