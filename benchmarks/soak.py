@@ -139,6 +139,7 @@ async def call(
         return decoded.images, truth.images[seed][rows]
     if verb == "encode":
         encoded = await client.encode(model, truth.images[seed][rows], timeout=patience)
+        assert encoded.mean is not None
         return encoded.mean, truth.means[seed][rows]
     reconstructed = await client.reconstruct(model, truth.images[seed][rows], timeout=patience)
     return reconstructed.images, truth.reconstructions[seed][rows]

@@ -25,6 +25,7 @@ from latentserve_client.errors import (
 )
 from latentserve_client.inputs import (
     Axis,
+    CodesLike,
     FileFormat,
     Format,
     ImagesLike,
@@ -61,6 +62,7 @@ __all__ = [
     "Capability",
     "Client",
     "ClosedError",
+    "CodesLike",
     "DeadlineExceededError",
     "Decoded",
     "FailedPreconditionError",

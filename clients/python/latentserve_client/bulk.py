@@ -43,23 +43,24 @@ class BulkClient:
         self._model = ModelRef(info.name, version=info.version)
         self._advance = advance
 
-    def encode(
-        self, files: Sequence[bytes], *, draw_seed: int | None, first_index: int, resize: bool
-    ) -> NDArray[np.float32]:
-        """Posterior means of the image files or, with a seed, a draw from each posterior: [n, *latent_shape]."""
-        replies: list[NDArray[np.float32]] = []
+    def encode(self, files: Sequence[bytes], *, draw_seed: int | None, first_index: int, resize: bool) -> NDArray[Any]:
+        """Posterior means, latents or codes of the image files or, with a seed, draws from the posteriors.
+
+        float32 [n, *latent_shape], or int64 of codes.
+        """
+        replies: list[NDArray[Any]] = []
         reply_bytes = 3 * _FLOAT_BYTES * self._info.latent_dim
         for rows, labels in self._parts([max(len(file), reply_bytes) for file in files]):
             start = first_index if draw_seed is None else first_index + rows.start
             reply = self._client.encode(
                 self._model, files[rows], draw_seed=draw_seed, first_index=start, resize=resize, labels=labels
             )
-            replies.append(reply.mean if reply.z is None else reply.z)
+            replies += [rows for rows in (reply.z, reply.codes, reply.mean) if rows is not None][:1]
         return np.concatenate(replies)
 
-    def decode(self, latents: NDArray[np.float32], *, format: ArrayFormat) -> NDArray[Any]:
-        """The images of latents in either shape: [n, channels, height, width]."""
-        row_bytes = max(image_bytes(self._info, format), _FLOAT_BYTES * self._info.latent_dim)
+    def decode(self, latents: NDArray[Any], *, format: ArrayFormat) -> NDArray[Any]:
+        """The images of latents or codes, in either shape: [n, channels, height, width]."""
+        row_bytes = max(image_bytes(self._info, format), latents[0].nbytes)
         replies = [
             self._client.decode(self._model, latents[rows], format=format, labels=labels)
             for rows, labels in self._parts([row_bytes] * len(latents))
@@ -68,8 +69,11 @@ class BulkClient:
 
     def reconstruct(
         self, files: Sequence[bytes], *, format: ArrayFormat, resize: bool
-    ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
-        """Reconstructions [n, channels, height, width] of the files, and their errors and KL, [n] each, in nats."""
+    ) -> tuple[NDArray[Any], NDArray[np.float32] | None, NDArray[np.float32] | None]:
+        """Reconstructions [n, channels, height, width] of the files, and their errors and KL, [n] each, in nats.
+
+        None stands for what the model has not.
+        """
         reply_bytes = image_bytes(self._info, format)
         replies = [
             self._client.reconstruct(self._model, files[rows], format=format, resize=resize, labels=labels)
@@ -77,8 +81,8 @@ class BulkClient:
         ]
         return (
             np.concatenate([reply.images for reply in replies]),
-            np.concatenate([reply.reconstruction_error for reply in replies]),
-            np.concatenate([reply.kl for reply in replies]),
+            _joined(reply.reconstruction_error for reply in replies),
+            _joined(reply.kl for reply in replies),
         )
 
     def score(self, files: Sequence[bytes], *, draws: int, seed: int, resize: bool) -> Scores:
@@ -89,15 +93,13 @@ class BulkClient:
             )
             for rows, labels in self._parts([len(file) for file in files], rows_each=draws)
         ]
-        bounds = [reply.importance_bound for reply in replies if reply.importance_bound is not None]
-        percentiles = [reply.anomaly_percentile for reply in replies if reply.anomaly_percentile is not None]
         return Scores(
             reconstruction_error=np.concatenate([reply.reconstruction_error for reply in replies]),
-            kl=np.concatenate([reply.kl for reply in replies]),
-            elbo=np.concatenate([reply.elbo for reply in replies]),
-            importance_bound=np.concatenate(bounds) if bounds else None,
+            kl=_joined(reply.kl for reply in replies),
+            elbo=_joined(reply.elbo for reply in replies),
+            importance_bound=_joined(reply.importance_bound for reply in replies),
             served=replies[-1].served,
-            anomaly_percentile=np.concatenate(percentiles) if percentiles else None,
+            anomaly_percentile=_joined(reply.anomaly_percentile for reply in replies),
         )
 
     def _parts(self, row_bytes: Sequence[int], rows_each: int = 0) -> Iterator[tuple[slice, Sequence[int] | None]]:
@@ -114,6 +116,12 @@ class BulkClient:
         if len(self._labels) != total:
             raise RequestError(f"labels has {len(self._labels)} labels for {total} rows; give one, or one for each")
         return self._labels[rows.start : rows.stop]
+
+
+def _joined(parts: Iterable[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    """The parts in a row; None where there are none."""
+    rows = [part for part in parts if part is not None]
+    return np.concatenate(rows) if rows else None
 
 
 def image_bytes(info: ModelInfo, format: ArrayFormat) -> int:

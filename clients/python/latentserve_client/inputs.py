@@ -16,17 +16,21 @@ JPEG, WebP, GIF or BMP files. float64 is converted to float32."""
 LatentsLike: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 """Latents to send: [n, *latent_shape], or rows of their values [n, latent_dim]. float64 is converted to float32."""
 
+CodesLike: TypeAlias = NDArray[np.signedinteger[Any]]
+"""Codes to send to a vector-quantised autoencoder, from 0: [n, *latent_shape] or [n, latent_dim]. They are converted to
+int64."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
-    """Latents drawn from the prior, one a seed: row 0 of each, as `sample` draws with first_index 0."""
+    """Latents drawn from the model's default prior, one a seed: row 0 of each, as `sample` draws with first_index 0."""
 
     seeds: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PosteriorMeans:
-    """Latents of images: the mean of each posterior. The model must have an encoder.
+    """Latents of images: the mean of each posterior, or an autoencoder's latents. The model must have an encoder.
 
     Attributes:
         images: an array or files, as encode takes them.
@@ -63,8 +67,9 @@ Format: TypeAlias = ArrayFormat | FileFormat
 Priority: TypeAlias = Literal["interactive", "bulk"]
 """Priority: "bulk" gets whole batches when nothing interactive waits, else a quarter."""
 
-Prior: TypeAlias = Literal["standard_normal", "mixture"]
-"""What samples are drawn from: the standard normal prior, or a mixture fitted on the encoded training images."""
+Prior: TypeAlias = Literal["standard_normal", "mixture", "graph"]
+"""What samples are drawn from: the standard normal prior, a mixture fitted on the encoded training images, or what the
+bundle's prior graph makes of noise."""
 
 LabelsLike: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]]
 """Labels of a conditional model, from 0: one for all rows, or one for each. Of samples: any number, given to indices in

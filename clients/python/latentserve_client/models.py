@@ -96,14 +96,19 @@ class ModelInfo:
         version: the version.
         aliases: the movable names that point to it.
         capabilities: the calls it answers.
-        kind: "vae" or "gan".
-        likelihood: p(x|z): "bernoulli", "gaussian" or "discretized_logistic"; "unknown" to this client; "" for a GAN.
+        kind: "vae", "gan", "autoencoder" or "vq" (a vector-quantised one); "unknown" to this client.
+        likelihood: p(x|z): "bernoulli", "gaussian" or "discretized_logistic"; "unknown" to this client; "" for none, as
+            of a GAN.
         labels: the number of labels that a conditional model knows; 0 for any other.
         label_names: their names, in order; empty where they have none.
+        prior: what it samples from by default: "standard_normal", "mixture" or "graph"; "" where it does not sample;
+            "unknown" to this client.
         mixture_components: the number of components of the mixture prior; 0 where there is none.
         calibration_images: the number of images that scores are ranked among; 0 where they are not.
-        latent_dim: the number of latent dimensions.
+        latent_dim: the number of latent dimensions, or of codes a row.
         latent_shape: the shape in which latents come, whose product is latent_dim: (latent_dim,) for vectors.
+        codes: the entries of a vector-quantised autoencoder's codebook; 0 for any other model.
+        noise_dim: the number of values that the prior graph takes; 0 where there is none.
         image_shape: channels, height and width.
         value_range: the smallest and largest value of a float32 pixel.
         device: where it runs: "cpu" or "cuda".
@@ -127,10 +132,13 @@ class ModelInfo:
     likelihood: str
     labels: int
     label_names: tuple[str, ...] = field(repr=False)
+    prior: str
     mixture_components: int
     calibration_images: int
     latent_dim: int
     latent_shape: tuple[int, ...]
+    codes: int
+    noise_dim: int
     image_shape: tuple[int, int, int]
     value_range: tuple[float, float]
     device: str

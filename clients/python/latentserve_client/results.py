@@ -102,23 +102,25 @@ class Samples(Pictures):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Posterior:
-    """q(z|x) = N(mean, diag(exp(log_variance))), one row an image.
+    """q(z|x) = N(mean, diag(exp(log_variance))), one row an image; of an autoencoder its latents, or its codes.
 
     Attributes:
-        mean: float32 [n, *latent_shape].
-        log_variance: float32 [n, *latent_shape], natural logarithm.
+        mean: float32 [n, *latent_shape]: the means, or the latents of an autoencoder; None where there are codes.
+        log_variance: float32 [n, *latent_shape], natural logarithm; None where the encoder is deterministic.
         z: float32 [n, *latent_shape], one draw from each posterior; None unless draw_seed was given.
         seed: the seed of the draws; None where z is.
         noise_scheme: the rule of the draws, with its version; None where z is.
         served: who answered.
+        codes: int64 [n, *latent_shape] of a vector-quantised autoencoder; None of any other model.
     """
 
-    mean: NDArray[np.float32]
-    log_variance: NDArray[np.float32]
+    mean: NDArray[np.float32] | None
+    log_variance: NDArray[np.float32] | None
     z: NDArray[np.float32] | None
     seed: int | None
     noise_scheme: str | None
     served: Served
+    codes: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,18 +138,20 @@ class Decoded(Pictures):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reconstruction(Pictures):
-    """Decoded posterior means, and what was lost on the way.
+    """Decoded posterior means, or latents of an autoencoder, and what was lost on the way.
 
     Attributes:
         images: float32, float16 or uint8 [n, channels, height, width] in the order of the request.
         files: the same as n encoded files instead, where a file format was asked for.
-        reconstruction_error: float32 [n], -log p(x|z) at the posterior mean in nats, summed over pixels and channels.
-        kl: float32 [n], KL(q(z|x) || N(0, I)) in nats, summed over latent dimensions.
+        reconstruction_error: float32 [n], -log p(x|z) at the posterior mean in nats, summed over pixels and channels;
+            None where the model has no likelihood.
+        kl: float32 [n], KL(q(z|x) || N(0, I)) in nats, summed over latent dimensions; None where the encoder is
+            deterministic.
         served: who answered.
     """
 
-    reconstruction_error: NDArray[np.float32]
-    kl: NDArray[np.float32]
+    reconstruction_error: NDArray[np.float32] | None
+    kl: NDArray[np.float32] | None
     served: Served
 
 
@@ -174,8 +178,8 @@ class Scores:
 
     Attributes:
         reconstruction_error: -log p(x|z), at the posterior mean or averaged over the draws.
-        kl: KL(q(z|x) || N(0, I)).
-        elbo: -(reconstruction_error + kl), a lower bound on log p(x) in expectation over the draws.
+        kl: KL(q(z|x) || N(0, I)); None where the encoder is deterministic.
+        elbo: -(reconstruction_error + kl), a lower bound on log p(x) in expectation over the draws; None where kl is.
         importance_bound: the tighter bound of Burda et al. 2015; None without draws.
         served: who answered.
         anomaly_percentile: the share, 0 to 100, of ordinary images that are explained no worse by the model than this
@@ -183,8 +187,8 @@ class Scores:
     """
 
     reconstruction_error: NDArray[np.float32]
-    kl: NDArray[np.float32]
-    elbo: NDArray[np.float32]
+    kl: NDArray[np.float32] | None
+    elbo: NDArray[np.float32] | None
     importance_bound: NDArray[np.float32] | None
     served: Served
     anomaly_percentile: NDArray[np.float32] | None = None

@@ -28,6 +28,7 @@ _PRIORITIES: dict[str, generation_pb2.Priority] = {
 _PRIORS: dict[str, bundle_pb2.Prior] = {
     "standard_normal": bundle_pb2.PRIOR_STANDARD_NORMAL,
     "mixture": bundle_pb2.PRIOR_MIXTURE,
+    "graph": bundle_pb2.PRIOR_GRAPH,
 }
 
 

@@ -17,9 +17,9 @@ from latentserve_client._calls.fields import (
     build_seed,
     integer,
 )
-from latentserve_client._calls.payload import build_images, build_latents, build_output, count_images
+from latentserve_client._calls.payload import build_images, build_latents_or_codes, build_output, count_images
 from latentserve_client.errors import RequestError
-from latentserve_client.inputs import Format, ImagesLike, LabelsLike, LatentsLike, Priority
+from latentserve_client.inputs import CodesLike, Format, ImagesLike, LabelsLike, LatentsLike, Priority
 from latentserve_client.models import ModelLike
 from latentserve_client.results import Decoded, Posterior, Reconstruction, Scores
 
@@ -37,6 +37,8 @@ def encode(
     request_id: str | None = None,
 ) -> Exchange[Posterior]:
     """Give the posterior q(z|x) of each image and, with `draw_seed`, a latent drawn from each.
+
+    Of an autoencoder, give its latents, and of a vector-quantised one its codes; there is nothing to draw from.
 
     Args:
         model: its name, "name:3" (a version), "name@stable" (an alias) or a ModelRef.
@@ -72,7 +74,7 @@ def encode(
 
 def decode(
     model: ModelLike,
-    latents: LatentsLike,
+    latents: LatentsLike | CodesLike,
     *,
     labels: LabelsLike | None = None,
     format: Format = "float32",
@@ -82,11 +84,12 @@ def decode(
     timeout: float | None = None,
     request_id: str | None = None,
 ) -> Exchange[Decoded]:
-    """Give the image of each latent: for a VAE the mean of p(x|z), for a GAN the generator's image.
+    """Give the image of each latent: the mean of p(x|z) where there is one, for a GAN the generator's image.
 
     Args:
         model: its name, "name:3" (a version), "name@stable" (an alias) or a ModelRef.
-        latents: float32 [n, latent_dim] or [n, *latent_shape]; float64 is converted to it.
+        latents: float32 [n, latent_dim] or [n, *latent_shape]; float64 is converted to it. Of a vector-quantised
+            autoencoder codes, which are signed integers.
         labels: of a conditional model, which demands them, from 0: one for all latents, or one for each.
         format: "float32" (in the model's value range), "float16" or "uint8" (0 to 255) for one array, in `images`;
             "png", "jpeg" (at quality 90) or "webp" (lossless) for encoded files, in `files`.
@@ -104,7 +107,7 @@ def decode(
     """
     request = generation_pb2.DecodeRequest(
         model=build_ref(model),
-        latents=build_latents("latents", latents),
+        latents=build_latents_or_codes("latents", latents),
         output=build_output(format, grid_columns, bands),
         priority=build_priority(priority),
         labels=build_labels(labels),
@@ -126,6 +129,8 @@ def reconstruct(
     request_id: str | None = None,
 ) -> Exchange[Reconstruction]:
     """Encode each image and decode its posterior mean, and say what was lost on the way, in nats.
+
+    Of an autoencoder its latents are decoded, and there is no KL; without a likelihood no error either.
 
     Args:
         model: its name, "name:3" (a version), "name@stable" (an alias) or a ModelRef.
@@ -171,6 +176,8 @@ def score(
     request_id: str | None = None,
 ) -> Exchange[Scores]:
     """Say how well the model explains each image, in nats: at the posterior mean or, with `draws`, over so many draws.
+
+    Of an autoencoder there is the reconstruction error alone, and nothing to draw from.
 
     Scores are the same every time unless asked otherwise: draw j of image i uses the noise at
     (first_index + i) * draws + j of the seed.

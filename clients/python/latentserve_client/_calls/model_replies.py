@@ -29,6 +29,7 @@ def _words(values: Iterable[tuple[str, int]], prefix: str) -> dict[int, str]:
 
 _KINDS = _words(bundle_pb2.ModelKind.items(), "MODEL_KIND_")
 _LIKELIHOODS = _words(bundle_pb2.Likelihood.items(), "LIKELIHOOD_")
+_PRIORS = _words(bundle_pb2.Prior.items(), "PRIOR_")
 _PRECISIONS = _words(bundle_pb2.Precision.items(), "PRECISION_")
 _ROW_BITS = _words(models_pb2.RowBits.items(), "ROW_BITS_")
 
@@ -71,10 +72,13 @@ def parse_model(
         likelihood=_LIKELIHOODS.get(model.manifest.likelihood, "unknown"),
         labels=model.manifest.labels.count,
         label_names=tuple(model.manifest.labels.names),
+        prior=_PRIORS.get(latent.prior, "unknown"),
         mixture_components=latent.mixture.components,
         calibration_images=model.manifest.calibration.images,
         latent_dim=latent.dim,
         latent_shape=tuple(latent.shape) or (latent.dim,),
+        codes=latent.codes,
+        noise_dim=latent.noise_dim,
         image_shape=(image.channels, image.height, image.width),
         value_range=(image.min_value, image.max_value),
         device=model.device,

@@ -13,7 +13,7 @@ from latentserve.contract import CHANNELS, PICTURE_CHANNELS
 from latentserve.v1 import generation_pb2, tensor_pb2
 from latentserve_client._calls.fields import MAX_SEED, MAX_UINT32, choice, integer
 from latentserve_client.errors import ReplyError, RequestError
-from latentserve_client.inputs import Format, ImagesLike, LatentsLike, PointsLike, PosteriorMeans, Seeds
+from latentserve_client.inputs import CodesLike, Format, ImagesLike, LatentsLike, PointsLike, PosteriorMeans, Seeds
 
 _ARRAY_FORMATS: dict[str, generation_pb2.ImageFormat] = {
     "float32": generation_pb2.IMAGE_FORMAT_FLOAT32,
@@ -26,6 +26,7 @@ _FILE_FORMATS: dict[str, generation_pb2.ImageFormat] = {
     "webp": generation_pb2.IMAGE_FORMAT_WEBP,
 }
 _LATENTS = "[n, latent_dim] or [n, *latent_shape]"
+_AXES_OF_LATENTS = range(2, ndarray.MAX_AXES + 1)
 _BAND_COUNTS = "{}, {} or {}".format(*PICTURE_CHANNELS)
 _RGBA = 4
 _FORMATS = _ARRAY_FORMATS | _FILE_FORMATS
@@ -82,13 +83,20 @@ def build_images(images: ImagesLike, *, resize: bool = False) -> generation_pb2.
     return generation_pb2.Images(encoded=generation_pb2.EncodedImages(files=images, resize=resize))
 
 
-def build_latents(field: str, latents: LatentsLike) -> tensor_pb2.Tensor:
+def build_latents(field: str, latents: LatentsLike | CodesLike) -> tensor_pb2.Tensor:
     """An array [n, latent_dim] or [n, *latent_shape] as a float32 tensor."""
     if not isinstance(latents, np.ndarray):
         raise RequestError(f"{field} is a {type(latents).__name__}; give a numpy array {_LATENTS}")
-    if not 2 <= latents.ndim <= ndarray.MAX_AXES or 0 in latents.shape:
-        raise RequestError(f"{field} has shape {list(latents.shape)}; it takes {_LATENTS}, none of them 0")
+    _check_rows(field, latents)
     return ndarray.from_ndarray(_in_float32(field, latents, ("float32", "float64")))
+
+
+def build_latents_or_codes(field: str, latents: LatentsLike | CodesLike) -> tensor_pb2.Tensor:
+    """An array [n, latent_dim] or [n, *latent_shape] as a float32 tensor or, of signed integers, as one of int64."""
+    if isinstance(latents, np.ndarray) and latents.dtype.kind == "i":
+        _check_rows(field, latents)
+        return ndarray.from_ndarray(latents.astype(np.int64, copy=False))
+    return build_latents(field, latents)
 
 
 def build_points(field: str, points: PointsLike) -> generation_pb2.Points:
@@ -142,7 +150,12 @@ def parse_images(
 
 def parse_latents(field: str, tensor: tensor_pb2.Tensor, expected: int) -> NDArray[np.float32]:
     """A tensor [expected, *latent_shape] of a reply."""
-    return _parse_tensor(field, tensor, np.dtype(np.float32), expected, axes=range(2, ndarray.MAX_AXES + 1))
+    return _parse_tensor(field, tensor, np.dtype(np.float32), expected, axes=_AXES_OF_LATENTS)
+
+
+def parse_codes(field: str, tensor: tensor_pb2.Tensor, expected: int) -> NDArray[np.int64]:
+    """A tensor of codes [expected, *latent_shape] of a reply."""
+    return _parse_tensor(field, tensor, np.dtype(np.int64), expected, axes=_AXES_OF_LATENTS)
 
 
 def parse_scores(field: str, scores: Sequence[float], expected: int) -> NDArray[np.float32]:
@@ -159,6 +172,11 @@ def parse_labels(labels: Sequence[int], expected: int) -> NDArray[np.int64] | No
     if len(labels) != expected:
         raise ReplyError(f"labels: the reply has {len(labels)} values; {expected} were asked for")
     return np.array(labels, dtype=np.int64)
+
+
+def _check_rows(field: str, latents: NDArray[Any]) -> None:
+    if latents.ndim not in _AXES_OF_LATENTS or 0 in latents.shape:
+        raise RequestError(f"{field} has shape {list(latents.shape)}; it takes {_LATENTS}, none of them 0")
 
 
 def _pixels(images: NDArray[Any]) -> NDArray[Any]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from latentserve.v1 import generation_pb2
 from latentserve_client._calls.payload import (
     count_images,
     count_points,
+    parse_codes,
     parse_images,
     parse_labels,
     parse_latents,
@@ -48,15 +53,18 @@ def count_rows(request: generation_pb2.StreamSamplesRequest, response: generatio
 def parse_encode(
     request: generation_pb2.EncodeRequest, response: generation_pb2.EncodeResponse, request_id: str
 ) -> Posterior:
-    """The posteriors, with draws where they were asked for."""
-    expected, drawn = count_images(request.images), request.HasField("draw")
+    """The posteriors, with draws where they were asked for; latents of a deterministic encoder, or codes."""
+    expected, drawn, has = count_images(request.images), request.HasField("draw"), response.HasField
     return Posterior(
-        mean=parse_latents("mean", response.mean, expected),
-        log_variance=parse_latents("log_variance", response.log_variance, expected),
+        mean=None if has("codes") else parse_latents("mean", response.mean, expected),
+        log_variance=(
+            parse_latents("log_variance", response.log_variance, expected) if has("log_variance") or drawn else None
+        ),
         z=parse_latents("z", response.z, expected) if drawn else None,
         seed=response.seed if drawn else None,
         noise_scheme=response.noise_scheme if drawn else None,
         served=_parse_served(response.served, request_id),
+        codes=parse_codes("codes", response.codes, expected) if has("codes") else None,
     )
 
 
@@ -77,8 +85,8 @@ def parse_reconstruct(
     expected = count_images(request.images)
     return Reconstruction(
         parse_images(response.images, request.output, expected),
-        reconstruction_error=parse_scores("reconstruction_error", response.reconstruction_error, expected),
-        kl=parse_scores("kl", response.kl, expected),
+        reconstruction_error=_scores_or_none("reconstruction_error", response.reconstruction_error, expected),
+        kl=_scores_or_none("kl", response.kl, expected),
         served=_parse_served(response.served, request_id),
     )
 
@@ -104,17 +112,13 @@ def parse_score(
     expected = count_images(request.images)
     return Scores(
         reconstruction_error=parse_scores("reconstruction_error", response.reconstruction_error, expected),
-        kl=parse_scores("kl", response.kl, expected),
-        elbo=parse_scores("elbo", response.elbo, expected),
+        kl=_scores_or_none("kl", response.kl, expected),
+        elbo=_scores_or_none("elbo", response.elbo, expected),
         importance_bound=(
             parse_scores("importance_bound", response.importance_bound, expected) if request.draws else None
         ),
         served=_parse_served(response.served, request_id),
-        anomaly_percentile=(
-            parse_scores("anomaly_percentile", response.anomaly_percentile, expected)
-            if response.anomaly_percentile
-            else None
-        ),
+        anomaly_percentile=_scores_or_none("anomaly_percentile", response.anomaly_percentile, expected),
     )
 
 
@@ -141,6 +145,10 @@ def _parse_walk(request: _WalkRequest, response: _WalkResponse, expected: int, r
         latents=parse_latents("latents", response.latents, expected),
         served=_parse_served(response.served, request_id),
     )
+
+
+def _scores_or_none(field: str, scores: Sequence[float], expected: int) -> NDArray[np.float32] | None:
+    return parse_scores(field, scores, expected) if scores else None
 
 
 def _parse_served(served: generation_pb2.Served, request_id: str) -> Served:

@@ -54,7 +54,7 @@ def sample(
         seed: any uint64; same seed, same images. Unless given the client draws one, so that a retried call returns
             the images of its first attempt; the result has it.
         first_index: the index of the first row within the seed's sequence, 0 to 2^48 - count.
-        prior: "standard_normal" or "mixture"; the model's default, the standard normal prior, unless given.
+        prior: "standard_normal", "mixture" or "graph", where the model has it; the model's default unless given.
         temperature: 0 to 4, times the noise; 0 gives the prior's mean. 1 unless given.
         truncation: 0.5 to 8, where the noise is cut off, in standard deviations; nowhere unless given.
         labels: of a conditional model, from 0, given to the indices in turn; every label in turn unless given.
@@ -119,7 +119,7 @@ def stream_samples(
         chunk_rows: images in a chunk; as many as make about a mebibyte unless given.
         any_numerics: whether a stream that was cut off may go on where other last bits are computed. Unless it may,
             another server is looked for, and where there is none the stream ends with a NumericsError.
-        prior: "standard_normal" or "mixture"; the model's default, the standard normal prior, unless given.
+        prior: "standard_normal", "mixture" or "graph", where the model has it; the model's default unless given.
         temperature: 0 to 4, times the noise; 0 gives the prior's mean. 1 unless given.
         truncation: 0.5 to 8, where the noise is cut off, in standard deviations; nowhere unless given.
         labels: of a conditional model, from 0, given to the indices in turn; every label in turn unless given.

@@ -94,7 +94,7 @@ def traverse(
         model: its name, "name:3" (a version), "name@stable" (an alias) or a ModelRef.
         axes: one Axis or two, each a latent dimension, in the row of latent_dim values, and its evenly spaced values.
         origin: one point, whose other dimensions are kept: an array [1, latent_dim] or [1, *latent_shape], Seeds, or
-            PosteriorMeans of an image; the prior's mean, 0, unless given.
+            PosteriorMeans of an image; 0 unless given, the mean of N(0, I), where that is a prior of the model.
         labels: of a conditional model, which demands them, from 0: one for all images, or one for each.
         format: "float32" (in the model's value range), "float16" or "uint8" (0 to 255) for one array, in `images`;
             "png", "jpeg" (at quality 90) or "webp" (lossless) for encoded files, in `files`.

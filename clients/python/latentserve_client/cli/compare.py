@@ -125,7 +125,8 @@ def compare(client: Client, args: argparse.Namespace) -> Outcome:
         )
     shifts = np.concatenate([*difference.shifts, np.empty(0)])
     if len(shifts):
-        facts.append(("ELBO shift", f"{shifts.mean():+.4f} nats, on images of {first.name}:{first.version}"))
+        what = "ELBO" if first.kind == "vae" else "log-likelihood"
+        facts.append((f"{what} shift", f"{shifts.mean():+.4f} nats, on images of {first.name}:{first.version}"))
     if numerics.changes:
         others = f"; {len(numerics.changes) - 1} more" if len(numerics.changes) > 1 else ""
         facts.append(("numerics changed", f"{numerics.changes[0]}{others}: last bits are of different servers"))
@@ -139,7 +140,8 @@ def _measure(
 ) -> tuple[Difference, Numerics]:
     refs = [ModelRef(info.name, version=info.version) for info in versions]
     rows = min(_CHUNK_ROWS, *(max_image_rows(info, "float32") for info in versions))
-    can_score = all(Capability.SCORE in info.capabilities for info in versions)
+    alike = versions[0].kind == versions[1].kind
+    can_score = alike and all(Capability.SCORE in info.capabilities for info in versions)
     difference, numerics = Difference(), Numerics()
     with (
         client.stream_samples(refs[0], args.count, seed=args.seed, chunk_rows=rows, any_numerics=True) as one,
@@ -155,12 +157,16 @@ def _measure(
 
 
 def _shifts(client: Client, refs: Sequence[ModelRef], samples: Samples) -> NDArray[np.float64]:
-    """The second version's ELBOs of the images less the first's, [n]; NaN for images that are no numbers."""
+    """The second version's ELBOs of the images less the first's, [n]; NaN for images that are no numbers.
+
+    Of autoencoders, which have no ELBO, it is the log-likelihoods at their latents.
+    """
     shifts = np.full(len(samples.images), np.nan)
     rows = np.isfinite(samples.images).all(axis=(1, 2, 3))
     if rows.any():
         labels = None if samples.labels is None else samples.labels[rows]
-        before, after = (client.score(ref, samples.images[rows], priority="bulk", labels=labels).elbo for ref in refs)
+        scores = [client.score(ref, samples.images[rows], priority="bulk", labels=labels) for ref in refs]
+        before, after = (-one.reconstruction_error if one.elbo is None else one.elbo for one in scores)
         with np.errstate(invalid="ignore"):
             shifts[rows] = after.astype(np.float64) - before
     return shifts
@@ -170,6 +176,8 @@ def _check_comparable(first: ModelInfo, second: ModelInfo) -> None:
     """Refuse versions for which a seed means different latents, or whose images differ in shape or range."""
     for what, one, other in (
         ("latent dimensions", first.latent_dim, second.latent_dim),
+        ("prior", first.prior, second.prior),
+        ("noise dimensions", first.noise_dim, second.noise_dim),
         ("image shape", first.image_shape, second.image_shape),
         ("value range", first.value_range, second.value_range),
         ("noise scheme", first.noise_scheme, second.noise_scheme),

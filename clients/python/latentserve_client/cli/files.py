@@ -86,8 +86,10 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in _IMAGE_ENDINGS and not path.name.startswith(".") and path.is_file()
 
 
-def read_latents(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def read_latents(path: Path, shape: tuple[int, ...], *, codes: bool = False) -> NDArray[Any]:
     """The float array [n, *shape], or of rows of as many values, in the .npy file `path`, as float32.
+
+    Or that of integers, which are `codes`, as int64.
 
     Raises:
         FileError: not a .npy file, or an array of another dtype or shape.
@@ -99,10 +101,12 @@ def read_latents(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
         except (ValueError, EOFError, MemoryError) as error:
             raise FileError(f"{path}: not a .npy file, or a damaged one") from error
     forms = dict.fromkeys((shape, (math.prod(shape),)))
-    if array.shape[1:] not in forms or array.shape[0] == 0 or array.dtype.kind != "f":
+    dtype = np.dtype(np.int64 if codes else np.float32)
+    fits = array.dtype.kind == "f" if not codes else array.dtype.kind in "iu" and np.can_cast(array.dtype, dtype)
+    if array.shape[1:] not in forms or array.shape[0] == 0 or not fits:
         wanted = " or ".join(f"[{', '.join(('n', *map(str, form)))}]" for form in forms)
-        raise FileError(f"{path}: {array.dtype.name} {list(array.shape)}; the model takes float32 {wanted}")
-    return array.astype(np.float32)
+        raise FileError(f"{path}: {array.dtype.name} {list(array.shape)}; the model takes {dtype.name} {wanted}")
+    return array.astype(dtype)
 
 
 @contextmanager

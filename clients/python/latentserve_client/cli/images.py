@@ -38,14 +38,16 @@ def add_to(commands: Commands) -> None:
     add_model(parser)
     add_images(parser)
     add_labels(parser, "one for all images, or one for each")
-    parser.add_argument("--draw-seed", type=integer(0, MAX_SEED), help="draw latents; default the posterior means")
+    parser.add_argument(
+        "--draw-seed", type=integer(0, MAX_SEED), help="draw latents; default their means, or what the encoder gives"
+    )
     add_first_index(parser)
-    add_output(parser, "a .npy array float32 [n, *latent_shape]", "npy")
+    add_output(parser, "a .npy array float32 [n, *latent_shape], or int64 of codes", "npy")
     parser.set_defaults(run=encode)
 
     parser = commands.add_parser("decode", help="map latents to images")
     add_model(parser)
-    forms = "a .npy array float32 [n, *latent_shape] or [n, latent_dim]"
+    forms = "a .npy array float32 [n, *latent_shape] or [n, latent_dim], or of codes"
     parser.add_argument("latents", type=Path, metavar="Z.npy", help=forms)
     add_labels(parser, "one for all latents, or one for each")
     add_output(parser, IMAGE_OUTPUT, *PICTURES, "npy", folders=True)
@@ -60,7 +62,7 @@ def add_to(commands: Commands) -> None:
 
 
 def encode(client: Client, args: argparse.Namespace) -> Outcome:
-    """Posterior means, or draws from the posteriors, of image files."""
+    """Posterior means, draws from the posteriors, latents or codes of image files."""
     started = time.perf_counter()
     args.output.check()
     info = client.model(args.model)
@@ -71,7 +73,8 @@ def encode(client: Client, args: argparse.Namespace) -> Outcome:
             files, draw_seed=args.draw_seed, first_index=args.first_index, resize=args.resize
         )
     args.output.write_array(latents)
-    how = "posterior means" if args.draw_seed is None else f"drawn with seed {args.draw_seed}"
+    means = "posterior means" if info.kind == "vae" else "as encoded"
+    how = means if args.draw_seed is None else f"drawn with seed {args.draw_seed}"
     what = f"{quantity(len(latents), 'latent')} of {dimensions(info)}"
     return written(args.output, what, how, info, started)
 
@@ -83,7 +86,7 @@ def decode(client: Client, args: argparse.Namespace) -> Outcome:
     info = client.model(args.model)
     args.output.check_bands(info.image_shape[0])
     labels = read_labels(args.labels, info)
-    latents = read_latents(args.latents, info.latent_shape)
+    latents = read_latents(args.latents, info.latent_shape, codes=bool(info.codes))
     with Progress(len(latents)) as progress:
         images = BulkClient(client, info, progress.update, labels).decode(latents, format=args.output.format)
     args.output.write_images(images)
@@ -107,5 +110,7 @@ def reconstruct(client: Client, args: argparse.Namespace) -> Outcome:
     else:
         originals = np.stack([file.pixels for file in files])
         args.output.write_picture(draw_pairs(args.output.shown(originals), args.output.shown(images)))
-    cost = f"mean error {errors.mean():.1f} nats, mean KL {divergences.mean():.1f} nats"
+    costs = [("mean error", errors), ("mean KL", divergences)]
+    told = [f"{what} {nats.mean():.1f} nats" for what, nats in costs if nats is not None]
+    cost = ", ".join(told) or "no likelihood"
     return written(args.output, quantity(len(files), "reconstruction"), cost, info, started)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from latentserve_client.admin import AdminClient
-from latentserve_client.cli.shared import Commands, Outcome, add_model, align, dimensions, model_ref
+from latentserve_client.cli.shared import Commands, Outcome, add_model, align, dimensions, model_ref, quantity
 from latentserve_client.client import Client
 from latentserve_client.errors import RequestError
 from latentserve_client.models import ModelInfo, ModelRef, ModelState, ModelStatus
@@ -131,7 +131,7 @@ def describe_model(info: ModelInfo) -> str:
         ("precision", info.precision or "-"),
         ("numerics", _numerics(info)),
         ("latent", dimensions(info)),
-        ("prior", f"standard normal{_mixture(info)}"),
+        ("prior", _priors(info)),
         ("likelihood", info.likelihood.replace("_", " ") or "-"),
         ("labels", _labels(info)),
         ("calibration", f"{info.calibration_images} images" if info.calibration_images else "-"),
@@ -148,11 +148,15 @@ def describe_model(info: ModelInfo) -> str:
     return align(facts)
 
 
-def _mixture(info: ModelInfo) -> str:
-    if not info.mixture_components:
-        return ""
-    plural = "s" if info.mixture_components > 1 else ""
-    return f", or a mixture of {info.mixture_components} component{plural}"
+def _priors(info: ModelInfo) -> str:
+    """What it samples from, the default first."""
+    there = {"standard_normal": "standard normal"} if info.kind in ("vae", "gan") else {}
+    if info.mixture_components:
+        there["mixture"] = f"a mixture of {quantity(info.mixture_components, 'component')}"
+    if info.noise_dim:
+        there["graph"] = f"a graph of noise of {quantity(info.noise_dim, 'dimension')}"
+    default = there.pop(info.prior, info.prior.replace("_", " "))
+    return ", or ".join([default or "-", *there.values()])
 
 
 def _numerics(info: ModelInfo) -> str:

@@ -168,9 +168,9 @@ def written(output: Output, what: str, how: str, info: ModelInfo, started: float
 
 
 def dimensions(info: ModelInfo) -> str:
-    """The model's latents: "2 dimensions", or with their shape "256 dimensions, 4 x 8 x 8"."""
+    """The model's latents: "2 dimensions", "49 codes of 512", or with their shape "256 dimensions, 4 x 8 x 8"."""
     shape = f", {' x '.join(map(str, info.latent_shape))}" if info.latent_shape != (info.latent_dim,) else ""
-    return f"{info.latent_dim} dimensions{shape}"
+    return f"{info.latent_dim} {f'codes of {info.codes}' if info.codes else 'dimensions'}{shape}"
 
 
 def quantity(number: int, noun: str) -> str:
