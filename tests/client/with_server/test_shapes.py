@@ -23,6 +23,7 @@ Run = Callable[..., tuple[int, str, str]]
 SHAPE = (3, 2, 2)
 WIDE = TinyModel(latent_dim=12, latent_shape=SHAPE, channels=13)
 CLEAR = TinyModel(latent_dim=12, latent_shape=SHAPE, channels=4)
+CODED = TinyModel(kind="vq", codes=6, latent_dim=12, latent_shape=SHAPE, channels=4, likelihood="")
 ROWS = np.random.default_rng(5).standard_normal((5, 12)).astype(np.float32)
 LATENTS = ROWS.reshape(5, *SHAPE)
 EITHER = pytest.mark.parametrize("latents", [ROWS, LATENTS], ids=["rows", "shaped"])
@@ -30,10 +31,11 @@ EITHER = pytest.mark.parametrize("latents", [ROWS, LATENTS], ids=["rows", "shape
 
 @pytest.fixture(scope="module")
 def shaped_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of "wide", of 13 channels, and "clear", of 4; 8 rows a call."""
+    """The address of a server of "wide", of 13 channels, "clear", of 4, and "coded", with codes; 8 rows a call."""
     root = tmp_path_factory.mktemp("served") / "models"
     WIDE.write(root / "wide" / "1")
     CLEAR.write(root / "clear" / "1")
+    CODED.write(root / "coded" / "1")
     with serving(root) as address:
         yield address
 
@@ -78,6 +80,16 @@ async def test_another_shape_is_told_both(invoke: Invoke) -> None:
         await invoke("decode", "wide", LATENTS.reshape(5, 6, 2))
 
 
+async def test_codes_have_the_shape_too(invoke: Invoke) -> None:
+    images = CODED.random_images(3)
+    codes = (await invoke("encode", "coded", images)).codes
+    rows = CODED.nearest_codes(CODED.posterior(images / 255)[0])
+    np.testing.assert_array_equal(codes, rows.reshape(3, *SHAPE), strict=True)
+    for form in (codes, rows):
+        decoded = await invoke("decode", "coded", form)
+        np.testing.assert_allclose(decoded.images, CODED.images(CODED.embedded(rows)), atol=1e-5)
+
+
 async def test_points_that_are_images_come_in_the_shape(invoke: Invoke) -> None:
     images = WIDE.random_images(2)
     walk = await invoke("interpolate", "wide", PosteriorMeans(images), PosteriorMeans(images[::-1]), 2)
@@ -113,10 +125,13 @@ async def test_pictures_without_bands_are_for_models_that_have_them(invoke: Invo
     assert pixels_of((await invoke("sample", "clear", 1, format="png")).files[0]).shape == (4, 4, 5)
 
 
-def test_the_command_says_the_shape(run: Run) -> None:
-    code, out, _ = run("model", "wide")
+@pytest.mark.parametrize(
+    ("name", "told"), [("wide", "12 dimensions, 3 x 2 x 2"), ("coded", "12 codes of 6, 3 x 2 x 2")]
+)
+def test_the_command_says_the_shape(run: Run, name: str, told: str) -> None:
+    code, out, _ = run("model", name)
     facts = dict(re.split(r" {2,}", line, maxsplit=1) for line in out.splitlines() if not line.startswith(" "))
-    assert (code, facts["latent"]) == (0, "12 dimensions, 3 x 2 x 2")
+    assert (code, facts["latent"]) == (0, told)
 
 
 @EITHER
@@ -124,6 +139,20 @@ def test_files_of_latents_are_in_either_form(run: Run, tmp_path: Path, latents: 
     np.save(tmp_path / "z.npy", latents)
     assert run("decode", "wide", tmp_path / "z.npy", "-o", tmp_path / "x.npy")[0] == 0
     np.testing.assert_allclose(np.load(tmp_path / "x.npy"), WIDE.images(ROWS), atol=1e-5)
+
+
+def test_files_of_codes_have_the_shape_and_are_taken_in_either_form(run: Run, tmp_path: Path) -> None:
+    images = CODED.random_images(10)  # more than one call takes
+    for index, image in enumerate(images):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"{index}.png")
+    code, out, _ = run("encode", "coded", tmp_path, "-o", tmp_path / "z.npy")
+    assert (code, "10 latents of 12 codes of 6, 3 x 2 x 2, as encoded" in out) == (0, True)
+    codes, rows = np.load(tmp_path / "z.npy"), CODED.nearest_codes(CODED.posterior(images / 255)[0])
+    np.testing.assert_array_equal(codes, rows.reshape(10, *SHAPE), strict=True)
+    np.save(tmp_path / "rows.npy", rows)
+    for name in ("z.npy", "rows.npy"):
+        assert run("decode", "coded", tmp_path / name, "-o", tmp_path / "x.npy")[0] == 0
+        np.testing.assert_allclose(np.load(tmp_path / "x.npy"), CODED.images(CODED.embedded(rows)), atol=1e-5)
 
 
 def test_a_file_of_latents_of_another_shape_is_told_both(run: Run, tmp_path: Path) -> None:

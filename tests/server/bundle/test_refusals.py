@@ -151,6 +151,7 @@ MANIFESTS: list[tuple[str, str, Any, str]] = [
     ("vae", "graphs.0.batch_rows", 4097, "graphs[0].batch_rows is 4097; at most 4096 are allowed"),
     ("vae", "noises", [{"name": "", "shape": [1]}], "noises[0].name is '', which is another tensor's"),
     ("vae", "noises", [{"name": "latent", "shape": [1]}], "noises[0].name is 'latent', which is another tensor's"),
+    ("flow", "noises", [{"name": "noise", "shape": [1]}], "noises[0].name is 'noise', which is another tensor's"),
     ("vae", "noises", [{"name": "a", "shape": [0]}], "noises[0].shape has 0 values, not 1 to 65536"),
     ("vae", "noises", [{"name": "a", "shape": [257, 256]}], "noises[0].shape has 65792 values, not 1 to 65536"),
     ("vae", "noises", [{"name": "a", "shape": [1]}] * 2, "noises have a name twice"),

@@ -18,28 +18,36 @@ from tiny_bundle import TinyModel
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.batching.scheduling import Scheduling
 from latentserve_server.errors import BundleError
+from latentserve_server.latent.prior import Prior, SamplingSpec
+from latentserve_server.model.requests import SampleRequest
 
 MODEL = TinyModel(kind="gan", conv=True)
 WEIGHTS = "decoder.weights"
 
 
-def write(directory: Path, edit: Callable[[onnx.ModelProto], None] = lambda model: None) -> Path:
-    """A bundle whose decoder's larger initializers lie beside it; `edit` may change where the graph says so."""
-    MODEL.write(directory)
-    place = directory / "decoder.onnx"
+def write(
+    directory: Path,
+    edit: Callable[[onnx.ModelProto], None] = lambda model: None,
+    tiny: TinyModel = MODEL,
+    role: str = "decoder",
+) -> Path:
+    """A bundle whose graph's larger initializers lie beside it; `edit` may change where the graph says so."""
+    tiny.write(directory)
+    place = directory / f"{role}.onnx"
     onnx.save(onnx.load(place), place, save_as_external_data=True, location=WEIGHTS, size_threshold=128)
     edit(model := onnx.load(place, load_external_data=False))
     data = (directory / WEIGHTS).read_bytes()
-    describe(directory, {"path": WEIGHTS, "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)})
-    return resign(directory, "decoder.onnx", model.SerializeToString())
+    describe(directory, {"path": WEIGHTS, "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}, role)
+    return resign(directory, f"{role}.onnx", model.SerializeToString())
 
 
-def describe(directory: Path, weights: dict[str, Any] | None) -> None:
-    """Let the manifest describe the weights so, or not at all."""
+def describe(directory: Path, weights: dict[str, Any] | None, role: str = "decoder") -> None:
+    """Let the manifest describe a graph's weights so, or not at all."""
     manifest = json.loads((directory / "manifest.json").read_text())
-    manifest["graphs"][0].pop("weights", None)
+    (graph,) = [graph for graph in manifest["graphs"] if graph["file"]["path"] == f"{role}.onnx"]
+    graph.pop("weights", None)
     if weights is not None:
-        manifest["graphs"][0]["weights"] = weights
+        graph["weights"] = weights
     (directory / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -53,6 +61,16 @@ async def test_they_are_served_as_those_within_the_graph_are(tmp_path: Path) -> 
         graph = (tmp_path / "beside" / "decoder.onnx").stat().st_size
         assert beside.footprints["decoder"].weight_bytes == size + graph
     np.testing.assert_array_equal(found[0].outputs["image"], found[1].outputs["image"])
+
+
+async def test_those_of_a_prior_are_served_too(tmp_path: Path) -> None:
+    tiny, found = TinyModel(kind="autoencoder", noise_dim=50), []
+    for directory in (tiny.write(tmp_path / "within"), write(tmp_path / "beside", tiny=tiny, role="prior")):
+        async with loaded(directory) as model:
+            sampled = await model.sample(SampleRequest(rows=5, seed=1, sampling=SamplingSpec(Prior.GRAPH)))
+            found.append(sampled.images)
+    assert (tmp_path / "beside" / WEIGHTS).stat().st_size >= 4 * 50 * 3
+    np.testing.assert_array_equal(*found)
 
 
 def shorten(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from loaded_model import loaded
+from resigned import resign
 from tiny_bundle import TinyModel
 
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.batching.scheduling import Scheduling
 from latentserve_server.engine import Cpu, Engine
 from latentserve_server.errors import BundleError
+from latentserve_server.latent.prior import Prior, SamplingSpec
+from latentserve_server.model.requests import ReconstructRequest, SampleRequest
 
 SIZES = (1, 2, 5)
 MODEL = TinyModel(labels=4)
@@ -85,3 +89,29 @@ def test_a_graph_of_another_batch_axis_than_was_said_is_refused(tmp_path: Path, 
     graph = (write_fixed(tmp_path / "fixed", 2) / "decoder.onnx").read_bytes()
     with pytest.raises(BundleError, match=f"axis 0 is not {told}"):
         Engine(graph, Cpu(threads=1), said)
+
+
+@pytest.mark.parametrize("rows", [{"decoder": 2}, {"prior": 3}, {"decoder": 2, "prior": 3, "encoder": 5}])
+@pytest.mark.parametrize("bound", [False, True])
+async def test_graphs_in_a_row_may_each_take_a_number_of_its_own(
+    tmp_path: Path, rows: dict[str, int], bound: bool
+) -> None:
+    tiny = TinyModel(kind="vq", codes=6, latent_dim=4, noise_dim=2, noises=1)
+    plain, fixed = tiny.write(tmp_path / "plain"), tiny.write(tmp_path / "fixed")
+    for role, number in rows.items():
+        fix_rows(model := onnx.load(fixed / f"{role}.onnx"), number)
+        resign(fixed, f"{role}.onnx", model.SerializeToString())
+    manifest = json.loads((fixed / "manifest.json").read_text())
+    for graph in manifest["graphs"]:
+        graph["batch_rows"] = rows.get(graph["role"].removeprefix("GRAPH_ROLE_").lower(), 0)
+    (fixed / "manifest.json").write_text(json.dumps(manifest))
+    images = (tiny.random_images(7) / 255).astype(np.float32)
+    found = []
+    for directory in (plain, fixed):
+        async with loaded(directory, pad=bound, bound=bound) as model:
+            sampling = SamplingSpec(Prior.GRAPH)
+            sampled = await model.sample(SampleRequest(rows=7, seed=3, sampling=sampling))
+            again = await model.reconstruct(images, ReconstructRequest())
+            found.append((sampled.images, again.images))
+    for expected, computed in zip(*found, strict=True):
+        np.testing.assert_allclose(computed, expected, atol=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,3 +98,24 @@ async def test_reconstructions_and_scores_are_of_the_given_latents(served: Runni
     ]
     np.testing.assert_allclose(plain.reconstruction_error, reply.reconstruction_error, rtol=1e-5)
     assert len(drawn_once.importance_bound) == 9
+
+
+async def test_a_prior_graph_gives_the_latents_beside_the_noise_of_the_same_rows(tmp_path: Path) -> None:
+    model = TinyModel(kind="autoencoder", noise_dim=2, noises=1, labels=3, channels=5, likelihood="")
+    model.write(tmp_path / "noisy" / "1")
+    labels, x = np.arange(4, 13) % 3, model.random_images(9)
+
+    def shown(latents: NDArray[Any], noise: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.asarray(1 / (1 + np.exp(-model.logits(latents, labels) - noise.reshape(-1, *model.shape))))
+
+    async with running_server(tmp_path, max_batch_rows=4) as served:
+        request = pb.SampleRequest(model=REF, seed=7, first_index=4, count=9, output=FLOAT32)
+        sampled = (await served.generation.Sample(request)).images.tensor
+        images = pb.Images(tensor=from_ndarray(x))
+        again = pb.ReconstructRequest(model=REF, images=images, output=FLOAT32, labels=labels)
+        reconstructed = (await served.generation.Reconstruct(again)).images.tensor
+    latents = model.from_noise(drawn(0, 7, 4, 9, 2), labels)
+    np.testing.assert_allclose(to_ndarray(sampled), shown(latents, drawn(3, 7, 4, 9, model.pixels)), atol=1e-5)
+    constant = np.repeat(drawn(3, 0, 0, 1, model.pixels), 9, axis=0)
+    means, _ = model.posterior(x / 255, labels)
+    np.testing.assert_allclose(to_ndarray(reconstructed), shown(means, constant), atol=1e-5)
