@@ -15,16 +15,23 @@ from numpy.typing import NDArray
 from latentserve.pixel_range import PixelRangeError, read_pixels
 from latentserve.row_bits import TRIAL_BATCHES, TRIAL_ROWS, batch_dependence, more_rows
 from latentserve.v1 import bundle_pb2 as pb
+from latentserve_server.bundle import batch_rows
 from latentserve_server.bundle.bundle import Bundle
 from latentserve_server.bundle.manifest import role_name
 from latentserve_server.engine import Arrays, Cancellation, Cuda, Device, Engine, Placement
 from latentserve_server.engine.engine import Buffer
+from latentserve_server.engine.fixed_rows import in_runs_of
 from latentserve_server.engine.thread import EngineThread
 from latentserve_server.errors import BundleError, PrecisionShortfall
 from latentserve_server.latent.codes import UnknownCode, check_codes
 
 _ROWS_ALONE = 8
 """Golden rows, at most, that run alone."""
+
+_MORE_SECONDS = 5.0
+"""What the rows beside the golden ones may take, about: there are fewer of them, or none, where a row takes long."""
+
+_TIMED_RUNS = 3
 
 _TOLERANCE = {Device.CPU: 1e-4, Device.CUDA: 1e-3}
 """Largest difference from a golden float, absolute and relative, and largest share of codes that are others; kernels
@@ -87,8 +94,17 @@ class GoldenRows:
         """Inputs of so many rows: these, over and over again."""
         return _take(self.inputs, rows, 0)
 
-    def check(self, engine: Engine, cancellation: Cancellation, rows: int | None = None, first: int = 0) -> Arrays:
+    def check(
+        self,
+        engine: Engine,
+        cancellation: Cancellation,
+        rows: int | None = None,
+        first: int = 0,
+        max_rows: int | None = None,
+    ) -> Arrays:
         """Run the rows as they are, or so many of them, from `first` on and over again; returns the outputs.
+
+        They run together, or `max_rows` at a time, where that is less.
 
         Raises:
             PrecisionShortfall: a graph in lower precision is too far from the golden rows.
@@ -96,7 +112,10 @@ class GoldenRows:
                 or was cancelled.
         """
         inputs, outputs = (_take(arrays, rows, first) for arrays in (self.inputs, self.outputs))
-        computed = engine.run(inputs, list(outputs), cancellation)
+        count = len(next(iter(inputs.values())))
+        computed = in_runs_of(
+            min(count, max_rows or count), lambda part: engine.run(part, list(outputs), cancellation), inputs
+        )
         for name, golden in outputs.items():
             if computed[name].shape != golden.shape:  # onnxruntime lets a graph give another shape than it declares
                 shapes = f"{list(computed[name].shape)} where the golden rows are {list(golden.shape)}"
@@ -231,7 +250,7 @@ def _psnr_db(error: float, peak: float) -> float:
     return 10 * math.log10(peak**2 / error) if error and peak and math.isfinite(error) else -math.inf
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class GraphTrial:
     """A graph on trial, with what it is tried on. All of it happens on the engine's thread, each run in a slot."""
 
@@ -245,6 +264,24 @@ class GraphTrial:
     """Whether batches are filled up to a power of two rows, or to the most."""
     bound: bool
     """Whether the buffers of padded batches stay on the device."""
+    row_seconds: float = math.inf
+    """What a run of one row takes, once that is known."""
+
+    def affordable_rows(self, max_rows: int) -> int:
+        """How many rows a run may have, `max_rows` at most, by what one row takes.
+
+        The fastest of a few runs counts: the first one asks for its memory.
+
+        Raises:
+            EngineFailure: it did not run, or was cancelled.
+        """
+        rows = 0
+        for _ in range(_TIMED_RUNS):
+            self.row_seconds = min(self.row_seconds, self.seconds(1))
+            rows = batch_rows.in_time(self.row_seconds, max_rows)
+            if rows == max_rows:
+                break
+        return rows
 
     def run(self, max_rows: int) -> Invariance:
         """Run the golden rows together, in batches of many sizes, and alone; then others.
@@ -253,9 +290,9 @@ class GraphTrial:
             BundleError: the graph does not reproduce them. EngineFailure: it did not run, or was cancelled.
         """
         with self.thread.slot():
-            invariance = Invariance(self.golden.check(self.engine, self.cancellation))
+            invariance = Invariance(self.golden.check(self.engine, self.cancellation, max_rows=max_rows))
         self._run_sizes(self._sizes(max_rows), invariance)
-        for row in range(1, min(len(self.golden), _ROWS_ALONE)):
+        for row in range(1, min(len(self.golden), _ROWS_ALONE) if max_rows > 1 else 0):
             with self.thread.slot():
                 invariance.compare(self.golden.check(self.engine, self.cancellation, 1, row), row)
         if not invariance.exception:
@@ -319,10 +356,15 @@ class GraphTrial:
             with self.thread.slot():
                 return self.engine.run(rows, list(self.golden.outputs), self.cancellation)
 
-        sizes = {min(size, max_rows) for size in TRIAL_BATCHES}
+        rows = min(TRIAL_ROWS, int(_MORE_SECONDS / (len(TRIAL_BATCHES) * self.row_seconds)))
+        sizes = {min(size, max_rows, rows) for size in TRIAL_BATCHES}
         if self.padded:  # the device meets no others
             sizes &= set(buckets(max_rows))
-        return batch_dependence(run, more_rows(self.golden.inputs), sizes)
+        if len(sizes) < 2:
+            return ""
+        return batch_dependence(
+            run, {name: array[:rows] for name, array in more_rows(self.golden.inputs).items()}, sizes
+        )
 
 
 def buckets(max_rows: int) -> tuple[int, ...]:

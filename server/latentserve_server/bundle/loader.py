@@ -183,7 +183,7 @@ class Loader:
         bundle = read_bundle(directory, self.precision, self.links_within)
         self._tell_precisions(directory, bundle)
         most = self._most_rows(bundle)
-        rows = min(TRIAL_ROWS, most) if self.chooses_batch_rows else most
+        rows = tried = min(TRIAL_ROWS, most) if self.chooses_batch_rows else most
         _check_batch_bytes(bundle, rows)
         trials: dict[pb.GraphRole, GraphTrial] = {}
         found: dict[pb.GraphRole, Invariance] = {}
@@ -193,6 +193,7 @@ class Loader:
             before = encoder.engine if encoder and role == pb.GRAPH_ROLE_DECODER else None
             with _naming(role):
                 trial = trials[role] = self._open_graph(bundle, role, before, thread, cancellation)
+                rows = trial.affordable_rows(rows)
                 try:
                     found[role] = trial.run(rows)
                 except PrecisionShortfall as shortfall:
@@ -201,8 +202,13 @@ class Loader:
                     bundle = bundle.in_float32(role)
                     fell_back.add(label)
                     trial = trials[role] = self._open_graph(bundle, role, before, thread, cancellation)
+                    rows = trial.affordable_rows(rows)
                     found[role] = trial.run(rows)
-        if self.chooses_batch_rows:
+        if rows < tried:
+            _logger.info(
+                "%s: max_batch_rows: %d, since a row takes long", directory, rows, extra={"max_batch_rows": rows}
+            )
+        elif self.chooses_batch_rows:
             rows = _choose_rows(directory, trials, found, rows, most)
         for trial in trials.values():
             trial.end()

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,9 +25,11 @@ from latentserve_server.bundle.batch_rows import (
     MEASURING_SECONDS,
     SHORT_RUN_SECONDS,
     choose,
+    in_time,
     measure,
     most_rows,
 )
+from latentserve_server.errors import BundleError
 from latentserve_server.model.requests import SampleRequest
 
 SIZES = [1 << power for power in range(13)]
@@ -149,3 +153,32 @@ async def test_rows_that_are_chosen_are_those_that_a_model_is_described_with(tmp
     async with running_server(tmp_path, max_batch_rows="auto", max_queue_rows=4096) as served:
         reply = await served.models.GetModel(models_pb2.GetModelRequest(model={"name": "vae"}))
         assert reply.model.limits.max_batch_rows in [rows for rows in SIZES if rows <= 1024]
+
+
+@pytest.mark.parametrize(("row_seconds", "rows"), [(1e-5, 64), (0.01, 64), (0.1, 10), (0.4, 2), (1.0, 1), (30.0, 1)])
+def test_a_run_has_no_more_rows_than_a_second_has(row_seconds: float, rows: int) -> None:
+    assert in_time(row_seconds, 64) == rows
+
+
+@pytest.mark.cpu_only("on CUDA a Gather beyond its table gives zeros")
+async def test_no_golden_rows_run_together_that_would_not_be_served_so(tmp_path: Path) -> None:
+    def take_one_row(model: onnx.ModelProto) -> None:
+        """Look up, in a table of one zero, the number of rows less one."""
+        for node in model.graph.node:
+            node.input[:] = ["looked_up_latent" if name == "latent" else name for name in node.input]
+        text = "(float[batch, 3] latent) => (float[batch, 3] looked_up_latent)"
+        nodes = "sides = Shape(latent) count = Gather(sides, i0) last = Sub(count, i1) none = Gather(only, last)"
+        lookup = onnx.parser.parse_graph(f"lookup {text} {{ {nodes} looked_up_latent = Add(latent, none) }}")
+        for number, node in enumerate(lookup.node):
+            model.graph.node.insert(number, node)
+        constants = {"i0": np.int64(0), "i1": np.int64(1), "only": np.zeros(1, np.float32)}
+        model.graph.initializer.extend(
+            onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+        )
+
+    bundle = TinyModel().write(tmp_path / "bundle", edit_decoder=take_one_row)
+    async with loaded(bundle, max_batch_rows=1) as model:
+        assert model.limits.max_batch_rows == 1
+    with pytest.raises(BundleError, match="decoder"):
+        async with loaded(bundle, max_batch_rows=2):
+            raise AssertionError("it was loaded")
