@@ -99,7 +99,7 @@ async def test_a_stream_that_could_only_go_on_with_other_bits_ends(read: Read, s
     chunks: list[Samples] = []
     async with breaking_off(servers.one, servers.other) as relay:
         with pytest.raises(NumericsError) as raised:
-            await read(f"127.0.0.1:{relay.port}", chunks, timeout=1.0)
+            await read(f"127.0.0.1:{relay.port}", chunks, timeout=4.0)
     before, after = await numerics_of(servers.one), await numerics_of(servers.other)
     assert (raised.value.before, raised.value.after) == (before, after)
     would = f"the rows would have other last bits: numerics {after}, not {before} as before"
