@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from latentserve.row_bits import TRIAL_ROWS, batch_dependence
+from latentserve.row_bits import TRIAL_BATCHES, TRIAL_ROWS, batch_dependence
 from latentserve_training.errors import ExportError
 from latentserve_training.export.onnx_model import describe_node
 from latentserve_training.export.plan import Arrays, GraphPlan
@@ -18,6 +18,7 @@ from latentserve_training.export.sessions import open_session
 from latentserve_training.number_text import apart
 
 PARITY_BATCHES = (1, 2, 7, 64)
+"""Of these, those for which the plan has rows enough."""
 PARITY_LIMIT = 1e-5
 """Fraction of a tensor's largest value, or of 1 where that is less: float32 sums in another order differ in
 proportion to what is summed, and neighbours of a logit of 60 are 4e-6 away."""
@@ -37,7 +38,7 @@ def check_parity(path: Path, plan: GraphPlan) -> float:
     session = open_session(path.read_bytes())
     worst, found = 0.0, dict[str, NDArray[np.generic]]()
     smaller: Arrays = {}
-    for batch in PARITY_BATCHES:
+    for batch in plan.sizes(PARITY_BATCHES):
         inputs = plan.rows(0, batch)
         expected = plan.compute(inputs)
         try:
@@ -59,7 +60,7 @@ def row_dependence(path: Path, plan: GraphPlan) -> str:
     def run(rows: Mapping[str, NDArray[np.generic]]) -> Arrays:
         return dict(zip(plan.outputs, session.run(list(plan.outputs), rows), strict=True))
 
-    return batch_dependence(run, plan.rows(0, TRIAL_ROWS))
+    return batch_dependence(run, plan.rows(0, TRIAL_ROWS), plan.sizes(TRIAL_BATCHES))
 
 
 def _difference(found: NDArray[np.generic], expected: NDArray[np.generic], share: float, where: str) -> float:

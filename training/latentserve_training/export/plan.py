@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class GraphPlan(ABC):
     role: str
     """ "encoder" or "decoder"."""
     example: Arrays
-    """Rows of every input, in the graph's order, to trace and to check with; at least 64 of each."""
+    """Rows of every input, in the graph's order, to trace and to check with: 64, or fewer where one takes long."""
     outputs: tuple[str, ...]
     """The outputs' names, in the graph's order."""
 
@@ -42,6 +42,11 @@ class GraphPlan(ABC):
         In fractions of the output's largest value, or of 1 where that is less.
         """
         return {}
+
+    def sizes(self, batches: Iterable[int]) -> list[int]:
+        """Of some numbers of rows those for which the example is large enough, and all of its rows."""
+        count = len(next(iter(self.example.values())))
+        return sorted({min(size, count) for size in batches})
 
     def rows(self, start: int, stop: int) -> Arrays:
         """The example's rows from `start` to before `stop`."""

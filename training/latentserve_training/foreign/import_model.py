@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from latentserve.v1 import bundle_pb2
+from latentserve_training.errors import ExportError
 from latentserve_training.export.destination import Destination
 from latentserve_training.export.publish import CHECK_ROWS, Content, describe_graph, describe_model, publish
+from latentserve_training.foreign.check_rows import rows_to_check
 from latentserve_training.foreign.decoder import ForeignDecoderPlan, plan_decoder
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.encoder import plan_encoder
@@ -24,6 +28,8 @@ from latentserve_training.image_grid import grid, shown
 from latentserve_training.run.provenance import created_at, software
 
 _SEED = 0
+
+Plan = TypeVar("Plan", bound=ForeignPlan)
 
 
 def import_model(request: ImportRequest, warn: Callable[[str], None], note: Callable[[str], None]) -> Path:
@@ -63,10 +69,18 @@ def _noted(plans: Sequence[ForeignPlan], decoder: ForeignDecoderPlan, request: I
     Raises:
         ExportError: they do not draw what the reference says.
     """
-    noted = [*(plan.guess for plan in plans), decoder.clipped(decoder.example)]
+    noted = [*(plan.guess for plan in plans), *map(_told_of_few, plans), decoder.clipped(decoder.example)]
     if request.reference is not None:
         noted += Reference.read(request.reference, request.reference_tolerance).differences(plans)
     return [line for line in noted if line]
+
+
+def _told_of_few(plan: ForeignPlan) -> str:
+    """That a plan is checked with few rows, for a person; empty where it is not."""
+    rows = len(next(iter(plan.example.values())))
+    return f"{plan.role}: a row takes long, so it is checked with {rows} rows in the place of {CHECK_ROWS}" * (
+        rows < CHECK_ROWS
+    )
 
 
 def _plans(
@@ -74,18 +88,32 @@ def _plans(
 ) -> tuple[*tuple[ForeignPlan, ...], ForeignDecoderPlan]:
     """The plans of the described graphs, whose files lie in `folder`.
 
-    They are checked with `rows` latents drawn with `seed`, a conditional model's with its labels in turn, and the
-    encoder with the images that these give.
+    They are checked with `rows` latents drawn with `seed`, or fewer where a row takes long, a conditional model's with
+    its labels in turn, and the encoder with the images that these give.
 
     Raises:
         ExportError: a graph does not fit the description.
     """
-    decoder = plan_decoder(description, folder, rows, seed)
+    decoder = _affordable(plan_decoder(description, folder, rows, seed))
     if description.encoder is None:
         return (decoder,)
     drawn = {"image": decoder.compute(decoder.example)["image"]}
     labels = {name: rows for name, rows in decoder.example.items() if name == "label"}
-    return (plan_encoder(description, description.encoder, folder, decoder.pixels.shape, drawn | labels), decoder)
+    encoder = plan_encoder(description, description.encoder, folder, decoder.pixels.shape, drawn | labels)
+    return (_affordable(encoder), decoder)
+
+
+def _affordable(plan: Plan) -> Plan:
+    """The plan with as many rows of its example as can be checked in about a minute."""
+
+    def run(rows: int) -> float:
+        began = time.perf_counter()
+        with suppress(ExportError):  # which is raised again where it is waited for, with what all rows show
+            plan.compute(plan.rows(0, rows))
+        return time.perf_counter() - began
+
+    rows = rows_to_check(run, len(next(iter(plan.example.values()))))
+    return replace(plan, example=plan.rows(0, rows))
 
 
 def _write(plan: ForeignPlan, folder: Path, tell: Callable[[str], None]) -> list[bundle_pb2.Graph]:
