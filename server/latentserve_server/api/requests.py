@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,16 @@ from latentserve.contract import MAX_LABELS, MAX_NAME_CHARACTERS
 from latentserve.seed import draw_seed
 from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve.v1 import generation_pb2 as pb
+from latentserve_server.api.image_files import FILE_FORMATS, check_wanted
 from latentserve_server.api.images import check_images, check_latents
-from latentserve_server.api.outputs import check_output, form_of
 from latentserve_server.batching.scheduling import NEVER, WHENEVER, Scheduling
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import NO_LABELS, Labels
 from latentserve_server.latent.noise import check_indices
 from latentserve_server.latent.prior import NoiseTransform, SamplingSpec
 from latentserve_server.model.requests import (
+    FLOAT32_PIXELS,
+    UINT8_PIXELS,
     DecodeRequest,
     EncodeRequest,
     PosteriorDraw,
@@ -44,6 +46,15 @@ _CHUNK_BYTES = 1 << 20
 """What a chunk of a stream holds where the caller does not say, as float32 images: large enough to make the cost of a
 message small, and small enough to arrive soon."""
 
+_FORMS: Mapping[int, str] = {
+    pb.IMAGE_FORMAT_UNSPECIFIED: FLOAT32_PIXELS,
+    pb.IMAGE_FORMAT_FLOAT32: FLOAT32_PIXELS,
+    pb.IMAGE_FORMAT_FLOAT16: FLOAT32_PIXELS,
+    pb.IMAGE_FORMAT_UINT8: UINT8_PIXELS,
+    **dict.fromkeys(FILE_FORMATS, UINT8_PIXELS),
+}
+"""The decoder's output that has each wanted form, or what is made into it."""
+
 _PRIORITIES = frozenset(pb.Priority.values())
 _PRIORS = frozenset(bundle_pb2.Prior.values())
 
@@ -64,9 +75,9 @@ def sample_request(request: pb.SampleRequest, model: ServedModel, context: Excha
         InvalidArgument: a field is out of bounds. CapabilityMissing: the model has no such prior.
     """
     count = request.count
-    check_output(request.output, count, model.image)
+    form = form_of(request.output, count, model)
     model.check_rows("count", count)
-    return _sample_request(request, model, context, request.priority)
+    return _sample_request(request, form, model, context, request.priority)
 
 
 def stream_request(request: pb.StreamSamplesRequest, model: ServedModel, context: Exchange) -> StreamRequest:
@@ -76,8 +87,8 @@ def stream_request(request: pb.StreamSamplesRequest, model: ServedModel, context
         InvalidArgument: a field is out of bounds. CapabilityMissing: the model has no such prior.
     """
     rows = _chunk_rows(request, model)
-    check_output(request.output, rows, model.image)
-    sample = _sample_request(request, model, context, request.priority or pb.PRIORITY_BULK)
+    form = form_of(request.output, rows, model)
+    sample = _sample_request(request, form, model, context, request.priority or pb.PRIORITY_BULK)
     return StreamRequest(chunk_rows=rows, sample=sample)
 
 
@@ -106,11 +117,9 @@ def decode_request(request: pb.DecodeRequest, model: ServedModel, context: Excha
         InvalidArgument: a field is out of bounds.
     """
     rows = check_latents("latents", request.latents, model)
-    check_output(request.output, rows, model.image)
+    form = form_of(request.output, rows, model)
     labels = labels_of(request, model, rows)
-    return DecodeRequest(
-        form=form_of(request.output), labels=labels, scheduling=scheduling_of(context, request.priority)
-    )
+    return DecodeRequest(form=form, labels=labels, scheduling=scheduling_of(context, request.priority))
 
 
 def reconstruct_request(request: pb.ReconstructRequest, model: ServedModel, context: Exchange) -> ReconstructRequest:
@@ -121,11 +130,9 @@ def reconstruct_request(request: pb.ReconstructRequest, model: ServedModel, cont
     """
     model.abilities.check(models_pb2.CAPABILITY_RECONSTRUCT)
     rows = check_images("images", request.images, model)
-    check_output(request.output, rows, model.image)
+    form = form_of(request.output, rows, model)
     labels = labels_of(request, model, rows)
-    return ReconstructRequest(
-        form=form_of(request.output), labels=labels, scheduling=scheduling_of(context, request.priority)
-    )
+    return ReconstructRequest(form=form, labels=labels, scheduling=scheduling_of(context, request.priority))
 
 
 def score_request(request: pb.ScoreRequest, model: ServedModel, context: Exchange) -> ScoreRequest:
@@ -150,7 +157,11 @@ def score_request(request: pb.ScoreRequest, model: ServedModel, context: Exchang
 
 
 def _sample_request(
-    request: pb.SampleRequest | pb.StreamSamplesRequest, model: ServedModel, context: Exchange, priority: pb.Priority
+    request: pb.SampleRequest | pb.StreamSamplesRequest,
+    form: str,
+    model: ServedModel,
+    context: Exchange,
+    priority: pb.Priority,
 ) -> SampleRequest:
     sampling, first_index, count = _sampling(request, model), request.first_index, request.count
     check_indices("first_index", first_index, count)
@@ -158,7 +169,7 @@ def _sample_request(
         count,
         _seed(request),
         first_index,
-        form_of(request.output),
+        form,
         sampling,
         labels_of(request, model),
         scheduling_of(context, priority),
@@ -185,6 +196,26 @@ def _sampling(request: pb.SampleRequest | pb.StreamSamplesRequest, model: Served
             truncation=shaping.truncation if shaping.HasField("truncation") else None,
         ),
     )
+
+
+def form_of(output: pb.Output, rows: int, model: ServedModel) -> str:
+    """The decoder's output that has the form wanted of `rows` images, or what is made into it.
+
+    Raises:
+        InvalidArgument: there is no such format, it cannot be made of the model's images, or something is asked of
+            tensors that is of pictures. Where there are no rows, nothing is said of a grid.
+    """
+    form = _FORMS.get(output.format)
+    if form is None:
+        known = ", ".join(pb.ImageFormat.keys())
+        raise InvalidArgument("output.format", f"{output.format} is not one of {known}")
+    if output.format in FILE_FORMATS:
+        check_wanted(output, rows, model.image)
+    elif output.bands:
+        raise InvalidArgument("output.bands", "are of pictures: the format must be PNG, JPEG or WebP")
+    elif output.grid_columns and rows:
+        raise InvalidArgument("output.grid_columns", "a grid is a picture: the format must be PNG, JPEG or WebP")
+    return form
 
 
 def labels_of(request: LabelledRequest, model: ServedModel, rows: int | None = None) -> Labels:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import models_pb2
 from latentserve_server.api.images import check_images, check_latents
-from latentserve_server.api.outputs import check_output, form_of
-from latentserve_server.api.requests import labels_of, scheduling_of
+from latentserve_server.api.requests import form_of, labels_of, scheduling_of
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.prior import Prior
 from latentserve_server.latent.walks import Axis, Path
@@ -54,8 +53,8 @@ def interpolate_request(request: pb.InterpolateRequest, model: ServedModel, cont
     pairs = _check_points("from", getattr(request, "from"), model)
     _check_points("to", request.to, model, expected=pairs)
     model.check_rows("pairs * steps", pairs * request.steps)
-    check_output(request.output, pairs * request.steps, model.image)
-    labels, form = labels_of(request, model, pairs), form_of(request.output)
+    form = form_of(request.output, pairs * request.steps, model)
+    labels = labels_of(request, model, pairs)
     spread = labels.spread(pairs, request.steps)
     return InterpolateRequest(
         steps=request.steps,
@@ -79,8 +78,7 @@ def traverse_request(request: pb.TraverseRequest, model: ServedModel, context: E
     elif Prior.STANDARD_NORMAL not in model.abilities.priors:
         raise InvalidArgument("origin", "is not set; it is 0 only where N(0, I) is a prior of the model: give a point")
     rows = math.prod(axis.steps for axis in axes)
-    check_output(request.output, rows, model.image)
-    labels, form = labels_of(request, model, 1), form_of(request.output)
+    form, labels = form_of(request.output, rows, model), labels_of(request, model, 1)
     return TraverseRequest(
         axes=axes,
         encode=EncodeRequest(labels=labels, scheduling=scheduling),
