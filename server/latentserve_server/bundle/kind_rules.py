@@ -5,7 +5,8 @@ from __future__ import annotations
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.errors import BundleError
 from latentserve_server.latent.noise import MAX_LATENT_DIM
-from latentserve_server.model.kind import KINDS, NO_PRIOR, Kind, carried_priors
+from latentserve_server.model.abilities import carried_priors
+from latentserve_server.model.kind import KINDS, NO_PRIOR, Kind
 
 _UNFIT = "does not fit the kind of model"
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve_server.errors import CapabilityMissing
 from latentserve_server.latent.prior import STANDARD_NORMAL, Prior, SamplingSpec
-from latentserve_server.model.kind import KINDS, NO_LIKELIHOOD, NO_PRIOR, PRIORS, Kind, carried_priors
+from latentserve_server.model.kind import KINDS, NO_LIKELIHOOD, NO_PRIOR, PRIORS, Kind
 
 _LACKING: Mapping[Prior, str] = MappingProxyType(
     {
@@ -106,6 +106,15 @@ class Abilities:
                 return f"{self.kind.noun} without a likelihood and cannot {verb}"
             case _:
                 return f"{self.kind.noun} and cannot {verb}"
+
+
+def carried_priors(manifest: bundle_pb2.Manifest) -> tuple[bundle_pb2.Prior, ...]:
+    """The priors that the bundle has a file or a graph of."""
+    is_there = {
+        bundle_pb2.PRIOR_MIXTURE: manifest.latent.HasField("mixture"),
+        bundle_pb2.PRIOR_GRAPH: any(graph.role == bundle_pb2.GRAPH_ROLE_PRIOR for graph in manifest.graphs),
+    }
+    return tuple(prior for prior in is_there if is_there[prior])
 
 
 def _sampling_from(prior: Prior) -> SamplingSpec:

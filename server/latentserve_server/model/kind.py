@@ -30,8 +30,14 @@ class Kind:
     """What a person calls it, with its article."""
     encodes: tuple[str, ...]
     """The encoder's outputs, of which the decoder takes the first; empty where there is no encoder."""
+    has_variances: bool = False
+    """Whether its encoder gives distributions, and not points."""
     decodes: str
     """The decoder's input of latents, and the output of a prior graph: "latent", or "codes" of a codebook."""
+    has_codes: bool = False
+    """Whether its latents are indices of a codebook, between which there is nothing."""
+    roles: frozenset[pb.GraphRole]
+    """The graphs that it must have; it may have a prior, too."""
     priors: frozenset[pb.Prior]
     """What its default prior may be."""
     is_normal: bool
@@ -41,23 +47,8 @@ class Kind:
     cure: str = ""
     """What would let it sample, where it has no prior."""
 
-    @property
-    def roles(self) -> frozenset[pb.GraphRole]:
-        """The graphs that it must have; it may have a prior, too."""
-        encoder = {pb.GRAPH_ROLE_ENCODER} if self.encodes else set()
-        return frozenset({pb.GRAPH_ROLE_DECODER, *encoder})
 
-    @property
-    def has_codes(self) -> bool:
-        """Whether its latents are indices of a codebook, between which there is nothing."""
-        return self.decodes == "codes"
-
-    @property
-    def has_variances(self) -> bool:
-        """Whether its encoder gives distributions, and not points."""
-        return "log_variance" in self.encodes
-
-
+_ENCODER_AND_DECODER = frozenset({pb.GRAPH_ROLE_ENCODER, pb.GRAPH_ROLE_DECODER})
 _ANY_PRIOR = frozenset(PRIORS)
 _ANY_LIKELIHOOD = frozenset(LIKELIHOODS)
 
@@ -66,7 +57,9 @@ KINDS: Mapping[pb.ModelKind, Kind] = MappingProxyType(
         pb.MODEL_KIND_VAE: Kind(
             noun="a VAE",
             encodes=("mean", "log_variance"),
+            has_variances=True,
             decodes="latent",
+            roles=_ENCODER_AND_DECODER,
             priors=_ANY_PRIOR,
             is_normal=True,
             likelihoods=_ANY_LIKELIHOOD,
@@ -75,6 +68,7 @@ KINDS: Mapping[pb.ModelKind, Kind] = MappingProxyType(
             noun="a GAN",
             encodes=(),
             decodes="latent",
+            roles=frozenset({pb.GRAPH_ROLE_DECODER}),
             priors=_ANY_PRIOR,
             is_normal=True,
             likelihoods=frozenset({NO_LIKELIHOOD}),
@@ -83,6 +77,7 @@ KINDS: Mapping[pb.ModelKind, Kind] = MappingProxyType(
             noun="an autoencoder",
             encodes=("mean",),
             decodes="latent",
+            roles=_ENCODER_AND_DECODER,
             priors=_ANY_PRIOR | {NO_PRIOR},
             is_normal=False,
             likelihoods=_ANY_LIKELIHOOD | {NO_LIKELIHOOD},
@@ -92,6 +87,8 @@ KINDS: Mapping[pb.ModelKind, Kind] = MappingProxyType(
             noun="a vector-quantised autoencoder",
             encodes=("codes",),
             decodes="codes",
+            has_codes=True,
+            roles=_ENCODER_AND_DECODER,
             priors=frozenset({NO_PRIOR, pb.PRIOR_GRAPH}),
             is_normal=False,
             likelihoods=_ANY_LIKELIHOOD | {NO_LIKELIHOOD},
@@ -99,12 +96,3 @@ KINDS: Mapping[pb.ModelKind, Kind] = MappingProxyType(
         ),
     }
 )
-
-
-def carried_priors(manifest: pb.Manifest) -> tuple[pb.Prior, ...]:
-    """The priors that the bundle has a file or a graph of."""
-    is_there = {
-        pb.PRIOR_MIXTURE: manifest.latent.HasField("mixture"),
-        pb.PRIOR_GRAPH: any(graph.role == pb.GRAPH_ROLE_PRIOR for graph in manifest.graphs),
-    }
-    return tuple(prior for prior in is_there if is_there[prior])
