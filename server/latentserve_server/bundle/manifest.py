@@ -1,7 +1,4 @@
-"""The manifest: its JSON read, its fields checked, and the files that it lists.
-
-Errors name the field. protobuf's own name neither it nor what is allowed, but the Python type that did not fit.
-"""
+"""The manifest: its JSON read, its fields checked, and the files that it lists. Errors name the field."""
 
 from __future__ import annotations
 
@@ -13,16 +10,16 @@ from typing import Any
 
 import numpy as np
 from google.protobuf import json_format
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
 from latentserve.contract import CALIBRATION_QUANTILES, CHANNELS, MAX_LABELS, MAX_LATENT_SIDES, MIN_LABELS
 from latentserve.picture import PictureError, check_reading
 from latentserve.v1 import bundle_pb2 as pb
-from latentserve_server.bundle.kind_rules import check_kind
+from latentserve_server.bundle.complaint import complaint, shown
 from latentserve_server.errors import BundleError
 from latentserve_server.latent.noise import MAX_LATENT_DIM, MAX_NOISE_INPUTS
+from latentserve_server.model.abilities import carried_priors
+from latentserve_server.model.kind import KINDS, NO_PRIOR, Kind
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -48,21 +45,10 @@ _PRECISIONS: Mapping[str, pb.Precision] = {
 _TENSORS = ("latent", "codes", "label", "image", "image_uint8", "logits", "log_scale", "mean", "log_variance")
 """What a noise input may not be called, since other tensors of a bundle's graphs are."""
 
+_UNFIT = "does not fit the kind of model"
+
 _INTEGER_DIGITS = 40
 """More are no integer that a field holds."""
-_SEARCHED = 1000
-"""Items of a list among which the wrong one is looked for; no list of a manifest has as many, but for labels' names."""
-_SHOWN = 60
-_SCALARS: dict[int, str] = {
-    FieldDescriptor.TYPE_STRING: "a text",
-    FieldDescriptor.TYPE_BOOL: "true or false",
-    FieldDescriptor.TYPE_DOUBLE: "a number",
-    FieldDescriptor.TYPE_FLOAT: "a number that a float32 holds",
-    FieldDescriptor.TYPE_INT32: "a whole number from -2^31 to 2^31 - 1",
-    FieldDescriptor.TYPE_INT64: "a whole number from -2^63 to 2^63 - 1",
-    FieldDescriptor.TYPE_UINT32: "a whole number from 0 to 2^32 - 1",
-    FieldDescriptor.TYPE_UINT64: "a whole number from 0 to 2^64 - 1",
-}
 
 
 def parse_manifest(raw: bytes) -> pb.Manifest:
@@ -160,10 +146,53 @@ def precision_name(precision: pb.Precision) -> str:
 
 
 def _check_kind(manifest: pb.Manifest) -> None:
-    try:
-        check_kind(manifest)
-    except BundleError as error:
-        raise BundleError(f"{MANIFEST}: {error}") from error
+    kinds = ", ".join(pb.ModelKind.Name(kind) for kind in KINDS)
+    _check(manifest.kind in KINDS, "kind", f"is none of {kinds}")
+    kind = KINDS[manifest.kind]
+    _check_latent(manifest.latent, kind)
+    _check(manifest.likelihood in kind.likelihoods, "likelihood", _UNFIT)
+    _check_graphs(manifest, kind)
+    _check_prior(manifest, kind)
+    if manifest.HasField("calibration"):
+        _check(kind.has_variances, "calibration", _UNFIT)
+
+
+def _check_latent(latent: pb.LatentSpec, kind: Kind) -> None:
+    _check(1 <= latent.dim <= MAX_LATENT_DIM, "latent.dim", f"is not in 1 to {MAX_LATENT_DIM}")
+    if kind.has_codes:
+        _check(latent.codes >= 1, "latent.codes", "is not at least 1")
+        _check(not latent.HasField("mixture"), "latent.mixture", _UNFIT)
+    else:
+        _check(latent.codes == 0, "latent.codes", _UNFIT)
+    if latent.HasField("mixture"):
+        _check(latent.mixture.components >= 1, "latent.mixture.components", "is not at least 1")
+
+
+def _check_graphs(manifest: pb.Manifest, kind: Kind) -> None:
+    """Each role of the kind, and perhaps a prior, has one float32 graph, and at most one of each other precision."""
+    exact = pb.PRECISION_FLOAT32
+    found = [(graph.role, graph.precision or exact) for graph in manifest.graphs]
+    roles = {role for role, precision in found if precision == exact}
+    known = all(role in roles and precision in pb.Precision.values() for role, precision in found)
+    fits = known and kind.roles <= roles <= kind.roles | {pb.GRAPH_ROLE_PRIOR} and len(set(found)) == len(found)
+    _check(fits, "graphs", "are not those of the kind of model")
+    if kind.has_codes:
+        lower = {role for role, precision in found if precision != exact} - {pb.GRAPH_ROLE_DECODER}
+        _check(not lower, "graphs", "that give codes are float32 alone: codes have no signal-to-noise ratio")
+
+
+def _check_prior(manifest: pb.Manifest, kind: Kind) -> None:
+    latent, named, carried = manifest.latent, manifest.latent.prior, carried_priors(manifest)
+    allowed = ", ".join(pb.Prior.Name(prior) for prior in sorted(kind.priors))
+    _check(named in kind.priors, "latent.prior", f"is none of {allowed}")
+    if named == NO_PRIOR:
+        _check(not carried, "latent.prior", "is unspecified where the bundle carries a prior")
+    elif named != pb.PRIOR_STANDARD_NORMAL:
+        _check(named in carried, "latent.prior", "names what the bundle does not carry")
+    if pb.PRIOR_GRAPH in carried:
+        _check(1 <= latent.noise_dim <= MAX_LATENT_DIM, "latent.noise_dim", f"is not in 1 to {MAX_LATENT_DIM}")
+    else:
+        _check(latent.noise_dim == 0, "latent.noise_dim", "is there without a prior graph")
 
 
 def _check_latent_shape(latent: pb.LatentSpec) -> None:
@@ -252,9 +281,12 @@ def _parse_json(raw: bytes) -> pb.Manifest:
     except RecursionError as error:
         raise BundleError("nested too deeply") from error
     manifest = pb.Manifest()
-    if not isinstance(content, dict) or not _fills(content, manifest):
-        raise BundleError(_complaint(content, manifest.DESCRIPTOR, ""))
-    return manifest
+    if not isinstance(content, dict):
+        raise BundleError(complaint(content, manifest.DESCRIPTOR))
+    try:
+        return json_format.ParseDict(content, manifest)
+    except Exception as error:  # of Python's and protobuf's kinds, whichever the value meets first
+        raise BundleError(complaint(content, manifest.DESCRIPTOR)) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -262,83 +294,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in content if names.count(name) > 1)
-        raise BundleError(f"{_shown(twice)} is there twice; a duplicate is not allowed")
+        raise BundleError(f"{shown(twice)} is there twice; a duplicate is not allowed")
     return content
 
 
 def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _INTEGER_DIGITS else float(digits)
-
-
-def _parses(content: Any, kind: Message) -> bool:
-    return _fills(content, type(kind)())
-
-
-def _fills(content: Any, empty: Message) -> bool:
-    try:
-        json_format.ParseDict(content, empty)
-    except Exception:  # of Python's and protobuf's kinds whichever the value meets first
-        return False
-    return True
-
-
-def _complaint(content: Any, kind: Any, place: str) -> str:
-    """What is wrong with the content of a message that does not parse."""
-    if kind.full_name == "google.protobuf.Timestamp":
-        return _must_be(content, 'a time in UTC, such as "2026-01-31T12:00:00Z"', place)
-    if not isinstance(content, dict):
-        return _must_be(content, "an object", place)
-    known = {name: field for field in kind.fields for name in (field.name, field.json_name)}
-    empty = GetMessageClass(kind)()
-    for name, value in content.items():
-        inner = f"{place}.{name}" if place else name
-        if name not in known:
-            return f"{_cut(inner)} is not a field; there are {', '.join(field.name for field in kind.fields)}"
-        if not _parses({name: value}, empty):
-            return _field_complaint(value, known[name], empty, inner)
-    return f"{place or 'it'} cannot be read as a whole; a field may be there under two names"
-
-
-def _field_complaint(value: Any, field: FieldDescriptor, empty: Message, place: str) -> str:
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        content = field.message_type.fields_by_name["value"]
-        if not isinstance(value, dict):
-            return _must_be(value, f"an object whose values are each {_allowed(content)}", place)
-        wrong = next((key for key, one in value.items() if not _parses({field.name: {key: one}}, empty)), "")
-        return _must_be(value.get(wrong), _allowed(content), f"{place}.{wrong}")
-    if not field.is_repeated:
-        return _one_complaint(value, field, place)
-    if not isinstance(value, list):
-        return _must_be(value, "a list", place)
-    if len(value) > _SEARCHED:
-        return f"{place} is a list of {len(value)}, and one of them is not {_allowed(field)} as it should be"
-    wrong = next(index for index, one in enumerate(value) if not _parses({field.name: [one]}, empty))
-    return _one_complaint(value[wrong], field, f"{place}[{wrong}]")
-
-
-def _one_complaint(value: Any, field: FieldDescriptor, place: str) -> str:
-    if field.message_type is not None and value is not None:
-        return _complaint(value, field.message_type, place)
-    return _must_be(value, _allowed(field), place)
-
-
-def _allowed(field: FieldDescriptor) -> str:
-    if field.enum_type is not None:
-        return f"one of {', '.join(field.enum_type.values_by_name)}"
-    return _SCALARS.get(field.type, "an object")
-
-
-def _must_be(value: Any, allowed: str, place: str) -> str:
-    return f"{_cut(place) or 'it'} is {_shown(value)}; it must be {allowed}"
-
-
-def _shown(value: Any) -> str:
-    """The value as JSON, or what it is where that is long or deep."""
-    if isinstance(value, dict | list):
-        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}" if value else json.dumps(value)
-    return _cut(json.dumps(value))
-
-
-def _cut(text: str) -> str:
-    plain = text.encode("unicode_escape").decode("ascii")
-    return plain if len(plain) <= _SHOWN else f"{plain[: _SHOWN - 3]}..."
