@@ -120,7 +120,7 @@ class GenerationServicer:
         began_ns = time.monotonic_ns()
         with model_named(self._repository, request.model) as model:
             asked = decode_request(request, model, context)
-            latents = await read_latents("latents", request.latents, model.manifest.latent, self._workers)
+            latents = await read_latents("latents", request.latents, model, self._workers)
             decoded, images = await self._decode(latents, model, asked, request.output)
             reply = pb.DecodeResponse(images=images)
             _tell_served(reply.served, model, decoded.timing, began_ns)
@@ -192,8 +192,7 @@ class GenerationServicer:
     ) -> tuple[NDArray[np.float32], Timing]:
         """The latents [n, latent_dim] that points name, and what finding them took; images are encoded."""
         if points.HasField("latents"):
-            spec = model.manifest.latent
-            return await read_latents(f"{field}.latents", points.latents, spec, self._workers), Timing()
+            return await read_latents(f"{field}.latents", points.latents, model, self._workers), Timing()
         if points.HasField("seeds"):
             return await model.draw_latents(list(points.seeds.seeds), encode)
         images = await read_images(f"{field}.images", points.images, model.image, self._workers)

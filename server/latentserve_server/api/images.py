@@ -24,7 +24,7 @@ from latentserve_server.api.image_files import (
 )
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.codes import UnknownCode, check_codes
-from latentserve_server.latent.shape import flattened, forms, named, shape_of
+from latentserve_server.latent.shape import flattened, forms, named
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.workers import Workers
 
@@ -58,7 +58,7 @@ def check_latents(field: str, tensor: tensor_pb2.Tensor, model: ServedModel) -> 
         InvalidArgument: there are none, or more than a call may have.
     """
     if not _has_rows(tensor):
-        _read_latents(field, tensor, model.manifest.latent)  # which says what is wrong
+        _read_latents(field, tensor, model)  # which says what is wrong
     model.check_rows(field, tensor.shape[0])
     return tensor.shape[0]
 
@@ -87,9 +87,7 @@ def check_images(field: str, images: generation_pb2.Images, model: ServedModel) 
             raise InvalidArgument(field, "neither tensor nor encoded is set")
 
 
-async def read_latents(
-    field: str, tensor: tensor_pb2.Tensor, spec: bundle_pb2.LatentSpec, workers: Workers
-) -> NDArray[Any]:
+async def read_latents(field: str, tensor: tensor_pb2.Tensor, model: ServedModel, workers: Workers) -> NDArray[Any]:
     """Latents or codes of a model's shape, or rows of their values, as rows [n, dim].
 
     Latents are float32 and all finite, codes int64 and all in the codebook.
@@ -97,7 +95,7 @@ async def read_latents(
     Raises:
         InvalidArgument: they are anything else.
     """
-    return await workers.run(_size_bytes(tensor), _read_latents, field, tensor, spec)
+    return await workers.run(_size_bytes(tensor), _read_latents, field, tensor, model)
 
 
 async def read_images(
@@ -145,13 +143,13 @@ def _size_bytes(tensor: tensor_pb2.Tensor) -> int:
     return len(tensor.data) + 8 * len(tensor.shape)
 
 
-def _read_latents(field: str, tensor: tensor_pb2.Tensor, spec: bundle_pb2.LatentSpec) -> NDArray[Any]:
-    latents, wanted = read_array(field, tensor), forms(shape_of(spec))
-    dtype = np.dtype(np.int64 if spec.codes else np.float32)
+def _read_latents(field: str, tensor: tensor_pb2.Tensor, model: ServedModel) -> NDArray[Any]:
+    latents, wanted, codes = read_array(field, tensor), forms(model.latent_shape), model.manifest.latent.codes
+    dtype = np.dtype(np.int64 if codes else np.float32)
     if latents.dtype != dtype or latents.shape[1:] not in wanted:
         raise InvalidArgument(field, f"{_describe(latents)} where {dtype.name} {named(wanted)} is wanted")
-    if spec.codes:
-        read_codes(field, latents, spec.codes)
+    if codes:
+        read_codes(field, latents, codes)
     else:
         check_finite(field, latents)
     return flattened(latents)

@@ -7,14 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from latentserve.v1 import bundle_pb2
-
 Shape = tuple[int, ...]
-
-
-def shape_of(spec: bundle_pb2.LatentSpec) -> Shape:
-    """A latent's own shape; that of a row where it has none."""
-    return tuple(spec.shape) or (spec.dim,)
 
 
 def forms(shape: Shape) -> tuple[Shape, ...]:

@@ -23,7 +23,6 @@ from latentserve_server.latent.noise import Draw, NoiseSource, Stream
 from latentserve_server.latent.noise_inputs import NoiseInputs
 from latentserve_server.latent.prior import STANDARD_NORMAL, Prior, PriorSource, SamplingSpec
 from latentserve_server.latent.scores import Scores, draw_latents, score_at_mean, score_draws, score_point
-from latentserve_server.latent.shape import shape_of
 from latentserve_server.model.abilities import Abilities
 from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored
 from latentserve_server.model.kind import KINDS
@@ -126,7 +125,7 @@ class ServedModel:
         self.tensors = _tensors(manifest)
         """What its graphs take and give, by name, in callers' shapes; axis 0, the rows, is left out."""
         self._latent_dim = manifest.latent.dim
-        self.latent_shape = shape_of(manifest.latent)
+        self.latent_shape = self.tensors["latent"].shape
         """The shape of a latent for callers; the graphs have rows of its values."""
         self.known_labels = manifest.labels.count
         """How many labels it knows; 0 where it is not conditional."""
@@ -349,8 +348,8 @@ class ServedModel:
 
 
 def _tensors(manifest: bundle_pb2.Manifest) -> Mapping[str, TensorSpec]:
-    image = manifest.image
-    pixels, latent = (image.channels, image.height, image.width), shape_of(manifest.latent)
+    image, spec = manifest.image, manifest.latent
+    pixels, latent = (image.channels, image.height, image.width), tuple(spec.shape) or (spec.dim,)
     likelihood = LIKELIHOODS.get(manifest.likelihood)
     shapes = {"image": pixels, "latent": latent, "mean": latent, "log_variance": latent}
     if likelihood is not None:
