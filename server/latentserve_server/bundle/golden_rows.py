@@ -112,10 +112,12 @@ class GoldenRows:
                 or was cancelled.
         """
         inputs, outputs = (_take(arrays, rows, first) for arrays in (self.inputs, self.outputs))
+
+        def run(part: Arrays) -> Arrays:
+            return engine.run(part, list(outputs), cancellation)
+
         count = len(next(iter(inputs.values())))
-        computed = in_runs_of(
-            min(count, max_rows or count), lambda part: engine.run(part, list(outputs), cancellation), inputs
-        )
+        computed = in_runs_of(max_rows, run, inputs) if max_rows and max_rows < count else run(inputs)
         for name, golden in outputs.items():
             if computed[name].shape != golden.shape:  # onnxruntime lets a graph give another shape than it declares
                 shapes = f"{list(computed[name].shape)} where the golden rows are {list(golden.shape)}"

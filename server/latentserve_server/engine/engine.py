@@ -181,13 +181,10 @@ class Engine:
             return
         options = self._run_options(_NO_CAPTURE)
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        output = self.outputs[0].name
-
-        def run(part: Arrays) -> Arrays:
-            return {output: self._session.run([output], dict(part), options)[0]}
-
+        taken = self._batch_rows or len(next(iter(rows.values())))
+        few = {name: np.resize(array, (taken, *array.shape[1:])) for name, array in rows.items()}
         with suppress(Exception):  # of a build of onnxruntime that has no arena, where nothing was left behind
-            in_runs_of(self._batch_rows or len(next(iter(rows.values()))), run, rows)
+            self._session.run([self.outputs[0].name], few, options)
 
     def resident(self, output: str, rows: int) -> Buffer | None:
         """Where an output of the last run of so many rows lies on the device; None where they are not bound."""
