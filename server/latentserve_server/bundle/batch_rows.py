@@ -14,10 +14,6 @@ LONGEST_RUN_SECONDS = 0.05
 FEW_ROWS, SHORT_RUN_SECONDS = 16, 0.01
 """No fewer rows are chosen than so many, where a run of them is short: the shorter a run, the less is sure of it."""
 
-MOST_RUN_SECONDS = 1.0
-"""What a run of one graph may take that has more rows than one, where that is not measured further. Rows that take so
-long gain nothing from company on the CPU, while the values between the operators of all of them need memory at once."""
-
 MEASURING_SECONDS = 0.3
 """What measuring one graph may take, and the run in which that time ends."""
 
@@ -53,11 +49,6 @@ class Choice:
 def most_rows(row_bytes: int, bound: int) -> int:
     """The largest power of two, at most `bound`, of which rows that take so many bytes have room; at least 1."""
     return 1 << (max(1, min(bound, BUFFER_BYTES // row_bytes)).bit_length() - 1)
-
-
-def in_time(row_seconds: float, most: int) -> int:
-    """How many rows, `most` at most, a run may have where one takes `row_seconds`."""
-    return max(1, min(most, int(MOST_RUN_SECONDS / row_seconds)))
 
 
 def measure(run: Callable[[int], Sequence[float]], graphs: int, most: int) -> RunSeconds:

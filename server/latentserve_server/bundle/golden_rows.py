@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from latentserve.pixel_range import PixelRangeError, read_pixels
 from latentserve.row_bits import TRIAL_BATCHES, TRIAL_ROWS, batch_dependence, more_rows
 from latentserve.v1 import bundle_pb2 as pb
-from latentserve_server.bundle import batch_rows
 from latentserve_server.bundle.bundle import Bundle
 from latentserve_server.bundle.manifest import role_name
 from latentserve_server.engine import Arrays, Cancellation, Cuda, Device, Engine, Placement
@@ -30,6 +29,10 @@ _ROWS_ALONE = 8
 
 _MORE_SECONDS = 5.0
 """What the rows beside the golden ones may take, about: there are fewer of them, or none, where a row takes long."""
+
+_MOST_RUN_SECONDS = 1.0
+"""What a run may take that has more rows than one, unless it is chosen by measurements. Rows that take so long gain
+nothing from company on the CPU, while the values between the operators of all of them need memory at once."""
 
 _TIMED_RUNS = 3
 
@@ -280,7 +283,7 @@ class GraphTrial:
         rows = 0
         for _ in range(_TIMED_RUNS):
             self.row_seconds = min(self.row_seconds, self.seconds(1))
-            rows = batch_rows.in_time(self.row_seconds, max_rows)
+            rows = rows_in_time(self.row_seconds, max_rows)
             if rows == max_rows:
                 break
         return rows
@@ -367,6 +370,11 @@ class GraphTrial:
         return batch_dependence(
             run, {name: array[:rows] for name, array in more_rows(self.golden.inputs).items()}, sizes
         )
+
+
+def rows_in_time(row_seconds: float, most: int) -> int:
+    """How many rows, `most` at most, a run may have where one takes `row_seconds`."""
+    return max(1, min(most, int(_MOST_RUN_SECONDS / row_seconds)))
 
 
 def buckets(max_rows: int) -> tuple[int, ...]:

@@ -25,10 +25,10 @@ from latentserve_server.bundle.batch_rows import (
     MEASURING_SECONDS,
     SHORT_RUN_SECONDS,
     choose,
-    in_time,
     measure,
     most_rows,
 )
+from latentserve_server.bundle.golden_rows import rows_in_time
 from latentserve_server.errors import BundleError
 from latentserve_server.model.requests import SampleRequest
 
@@ -157,7 +157,7 @@ async def test_rows_that_are_chosen_are_those_that_a_model_is_described_with(tmp
 
 @pytest.mark.parametrize(("row_seconds", "rows"), [(1e-5, 64), (0.01, 64), (0.1, 10), (0.4, 2), (1.0, 1), (30.0, 1)])
 def test_a_run_has_no_more_rows_than_a_second_has(row_seconds: float, rows: int) -> None:
-    assert in_time(row_seconds, 64) == rows
+    assert rows_in_time(row_seconds, 64) == rows
 
 
 @pytest.mark.cpu_only("on CUDA a Gather beyond its table gives zeros")
