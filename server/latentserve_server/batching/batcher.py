@@ -18,7 +18,7 @@ from typing import Protocol
 from latentserve_server.batching.batch import Batch, Entry, Graph, Inputs, Run
 from latentserve_server.batching.queue import RowQueue, RunTimes, Slice, WaitEstimate
 from latentserve_server.batching.scheduling import NEVER, WHENEVER, Result, Scheduling
-from latentserve_server.engine.thread import EngineThread
+from latentserve_server.engine.device import EngineThread
 from latentserve_server.errors import DeadlineExpired, EngineFailure, LatentServeError, Overloaded, ShuttingDown
 from latentserve_server.workers import Workers
 

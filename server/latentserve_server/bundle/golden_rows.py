@@ -18,9 +18,9 @@ from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.bundle.bundle import Bundle
 from latentserve_server.bundle.manifest import role_name
 from latentserve_server.engine import Arrays, Cancellation, Cuda, Device, Engine, Placement
+from latentserve_server.engine.device import EngineThread
 from latentserve_server.engine.engine import Buffer
 from latentserve_server.engine.fixed_rows import in_runs_of
-from latentserve_server.engine.thread import EngineThread
 from latentserve_server.errors import BundleError, PrecisionShortfall
 from latentserve_server.latent.codes import UnknownCode, check_codes
 

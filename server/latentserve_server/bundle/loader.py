@@ -22,9 +22,8 @@ from latentserve_server.bundle.golden_rows import GoldenRows, GraphTrial, Invari
 from latentserve_server.bundle.manifest import precision_name, role_name
 from latentserve_server.bundle.weights import Weights
 from latentserve_server.engine import Cancellation, Cuda, Engine, Placement, TensorSpec
-from latentserve_server.engine.device import DeviceQueue
+from latentserve_server.engine.device import DeviceQueue, EngineThread
 from latentserve_server.engine.engine import Pipeline, trim_heap
-from latentserve_server.engine.thread import EngineThread
 from latentserve_server.errors import BundleError, EngineFailure, PrecisionShortfall, StoreFailure
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.latent.noise_inputs import NoiseInputs

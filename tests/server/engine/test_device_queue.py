@@ -10,8 +10,7 @@ from held_graph import BACKSTOP_SECONDS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentserve_server.engine.device import Account, DeviceQueue, FairOrder
-from latentserve_server.engine.thread import EngineThread
+from latentserve_server.engine.device import Account, DeviceQueue, EngineThread, FairOrder
 
 Lengths = st.lists(st.floats(0.001, 50), min_size=15, max_size=15)
 

@@ -22,8 +22,7 @@ from server_process import server_process
 from tiny_bundle import TinyModel
 
 from latentserve_server.blocking_calls import BlockingCalls, on_thread
-from latentserve_server.engine.device import DeviceQueue
-from latentserve_server.engine.thread import EngineThread
+from latentserve_server.engine.device import DeviceQueue, EngineThread
 from latentserve_server.errors import is_passing
 from latentserve_server.repository.store import Catalog
 from latentserve_server.server import Server
