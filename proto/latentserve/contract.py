@@ -20,8 +20,23 @@ CHANNELS = range(1, 1024 + 1)
 PICTURE_CHANNELS = (1, 3, 4)
 """The channels that picture files can show: grey, RGB and RGBA."""
 
+MAX_IMAGE_PIXELS = 1 << 24
+"""The most pixels of one image."""
+
+MAX_LATENT_DIM = 1 << 16
+"""The most values of a row of noise, and so of a latent; the other half of the noise counter's bound."""
+
 MAX_LATENT_SIDES = 8
 """Sides of a latent that has a shape of its own, at most."""
+
+MAX_NOISE_INPUTS = 64
+"""The most noise inputs of one decoder."""
+
+MAX_BATCH_ROWS = 4096
+"""The most rows that a graph may demand of every run."""
+
+TENSORS = ("latent", "codes", "label", "image", "image_uint8", "logits", "log_scale", "mean", "log_variance")
+"""What tensors of a bundle's graphs are called, and so noise inputs may not be."""
 
 MAX_INDEX = 2**48
 """Noise has indices below this, so that rows, and draws of them, never meet another row's noise."""

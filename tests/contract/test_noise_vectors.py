@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plain_noise import F, bits, noise_row, normals, philox4x64
 
-from latentserve.contract import MAX_INDEX
-from latentserve_server.latent.noise import MAX_LATENT_DIM, NOISE_SCHEME, NoiseSource, Stream
+from latentserve.contract import MAX_INDEX, MAX_LATENT_DIM
+from latentserve_server.latent.noise import NOISE_SCHEME, NoiseSource, Stream
 
 VECTORS = json.loads((Path(__file__).parent / "noise_vectors.json").read_text())
 

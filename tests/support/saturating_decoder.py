@@ -58,7 +58,8 @@ def publish_saturating(repository: Path) -> Path:
     content = Content(
         manifest=describe_model(
             name="saturating",
-            latent_dim=LATENT_DIM,
+            kind=bundle_pb2.MODEL_KIND_GAN,
+            latent=bundle_pb2.LatentSpec(dim=LATENT_DIM, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
             image_shape=IMAGE_SHAPE,
             reading=bundle_pb2.PictureReading(),
             likelihood=None,

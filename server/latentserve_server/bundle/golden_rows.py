@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve.fixed_rows import in_runs_of
 from latentserve.pixel_range import PixelRangeError, read_pixels
 from latentserve.row_bits import TRIAL_BATCHES, TRIAL_ROWS, batch_dependence, more_rows
 from latentserve.v1 import bundle_pb2 as pb
@@ -20,7 +21,6 @@ from latentserve_server.bundle.manifest import role_name
 from latentserve_server.engine import Arrays, Cancellation, Cuda, Device, Engine, Placement
 from latentserve_server.engine.device import EngineThread
 from latentserve_server.engine.engine import Buffer
-from latentserve_server.engine.fixed_rows import in_runs_of
 from latentserve_server.errors import BundleError, PrecisionShortfall
 from latentserve_server.latent.codes import UnknownCode, check_codes
 

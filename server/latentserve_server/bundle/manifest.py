@@ -12,19 +12,28 @@ import numpy as np
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from latentserve.contract import CALIBRATION_QUANTILES, CHANNELS, MAX_LABELS, MAX_LATENT_SIDES, MIN_LABELS
+from latentserve.contract import (
+    CALIBRATION_QUANTILES,
+    CHANNELS,
+    MAX_BATCH_ROWS,
+    MAX_IMAGE_PIXELS,
+    MAX_LABELS,
+    MAX_LATENT_DIM,
+    MAX_LATENT_SIDES,
+    MAX_NOISE_INPUTS,
+    MIN_LABELS,
+    TENSORS,
+)
 from latentserve.picture import PictureError, check_reading
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.bundle.complaint import complaint, shown
 from latentserve_server.errors import BundleError
-from latentserve_server.latent.noise import MAX_LATENT_DIM, MAX_NOISE_INPUTS
 from latentserve_server.model.abilities import carried_priors
 from latentserve_server.model.kind import KINDS, NO_PRIOR, Kind
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
-MAX_IMAGE_PIXELS = 1 << 24
 MAX_GRAPH_BYTES = 1 << 30
 MAX_FILE_BYTES = 512 << 20
 """The most for every other file."""
@@ -32,8 +41,6 @@ MAX_BUNDLE_BYTES = 4 << 30
 """The most for all files together, but for weights beside graphs, which may take what memory there is."""
 _MOST_BYTES = (1 << 63) - 1
 MAX_FILES = 64
-MAX_BATCH_ROWS = 4096
-"""The most rows that a graph may demand of every run."""
 _MAX_NAME_BYTES = 255
 
 _PRECISIONS: Mapping[str, pb.Precision] = {
@@ -42,8 +49,6 @@ _PRECISIONS: Mapping[str, pb.Precision] = {
     "int8": pb.PRECISION_INT8,
 }
 
-_TENSORS = ("latent", "codes", "label", "image", "image_uint8", "logits", "log_scale", "mean", "log_variance")
-"""What a noise input may not be called, since other tensors of a bundle's graphs are."""
 
 _UNFIT = "does not fit the kind of model"
 
@@ -223,7 +228,7 @@ def _check_batch_rows(graphs: Sequence[pb.Graph]) -> None:
 
 def _check_noises(manifest: pb.Manifest) -> None:
     noises, has_prior = manifest.noises, any(graph.role == pb.GRAPH_ROLE_PRIOR for graph in manifest.graphs)
-    others = ("", *_TENSORS, *(("noise",) if has_prior else ()))
+    others = ("", *TENSORS, *(("noise",) if has_prior else ()))
     _check(len(noises) <= MAX_NOISE_INPUTS, "noises", f"are {len(noises)}; at most {MAX_NOISE_INPUTS} are allowed")
     for index, noise in enumerate(noises):
         field, values = f"noises[{index}]", math.prod(noise.shape)

@@ -23,8 +23,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from latentserve.dtypes import GRAPH_TYPES
+from latentserve.fixed_rows import in_runs_of
 from latentserve_server.engine.device import Cpu, Cuda, Device, Placement, first_line
-from latentserve_server.engine.fixed_rows import in_runs_of
 from latentserve_server.errors import BundleError, DeviceError, EngineFailure
 
 _DTYPES = {kind.onnx: kind.dtype for kind in GRAPH_TYPES.values()}

@@ -23,17 +23,11 @@ from latentserve_server.errors import InvalidArgument
 NOISE_SCHEME = "philox4x64-boxmuller-1"
 """Name and version of the rule. A change of any output bit takes a new version."""
 
-MAX_LATENT_DIM = 2**16
-"""Largest row, in values; the other half of the counter's bound."""
-
 MAX_ATTEMPTS = 64
 """Draws of a value that keeps falling outside a truncation's bound; at 0.5, 3e-14 of the values take more."""
 
 ATTEMPT_STRIDE = 256
 """Distance between the streams of a truncation's attempts."""
-
-MAX_NOISE_INPUTS = 64
-"""Of one decoder."""
 
 _WORDS_PER_BLOCK = 4
 _VALUES_PER_WORD = 2

@@ -98,7 +98,8 @@ def _manifest(
     model = trained.model
     manifest = describe_model(
         name=name,
-        latent_dim=model.latent_dim,
+        kind=bundle_pb2.MODEL_KIND_VAE if isinstance(model, Vae) else bundle_pb2.MODEL_KIND_GAN,
+        latent=bundle_pb2.LatentSpec(dim=model.latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
         image_shape=model.image_shape,
         reading=READING,
         likelihood=model.likelihood.name if isinstance(model, Vae) else None,

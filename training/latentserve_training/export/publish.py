@@ -126,7 +126,8 @@ def golden_rows(plans: Sequence[GraphPlan], folder: Path) -> Arrays:
 def describe_model(
     *,
     name: str,
-    latent_dim: int,
+    kind: bundle_pb2.ModelKind,
+    latent: bundle_pb2.LatentSpec,
     image_shape: tuple[int, int, int],
     reading: bundle_pb2.PictureReading,
     likelihood: str | None,
@@ -135,7 +136,7 @@ def describe_model(
     provenance: bundle_pb2.Provenance,
     license_id: str,
 ) -> bundle_pb2.Manifest:
-    """The manifest without its files, of a VAE if there is a likelihood, else of a GAN.
+    """The manifest without its files.
 
     `image_shape` is channels, height and width, of pixels in [0, 1], and `reading` how picture files become such; a
     `label_count` of 0 is that of a model without labels, whose data may have named some; `license_id` is an SPDX
@@ -145,8 +146,8 @@ def describe_model(
     return bundle_pb2.Manifest(
         format_version=1,
         name=name,
-        kind=bundle_pb2.MODEL_KIND_GAN if likelihood is None else bundle_pb2.MODEL_KIND_VAE,
-        latent=bundle_pb2.LatentSpec(dim=latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
+        kind=kind,
+        latent=latent,
         image=bundle_pb2.ImageSpec(
             channels=channels, height=height, width=width, min_value=0.0, max_value=1.0, reading=reading
         ),

@@ -6,7 +6,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from latentserve.contract import CHANNELS, MAX_LABELS, MIN_LABELS
+from latentserve.contract import (
+    CHANNELS,
+    MAX_IMAGE_PIXELS,
+    MAX_LABELS,
+    MAX_LATENT_DIM,
+    MAX_LATENT_SIDES,
+    MIN_LABELS,
+)
 from latentserve_training.errors import ConfigError
 from latentserve_training.foreign.affine import Affine
 from latentserve_training.foreign.graph_description import ForeignDecoder, ForeignEncoder
@@ -95,8 +102,12 @@ class ForeignModel:
         _demand(
             self.latent_dim is None or self.latent_dim >= 1, f"latent_dim is {self.latent_dim}; it must be at least 1"
         )
-        sides = shape is None or (len(shape) >= 1 and min(shape) >= 1)
-        _demand(sides, f"latent_shape is {shape}; it must be numbers of at least 1, such as [channels, height, width]")
+        sides = shape is None or (1 <= len(shape) <= MAX_LATENT_SIDES and min(shape) >= 1)
+        allowed = f"it must be 1 to {MAX_LATENT_SIDES} numbers of at least 1, such as [channels, height, width]"
+        _demand(sides, f"latent_shape is {shape}; {allowed}")
+        given = self.latent_dim if shape is None else shape
+        few = f"{self.latent_option} is {given}; a latent has at most {MAX_LATENT_DIM:,} values"
+        _demand(self.latent_size <= MAX_LATENT_DIM, few)
         bounded = 1 / _LARGEST_LATENT_SCALE <= self.latent_scale <= _LARGEST_LATENT_SCALE
         allowed = f"it must be from {1 / _LARGEST_LATENT_SCALE:g} to {_LARGEST_LATENT_SCALE:g}"
         _demand(bounded, f"latent_scale is {self.latent_scale}; {allowed}")
@@ -113,6 +124,8 @@ class ForeignModel:
         shape = self.image_shape
         fits = shape is None or (len(shape) == 3 and shape[0] in CHANNELS and min(shape) >= 1)
         _demand(fits, f"image_shape is {shape}; it must be [{channels_text()} channels, height, width]")
+        small = shape is None or math.prod(shape[1:]) <= MAX_IMAGE_PIXELS
+        _demand(small, f"image_shape is {shape}; an image has at most {MAX_IMAGE_PIXELS:,} pixels")
 
     def _check_likelihood(self) -> None:
         decoder, scaled = self.decoder, self.likelihood in ("gaussian", "discretized_logistic")

@@ -28,6 +28,7 @@ from latentserve_training.image_grid import grid, shown
 from latentserve_training.run.provenance import created_at, software
 
 _SEED = 0
+_KINDS = {"vae": bundle_pb2.MODEL_KIND_VAE, "gan": bundle_pb2.MODEL_KIND_GAN}
 
 Plan = TypeVar("Plan", bound=ForeignPlan)
 
@@ -129,7 +130,12 @@ def _manifest(plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb
     description = request.description
     return describe_model(
         name=request.name,
-        latent_dim=description.latent_size,
+        kind=_KINDS[description.kind],
+        latent=bundle_pb2.LatentSpec(
+            dim=description.latent_size,
+            shape=description.latent_shape,
+            prior=bundle_pb2.PRIOR_STANDARD_NORMAL,
+        ),
         image_shape=plans[-1].pixels.shape,
         reading=description.reading.message(),
         likelihood=description.likelihood,
