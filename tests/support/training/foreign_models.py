@@ -45,6 +45,7 @@ SHAPES = {
     "last": np.array([-1, 2, 2, 3]),
     "two": np.array([-1, 2, 3, 2]),
     "halves": np.array([3, 3]),
+    "thousand": np.array([-1, 1200, 1, 1]),
 }
 SHAPES |= {"first": np.array([0]), "turns": np.array(2), "zero": np.array(0)}
 SHAPES |= {"sixfold": np.array([-1, 6, 1, 1]), "sixth": np.array([-1, 1, 1, 6])}

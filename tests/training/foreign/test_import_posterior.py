@@ -212,16 +212,27 @@ def test_a_latent_of_another_shape_is_refused(tmp_path: Path, capsys: Capture, g
         (
             {"latent_dim": None, "latent_shape": []},
             (
-                "{folder}/model.yaml:11: latent_shape is []; it must be numbers of at least 1, such as "
-                "[channels, height, width]"
+                "{folder}/model.yaml:11: latent_shape is []; it must be 1 to 8 numbers of at least 1, "
+                "such as [channels, height, width]"
             ),
         ),
         (
             {"latent_dim": None, "latent_shape": [4, 0]},
             (
-                "{folder}/model.yaml:11: latent_shape is [4, 0]; it must be numbers of at least 1, such "
-                "as [channels, height, width]"
+                "{folder}/model.yaml:11: latent_shape is [4, 0]; it must be 1 to 8 numbers of at least "
+                "1, such as [channels, height, width]"
             ),
+        ),
+        (
+            {"latent_dim": None, "latent_shape": [1] * 8 + [3]},
+            (
+                "{folder}/model.yaml:11: latent_shape is [1, 1, 1, 1, 1, 1, 1, 1, 3]; it must be 1 to 8 "
+                "numbers of at least 1, such as [channels, height, width]"
+            ),
+        ),
+        (
+            {"latent_dim": None, "latent_shape": [16, 64, 65]},
+            "{folder}/model.yaml:11: latent_shape is [16, 64, 65]; a latent has at most 65,536 values",
         ),
         ({"latent_scale": 0.0}, "{folder}/model.yaml:12: latent_scale is 0.0; it must be from 1e-06 to 1e+06"),
         ({"latent_scale": float("nan")}, "{folder}/model.yaml:12: latent_scale is nan; it must be from 1e-06 to 1e+06"),

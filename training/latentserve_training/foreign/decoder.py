@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.label import LabelInput
 from latentserve_training.foreign.likelihood import LikelihoodTensor, likelihood_tensor, sigmoid
 from latentserve_training.foreign.nodes import Nodes
+from latentserve_training.foreign.noise_input import NoiseInput, noise_inputs
 from latentserve_training.foreign.pixels import output_pixels
 from latentserve_training.foreign.plan import ForeignPlan
+from latentserve_training.foreign.runner import Runner
 from latentserve_training.foreign.tensor import FLOATS, main_input, require_size, row_shape
 from latentserve_training.number_text import apart
 
@@ -39,7 +42,7 @@ class ForeignDecoderPlan(ForeignPlan):
     def dtypes(self) -> dict[str, int]:
         """The element types of the latent, the image and what the likelihood has."""
         beside = self.likelihood
-        own = {self.source.name: self.source.type.tensor_type.elem_type, self.pixels.tensor: self.pixels.dtype}
+        own = {self.runner.source.name: self.runner.dtype, self.pixels.tensor: self.pixels.dtype}
         return own | ({beside.tensor: beside.dtype} if beside and beside.tensor else {})
 
     @property
@@ -78,7 +81,7 @@ class ForeignDecoderPlan(ForeignPlan):
     def write(self, path: Path) -> None:
         """Write the graph with a bundle's names, a Clip, uint8 images, and logits or log-scales."""
         adapter = self.adapter()
-        adapter.before.rename(self._feed(adapter.before), adapter.own(self.source.name))
+        adapter.before.rename(self._feed(adapter.before), adapter.own(self.runner.source.name))
         nodes, pixels, beside, shape = adapter.after, self.pixels, self.likelihood, self.pixels.shape
         image = adapter.own(pixels.tensor)
         if self._draws_logits:
@@ -99,15 +102,15 @@ class ForeignDecoderPlan(ForeignPlan):
         """Add what turns the callers' latents into what the graph takes."""
         dim = (self.description.latent_size,)
         latents = nodes.affine("latent", self.description.to_own_latents)
-        latents = nodes.cast(latents, TensorProto.FLOAT, self.source.type.tensor_type.elem_type)
-        own = row_shape(self.source, self.description.latent_sides)
+        latents = nodes.cast(latents, TensorProto.FLOAT, self.runner.dtype)
+        own = row_shape(self.runner.source, self.description.latent_sides)
         return latents if own == dim else nodes.reshape(latents, own)
 
     def _draw(self, inputs: Arrays) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """The images before they are clipped, in [0, 1] where they are in range, and the likelihood's output."""
         latents = self.description.to_own_latents(inputs["latent"])
         count = len(latents)
-        found = self.run(latents.reshape(count, *self.description.latent_sides), inputs.get("label"))
+        found = self.runner.run(latents.reshape(count, *self.description.latent_sides), inputs)
         beside = None if self.likelihood is None else self.likelihood.values(found, self.pixels, count)
         if self._draws_logits and beside is not None:
             return sigmoid(beside), beside
@@ -123,20 +126,18 @@ class ForeignDecoderPlan(ForeignPlan):
         return self._bernoulli and self.likelihood is not None and self.likelihood.tensor == self.pixels.tensor
 
     def _check_range(self, drawn: NDArray[np.float64]) -> None:
-        """Raise ExportError for pixels that are not numbers, or beyond the range where they are not to be clipped."""
+        """Raise ExportError for pixels beyond the range where they are not to be clipped."""
         smallest, largest = float(drawn.min()), float(drawn.max())
         if smallest >= -_OUT_OF_RANGE and largest <= 1 + _OUT_OF_RANGE:
             return
-        finite = np.isfinite([smallest, largest]).all()
-        if self.description.clip and finite:
+        if self.description.clip:
             return
         found = self.pixels.to_own(np.array([smallest, largest]))
         bounds = (self.pixels.low, self.pixels.high)
         (least, low), (most, high) = (apart(float(one), other) for one, other in zip(found, bounds, strict=True))
-        advice = "; `clip: true` takes the nearest allowed ones in their place" if finite else ""
         raise ExportError(
             f"decoder: pixels of {self.pixels.tensor!r} run from {least} to {most}, beyond image_range "
-            f"[{low}, {high}]{advice}"
+            f"[{low}, {high}]; `clip: true` takes the nearest allowed ones in their place"
         )
 
 
@@ -152,21 +153,27 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
     beside = likelihood_tensor(description, graph, image)
     tensors = list(dict.fromkeys(filter(None, [image, beside])))
     graph = graph.part(tensors)
-    described = [*filter(None, [names.label]), *(names.inputs or ())]
+    described = [*filter(None, [names.label]), *(names.inputs or ()), *(names.noise or ())]
     latent = main_input(graph, names.latent, "decoder.latent", described, FLOATS)
     _require_latents(description, graph, latent.name)
-    pixels = output_pixels(description, graph, image)
-    likelihood = LikelihoodTensor.of(description, graph, pixels, beside)
-    return ForeignDecoderPlan(
+    runner = Runner(
         role="decoder",
-        example=_example(description, rows, seed),
-        outputs=("image", "image_uint8", *([likelihood.output] if likelihood else [])),
-        description=description,
-        graph=graph,
-        reference=graph.reference(tensors),
+        session=graph.reference(tensors),
         source=latent,
         label=LabelInput.of(graph, names, folder, description.label_count),
         fixed=fixed_inputs(graph, names.inputs),
+        noises=noise_inputs(graph, names.noise),
+    )
+    example = _example(description, runner.noises, rows, seed)
+    pixels = output_pixels(description, graph, image, lambda: _drawn_shape(description, runner, example, image))
+    likelihood = LikelihoodTensor.of(description, graph, pixels, beside)
+    return ForeignDecoderPlan(
+        role="decoder",
+        example=example,
+        outputs=("image", "image_uint8", *([likelihood.output] if likelihood else [])),
+        description=description,
+        graph=graph,
+        runner=runner,
         pixels=pixels,
         likelihood=likelihood,
     )
@@ -182,12 +189,22 @@ def _require_latents(description: ForeignModel, graph: ForeignGraph, name: str) 
         )
 
 
-def _example(description: ForeignModel, rows: int, seed: int) -> Arrays:
-    """Latents drawn from N(0, I) and, for a conditional model, labels."""
-    latents = np.random.default_rng(seed).standard_normal((rows, description.latent_size), dtype=np.float32)
+def _drawn_shape(description: ForeignModel, runner: Runner, example: Arrays, image: str) -> tuple[int, ...]:
+    """The shape of a row of images as a run gives them, for files that do not say it."""
+    one = {name: array[:1] for name, array in example.items()}
+    latents = description.to_own_latents(one["latent"]).reshape(1, *description.latent_sides)
+    return runner.run(latents, one)[image].shape[1:]
+
+
+def _example(description: ForeignModel, noises: Sequence[NoiseInput], rows: int, seed: int) -> Arrays:
+    """Latents and noise drawn from N(0, I) and, for a conditional model, labels."""
+    random = np.random.default_rng(seed)
+    latents = random.standard_normal((rows, description.latent_size), dtype=np.float32)
     example: Arrays = {"latent": latents}
     if description.label_count:
         example["label"] = _labels_in_turn(description.label_count, rows)
+    for noise in noises:
+        example[noise.tensor] = random.standard_normal((rows, *noise.shape), dtype=np.float32)
     return example
 
 

@@ -18,6 +18,7 @@ from latentserve_training.foreign.label import LabelInput
 from latentserve_training.foreign.pixels import Shape, input_pixels
 from latentserve_training.foreign.plan import ForeignPlan
 from latentserve_training.foreign.posterior import PosteriorTensors, posterior_tensors
+from latentserve_training.foreign.runner import Runner
 from latentserve_training.foreign.tensor import PIXELS, main_input
 
 
@@ -35,7 +36,7 @@ class ForeignEncoderPlan(ForeignPlan):
     def compute(self, inputs: Arrays) -> Arrays:
         """The posterior of images in [0, 1]."""
         images = inputs["image"]
-        found = self.run(self.pixels.values(images), inputs.get("label"))
+        found = self.runner.run(self.pixels.values(images), inputs)
         mean, log_variance = self.posterior.read(found, len(images), self.description.latent_size)
         return {
             "mean": self.to_callers(mean).astype(np.float32),
@@ -46,7 +47,8 @@ class ForeignEncoderPlan(ForeignPlan):
         """Write the graph with a bundle's names, and the spread as a log-variance."""
         latent = (self.description.latent_size,)
         adapter = self.adapter()
-        adapter.before.rename(self.pixels.feed(adapter.before, "image", self.source), adapter.own(self.source.name))
+        source = self.runner.source
+        adapter.before.rename(self.pixels.feed(adapter.before, "image", source), adapter.own(source.name))
         nodes, tensors = adapter.after, self.posterior
         mean, log_variance = tensors.add(nodes, adapter.own(tensors.mean), adapter.own(tensors.scale))
         adapter.give(nodes.reshape(nodes.affine(mean, self.to_callers), latent), "mean", latent)
@@ -84,10 +86,13 @@ def plan_encoder(
         outputs=("mean", "log_variance"),
         description=description,
         graph=graph,
-        reference=graph.reference(tensors),
-        source=image,
-        label=LabelInput.of(graph, names, folder, description.label_count),
-        fixed=fixed_inputs(graph, names.inputs),
+        runner=Runner(
+            role="encoder",
+            session=graph.reference(tensors),
+            source=image,
+            label=LabelInput.of(graph, names, folder, description.label_count),
+            fixed=fixed_inputs(graph, names.inputs),
+        ),
         pixels=input_pixels(description, graph, image, shape),
         posterior=posterior,
     )

@@ -38,6 +38,9 @@ class ForeignDecoder:
     inputs: dict[str, Any] | None = None
     """Values, by name, of inputs that are the same in every call: numbers or nested lists of them."""
 
+    noise: list[str] | None = None
+    """Names of inputs that are noise: N(0, 1), drawn anew for every image."""
+
     image: str | None = None
     """Name of the output that is the image; not needed where there is one."""
 

@@ -158,8 +158,8 @@ def _origin(description: ForeignModel, plans: Sequence[ForeignPlan]) -> dict[str
     for plan in plans:
         named = {key: value for key, value in origin[plan.role].items() if value is not None}
         digests = {"file_sha256": plan.graph.source.sha256}
-        if named.pop("label_embeddings", None) and plan.label is not None:
-            digests["label_embeddings_sha256"] = plan.label.embeddings_sha256
+        if named.pop("label_embeddings", None) and plan.runner.label is not None:
+            digests["label_embeddings_sha256"] = plan.runner.label.embeddings_sha256
         del named["file"]
         origin[plan.role] = {**digests, **named}
     return origin

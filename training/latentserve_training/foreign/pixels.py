@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from latentserve.contract import CHANNELS
+from latentserve.contract import CHANNELS, MAX_IMAGE_PIXELS
 from latentserve_training.errors import ExportError
 from latentserve_training.foreign.affine import Affine
 from latentserve_training.foreign.description import ForeignModel, channels_text
@@ -108,13 +109,16 @@ class Pixels:
         return self.layout == "nhwc" and channels > 1 and height * width > 1
 
 
-def output_pixels(description: ForeignModel, graph: ForeignGraph, tensor: str) -> Pixels:
-    """The decoder's images.
+def output_pixels(
+    description: ForeignModel, graph: ForeignGraph, tensor: str, drawn_shape: Callable[[], tuple[int, ...]]
+) -> Pixels:
+    """The decoder's images; `drawn_shape` gives the shape of a row that a run makes, where the file does not say it.
 
     Raises:
         ExportError: their shape is not known, or not the described one; or their element type is not known here.
     """
-    found = graph.shape(tensor)
+    known = graph.shape(tensor)
+    found = drawn_shape() if known is None else known
     asked = tuple(description.image_shape) if description.image_shape else None
     layout = description.layout or _guess(found, asked)
     shape = asked or (_planes(found, layout) if found and len(found) == 3 else None)
@@ -125,7 +129,10 @@ def output_pixels(description: ForeignModel, graph: ForeignGraph, tensor: str) -
         where = "last" if layout == "nhwc" else "first"
         allowed = f"it must be {channels_text()}"
         raise ExportError(f"decoder: {tensor!r} has {shape[0]} channels {where}; {allowed}")
-    return _pixels(description, graph, tensor, shape, layout, found)
+    if math.prod(shape[1:]) > MAX_IMAGE_PIXELS:
+        allowed = f"at most {MAX_IMAGE_PIXELS:,} are allowed"
+        raise ExportError(f"decoder: {tensor!r} has {math.prod(shape[1:]):,} pixels; {allowed}")
+    return _pixels(description, graph, tensor, shape, layout, known)
 
 
 def input_pixels(description: ForeignModel, graph: ForeignGraph, value: onnx.ValueInfoProto, shape: Shape) -> Pixels:

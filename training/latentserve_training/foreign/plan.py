@@ -5,26 +5,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
-from latentserve_training.errors import ExportError
 from latentserve_training.export.conformance import check_graph
 from latentserve_training.export.parity import check_parity
 from latentserve_training.export.plan import Arrays, GraphPlan
 from latentserve_training.export.sessions import open_session
 from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
-from latentserve_training.foreign.fixed_input import FixedInput
 from latentserve_training.foreign.graph import ForeignGraph
-from latentserve_training.foreign.label import LabelInput
-from latentserve_training.foreign.onnx_file import ForeignSession
 from latentserve_training.foreign.pixels import Pixels
-from latentserve_training.foreign.tensor import as_dtype, dtype_name, row_shape
+from latentserve_training.foreign.runner import Runner
+from latentserve_training.foreign.tensor import dtype_name
 
 _FLOAT16_SHARE = 2.0**-9
 """Neighbours in float16 are up to 2^-10 of their size apart; in the logarithm of a variance it is twice as much."""
@@ -36,14 +29,8 @@ class ForeignPlan(GraphPlan):
 
     description: ForeignModel
     graph: ForeignGraph
-    reference: ForeignSession
-    """A session of the original file."""
-    source: onnx.ValueInfoProto
-    """The foreign input of latents or images."""
-    label: LabelInput | None
-    """The foreign input of labels, where it has one."""
-    fixed: tuple[FixedInput, ...]
-    """The foreign inputs that are the same in every call."""
+    runner: Runner
+    """The original file, as it is run."""
     pixels: Pixels
     """The foreign tensor of the images."""
 
@@ -88,34 +75,17 @@ class ForeignPlan(GraphPlan):
         ) * self.pixels.guessed
 
     def adapter(self) -> Adapter:
-        """An adapter of the graph that feeds it the labels of the example, if any, and its fixed inputs."""
-        adapter, source = Adapter(self.graph), next(iter(self.example))
-        adapter.ask(source, self.example[source].shape[1:])
-        if "label" in self.example:
-            labels = adapter.ask("label", (), TensorProto.INT64)
-            if self.label is not None:
-                adapter.before.rename(self.label.feed(adapter.before, labels), adapter.own(self.label.name))
-        for fixed in self.fixed:
+        """An adapter of the graph that asks for the example, and feeds it all but the main input."""
+        adapter, source, runner = Adapter(self.graph), next(iter(self.example)), self.runner
+        for name, rows in self.example.items():
+            adapter.ask(name, rows.shape[1:], helper.np_dtype_to_tensor_dtype(rows.dtype))
+        if runner.label is not None:
+            adapter.before.rename(runner.label.feed(adapter.before, "label"), adapter.own(runner.label.name))
+        for noise in runner.noises:
+            noise.feed(adapter.before, adapter.own(noise.name))
+        for fixed in runner.fixed:
             fixed.feed(adapter.before, source, adapter.own(fixed.name))
         return adapter
-
-    def run(self, fed: NDArray[Any], labels: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
-        """The original file's tensors, by name, for latents or images and, if it takes them, labels.
-
-        Raises:
-            ExportError: it cannot run these rows.
-        """
-        sides = row_shape(self.source, fed.shape[1:])
-        rows = as_dtype(fed, self.source.type.tensor_type.elem_type).reshape(len(fed), *sides)
-        feeds = {self.source.name: np.ascontiguousarray(rows)}
-        if self.label is not None:
-            assert labels is not None, "the example of a conditional model has labels"
-            feeds[self.label.name] = self.label.rows(labels)
-        feeds |= {fixed.name: fixed.rows(len(fed)) for fixed in self.fixed}
-        try:
-            return self.reference.run(feeds)
-        except Exception as error:  # onnxruntime's own kinds of error have no public common class
-            raise ExportError(f"{self.role}: onnxruntime cannot run batches of {len(fed)}: {error}") from error
 
 
 def write_graph(plan: ForeignPlan, path: Path) -> float:

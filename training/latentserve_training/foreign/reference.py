@@ -122,7 +122,7 @@ class Reference:
         return f"{plan.role}: largest difference from {count} rows of {self.path.name}: {', '.join(told)}"
 
     def _labels(self, plan: ForeignPlan) -> Arrays:
-        if plan.label is None:
+        if plan.runner.label is None:
             return {}
         count = plan.description.label_count
         if "label" not in self.arrays:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Collection, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -75,14 +77,21 @@ def row_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> tuple[int, 
 
 
 def as_rows(array: NDArray[Any], count: int, shape: Sequence[int], where: str) -> NDArray[Any]:
-    """The array as [count, *shape].
+    """The array as [count, *shape]; its sides may be those of `shape`, or products of such as lie side by side.
 
     Raises:
-        ExportError: it has another size.
+        ExportError: it has another size, or sides.
     """
-    if array.size != count * math.prod(shape):
+    found = array.shape[1:]
+    if array.size != count * math.prod(shape) or not _regroups(found, shape):
         raise ExportError(f"{where} is {list(array.shape)} for {count} rows; it must be {[count, *shape]}")
     return array.reshape(count, *shape)
+
+
+def _regroups(found: Sequence[int], asked: Sequence[int]) -> bool:
+    """Whether one of two shapes of as many values comes of the other when neighbouring sides are made one."""
+    ends, others = ({*accumulate(shape, operator.mul)} - {1} for shape in (found, asked))
+    return ends <= others or others <= ends
 
 
 def as_dtype(values: NDArray[Any], dtype: int) -> NDArray[Any]:
