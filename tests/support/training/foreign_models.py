@@ -88,10 +88,15 @@ def bring(folder: Path, description: dict[str, Any]) -> int:
     return commands.import_model([str(folder / "model.yaml"), "--repository", str(folder / "models"), "--name", "m"])
 
 
-def refusal(folder: Path, capsys: pytest.CaptureFixture[str], description: dict[str, Any]) -> tuple[int, str]:
-    """Exit code and words of an import that fails; they are one line, and nothing is published."""
+def refusal(
+    folder: Path, capsys: pytest.CaptureFixture[str], description: dict[str, Any], warned: bool = False
+) -> tuple[int, str]:
+    """Exit code and words of an import that fails; they are one line, after a warning's, and nothing is published."""
     code = bring(folder, description)
     line = capsys.readouterr().err
+    if warned:
+        warning, line = line.split("\n", 1)
+        assert warning.startswith("latentserve-import: warning: ")
     assert line.startswith("latentserve-import: error: ")
     assert line.endswith("\n")
     assert line.count("\n") == 1

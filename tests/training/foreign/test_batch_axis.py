@@ -1,4 +1,4 @@
-"""A batch axis that an export fixed is made to vary where the graph then draws the same, and refused where not."""
+"""A batch axis that an export fixed is made to vary where the graph then draws the same, and kept where not."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from running_server import running_server
 from torch import Tensor, nn
 from training.foreign_models import ENCODER, GAN, IMAGES, LATENTS, TANH, VAE, WEIGHTS, bring, refusal, run, write
+
+from latentserve_client import AsyncClient
 
 Capture = pytest.CaptureFixture[str]
 
@@ -28,6 +31,8 @@ SHAPES = {
     "three": np.array([3]),
     "six": np.array([6]),
     "one": np.array([1]),
+    "ones": np.array([1, 1]),
+    "many": np.array([4097, 3, 2, 2]),
 }
 DRAWN = "h = MatMul(z, w)\n y = Tanh(h)\n x = Reshape(y, back)"
 
@@ -63,6 +68,7 @@ def assert_drawn(folder: Path, expected: NDArray[np.float32], *inputs: NDArray[A
     np.testing.assert_allclose(alone, (expected[:1] + 1) / 2, rtol=0, atol=1e-6)
 
 
+VARYING = "export it with a batch that varies (torch.onnx.export: dynamic_shapes, of the older exporter dynamic_axes)"
 FIXED = "latentserve-import: warning: decoder: its batch axis, fixed at {} by the file, was made to vary\n"
 
 
@@ -172,14 +178,54 @@ def test_what_torch_exports_without_a_word_of_the_batch_is_made_to_vary(
         ),
     ],
 )
-def test_a_graph_that_cannot_do_without_its_number_of_rows_is_refused(
+async def test_a_graph_that_cannot_do_without_its_number_of_rows_runs_as_often_as_they_need(
     tmp_path: Path, capsys: Capture, nodes: str, problem: str
 ) -> None:
-    written(tmp_path / "g.onnx", "(float[1, 3] z) => (float[1, 3, 2, 2] x)", nodes)
+    path = written(tmp_path / "g.onnx", "(float[1, 3] z) => (float[1, 3, 2, 2] x)", nodes)
+    assert bring(tmp_path, {**GAN, "image_range": [-1, 1]}) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "latentserve-import: warning: decoder: every run has 1 row, as the file has it, for it cannot be made to take "
+        f"others ({problem}"
+    )
+    assert said.endswith(f"); batches gain nothing beyond that; to have them, {VARYING}\n")
+    assert said.count("\n") == 1
+    async with running_server(tmp_path / "models") as server, AsyncClient(f"127.0.0.1:{server.server.port}") as client:
+        decoded = await client.decode("m", LATENTS)
+    np.testing.assert_allclose(decoded.images, (in_runs_of(1, path, LATENTS) + 1) / 2, rtol=0, atol=1e-6)
+
+
+async def test_a_graph_of_two_rows_a_run_draws_the_last_row_of_an_odd_number(tmp_path: Path, capsys: Capture) -> None:
+    pair = "a, b = Split<axis = 0>(h, ones)\n c = Concat<axis = 0>(a, b)"
+    nodes = f"h = MatMul(z, w)\n {pair}\n y = Tanh(c)\n x = Reshape(y, pair)"
+    path = written(tmp_path / "g.onnx", "(float[2, 3] z) => (float[2, 3, 2, 2] x)", nodes)
+    assert bring(tmp_path, {**GAN, "image_range": [-1, 1]}) == 0
+    assert "decoder: every run has 2 rows" in capsys.readouterr().err
+    async with running_server(tmp_path / "models") as server, AsyncClient(f"127.0.0.1:{server.server.port}") as client:
+        decoded = await client.decode("m", LATENTS)
+    expected = in_runs_of(2, path, np.concatenate([LATENTS, LATENTS[:1]]))[:5]
+    np.testing.assert_allclose(decoded.images, (expected + 1) / 2, rtol=0, atol=1e-6)
+
+
+def test_rows_of_a_run_that_look_at_each_other_are_refused(tmp_path: Path, capsys: Capture) -> None:
+    nodes = (
+        "h = MatMul(z, w)\n m = ReduceMax<keepdims = 1>(h, first)\n d = Sub(h, m)\n y = Tanh(d)\n x = Reshape(y, pair)"
+    )
+    written(tmp_path / "g.onnx", "(float[2, 3] z) => (float[2, 3, 2, 2] x)", nodes)
+    code, said = refusal(tmp_path, capsys, {**GAN, "image_range": [-1, 1]}, warned=True)
+    assert code == 1
+    assert said.endswith("with the other rows of its batch; rows must be independent")
+
+
+def test_a_graph_of_more_rows_than_a_bundle_may_demand_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    nodes = "h = MatMul(z, w)\n m = ReduceMean<keepdims = 1>(h)\n d = Sub(h, m)\n y = Tanh(d)\n x = Reshape(y, many)"
+    written(tmp_path / "g.onnx", "(float[4097, 3] z) => (float[4097, 3, 2, 2] x)", nodes)
     code, said = refusal(tmp_path, capsys, {**GAN, "image_range": [-1, 1]})
     assert code == 1
-    assert said.startswith(f"decoder: the graph takes 1 row at a time and cannot be made to take others: {problem}")
-    assert "; a bundle cannot say so yet: export it with a batch that varies" in said
+    assert said == (
+        "decoder: the graph takes 4097 rows at a time and cannot be made to take others: 'x' comes out otherwise in a "
+        f"batch of 1; a bundle's may demand 4,096 at most; {VARYING}"
+    )
 
 
 def test_inputs_that_differ_in_their_rows_are_named(tmp_path: Path, capsys: Capture) -> None:

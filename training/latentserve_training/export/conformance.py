@@ -30,7 +30,7 @@ def check_graph(path: Path, plan: GraphPlan) -> None:
     _require_names("inputs", [value.name for value in model.graph.input], list(plan.example), plan.role)
     _require_names("outputs", [value.name for value in model.graph.output], plan.outputs, plan.role)
     for value in (*model.graph.input, *model.graph.output):
-        _check_batch_axis(value, inferred, plan.role)
+        _check_batch_axis(value, inferred, plan)
 
 
 def check_rule(model: bytes, role: str) -> None:
@@ -50,11 +50,11 @@ def _require_names(what: str, found: Sequence[str], wanted: Sequence[str], role:
         raise ExportError(f"{role}: {what} are {list(found)}; they must be {list(wanted)}")
 
 
-def _check_batch_axis(value: onnx.ValueInfoProto, inferred: onnx.ModelProto, role: str) -> None:
-    axes = value.type.tensor_type.shape.dim
+def _check_batch_axis(value: onnx.ValueInfoProto, inferred: onnx.ModelProto, plan: GraphPlan) -> None:
+    axes, role = value.type.tensor_type.shape.dim, plan.role
     if not axes:
         raise ExportError(f"{role}: {value.name!r} has no batch axis")
-    if axes[0].dim_param != BATCH:
+    if axes[0].dim_param != BATCH and not (plan.batch_rows and axes[0].dim_value == plan.batch_rows):
         size = axes[0].dim_value or repr(axes[0].dim_param)
         raise ExportError(
             f"{role}: the batch axis of {value.name!r} is fixed at {size}; it must vary ({_culprit(inferred)})"

@@ -14,7 +14,7 @@ from latentserve_training.errors import ExportError
 from latentserve_training.export.onnx_model import describe_node
 from latentserve_training.export.plan import Arrays, GraphPlan
 from latentserve_training.export.runtime_message import shortened
-from latentserve_training.export.sessions import open_session
+from latentserve_training.export.sessions import open_session, run_rows
 from latentserve_training.number_text import apart
 
 PARITY_BATCHES = (1, 2, 7, 64)
@@ -42,7 +42,7 @@ def check_parity(path: Path, plan: GraphPlan) -> float:
         inputs = plan.rows(0, batch)
         expected = plan.compute(inputs)
         try:
-            found = dict(zip(plan.outputs, session.run(list(plan.outputs), inputs), strict=True))
+            found = run_rows(session, plan.outputs, inputs, plan.batch_rows)
         except Exception as error:  # as above
             raise ExportError(f"{plan.role}: onnxruntime cannot run batches of {batch}: {shortened(error)}") from error
         for name in plan.outputs:
@@ -58,7 +58,7 @@ def row_dependence(path: Path, plan: GraphPlan) -> str:
     session = open_session(path.read_bytes())
 
     def run(rows: Mapping[str, NDArray[np.generic]]) -> Arrays:
-        return dict(zip(plan.outputs, session.run(list(plan.outputs), rows), strict=True))
+        return run_rows(session, plan.outputs, dict(rows), plan.batch_rows)
 
     return batch_dependence(run, plan.rows(0, TRIAL_ROWS), plan.sizes(TRIAL_BATCHES))
 

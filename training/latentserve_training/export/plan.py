@@ -48,6 +48,11 @@ class GraphPlan(ABC):
         count = len(next(iter(self.example.values())))
         return sorted({min(size, count) for size in batches})
 
+    @property
+    def batch_rows(self) -> int:
+        """How many rows every run of the graph has; 0 where it may be any number."""
+        return 0
+
     def rows(self, start: int, stop: int) -> Arrays:
         """The example's rows from `start` to before `stop`."""
         return {name: array[start:stop] for name, array in self.example.items()}

@@ -158,8 +158,11 @@ def describe_model(
     )
 
 
-def describe_graph(role: str, path: Path, parity: float) -> bundle_pb2.Graph:
-    """The manifest entry of a float32 graph's file, which differs by `parity` from its model."""
+def describe_graph(role: str, path: Path, parity: float, batch_rows: int = 0) -> bundle_pb2.Graph:
+    """The manifest entry of a float32 graph's file, which differs by `parity` from its model.
+
+    `batch_rows` is the number of rows of every run, where it takes no other.
+    """
     model = onnx.load(path)
     return bundle_pb2.Graph(
         role=ROLES[role],
@@ -169,6 +172,7 @@ def describe_graph(role: str, path: Path, parity: float) -> bundle_pb2.Graph:
         opset=opset(model),
         parity_max_abs_error=parity,
         precision=bundle_pb2.PRECISION_FLOAT32,
+        batch_rows=batch_rows,
     )
 
 

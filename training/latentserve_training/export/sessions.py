@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from latentserve.fixed_rows import in_runs_of
 from latentserve_training.errors import ExportError
 from latentserve_training.export.plan import Arrays
 from latentserve_training.export.runtime_message import shortened
@@ -28,6 +30,17 @@ def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own kinds of error have no public common class
         raise ExportError(f"onnxruntime cannot open the graph: {shortened(error)}") from error
+
+
+def run_rows(
+    session: onnxruntime.InferenceSession, names: Sequence[str], inputs: Arrays, batch_rows: int = 0
+) -> Arrays:
+    """The outputs of these names for all rows at once; `batch_rows` at a time where the graph takes no other number."""
+
+    def run(rows: Mapping[str, NDArray[np.generic]]) -> Arrays:
+        return dict(zip(names, session.run(list(names), dict(rows)), strict=True))
+
+    return in_runs_of(batch_rows, run, inputs) if batch_rows else run(inputs)
 
 
 def run_in_batches(session: onnxruntime.InferenceSession, name: str, inputs: Arrays) -> NDArray[np.generic]:

@@ -28,14 +28,18 @@ class Adapter:
     _inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     _outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
 
+    @property
+    def _batch(self) -> int | str:
+        return self.graph.fixed_rows or BATCH
+
     def ask(self, name: str, shape: tuple[int, ...], dtype: int = TensorProto.FLOAT) -> str:
         """Add the input `name` [batch, *shape]; returns the name."""
-        self._inputs.append(helper.make_tensor_value_info(name, dtype, [BATCH, *shape]))
+        self._inputs.append(helper.make_tensor_value_info(name, dtype, [self._batch, *shape]))
         return name
 
     def give(self, value: str, name: str, shape: tuple[int, ...], dtype: int = TensorProto.FLOAT) -> str:
         """Add the output `name` [batch, *shape], which is the tensor; returns the name."""
-        self._outputs.append(helper.make_tensor_value_info(name, dtype, [BATCH, *shape]))
+        self._outputs.append(helper.make_tensor_value_info(name, dtype, [self._batch, *shape]))
         return self.after.rename(value, name)
 
     def own(self, name: str) -> str:

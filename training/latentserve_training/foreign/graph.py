@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from latentserve.contract import MAX_BATCH_ROWS
 from latentserve_training.errors import ExportError
 from latentserve_training.export.onnx_model import nodes
 from latentserve_training.export.runtime_message import shortened
@@ -36,6 +37,8 @@ class ForeignGraph:
     """The same with the file's own batch axis."""
     fixed_rows: int | None = None
     """How many rows a run has, no more and no less; None where it is any number."""
+    fixed_because: str = ""
+    """Why it takes no other number, for a message."""
     freed_rows: int | None = None
     """How many rows a run of the file itself has, where the model takes any number."""
 
@@ -56,11 +59,10 @@ class ForeignGraph:
         """The part of the graph that these tensors need, as bundles have it.
 
         Where nothing is lost by it, the version of the format is lowered, dropout that is told to drop nothing is not
-        told, and a batch axis that is fixed is made to vary.
+        told, and a batch axis that is fixed is made to vary, if it can be.
 
         Raises:
-            ExportError: it is not valid ONNX, has operators that no bundle may have, or a fixed batch axis that cannot
-                be made to vary.
+            ExportError: it is not valid ONNX, has operators that no bundle may have, or demands too many rows a run.
         """
         try:
             model = needed_part(self.source.model, tensors)
@@ -76,7 +78,7 @@ class ForeignGraph:
         return replace(self, model=model, own=model)._freed(tensors)
 
     def _freed(self, tensors: Sequence[str]) -> Self:
-        """The graph with a batch axis that varies."""
+        """The graph with a batch axis that varies, or as it is where that cannot be."""
         rows = fixed_rows(self.model.graph.input)
         if rows is None:
             return self
@@ -87,17 +89,26 @@ class ForeignGraph:
         except ExportError as error:
             raise ExportError(f"{self.role}: onnxruntime cannot run {self.source.path}: {error}") from error
         if problem:
-            some = f"{rows} row{'s' * (rows > 1)}"
-            raise ExportError(
-                f"{self.role}: the graph takes {some} at a time and cannot be made to take others: {problem}; a bundle "
-                f"cannot say so yet: {VARYING_BATCH}"
-            )
+            if rows > MAX_BATCH_ROWS:
+                raise ExportError(
+                    f"{self.role}: the graph takes {rows} rows at a time and cannot be made to take others: {problem}; "
+                    f"a bundle's may demand {MAX_BATCH_ROWS:,} at most; {VARYING_BATCH}"
+                )
+            return replace(fixed, fixed_because=problem)
         return replace(self, model=free, freed_rows=rows)
 
     @property
     def change(self) -> str:
-        """A remark on how the graph is another than its file, for a message; empty if it is not."""
-        return f"its batch axis, fixed at {self.freed_rows} by the file, was made to vary" if self.freed_rows else ""
+        """A remark on its batch axis, if the file fixes it: whether it was made to vary. For a message; else empty."""
+        if self.freed_rows:
+            return f"its batch axis, fixed at {self.freed_rows} by the file, was made to vary"
+        if not self.fixed_rows:
+            return ""
+        run = "1 row" if self.fixed_rows == 1 else f"{self.fixed_rows} rows"
+        return (
+            f"every run has {run}, as the file has it, for it cannot be made to take others ({self.fixed_because}); "
+            f"batches gain nothing beyond that; to have them, {VARYING_BATCH}"
+        )
 
     @property
     def inputs(self) -> dict[str, onnx.ValueInfoProto]:
@@ -116,7 +127,7 @@ class ForeignGraph:
             self.check_needed(name)
             raise ExportError(f"{self.role}: no input {name!r}; there are {list(self.inputs)}")
         axes = value.type.tensor_type.shape.dim
-        if not axes or axes[0].HasField("dim_value"):
+        if not axes or (axes[0].HasField("dim_value") and axes[0].dim_value != self.fixed_rows):
             fixed = f"is fixed at {axes[0].dim_value}" if axes else "is missing"
             raise ExportError(f"{self.role}: the batch axis of {name!r} {fixed}; {VARYING_BATCH}")
         return value

@@ -122,13 +122,13 @@ def _write(plan: ForeignPlan, folder: Path, tell: Callable[[str], None]) -> list
     difference = write_graph(plan, path)
     if plan.cast:
         tell(f"{plan.cast}; the largest difference from the file is {difference:.1e}")
-    return [describe_graph(plan.role, path, difference)]
+    return [describe_graph(plan.role, path, difference, plan.batch_rows)]
 
 
 def _manifest(plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb2.Manifest:
     """The manifest without its files."""
-    description = request.description
-    return describe_model(
+    description, decoder = request.description, plans[-1]
+    manifest = describe_model(
         name=request.name,
         kind=_KINDS[description.kind],
         latent=bundle_pb2.LatentSpec(
@@ -136,7 +136,7 @@ def _manifest(plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb
             shape=description.latent_shape,
             prior=bundle_pb2.PRIOR_STANDARD_NORMAL,
         ),
-        image_shape=plans[-1].pixels.shape,
+        image_shape=decoder.pixels.shape,
         reading=description.reading.message(),
         likelihood=description.likelihood,
         label_count=description.label_count,
@@ -150,6 +150,8 @@ def _manifest(plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb
         ),
         license_id=request.license,
     )
+    manifest.noises.extend(bundle_pb2.NoiseInput(name=one.tensor, shape=one.shape) for one in decoder.runner.noises)
+    return manifest
 
 
 def _origin(description: ForeignModel, plans: Sequence[ForeignPlan]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from latentserve.fixed_rows import in_runs_of
 from latentserve_training.errors import ExportError
 from latentserve_training.export.onnx_model import tensors
 from latentserve_training.export.runtime_message import shortened
@@ -107,11 +108,9 @@ class ForeignSession:
         ported = {port.name for port in self.parts[0][0].get_inputs() if port.shape[:1] == [self.rows]}
         count = max(len(fed) for name, fed in feeds.items() if name in ported)
         rowed = {name for name in ported if len(feeds[name]) == count}  # others are settings of as many values
-        runs = []
-        for start in range(0, count, self.rows):
-            places = np.minimum(np.arange(start, start + self.rows), count - 1)
-            runs.append(self._run({name: fed[places] if name in rowed else fed for name, fed in feeds.items()}))
-        return {name: np.concatenate([found[name] for found in runs])[:count] for name in runs[0]}
+        settings = {name: fed for name, fed in feeds.items() if name not in rowed}
+        rows = {name: fed for name, fed in feeds.items() if name in rowed}
+        return in_runs_of(self.rows, lambda part: self._run({**part, **settings}), rows)
 
     def _remedy(self, feeds: Mapping[str, NDArray[Any]]) -> str:
         """What to change in an export that does not run these rows, for a message; nothing if their values are why."""

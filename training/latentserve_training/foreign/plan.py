@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from latentserve_training.export.conformance import check_graph
 from latentserve_training.export.parity import check_parity
 from latentserve_training.export.plan import Arrays, GraphPlan
-from latentserve_training.export.sessions import open_session
+from latentserve_training.export.sessions import open_session, run_rows
 from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph
@@ -55,8 +55,12 @@ class ForeignPlan(GraphPlan):
         """
         if not self.limits:
             return self.compute(inputs)
-        session = open_session(path.read_bytes())
-        return dict(zip(self.outputs, session.run(list(self.outputs), inputs), strict=True))
+        return run_rows(open_session(path.read_bytes()), self.outputs, inputs, self.batch_rows)
+
+    @property
+    def batch_rows(self) -> int:
+        """As of the foreign graph."""
+        return self.graph.fixed_rows or 0
 
     @property
     def cast(self) -> str:
