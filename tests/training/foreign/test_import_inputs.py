@@ -94,7 +94,7 @@ def test_an_encoder_s_input_gets_its_value(tmp_path: Path) -> None:
             {},
             (
                 "decoder: inputs are ['z', 'k']; there must be one; name it in decoder.latent, and give "
-                "others a value: `inputs: {k: 0.0}`"
+                "others a value: `inputs: {k: 0.0}`, or `noise: [k]` if it is drawn anew for every image"
             ),
         ),
         (
@@ -102,7 +102,7 @@ def test_an_encoder_s_input_gets_its_value(tmp_path: Path) -> None:
             {"latent": "z"},
             (
                 "decoder: no value for input 'k' (float32 [N, 3]); add to decoder, with values of yours: "
-                "`inputs: {k: 0.0}`"
+                "`inputs: {k: 0.0}`, or `noise: [k]` if it is drawn anew for every image"
             ),
         ),
         (

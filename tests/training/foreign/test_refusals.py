@@ -51,7 +51,7 @@ GRAPHS: list[tuple[str, str]] = [
     (
         changed(TWO_INPUTS, "{ h", "{ s = Add(z, c)\n h"),
         "decoder: inputs are ['z', 'c']; there must be one; name it in decoder.latent, and give others a value: "
-        "`inputs: {{c: 0.0}}`",
+        "`inputs: {{c: 0.0}}`, or `noise: [c]` if it is drawn anew for every image",
     ),
     (
         changed(TANH, "(float[N, 3, 2, 2] x)", "(float[N, 3, 2, 2] x, float[N, 12] y)"),

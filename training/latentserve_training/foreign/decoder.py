@@ -153,8 +153,7 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
     beside = likelihood_tensor(description, graph, image)
     tensors = list(dict.fromkeys(filter(None, [image, beside])))
     graph = graph.part(tensors)
-    described = [*filter(None, [names.label]), *(names.inputs or ()), *(names.noise or ())]
-    latent = main_input(graph, names.latent, "decoder.latent", described, FLOATS)
+    latent = main_input(graph, names.latent, "decoder.latent", names.beside, FLOATS)
     _require_latents(description, graph, latent.name)
     runner = Runner(
         role="decoder",

@@ -84,6 +84,7 @@ class ForeignModel:
     """What it was trained on."""
 
     def __post_init__(self) -> None:
+        self.decoder.check()
         if self.encoder is not None:
             self.encoder.check()
         vae = self.kind == "vae"

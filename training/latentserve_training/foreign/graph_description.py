@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from latentserve.contract import MAX_NOISE_INPUTS
 from latentserve_training.errors import ConfigError
 
 SPREADS = (
@@ -52,6 +53,20 @@ class ForeignDecoder:
 
     log_variance: str | None = None
     """Name of the tensor, an output or not, that is the logarithm of each pixel's variance."""
+
+    @property
+    def beside(self) -> list[str]:
+        """The inputs that are described beside the latent."""
+        return [*filter(None, [self.label]), *(self.inputs or ()), *(self.noise or ())]
+
+    def check(self) -> None:
+        """Raise ConfigError where an input is described twice, or there is too much noise."""
+        noise, names = self.noise or [], [*filter(None, [self.latent]), *self.beside]
+        if len(noise) > MAX_NOISE_INPUTS:
+            raise ConfigError(f"decoder.noise names {len(noise)} inputs; at most {MAX_NOISE_INPUTS} are allowed")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            allowed = "an input is the latent, labels, noise or fixed"
+            raise ConfigError(f"decoder: {twice[0]!r} is described twice; {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True)

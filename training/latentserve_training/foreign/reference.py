@@ -40,7 +40,7 @@ class Reference:
         """The arrays in the file.
 
         Raises:
-            ExportError: it cannot be read, or they are not those of a reference.
+            ExportError: it cannot be read.
         """
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -49,16 +49,15 @@ class Reference:
             raise ExportError(f"{path}: {error.strerror or error}") from error
         except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
             raise ExportError(f"{path}: not a NumPy archive (.npz) of numbers") from error
-        reference = cls(path, arrays, tolerance)
-        reference._check()
-        return reference
+        return cls(path, arrays, tolerance)
 
     def differences(self, plans: Sequence[ForeignPlan]) -> list[str]:
         """How far each plan's outputs are from the reference, a remark for each that the reference has.
 
         Raises:
-            ExportError: the difference is more than the tolerance, or an array does not fit its graph.
+            ExportError: the difference is more than the tolerance, an array is unknown, or one does not fit the graphs.
         """
+        self._check([noise.tensor for plan in plans for noise in plan.runner.noises])
         told = []
         for plan in plans:
             if isinstance(plan, ForeignDecoderPlan) and {"latent", "image"} <= self.arrays.keys():
@@ -71,10 +70,11 @@ class Reference:
             raise ExportError(f"{self.path}: nothing to compare; name latent and image, or for a vae image and mean")
         return told
 
-    def _check(self) -> None:
-        names = sorted(self.arrays)
-        if not set(names) <= set(_NAMES):
-            raise ExportError(f"{self.path}: arrays are {names}; known are {', '.join(_NAMES)}")
+    def _check(self, noises: Sequence[str]) -> None:
+        """Raise ExportError unless the arrays are known ones, these noise inputs among them, of as many rows each."""
+        names, known = sorted(self.arrays), [*_NAMES, *noises]
+        if not set(names) <= set(known):
+            raise ExportError(f"{self.path}: arrays are {names}; known are {', '.join(known)}")
         if len([name for name in names if name in SPREADS]) > 1:
             raise ExportError(f"{self.path}: arrays are {names}; there may be one spread")
         counts = {name: array.shape[0] if array.ndim else 0 for name, array in self.arrays.items()}
@@ -104,7 +104,7 @@ class Reference:
         return expected
 
     def _compare(self, plan: ForeignPlan, inputs: Arrays, expected: Arrays) -> str:
-        inputs = inputs | self._labels(plan)
+        inputs = inputs | self._labels(plan) | self._noise(plan)
         count = len(next(iter(inputs.values())))
         batches = [
             plan.compute({name: rows[start : start + _BATCH] for name, rows in inputs.items()})
@@ -120,6 +120,12 @@ class Reference:
                 raise ExportError(f"{plan.role}: {name} differs from {self.path.name} by {ours}; allowed is {allowed}")
             told.append(f"{name} {difference:.1e}")
         return f"{plan.role}: largest difference from {count} rows of {self.path.name}: {', '.join(told)}"
+
+    def _noise(self, plan: ForeignPlan) -> Arrays:
+        for noise in plan.runner.noises:
+            if noise.tensor not in self.arrays:
+                raise ExportError(f"{self.path}: {noise.tensor} is missing, the noise that the images were drawn with")
+        return {noise.tensor: self._rows(noise.tensor, noise.shape).astype(np.float32) for noise in plan.runner.noises}
 
     def _labels(self, plan: ForeignPlan) -> Arrays:
         if plan.runner.label is None:

@@ -128,8 +128,15 @@ def _without_value(graph: ForeignGraph, names: Sequence[str]) -> str:
 
 
 def _lines(graph: ForeignGraph, names: Sequence[str]) -> str:
-    """What gives the inputs values, as a line of YAML."""
+    """What gives the inputs values, as a line of YAML, or makes noise of those of a decoder that could be."""
     zeros = {"b": "false", "i": "0", "u": "0"}
     dtypes = [helper.tensor_dtype_to_np_dtype(graph.inputs[name].type.tensor_type.elem_type) for name in names]
     values = [f"{name}: {zeros.get(dtype.kind, '0.0')}" for name, dtype in zip(names, dtypes, strict=True)]
-    return f"`inputs: {{{', '.join(values)}}}`"
+    shaped = [len(graph.inputs[name].type.tensor_type.shape.dim) > 1 for name in names]
+    noise = [name for name, dtype, rows in zip(names, dtypes, shaped, strict=True) if dtype.kind == "f" and rows]
+    drawn = (
+        f", or `noise: [{', '.join(noise)}]` if it is drawn anew for every image"
+        if graph.role == "decoder" and noise
+        else ""
+    )
+    return f"`inputs: {{{', '.join(values)}}}`{drawn}"
