@@ -22,6 +22,8 @@ WEIGHTS = {
     "v": RANDOM.standard_normal((12, 6), dtype=np.float32) / 4,
     "table": RANDOM.standard_normal((4, 12), dtype=np.float32),
     "lean": RANDOM.standard_normal((4, 6), dtype=np.float32),
+    "four": np.array(4, np.float32),
+    "turn": np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 2]], np.float32),
     "share": np.array(1e-7, np.float32),
     "low": np.array([-4.5, -12, -120], np.float32),
     "nought": np.array(0, np.float32),
@@ -45,6 +47,7 @@ SHAPES = {
     "last": np.array([-1, 2, 2, 3]),
     "two": np.array([-1, 2, 3, 2]),
     "halves": np.array([3, 3]),
+    "grid": np.array([-1, 2, 3]),
     "thousand": np.array([-1, 1200, 1, 1]),
 }
 SHAPES |= {"first": np.array([0]), "turns": np.array(2), "zero": np.array(0)}

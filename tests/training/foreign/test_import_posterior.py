@@ -291,7 +291,11 @@ def test_a_latent_of_another_shape_is_refused(tmp_path: Path, capsys: Capture, g
             ("{folder}/model.yaml:3: decoder.log_variance is only for gaussian; name a scale in decoder.log_scale"),
         ),
         ({"layout": "nwhc"}, "{folder}/model.yaml:12: layout is nwhc; it must be one of nchw, nhwc"),
-        ({"prior": "normal"}, "{folder}/model.yaml:14: prior is normal; it must be one of standard_normal"),
+        (
+            {"prior": "normal"},
+            "{folder}/model.yaml:14: prior is normal; it must be one of standard_normal, none or options of its own, "
+            "or a YAML file of them",
+        ),
     ],
 )
 def test_what_a_description_cannot_say_of_a_vae_is_wrong_usage(

@@ -129,13 +129,13 @@ def test_the_tolerance_is_an_option(folder: Path, capsys: Capture) -> None:
             {"latent": OWN, "picture": drawn()},
             (
                 "{folder}/samples.npz: arrays are ['latent', 'picture']; known are latent, image, label, "
-                "mean, log_variance, variance, standard_deviation, log_standard_deviation, "
+                "mean, codes, log_variance, variance, standard_deviation, log_standard_deviation, "
                 "standard_deviation_before_softplus"
             ),
         ),
         (
             {"latent": OWN},
-            ("{folder}/samples.npz: nothing to compare; name latent and image, or for a vae image and mean"),
+            ("{folder}/samples.npz: nothing to compare; name latent and image, or image and mean"),
         ),
         ({}, "{folder}/samples.npz: rows are {}; every array must have as many, and at least one"),
         (

@@ -82,7 +82,7 @@ LABELLED = {"labels": 4, "decoder": {"file": "g.onnx", "label": "c"}}
 LABEL = "decoder.label: a model with labels has one, others have none"
 SPREADS = "log_variance, variance, standard_deviation, log_standard_deviation or standard_deviation_before_softplus"
 DESCRIPTIONS: list[tuple[dict[str, Any], str]] = [
-    ({"kind": "flow"}, ":6: kind is flow; it must be one of vae, gan"),
+    ({"kind": "flow"}, ":6: kind is flow; it must be one of vae, gan, autoencoder, vq"),
     ({"dataset": False}, f":1: dataset is false; {TEXT}"),
     (
         {"labels": [True, False]},
@@ -98,7 +98,7 @@ DESCRIPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"decoder": {"file": 3}}, ":2: decoder.file must be a path: put it in quotes"),
     ({"decoder": "g.onnx"}, f": decoder is 'g.onnx'; {OWN}"),
     (
-        {"encoder": {"file": "e.onnx"}},
+        {**VAE, "likelihood": "bernoulli", "encoder": {"file": "e.onnx"}},
         ": encoder.mean is missing, or encoder.moments where one tensor holds mean and spread",
     ),
     ({"latent_dim": 0}, ":7: latent_dim is 0; it must be at least 1"),
@@ -121,8 +121,11 @@ DESCRIPTIONS: list[tuple[dict[str, Any], str]] = [
         ":6: image_shape is [3, 4096, 4097]; an image has at most 16,777,216 pixels",
     ),
     ({"latent_dim": 65537}, ":7: latent_dim is 65537; a latent has at most 65,536 values"),
-    ({"likelihood": "bernoulli"}, ":8: likelihood: a vae has one, and a gan has none"),
-    ({"kind": "vae", "likelihood": "bernoulli"}, ": encoder: a vae has one, and a gan has none"),
+    ({"likelihood": "bernoulli"}, ":8: likelihood: a gan has none"),
+    ({"kind": "vae", "likelihood": "bernoulli"}, ": encoder: a gan has none, and every other kind has one"),
+    ({"encoder": {"file": "e.onnx", "mean": "m"}}, ":5: encoder.mean is for kind vae; the kind is gan"),
+    ({"encoder": {"file": "e.onnx"}}, ":3: encoder: a gan has none, and every other kind has one"),
+    (VAE, ": likelihood: a vae has one"),
     (
         {"log_scale": 1.0},
         ":8: log_scale: a gaussian or discretized_logistic likelihood has one, others have none",

@@ -12,6 +12,8 @@ from latentserve_training.evaluation.report import Report
 _KINDS = {
     bundle_pb2.MODEL_KIND_VAE: "variational autoencoder",
     bundle_pb2.MODEL_KIND_GAN: "generative adversarial network",
+    bundle_pb2.MODEL_KIND_AUTOENCODER: "deterministic autoencoder",
+    bundle_pb2.MODEL_KIND_VQ: "vector-quantised autoencoder",
 }
 
 
@@ -27,10 +29,9 @@ def card(
     return f"""# {manifest.name}
 
 A {_KINDS[manifest.kind]} ({provenance.family}) that draws {image.height}x{image.width} \
-{_colours(image.channels)} images from {manifest.latent.dim} latents with a standard normal prior\
-{_beside_latents(manifest)}.
+{_colours(image.channels)} images from {_latents(manifest.latent)}{_labels(manifest)}.
 
-{_warning(collapse)}![samples](samples.png)
+{_warning(collapse)}{_samples(manifest)}
 
 ## Data
 
@@ -88,13 +89,30 @@ def _colours(channels: int) -> str:
     return {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
 
 
-def _beside_latents(manifest: bundle_pb2.Manifest) -> str:
-    mixture = manifest.latent.mixture.components
-    fitted = f", or a fitted mixture (Gaussians: {mixture})" if mixture else ""
+def _latents(latent: bundle_pb2.LatentSpec) -> str:
+    """How many latents or codes there are, and what they are drawn from."""
+    held = f"{latent.dim} codes, each of {latent.codes:,}" if latent.codes else f"{latent.dim} latents"
+    mixture = latent.mixture.components
+    drawn = {
+        bundle_pb2.PRIOR_STANDARD_NORMAL: "with a standard normal prior",
+        bundle_pb2.PRIOR_MIXTURE: f"with a mixture as their prior (Gaussians: {mixture})",
+        bundle_pb2.PRIOR_GRAPH: f"that a graph of its own makes of {latent.noise_dim} normal numbers",
+        bundle_pb2.PRIOR_UNSPECIFIED: "without a prior, so that it does not sample",
+    }[latent.prior]
+    beside = latent.prior == bundle_pb2.PRIOR_STANDARD_NORMAL and mixture
+    return f"{held} {drawn}" + f", or a fitted mixture (Gaussians: {mixture})" * bool(beside)
+
+
+def _labels(manifest: bundle_pb2.Manifest) -> str:
     if not manifest.HasField("labels"):
-        return fitted
+        return ""
     named = f" ({', '.join(manifest.labels.names)})" if manifest.labels.names else ""
-    return f"{fitted}, and one of {manifest.labels.count} labels{named}"
+    return f", and one of {manifest.labels.count} labels{named}"
+
+
+def _samples(manifest: bundle_pb2.Manifest) -> str:
+    there = any(file.path == "samples.png" for file in manifest.files)
+    return "![samples](samples.png)" if there else "It has no picture of samples."
 
 
 def _evaluation(manifest: bundle_pb2.Manifest, report: Report) -> str:

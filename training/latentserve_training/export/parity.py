@@ -22,6 +22,8 @@ PARITY_BATCHES = (1, 2, 7, 64)
 PARITY_LIMIT = 1e-5
 """Fraction of a tensor's largest value, or of 1 where that is less: float32 sums in another order differ in
 proportion to what is summed, and neighbours of a logit of 60 are 4e-6 away."""
+_OTHER_CODES = 1e-4
+"""Share of codes that may be others."""
 
 
 class ParityError(ExportError):
@@ -68,12 +70,27 @@ def _difference(found: NDArray[np.generic], expected: NDArray[np.generic], share
     if found.shape != expected.shape or found.dtype != expected.dtype:
         ours, theirs = f"{expected.dtype}{list(expected.shape)}", f"{found.dtype}{list(found.shape)}"
         raise ParityError(f"{where} is {theirs} in onnxruntime, but {ours} in the model")
+    if found.dtype == np.int64:
+        _require_codes(found, expected, where)
+        return 0.0
     difference, limit = largest_difference(found, expected), allowed_difference(expected, share)
     # Not `difference > limit`: NaN must fail too.
     if not difference <= limit:
         ours, allowed = apart(difference, limit)
         raise ParityError(f"{where} differs from the model by {ours}; allowed is {allowed}")
     return 0.0 if found.dtype == np.uint8 else difference
+
+
+def _require_codes(found: NDArray[np.generic], expected: NDArray[np.generic], where: str) -> None:
+    """All codes but a few are the model's: rounding decides between entries that are as near."""
+    others = int((found != expected).sum())
+    if others > _allowed_codes(expected):
+        raise ParityError(f"{where}: {others} of {expected.size} codes are not the model's")
+
+
+def _allowed_codes(expected: NDArray[np.generic]) -> int:
+    """How many codes may be others, as a server has it for golden rows."""
+    return max(1, int(_OTHER_CODES * expected.size))
 
 
 def allowed_difference(expected: NDArray[np.generic], share: float = PARITY_LIMIT) -> float:
@@ -86,6 +103,8 @@ def _require_independent_rows(
 ) -> None:
     """Rows of a batch must be those of a smaller batch with the same first rows."""
     if smaller is None:
+        return
+    if found.dtype == np.int64 and (found[: len(smaller)] != smaller).sum() <= _allowed_codes(smaller):
         return
     difference = largest_difference(found[: len(smaller)], smaller)
     if not difference <= allowed_difference(smaller, share):

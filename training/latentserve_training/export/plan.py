@@ -21,7 +21,7 @@ class GraphPlan(ABC):
     """A graph's role, its tensors by name, and the model that it must reproduce."""
 
     role: str
-    """ "encoder" or "decoder"."""
+    """ "encoder", "decoder" or "prior"."""
     example: Arrays
     """Rows of every input, in the graph's order, to trace and to check with: 64, or fewer where one takes long."""
     outputs: tuple[str, ...]

@@ -35,7 +35,11 @@ _DTYPES: dict[int, tensor_pb2.DType] = {
     onnx.TensorProto.UINT8: tensor_pb2.DTYPE_UINT8,
     onnx.TensorProto.INT64: tensor_pb2.DTYPE_INT64,
 }
-ROLES = {"encoder": bundle_pb2.GRAPH_ROLE_ENCODER, "decoder": bundle_pb2.GRAPH_ROLE_DECODER}
+ROLES = {
+    "encoder": bundle_pb2.GRAPH_ROLE_ENCODER,
+    "decoder": bundle_pb2.GRAPH_ROLE_DECODER,
+    "prior": bundle_pb2.GRAPH_ROLE_PRIOR,
+}
 _LIKELIHOODS = {
     "bernoulli": bundle_pb2.LIKELIHOOD_BERNOULLI,
     "gaussian": bundle_pb2.LIKELIHOOD_GAUSSIAN,
@@ -52,8 +56,8 @@ class Content(Generic[Plan]):
     manifest: bundle_pb2.Manifest
     """The manifest without its files, which are added as they are written."""
     plans: Sequence[Plan]
-    samples: Image
-    """Images that the model draws, for bundles without a `samples.png`."""
+    samples: Image | None
+    """Images that the model draws, for bundles without a `samples.png`; absent of a model that draws none."""
     pictures: Sequence[Path] = ()
     """PNG files to go with it; `samples.png` is what the model draws."""
     mixture: Mixture | None = None
@@ -94,7 +98,7 @@ def publish(
             manifest.latent.mixture.file.CopyFrom(describe(folder / "mixture.safetensors"))
         for picture in content.pictures:
             shutil.copyfile(picture, folder / picture.name)
-        if not (folder / "samples.png").exists():
+        if content.samples is not None and not (folder / "samples.png").exists():
             write_png(content.samples, folder / "samples.png")
         manifest.files.extend(describe(picture) for picture in sorted(folder.glob("*.png")))
         (folder / "CARD.md").write_text(

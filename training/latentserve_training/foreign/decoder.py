@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,14 @@ from latentserve_training.export.plan import Arrays
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.fixed_input import fixed_inputs
 from latentserve_training.foreign.graph import ForeignGraph
-from latentserve_training.foreign.label import LabelInput
+from latentserve_training.foreign.label import LabelInput, labels_in_turn
+from latentserve_training.foreign.latents import Latents
 from latentserve_training.foreign.likelihood import LikelihoodTensor, likelihood_tensor, sigmoid
-from latentserve_training.foreign.nodes import Nodes
 from latentserve_training.foreign.noise_input import NoiseInput, noise_inputs
 from latentserve_training.foreign.pixels import output_pixels
-from latentserve_training.foreign.plan import ForeignPlan
+from latentserve_training.foreign.plan import ForeignImagePlan
 from latentserve_training.foreign.runner import Runner
-from latentserve_training.foreign.tensor import FLOATS, main_input, require_size, row_shape
+from latentserve_training.foreign.tensor import main_input
 from latentserve_training.number_text import apart
 
 _OUT_OF_RANGE = 1e-3
@@ -33,16 +34,18 @@ _LEVEL = 1.001 / 255
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForeignDecoderPlan(ForeignPlan):
+class ForeignDecoderPlan(ForeignImagePlan):
     """The callers' latents to images."""
 
+    latents: Latents
     likelihood: LikelihoodTensor | None
 
     @property
     def dtypes(self) -> dict[str, int]:
         """The element types of the latent, the image and what the likelihood has."""
         beside = self.likelihood
-        own = {self.runner.source.name: self.runner.dtype, self.pixels.tensor: self.pixels.dtype}
+        latent = {} if self.latents.codes else {self.runner.source.name: self.runner.dtype}
+        own = latent | {self.pixels.tensor: self.pixels.dtype}
         return own | ({beside.tensor: beside.dtype} if beside and beside.tensor else {})
 
     @property
@@ -81,7 +84,8 @@ class ForeignDecoderPlan(ForeignPlan):
     def write(self, path: Path) -> None:
         """Write the graph with a bundle's names, a Clip, uint8 images, and logits or log-scales."""
         adapter = self.adapter()
-        adapter.before.rename(self._feed(adapter.before), adapter.own(self.runner.source.name))
+        source = self.runner.source
+        adapter.before.rename(self.latents.feed(adapter.before, source), adapter.own(source.name))
         nodes, pixels, beside, shape = adapter.after, self.pixels, self.likelihood, self.pixels.shape
         image = adapter.own(pixels.tensor)
         if self._draws_logits:
@@ -98,19 +102,10 @@ class ForeignDecoderPlan(ForeignPlan):
             adapter.give(beside.add(nodes, own, "image", pixels), beside.output, shape)
         adapter.write(path, self.outputs)
 
-    def _feed(self, nodes: Nodes) -> str:
-        """Add what turns the callers' latents into what the graph takes."""
-        dim = (self.description.latent_size,)
-        latents = nodes.affine("latent", self.description.to_own_latents)
-        latents = nodes.cast(latents, TensorProto.FLOAT, self.runner.dtype)
-        own = row_shape(self.runner.source, self.description.latent_sides)
-        return latents if own == dim else nodes.reshape(latents, own)
-
     def _draw(self, inputs: Arrays) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """The images before they are clipped, in [0, 1] where they are in range, and the likelihood's output."""
-        latents = self.description.to_own_latents(inputs["latent"])
-        count = len(latents)
-        found = self.runner.run(latents.reshape(count, *self.description.latent_sides), inputs)
+        rows = inputs[self.latents.name]
+        found, count = self.runner.run(self.latents.own(rows), inputs), len(rows)
         beside = None if self.likelihood is None else self.likelihood.values(found, self.pixels, count)
         if self._draws_logits and beside is not None:
             return sigmoid(beside), beside
@@ -141,8 +136,12 @@ class ForeignDecoderPlan(ForeignPlan):
         )
 
 
-def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) -> ForeignDecoderPlan:
-    """The plan of the described decoder, whose file lies in `folder`, checked with latents drawn with `seed`.
+def plan_decoder(
+    description: ForeignModel, folder: Path, rows: NDArray[Any], random: np.random.Generator
+) -> ForeignDecoderPlan:
+    """The plan of the described decoder, whose file lies in `folder`, checked with rows of the callers' latents.
+
+    Its noise is drawn from `random`.
 
     Raises:
         ExportError: the graph does not fit the description.
@@ -153,18 +152,19 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
     beside = likelihood_tensor(description, graph, image)
     tensors = list(dict.fromkeys(filter(None, [image, beside])))
     graph = graph.part(tensors)
-    latent = main_input(graph, names.latent, "decoder.latent", names.beside, FLOATS)
-    _require_latents(description, graph, latent.name)
+    latents = Latents.of(description)
+    latent = main_input(graph, names.latent, "decoder.latent", names.beside, latents.allowed)
+    latents.check(graph, latent.name)
     runner = Runner(
         role="decoder",
         session=graph.reference(tensors),
         source=latent,
-        label=LabelInput.of(graph, names, folder, description.label_count),
+        label=LabelInput.of(graph, names.label, names.label_embeddings, folder, description.label_count),
         fixed=fixed_inputs(graph, names.inputs),
-        noises=noise_inputs(graph, names.noise),
+        noises=noise_inputs(graph, names.noise, ["noise"] if description.prior_graph else []),
     )
-    example = _example(description, runner.noises, rows, seed)
-    pixels = output_pixels(description, graph, image, lambda: _drawn_shape(description, runner, example, image))
+    example = _example(description, {latents.name: rows}, runner.noises, random)
+    pixels = output_pixels(description, graph, image, lambda: _drawn_shape(latents, runner, example, image))
     likelihood = LikelihoodTensor.of(description, graph, pixels, beside)
     return ForeignDecoderPlan(
         role="decoder",
@@ -174,39 +174,24 @@ def plan_decoder(description: ForeignModel, folder: Path, rows: int, seed: int) 
         graph=graph,
         runner=runner,
         pixels=pixels,
+        latents=latents,
         likelihood=likelihood,
     )
 
 
-def _require_latents(description: ForeignModel, graph: ForeignGraph, name: str) -> None:
-    """Raise ExportError if the input is known to have another shape, or another size if only that is described."""
-    require_size(graph, name, description.latent_size, description.latent_option)
-    found, asked = graph.shape(name), description.latent_sides
-    if found is not None and description.latent_shape and found != asked:
-        raise ExportError(
-            f"decoder: {name!r} is [batch, {', '.join(map(str, found))}], which is not latent_shape {[*asked]}"
-        )
-
-
-def _drawn_shape(description: ForeignModel, runner: Runner, example: Arrays, image: str) -> tuple[int, ...]:
+def _drawn_shape(latents: Latents, runner: Runner, example: Arrays, image: str) -> tuple[int, ...]:
     """The shape of a row of images as a run gives them, for files that do not say it."""
     one = {name: array[:1] for name, array in example.items()}
-    latents = description.to_own_latents(one["latent"]).reshape(1, *description.latent_sides)
-    return runner.run(latents, one)[image].shape[1:]
+    return runner.run(latents.own(one[latents.name]), one)[image].shape[1:]
 
 
-def _example(description: ForeignModel, noises: Sequence[NoiseInput], rows: int, seed: int) -> Arrays:
-    """Latents and noise drawn from N(0, I) and, for a conditional model, labels."""
-    random = np.random.default_rng(seed)
-    latents = random.standard_normal((rows, description.latent_size), dtype=np.float32)
-    example: Arrays = {"latent": latents}
+def _example(
+    description: ForeignModel, latents: Arrays, noises: Sequence[NoiseInput], random: np.random.Generator
+) -> Arrays:
+    """The latents, for a conditional model labels, and noise drawn from N(0, I)."""
+    example, (rows,) = {**latents}, map(len, latents.values())
     if description.label_count:
-        example["label"] = _labels_in_turn(description.label_count, rows)
+        example["label"] = labels_in_turn(description.label_count, rows)
     for noise in noises:
         example[noise.tensor] = random.standard_normal((rows, *noise.shape), dtype=np.float32)
     return example
-
-
-def _labels_in_turn(count: int, rows: int) -> NDArray[np.int64]:
-    """0, 1, ... repeated; if there are more labels than rows, evenly spaced ones with the first and the last."""
-    return np.arange(rows) % count if count <= rows else np.linspace(0, count - 1, rows).astype(np.int64)

@@ -17,20 +17,23 @@ from latentserve.contract import (
 from latentserve_training.errors import ConfigError
 from latentserve_training.foreign.affine import Affine
 from latentserve_training.foreign.graph_description import ForeignDecoder, ForeignEncoder
+from latentserve_training.foreign.prior_description import ForeignPrior
 from latentserve_training.foreign.reading import ForeignReading
 
 _LARGEST_LOG_SCALE = 30.0
 _LARGEST_LATENT_SCALE = 1e6
 _LABELS = range(MIN_LABELS, MAX_LABELS + 1)
 """Numbers of labels that a bundle may have."""
+_CODES = range(1, 2**31)
+"""Sizes of a codebook, as far as int32 indices go."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignModel:
     """A model as ONNX files, and the facts that they do not state."""
 
-    kind: Literal["vae", "gan"]
-    """A VAE has an encoder and a likelihood, a GAN has neither."""
+    kind: Literal["vae", "gan", "autoencoder", "vq"]
+    """A VAE has an encoder and a likelihood, a GAN has neither; the encoders of others give latents, or codes."""
 
     decoder: ForeignDecoder
     """The decoder, or the GAN's generator."""
@@ -47,11 +50,14 @@ class ForeignModel:
     latent_shift: float = 0.0
     """What is taken from the graphs' own latents before they are scaled."""
 
-    prior: Literal["standard_normal"] | None = None
-    """The distribution that the callers' latents were trained to have; where it is not said, an import warns."""
+    codes: int | None = None
+    """Entries of the codebook of a vector-quantised autoencoder, whose latents are indices from 0."""
+
+    prior: Literal["standard_normal", "none"] | ForeignPrior | None = None
+    """The distribution that latents are drawn from: N(0, I) of the callers' latents, a graph, a mixture, or none."""
 
     encoder: ForeignEncoder | None = None
-    """The VAE's encoder."""
+    """The encoder; a GAN has none."""
 
     image_range: list[float] | None = None
     """Smallest and largest value of a pixel as the graphs draw and read it; [0, 1] when absent, of bytes [0, 255]."""
@@ -69,7 +75,7 @@ class ForeignModel:
     """How picture files were read."""
 
     likelihood: Literal["bernoulli", "gaussian", "discretized_logistic"] | None = None
-    """The VAE's likelihood of pixels."""
+    """The likelihood of pixels; a VAE has one."""
 
     log_scale: float | None = None
     """Logarithm of the likelihood's scale, where it is one number; in units of image_range."""
@@ -86,11 +92,14 @@ class ForeignModel:
     def __post_init__(self) -> None:
         self.decoder.check()
         if self.encoder is not None:
-            self.encoder.check()
-        vae = self.kind == "vae"
-        _demand(vae == (self.encoder is not None), "encoder: a vae has one, and a gan has none")
-        _demand(vae == (self.likelihood is not None), "likelihood: a vae has one, and a gan has none")
+            self.encoder.check(self.kind)
+        vae, gan = self.kind == "vae", self.kind == "gan"
+        _demand(gan != (self.encoder is not None), "encoder: a gan has none, and every other kind has one")
+        _demand(not vae or self.likelihood is not None, "likelihood: a vae has one")
+        _demand(not gan or self.likelihood is None, "likelihood: a gan has none")
         self._check_latents()
+        self._check_codes()
+        self._check_prior()
         self._check_images()
         self._check_likelihood()
         self._check_labels()
@@ -115,6 +124,23 @@ class ForeignModel:
         near = abs(self.latent_shift) <= _LARGEST_LATENT_SCALE
         allowed = f"it must be from -{_LARGEST_LATENT_SCALE:g} to {_LARGEST_LATENT_SCALE:g}"
         _demand(near, f"latent_shift is {self.latent_shift}; {allowed}")
+
+    def _check_codes(self) -> None:
+        quantised, known = self.kind == "vq", self.codes
+        _demand(quantised == (known is not None), "codes: a vq has a number of them, others have none")
+        _demand(known is None or known in _CODES, f"codes are {known}; there must be {_CODES[0]} to {_CODES[-1]:,}")
+        plain = (self.latent_scale, self.latent_shift) == (1.0, 0.0)
+        _demand(plain or not quantised, "latent_scale and latent_shift are for latents that are numbers, not codes")
+
+    def _check_prior(self) -> None:
+        if isinstance(self.prior, ForeignPrior):
+            self.prior.check(self.kind)
+            asked = self.prior.label is None or self.labels is not None
+            _demand(asked, "prior.label is for a model with labels")
+        drawn = self.kind in ("vae", "gan")
+        _demand(self.prior != "none" or not drawn, f"prior is none; a {self.kind} draws its latents from one")
+        quantised = self.kind == "vq" and self.prior == "standard_normal"
+        _demand(not quantised, "prior is standard_normal; codes have none, or a graph")
 
     def _check_images(self) -> None:
         low, high = (
@@ -177,6 +203,16 @@ class ForeignModel:
     def latent_option(self) -> str:
         """The option that tells the size, for messages."""
         return "latent_shape" if self.latent_shape else "latent_dim"
+
+    @property
+    def prior_graph(self) -> ForeignPrior | None:
+        """The prior, if it is a graph."""
+        return self.prior if isinstance(self.prior, ForeignPrior) and self.prior.graph is not None else None
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether latents can be drawn."""
+        return self.kind in ("vae", "gan") or self.prior not in (None, "none")
 
     @property
     def to_own_latents(self) -> Affine:

@@ -124,6 +124,12 @@ class ForeignEncoder:
     moments: ForeignMoments | None = None
     """The output that holds mean and spread, where they are one tensor."""
 
+    latent: str | None = None
+    """Name of the output that is an autoencoder's latent; not needed where there is one."""
+
+    codes: str | None = None
+    """Name of the output that is a vector-quantised autoencoder's codes; not needed where there is one."""
+
     image: str | None = None
     """Name of the input; not needed where there is one."""
 
@@ -136,9 +142,17 @@ class ForeignEncoder:
     inputs: dict[str, Any] | None = None
     """Values, by name, of inputs that are the same in every call: numbers or nested lists of them."""
 
-    def check(self) -> None:
-        """Raise ConfigError unless mean and spread are named, once each."""
+    def check(self, kind: str) -> None:
+        """Raise ConfigError unless a VAE's mean and spread are named, once each, and of another kind neither."""
+        for option, owner in (("latent", "autoencoder"), ("codes", "vq")):
+            if getattr(self, option) is not None and kind != owner:
+                raise ConfigError(f"encoder.{option} is for kind {owner}; the kind is {kind}")
         named = [spread for spread in SPREADS if getattr(self, spread) is not None]
+        if kind != "vae":
+            told = [*(["moments"] if self.moments else []), *(["mean"] if self.mean else []), *named]
+            if told:
+                raise ConfigError(f"encoder.{told[0]} is for kind vae; the kind is {kind}")
+            return
         if self.moments is not None:
             if self.mean is not None or named:
                 raise ConfigError("encoder.moments holds mean and spread; name them there or apart, not both")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -14,21 +15,31 @@ import numpy as np
 
 from latentserve.v1 import bundle_pb2
 from latentserve_training.errors import ExportError
+from latentserve_training.evaluation.mixture import Mixture
 from latentserve_training.export.destination import Destination
 from latentserve_training.export.publish import CHECK_ROWS, Content, describe_graph, describe_model, publish
 from latentserve_training.foreign.check_rows import rows_to_check
 from latentserve_training.foreign.decoder import ForeignDecoderPlan, plan_decoder
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.encoder import plan_encoder
+from latentserve_training.foreign.latents import Latents
+from latentserve_training.foreign.mixture_file import read_mixture
 from latentserve_training.foreign.plan import ForeignPlan, write_graph
-from latentserve_training.foreign.prior import doubt
+from latentserve_training.foreign.prior import doubt, lack
+from latentserve_training.foreign.prior_description import ForeignPrior
+from latentserve_training.foreign.prior_graph import ForeignPriorPlan, plan_prior
 from latentserve_training.foreign.reference import Reference
 from latentserve_training.foreign.request import ImportRequest
 from latentserve_training.image_grid import grid, shown
 from latentserve_training.run.provenance import created_at, software
 
 _SEED = 0
-_KINDS = {"vae": bundle_pb2.MODEL_KIND_VAE, "gan": bundle_pb2.MODEL_KIND_GAN}
+_KINDS = {
+    "vae": bundle_pb2.MODEL_KIND_VAE,
+    "gan": bundle_pb2.MODEL_KIND_GAN,
+    "autoencoder": bundle_pb2.MODEL_KIND_AUTOENCODER,
+    "vq": bundle_pb2.MODEL_KIND_VQ,
+}
 
 Plan = TypeVar("Plan", bound=ForeignPlan)
 
@@ -42,7 +53,8 @@ def import_model(request: ImportRequest, warn: Callable[[str], None], note: Call
         ExportError: a graph does not fit it, a check failed, or the version is taken. Nothing is left behind.
     """
     destination = Destination.choose(request.repository, request.name, request.version)
-    plans = _plans(request.description, request.folder, CHECK_ROWS, _SEED)
+    mixture = _mixture(request.description, request.folder)
+    plans = _plans(request.description, mixture, request.folder, CHECK_ROWS, _SEED)
     *_, decoder = plans
     for plan in plans:
         if plan.graph.change:
@@ -51,9 +63,10 @@ def import_model(request: ImportRequest, warn: Callable[[str], None], note: Call
     doubted, noted = doubt(request.description), _noted(plans, decoder, request)
     differences: list[str] = []
     content = Content(
-        manifest=_manifest(plans, request),
+        manifest=_manifest(plans, mixture, request),
         plans=plans,
-        samples=grid(shown(drawn), columns=8),
+        samples=grid(shown(drawn), columns=8) if request.description.has_prior else None,
+        mixture=mixture,
         remarks=[*filter(None, [doubted]), *noted, *(plan.cast for plan in plans if plan.cast)],
     )
     folder = publish(content, destination, lambda plan, path: _write(plan, path, differences.append), warn)
@@ -70,7 +83,8 @@ def _noted(plans: Sequence[ForeignPlan], decoder: ForeignDecoderPlan, request: I
     Raises:
         ExportError: they do not draw what the reference says.
     """
-    noted = [*(plan.guess for plan in plans), *map(_told_of_few, plans), decoder.clipped(decoder.example)]
+    noted = [lack(request.description), *(plan.guess for plan in plans), *map(_told_of_few, plans)]
+    noted.append(decoder.clipped(decoder.example))
     if request.reference is not None:
         noted += Reference.read(request.reference, request.reference_tolerance).differences(plans)
     return [line for line in noted if line]
@@ -84,24 +98,44 @@ def _told_of_few(plan: ForeignPlan) -> str:
     )
 
 
+def _mixture(description: ForeignModel, folder: Path) -> Mixture | None:
+    """The described mixture, if any.
+
+    Raises:
+        ExportError: its file does not hold one.
+    """
+    if not isinstance(description.prior, ForeignPrior) or description.prior.mixture is None:
+        return None
+    return read_mixture(folder / description.prior.mixture, Latents.of(description))
+
+
 def _plans(
-    description: ForeignModel, folder: Path, rows: int, seed: int
+    description: ForeignModel, mixture: Mixture | None, folder: Path, rows: int, seed: int
 ) -> tuple[*tuple[ForeignPlan, ...], ForeignDecoderPlan]:
     """The plans of the described graphs, whose files lie in `folder`.
 
-    They are checked with `rows` latents drawn with `seed`, or fewer where a row takes long, a conditional model's with
-    its labels in turn, and the encoder with the images that these give.
+    They are checked with `rows` latents drawn with `seed` from the prior, fewer where a row takes long, a conditional
+    model's with its labels in turn, and the encoder with the images that these give. Without a prior latents are of
+    N(0, I), and codes any.
 
     Raises:
         ExportError: a graph does not fit the description.
     """
-    decoder = _affordable(plan_decoder(description, folder, rows, seed))
+    latents, random = Latents.of(description), np.random.default_rng(seed)
+    priors: tuple[ForeignPriorPlan, ...] = ()
+    if description.prior_graph is not None:
+        priors = (plan_prior(description, description.prior_graph, folder, rows, seed),)
+        drawn = priors[0].compute(priors[0].example)[latents.name]
+    else:
+        drawn = latents.draw(random, rows) if mixture is None else mixture.sample(rows, seed).numpy()
+    decoder = _affordable(plan_decoder(description, folder, drawn, random))
     if description.encoder is None:
-        return (decoder,)
-    drawn = {"image": decoder.compute(decoder.example)["image"]}
+        return (*priors, decoder)
+    images = {"image": decoder.compute(decoder.example)["image"]}
     labels = {name: rows for name, rows in decoder.example.items() if name == "label"}
-    encoder = plan_encoder(description, description.encoder, folder, decoder.pixels.shape, drawn | labels)
-    return (_affordable(encoder), decoder)
+    encoder = plan_encoder(description, description.encoder, folder, decoder.pixels, images | labels)
+    others: tuple[ForeignPlan, ...] = (_affordable(encoder), *priors)
+    return (*others, decoder)
 
 
 def _affordable(plan: Plan) -> Plan:
@@ -125,17 +159,16 @@ def _write(plan: ForeignPlan, folder: Path, tell: Callable[[str], None]) -> list
     return [describe_graph(plan.role, path, difference, plan.batch_rows)]
 
 
-def _manifest(plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb2.Manifest:
+def _manifest(
+    plans: tuple[*tuple[ForeignPlan, ...], ForeignDecoderPlan], mixture: Mixture | None, request: ImportRequest
+) -> bundle_pb2.Manifest:
     """The manifest without its files."""
-    description, decoder = request.description, plans[-1]
+    *_, decoder = plans
+    description = request.description
     manifest = describe_model(
         name=request.name,
         kind=_KINDS[description.kind],
-        latent=bundle_pb2.LatentSpec(
-            dim=description.latent_size,
-            shape=description.latent_shape,
-            prior=bundle_pb2.PRIOR_STANDARD_NORMAL,
-        ),
+        latent=_latent(plans, mixture, description),
         image_shape=decoder.pixels.shape,
         reading=description.reading.message(),
         likelihood=description.likelihood,
@@ -145,7 +178,7 @@ def _manifest(plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb
             created_at=created_at(),
             family=description.family,
             dataset=description.dataset,
-            config_json=json.dumps(_origin(description, plans)),
+            config_json=json.dumps(_origin(plans, request)),
             software=software(),
         ),
         license_id=request.license,
@@ -154,14 +187,38 @@ def _manifest(plans: Sequence[ForeignPlan], request: ImportRequest) -> bundle_pb
     return manifest
 
 
-def _origin(description: ForeignModel, plans: Sequence[ForeignPlan]) -> dict[str, Any]:
+def _latent(plans: Sequence[ForeignPlan], mixture: Mixture | None, description: ForeignModel) -> bundle_pb2.LatentSpec:
+    """The latent space, without its mixture's file."""
+    graphs = [plan for plan in plans if isinstance(plan, ForeignPriorPlan)]
+    normal = bundle_pb2.PRIOR_STANDARD_NORMAL if description.has_prior else bundle_pb2.PRIOR_UNSPECIFIED
+    learned = bundle_pb2.PRIOR_GRAPH if graphs else bundle_pb2.PRIOR_MIXTURE
+    return bundle_pb2.LatentSpec(
+        dim=description.latent_size,
+        shape=description.latent_shape,
+        codes=description.codes,
+        prior=learned if graphs or mixture is not None else normal,
+        noise_dim=graphs[0].noise_dim if graphs else 0,
+        mixture=None if mixture is None else bundle_pb2.Mixture(components=mixture.components),
+    )
+
+
+def _origin(plans: Sequence[ForeignPlan], request: ImportRequest) -> dict[str, Any]:
     """The description, with each file's digest instead of its path."""
-    origin = {key: value for key, value in asdict(description).items() if value is not None}
+    described = request.description
+    origin = {key: _told(value) for key, value in asdict(described).items() if value is not None}
     for plan in plans:
-        named = {key: value for key, value in origin[plan.role].items() if value is not None}
         digests = {"file_sha256": plan.graph.source.sha256}
-        if named.pop("label_embeddings", None) and plan.runner.label is not None:
+        if plan.runner.label is not None and plan.runner.label.embeddings_sha256:
             digests["label_embeddings_sha256"] = plan.runner.label.embeddings_sha256
-        del named["file"]
-        origin[plan.role] = {**digests, **named}
+        origin[plan.role] = {**digests, **origin[plan.role]}
+    if isinstance(described.prior, ForeignPrior) and described.prior.mixture is not None:
+        mixture = (request.folder / described.prior.mixture).read_bytes()
+        origin["prior"] = {"mixture_sha256": hashlib.sha256(mixture).hexdigest()}
     return origin
+
+
+def _told(value: Any) -> Any:
+    """The value without options that are not set, and without paths, which mean nothing elsewhere."""
+    if not isinstance(value, dict):
+        return value
+    return {key: one for key, one in value.items() if one is not None and not isinstance(one, Path)}

@@ -13,7 +13,6 @@ from onnx import TensorProto, helper
 
 from latentserve_training.errors import ExportError
 from latentserve_training.foreign.graph import ForeignGraph
-from latentserve_training.foreign.graph_description import ForeignDecoder, ForeignEncoder
 from latentserve_training.foreign.nodes import Nodes
 from latentserve_training.foreign.tensor import FLOATS, dtype_name
 
@@ -35,15 +34,14 @@ class LabelInput:
 
     @classmethod
     def of(
-        cls, graph: ForeignGraph, names: ForeignDecoder | ForeignEncoder, folder: Path, count: int
+        cls, graph: ForeignGraph, name: str | None, table: Path | None, folder: Path, count: int
     ) -> LabelInput | None:
-        """The graph's input that the description names, or None if it names none; its files lie in `folder`.
+        """The graph's input of that name, or None without one; `table` are its embeddings, a file in `folder`.
 
         Raises:
             ExportError: there is none, its batch axis is fixed, it takes labels in no form that is known, or the
                 embeddings do not fit it.
         """
-        name, table = names.label, names.label_embeddings
         if name is None:
             return None
         value = graph.input(name)
@@ -82,6 +80,11 @@ class LabelInput:
             return nodes.cast(hot, TensorProto.FLOAT, self.dtype)
         integers = nodes.cast(labels, TensorProto.INT64, self.dtype)
         return nodes.reshape(integers, self.shape) if self.shape else integers
+
+
+def labels_in_turn(count: int, rows: int) -> NDArray[np.int64]:
+    """0, 1, ... repeated; if there are more labels than rows, evenly spaced ones with the first and the last."""
+    return np.arange(rows) % count if count <= rows else np.linspace(0, count - 1, rows).astype(np.int64)
 
 
 def _one_hot(labels: NDArray[Any], count: int) -> NDArray[np.float32]:

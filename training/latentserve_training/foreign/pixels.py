@@ -135,14 +135,14 @@ def output_pixels(
     return _pixels(description, graph, tensor, shape, layout, known)
 
 
-def input_pixels(description: ForeignModel, graph: ForeignGraph, value: onnx.ValueInfoProto, shape: Shape) -> Pixels:
-    """The images, of the decoder's shape, that the encoder reads.
+def input_pixels(description: ForeignModel, graph: ForeignGraph, value: onnx.ValueInfoProto, decoded: Pixels) -> Pixels:
+    """The images, of the decoder's shape, that the encoder reads; where nothing says how, as the decoder has them.
 
     Raises:
         ExportError: its input has another shape.
     """
-    found = graph.shape(value.name)
-    layout = description.layout or _guess(found, shape)
+    found, shape = graph.shape(value.name), decoded.shape
+    layout = description.layout or (decoded.layout if found is None else _guess(found, shape))
     if found is not None:
         told = f"encoder: {value.name!r} is [batch, {', '.join(map(str, found))}], but the decoder's image"
         flat = sum(side > 1 for side in found) <= 1

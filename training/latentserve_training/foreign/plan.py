@@ -31,8 +31,6 @@ class ForeignPlan(GraphPlan):
     graph: ForeignGraph
     runner: Runner
     """The original file, as it is run."""
-    pixels: Pixels
-    """The foreign tensor of the images."""
 
     @abstractmethod
     def write(self, path: Path) -> None:
@@ -71,12 +69,8 @@ class ForeignPlan(GraphPlan):
 
     @property
     def guess(self) -> str:
-        """A remark on the layout of the images, where the description leaves it out; empty if it is the usual one."""
-        sides = ", ".join(map(str, self.pixels.own_shape))
-        return (
-            f"{self.role}: {self.pixels.tensor!r} is [batch, {sides}], which was read as [batch, height, width, "
-            "channels], `layout: nhwc`"
-        ) * self.pixels.guessed
+        """A remark on what was understood without being described; empty if nothing was."""
+        return ""
 
     def adapter(self) -> Adapter:
         """An adapter of the graph that asks for the example, and feeds it all but the main input."""
@@ -90,6 +84,23 @@ class ForeignPlan(GraphPlan):
         for fixed in runner.fixed:
             fixed.feed(adapter.before, source, adapter.own(fixed.name))
         return adapter
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignImagePlan(ForeignPlan):
+    """The plan of an adapted foreign graph that draws or reads images."""
+
+    pixels: Pixels
+    """The foreign tensor of the images."""
+
+    @property
+    def guess(self) -> str:
+        """A remark on the layout of the images, where the description leaves it out; empty if it is the usual one."""
+        sides = ", ".join(map(str, self.pixels.own_shape))
+        return (
+            f"{self.role}: {self.pixels.tensor!r} is [batch, {sides}], which was read as [batch, height, width, "
+            "channels], `layout: nhwc`"
+        ) * self.pixels.guessed
 
 
 def write_graph(plan: ForeignPlan, path: Path) -> float:

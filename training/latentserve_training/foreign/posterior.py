@@ -126,8 +126,10 @@ class PosteriorTensors:
         """Whether mean and spread are halves of one tensor."""
         return self.mean == self.scale
 
-    def read(self, found: Mapping[str, NDArray[Any]], count: int, dim: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Mean and log-variance, float64 [count, dim], of what the foreign graph has given.
+    def read(
+        self, found: Mapping[str, NDArray[Any]], count: int, sides: tuple[int, ...]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Mean and log-variance, float64 [count, d], of what the foreign graph has given; d = product of the sides.
 
         Raises:
             ExportError: they have another size, or the spread is not what it is said to be.
@@ -136,7 +138,11 @@ class PosteriorTensors:
         if self.halves:
             parts = _halved(found[self.mean], self.axis, self.mean)
             parts = parts if self.mean_first else parts[::-1]
-        mean, spread = (as_rows(part, count, (dim,), f"encoder: {self.scale!r}") for part in parts)
+        names = (self.mean, self.scale)
+        mean, spread = (
+            as_rows(part, count, sides, f"encoder: {name!r}").reshape(count, -1)
+            for part, name in zip(parts, names, strict=True)
+        )
         return mean.astype(np.float64), log_variance_of(self.spread, spread, repr(self.scale))
 
     def add(self, nodes: Nodes, mean: str, scale: str) -> tuple[str, str]:

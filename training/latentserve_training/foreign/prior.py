@@ -1,4 +1,4 @@
-"""Whether a foreign VAE's latents are drawn from its own prior."""
+"""Whether a foreign model's latents are drawn from its own prior, or from any."""
 
 from __future__ import annotations
 
@@ -31,9 +31,20 @@ _OTHERS = {
 _WORD = re.compile(r"[a-z0-9]+")
 
 
+def lack(description: ForeignModel) -> str:
+    """A remark that the model cannot draw latents, where the description does not say so; else empty."""
+    if description.has_prior or description.prior is not None:
+        return ""
+    given = {"autoencoder": "`prior: standard_normal` if the decoder was made for it, or a mixture or a graph"}
+    return (
+        "prior: none is described, so a server will decode and encode but not sample; state "
+        f"{given.get(description.kind, 'a graph')}, or `prior: none`"
+    )
+
+
 def doubt(description: ForeignModel) -> str:
     """A remark that N(0, I) may not be the model's prior; empty where it is stated, and for a GAN."""
-    if description.kind == "gan" or description.prior is not None:
+    if description.kind != "vae" or description.prior is not None:
         return ""
     words = _WORD.findall(description.family.lower().replace("vampprior", "vamp"))
     drawn = "prior: samples are drawn from N(0, I)"

@@ -17,13 +17,14 @@ from latentserve_training.export.plan import Arrays
 from latentserve_training.foreign.decoder import ForeignDecoderPlan
 from latentserve_training.foreign.encoder import ForeignEncoderPlan
 from latentserve_training.foreign.graph_description import SPREADS
-from latentserve_training.foreign.plan import ForeignPlan
+from latentserve_training.foreign.latents import Latents
+from latentserve_training.foreign.plan import ForeignImagePlan, ForeignPlan
 from latentserve_training.foreign.posterior import log_variance_of
 from latentserve_training.foreign.tensor import as_rows
 from latentserve_training.number_text import apart
 
 _BATCH = 64
-_NAMES = ("latent", "image", "label", "mean", *SPREADS)
+_NAMES = ("latent", "image", "label", "mean", "codes", *SPREADS)
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,14 @@ class Reference:
         for plan in plans:
             if isinstance(plan, ForeignDecoderPlan) and {"latent", "image"} <= self.arrays.keys():
                 expected: Arrays = {"image": self._images(plan).clip(0, 1)}
-                told.append(self._compare(plan, {"latent": self._latents(plan)}, expected))
-            if isinstance(plan, ForeignEncoderPlan) and {"image", "mean"} <= self.arrays.keys():
+                told.append(self._compare(plan, {plan.latents.name: self._latents(plan)}, expected))
+            if isinstance(plan, ForeignEncoderPlan) and {"image", plan.outputs[0]} <= self.arrays.keys():
                 images = self._images(plan).astype(np.float32)
                 told.append(self._compare(plan, {"image": images}, self._posterior(plan)))
         if not told:
-            raise ExportError(f"{self.path}: nothing to compare; name latent and image, or for a vae image and mean")
+            encoders = [plan for plan in plans if isinstance(plan, ForeignEncoderPlan)]
+            encoded = "".join(f", or image and {plan.outputs[0]}" for plan in encoders)
+            raise ExportError(f"{self.path}: nothing to compare; name latent and image{encoded}")
         return told
 
     def _check(self, noises: Sequence[str]) -> None:
@@ -88,19 +91,19 @@ class Reference:
         array = self.arrays[name]
         return as_rows(array, len(array), shape, f"{self.path}: {name}")
 
-    def _latents(self, plan: ForeignPlan) -> NDArray[np.float32]:
-        own = self._rows("latent", (plan.description.latent_size,))
-        return plan.description.to_own_latents.inverse(own).astype(np.float32)
+    def _latents(self, plan: ForeignDecoderPlan) -> NDArray[Any]:
+        return plan.latents.callers(self.arrays["latent"], f"{self.path}: latent")
 
-    def _images(self, plan: ForeignPlan) -> NDArray[np.float64]:
+    def _images(self, plan: ForeignImagePlan) -> NDArray[np.float64]:
         return plan.pixels.images(self.arrays["image"], len(self.arrays["image"]), f"{self.path}: image")
 
     def _posterior(self, plan: ForeignEncoderPlan) -> Arrays:
-        dim = (plan.description.latent_size,)
-        expected: Arrays = {"mean": plan.to_callers(self._rows("mean", dim))}
-        for spread in set(SPREADS) & self.arrays.keys():
-            own = log_variance_of(spread, self._rows(spread, dim), f"{self.path}: {spread}")
-            expected["log_variance"] = plan.widened(own)
+        name, *spreads = plan.outputs
+        latents = Latents.of(plan.description)
+        expected: Arrays = {name: latents.callers(self.arrays[name], f"{self.path}: {name}")}
+        for spread in set(SPREADS) & self.arrays.keys() if spreads else ():
+            own = log_variance_of(spread, self._rows(spread, latents.sides), f"{self.path}: {spread}")
+            expected["log_variance"] = plan.widened(own).reshape(len(own), -1)
         return expected
 
     def _compare(self, plan: ForeignPlan, inputs: Arrays, expected: Arrays) -> str:
@@ -115,6 +118,8 @@ class Reference:
             found = np.concatenate([batch[name] for batch in batches])
             difference = largest_difference(found, wanted)
             limit = self.tolerance * max(1.0, float(np.abs(wanted).max()))
+            if name == "codes":  # of which one beside the right one is as wrong as any other
+                difference, limit = float(np.mean(found != wanted)), self.tolerance
             if not difference <= limit:
                 ours, allowed = apart(difference, limit)
                 raise ExportError(f"{plan.role}: {name} differs from {self.path.name} by {ours}; allowed is {allowed}")
