@@ -91,8 +91,8 @@ $(ZOO): .venv/zoo-%/installed: tests/zoo/environments/%.txt
 	$(@D)/bin/pip install -q --no-deps -r $<
 	touch $@
 
-test-zoo: setup $(ZOO)  ## Serve models of other libraries, each exported by its own, and compare (4 GB of packages, some 20 minutes).
-	$(BIN)/python -m pytest -s tests/zoo
+test-zoo: setup $(ZOO)  ## Serve models of other libraries, each exported by its own, and compare (4 GB of packages, some 20 minutes; exports are kept).
+	$(BIN)/python -m pytest -n 2 tests/zoo
 
 lint: setup  ## Check style, types and who may import whom.
 	$(BIN)/ruff check .

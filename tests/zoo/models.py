@@ -23,42 +23,36 @@ class Model:
     adapted: str = "nothing"
     """What its user has to change before the export."""
     missing: str = ""
-    """What this project does not have yet that it needs; empty for a model that is served."""
+    """What `latentserve-import` says as it refuses it; empty for a model that is served."""
     environment: str = "torch"
     """The file in environments/ without its ending."""
     backend: str = ""
     """KERAS_BACKEND, where Keras writes it."""
 
 
-_SPREADLESS = "kind autoencoder"
-_CODES = "kind vq"
-_SHAPED = "latents with a shape"
-
 MODELS = (
     Model("pythae-vae", "pythae", "pythae_models", TORCH),
     Model("pythae-conv-vae", "pythae", "pythae_models", TORCH),
     Model("pythae-celeba-vae", "pythae", "pythae_models", TORCH),
-    Model("pythae-wae", "pythae", "pythae_models", TORCH, missing=_SPREADLESS),
-    Model("diffusers-kl", "diffusers", "diffusers_models", SCRIPT, missing=_SHAPED),
-    Model("diffusers-kl-shifted", "diffusers", "diffusers_models", TORCH, missing=_SHAPED),
-    Model("diffusers-tiny", "diffusers", "diffusers_models", TORCH, missing=_SPREADLESS),
-    Model("diffusers-dc", "diffusers", "diffusers_models", TORCH, "optimize=False", missing=_SPREADLESS),
-    Model("diffusers-vq", "diffusers", "diffusers_models", TORCH, missing=_CODES),
-    Model(
-        "stylegan2-one-row", "stylegan2-pytorch", "stylegan2_models", SCRIPT, missing="a batch of one; option inputs"
-    ),
-    Model("stylegan2-adapted", "stylegan2-pytorch", "stylegan2_models", TORCH, "Conv2DMod.forward", "option inputs"),
-    Model("stylegan2-noise", "stylegan2-pytorch", "stylegan2_models", TORCH, "Conv2DMod.forward", "noise as an input"),
+    Model("pythae-wae", "pythae", "pythae_models", TORCH),
+    Model("diffusers-kl", "diffusers", "diffusers_models", SCRIPT),
+    Model("diffusers-kl-shifted", "diffusers", "diffusers_models", TORCH),
+    Model("diffusers-tiny", "diffusers", "diffusers_models", TORCH),
+    Model("diffusers-dc", "diffusers", "diffusers_models", TORCH, "optimize=False"),
+    Model("diffusers-vq", "diffusers", "diffusers_models", TORCH),
+    Model("stylegan2-one-row", "stylegan2-pytorch", "stylegan2_models", SCRIPT),
+    Model("stylegan2-adapted", "stylegan2-pytorch", "stylegan2_models", TORCH, "Conv2DMod.forward"),
+    Model("stylegan2-noise", "stylegan2-pytorch", "stylegan2_models", TORCH, "Conv2DMod.forward"),
     Model("pretrained-biggan", "pytorch-pretrained-biggan", "biggan_models", TORCH, "truncation a constant"),
     Model("biggan", "torch", "plain_torch", TORCH),
     Model("example-vae", "torch", "plain_torch", TORCH),
     Model("tutorial-dcgan", "torch", "plain_torch", SCRIPT),
-    Model("tutorial-dcgan-one-row", "torch", "plain_torch", SCRIPT, missing="a batch of one"),
-    Model("monai-kl", "MONAI", "monai_models", TORCH, missing=_SHAPED),
+    Model("tutorial-dcgan-one-row", "torch", "plain_torch", SCRIPT),
+    Model("monai-kl", "MONAI", "monai_models", TORCH),
     Model("monai-var-auto-encoder", "MONAI", "monai_models", TORCH),
-    Model("monai-vq", "MONAI", "monai_models", TORCH, missing=_CODES),
-    Model("compressai-relu", "compressai", "compressai_models", TORCH, missing=_SPREADLESS),
-    Model("compressai-gdn", "compressai", "compressai_models", SCRIPT, missing=_SPREADLESS),
+    Model("monai-vq", "MONAI", "monai_models", TORCH),
+    Model("compressai-relu", "compressai", "compressai_models", TORCH),
+    Model("compressai-gdn", "compressai", "compressai_models", SCRIPT),
     Model("torchgan-dcgan", "torchgan", "torchgan_models", TORCH),
     Model("torchgan-conditional", "torchgan", "torchgan_models", TORCH),
     Model("torchgan-acgan", "torchgan", "torchgan_models", TORCH),
@@ -73,14 +67,13 @@ MODELS = (
             "keras_models",
             KERAS,
             "bilinear enlargement by nearest" if (backend, name) == ("jax", "conditional-gan") else "nothing",
-            "option layout",
-            "torch" if backend == "torch" else backend,
-            backend,
+            environment=backend,
+            backend=backend,
         )
         for backend in ("torch", "jax", "tensorflow")
         for name in ("vae", "gan", "conditional-gan")
     ),
-    Model("flax-linen-vae", "flax", "jax_models", JAX, missing="option layout", environment="jax"),
-    Model("flax-nnx-vae", "flax", "jax_models", JAX, missing="operator set 23", environment="jax"),
-    Model("equinox-gan", "equinox", "jax_models", JAX, missing="operator set 23", environment="jax"),
+    Model("flax-linen-vae", "flax", "jax_models", JAX, environment="jax"),
+    Model("flax-nnx-vae", "flax", "jax_models", JAX, environment="jax"),
+    Model("equinox-gan", "equinox", "jax_models", JAX, environment="jax"),
 )

@@ -169,6 +169,7 @@ def vq(folder: Path) -> None:
 
 _KL = """\
 kind: vae
+prior: standard_normal
 latent_shape: [{channels}, 8, 8]
 latent_scale: {scale}
 latent_shift: {shift}
@@ -180,8 +181,7 @@ decoder:
   file: decoder.onnx
 encoder:
   file: encoder.onnx
-  moments:
-    tensor: latent_parameters
+  moments: latent_parameters
 family: diffusers AutoencoderKL
 """
 _TINY = """\

@@ -149,6 +149,7 @@ def equinox_gan(folder: Path) -> None:
 
 _VAE = """\
 kind: vae
+prior: standard_normal
 latent_dim: {dim}
 {layout}image_shape: [1, 28, 28]
 likelihood: bernoulli

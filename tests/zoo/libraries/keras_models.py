@@ -119,6 +119,7 @@ def _outputs(path: Path) -> list[str]:
 
 _VAE = """\
 kind: vae
+prior: standard_normal
 latent_dim: 8
 layout: nhwc
 image_shape: [1, 28, 28]

@@ -95,6 +95,7 @@ def vq(folder: Path) -> None:
 
 _KL = """\
 kind: vae
+prior: standard_normal
 latent_shape: [3, 8, 8]
 clip: true
 likelihood: gaussian
@@ -109,6 +110,7 @@ family: MONAI AutoencoderKL
 """
 _VAR = """\
 kind: vae
+prior: standard_normal
 latent_dim: 12
 likelihood: bernoulli
 decoder:

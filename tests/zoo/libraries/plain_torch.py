@@ -128,6 +128,7 @@ def biggan(folder: Path) -> None:
 
 _EXAMPLE_VAE = """\
 kind: vae
+prior: standard_normal
 latent_dim: 20
 image_shape: [1, 28, 28]
 likelihood: bernoulli

@@ -72,6 +72,7 @@ def wae(folder: Path) -> None:
 
 _BERNOULLI = """\
 kind: vae
+prior: standard_normal
 latent_dim: 16
 likelihood: bernoulli
 decoder:
@@ -84,6 +85,7 @@ family: pythae VAE
 """
 _GAUSSIAN = """\
 kind: vae
+prior: standard_normal
 latent_dim: 64
 likelihood: gaussian  # mse: half the squared error, so a scale of 1
 log_scale: 0

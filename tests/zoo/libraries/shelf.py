@@ -2,8 +2,9 @@
 
 A program of this folder writes one folder a model: decoder.onnx, perhaps encoder.onnx, model.yaml, and reference.npz
 with `latents` [64, ...], row 0 of the noise scheme for seeds 0 to 63; `labels` [64]; `images`, the framework's own of
-these, in its own range and layout; and of a model with an encoder `pixels` [8, channels, height, width] in [0, 1],
-the framework's `mean` and `log_variance` of them, or `codes`, and its `reconstruction`.
+these, in its own range and layout; `decoded`, its images of the latents where noise makes them others; and of a model
+with an encoder `pixels` [8, channels, height, width] in [0, 1], the framework's `mean` and `log_variance` of them, or
+`codes`, and its `reconstruction`.
 
 It runs in the library's environment, which has NumPy and nothing of this project.
 """

@@ -50,8 +50,9 @@ def _whole() -> Any:
     return model
 
 
-def _noise(stream: int = 3) -> Array:
-    return shelf.latents(_SIZE, _SIZE, 1, stream=stream)
+def _noise() -> Array:
+    """What each seed draws for the first noise input."""
+    return shelf.latents(_SIZE, _SIZE, 1, stream=3)
 
 
 def one_row(folder: Path) -> None:
@@ -98,17 +99,19 @@ def quiet(folder: Path) -> None:
 
 
 def noisy(folder: Path) -> None:
-    """Adapted convolutions, and the noise drawn for every row."""
-    _write_adapted(folder, _noise(), _NOISY)
+    """Adapted convolutions, and the noise drawn for every row; of given latents it is that of seed 0."""
+    noise = _noise()
+    _write_adapted(folder, noise, _NOISY, decoded=np.broadcast_to(noise[:1], noise.shape).copy())
 
 
-def _write_adapted(folder: Path, noise: Array, description: str) -> None:
+def _write_adapted(folder: Path, noise: Array, description: str, **others: Array) -> None:
     model = _whole()
     with Adapted():
         example = [torch.randn(2, _DIM), torch.randn(2, _SIZE, _SIZE, 1)]
         export(Call(model, model.forward), example, folder / "decoder.onnx", ["z", "noise"], ["rgb"])
     z = shelf.latents(_DIM)
-    shelf.write(folder, description, latents=z, images=run(model, z, noise))
+    drawn = {name: run(model, z, other) for name, other in others.items()}
+    shelf.write(folder, description, latents=z, images=run(model, z, noise), **drawn)
 
 
 _QUIET = """\
