@@ -5,8 +5,8 @@ RUNTIME := $(if $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev
 PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client clients/python/latentserve_command.py training/latentserve_training server/build_backend.py scripts benchmarks
 # Tests that assert types, which only a type checker sees.
 TYPE_TESTS := $(shell grep -rl --include=*.py assert_type tests)
-# Tests wait for servers, so three run at a time on two cores.
-PYTEST := -m pytest --numprocesses $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 ))) --maxprocesses 8 --dist loadfile
+# Tests wait for servers, so three run at a time on two cores; nproc takes OMP_NUM_THREADS for their number.
+PYTEST := -m pytest --numprocesses $(shell echo $$(( ($$(env -u OMP_NUM_THREADS nproc) * 3 + 1) / 2 ))) --maxprocesses 8 --dist loadfile
 # The plugin for typed gRPC stubs lies in .venv; the generator has an environment of its own.
 PROTOC := PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/.venv/protoc/bin/python -m grpc_tools.protoc -I.
 # Tests of the client whose outcome depends on no other library: what the command says of its options, files and variables.
