@@ -67,8 +67,9 @@ def _make(folder: Path) -> None:
 
 def describe(path: Path) -> bundle_pb2.File:
     """The entry of a bundle's file in its manifest."""
-    content = path.read_bytes()
-    return bundle_pb2.File(path=path.name, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return bundle_pb2.File(path=path.name, sha256=digest, size_bytes=path.stat().st_size)
 
 
 def write_manifest(manifest: bundle_pb2.Manifest, folder: Path) -> None:

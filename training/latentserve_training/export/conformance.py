@@ -10,7 +10,7 @@ import onnx
 from latentserve.onnx import graph_rule
 from latentserve_training.errors import ExportError
 from latentserve_training.export.onnx_model import describe_node
-from latentserve_training.export.plan import BATCH, GraphPlan
+from latentserve_training.export.plan import BATCH, WEIGHTS_SUFFIX, GraphPlan
 
 
 def check_graph(path: Path, plan: GraphPlan) -> None:
@@ -26,21 +26,23 @@ def check_graph(path: Path, plan: GraphPlan) -> None:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{plan.role}: not valid ONNX: {error}") from error
-    check_rule(content, plan.role)
+    beside = path.with_suffix(WEIGHTS_SUFFIX)
+    weights = graph_rule.WeightsFile(beside.name, beside.stat().st_size) if beside.exists() else None
+    check_rule(content, plan.role, weights)
     _require_names("inputs", [value.name for value in model.graph.input], list(plan.example), plan.role)
     _require_names("outputs", [value.name for value in model.graph.output], plan.outputs, plan.role)
     for value in (*model.graph.input, *model.graph.output):
         _check_batch_axis(value, inferred, plan)
 
 
-def check_rule(model: bytes, role: str) -> None:
-    """Hold a serialized model to the rule that the server has for graphs.
+def check_rule(model: bytes, role: str, weights: graph_rule.WeightsFile | None = None) -> None:
+    """Hold a serialized model, whose weights may lie in a file beside it, to the server's rule for graphs.
 
     Raises:
         ExportError: it breaks the rule; the message names the operator.
     """
     try:
-        graph_rule.check_graph(model)
+        graph_rule.check_graph(model, weights)
     except graph_rule.GraphRuleError as error:
         raise ExportError(f"{role}: {error}") from error
 

@@ -37,7 +37,7 @@ def check_parity(path: Path, plan: GraphPlan) -> float:
         ParityError: the difference is more than is allowed.
         ExportError: an output's row depends on other rows, or the file does not run.
     """
-    session = open_session(path.read_bytes())
+    session = open_session(path)
     worst, found = 0.0, dict[str, NDArray[np.generic]]()
     smaller: Arrays = {}
     for batch in plan.sizes(PARITY_BATCHES):
@@ -57,7 +57,7 @@ def check_parity(path: Path, plan: GraphPlan) -> float:
 
 def row_dependence(path: Path, plan: GraphPlan) -> str:
     """The first output and batch size at which a row's bits differ from those in a large batch; empty if none."""
-    session = open_session(path.read_bytes())
+    session = open_session(path)
 
     def run(rows: Mapping[str, NDArray[np.generic]]) -> Arrays:
         return run_rows(session, plan.outputs, dict(rows), plan.batch_rows)

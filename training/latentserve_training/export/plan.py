@@ -15,6 +15,9 @@ Arrays = dict[str, NDArray[np.generic]]
 BATCH = "batch"
 """The symbol of axis 0 of every tensor."""
 
+WEIGHTS_SUFFIX = ".weights"
+"""The end of the name of a file of weights, which is that of its graph's but for this."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GraphPlan(ABC):

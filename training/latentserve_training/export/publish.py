@@ -25,7 +25,7 @@ from latentserve_training.export.card import card
 from latentserve_training.export.destination import Destination
 from latentserve_training.export.onnx_model import opset
 from latentserve_training.export.parity import row_dependence
-from latentserve_training.export.plan import Arrays, GraphPlan
+from latentserve_training.export.plan import WEIGHTS_SUFFIX, Arrays, GraphPlan
 from latentserve_training.image_grid import write_png
 
 GOLDEN_ROWS = 8
@@ -167,7 +167,7 @@ def describe_graph(role: str, path: Path, parity: float, batch_rows: int = 0) ->
 
     `batch_rows` is the number of rows of every run, where it takes no other.
     """
-    model = onnx.load(path)
+    model, weights = onnx.load(path, load_external_data=False), path.with_suffix(WEIGHTS_SUFFIX)
     return bundle_pb2.Graph(
         role=ROLES[role],
         file=describe(path),
@@ -177,6 +177,7 @@ def describe_graph(role: str, path: Path, parity: float, batch_rows: int = 0) ->
         parity_max_abs_error=parity,
         precision=bundle_pb2.PRECISION_FLOAT32,
         batch_rows=batch_rows,
+        weights=describe(weights) if weights.exists() else None,
     )
 
 

@@ -17,8 +17,10 @@ from latentserve_training.export.runtime_message import shortened
 _RUN_ROWS = 250
 
 
-def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
+def open_session(model: bytes | Path, weights: Path | None = None) -> onnxruntime.InferenceSession:
     """A CPU session of a model or model file, with one thread so that sums have a fixed order.
+
+    `weights` is the folder in which the external values of a model lie; those of a file lie beside it.
 
     Raises:
         ExportError: onnxruntime cannot run the model.
@@ -26,6 +28,8 @@ def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
+    if weights is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.resolve()))
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own kinds of error have no public common class

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from latentserve_training.export.onnx_model import strip
 from latentserve_training.export.plan import BATCH
+from latentserve_training.foreign.bundle_file import write_model
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.nodes import Nodes
 from latentserve_training.foreign.older_nodes import respell
@@ -63,4 +64,4 @@ class Adapter:
         graph.name = self.graph.role
         respell(model)
         strip(model)
-        onnx.save(model, path)
+        write_model(model, self.graph.source.path.parent, path)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from latentserve_training.export.plan import BATCH
+from latentserve_training.foreign.outside_weights import is_outside
 
 _SHAPE_INPUT = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1, "Resize": 3}
 """Which input says how large the output is on every axis."""
@@ -92,7 +93,7 @@ def _begin_with_rows(graph: onnx.GraphProto, name: str, rest: NDArray[np.int64])
 
 def _integers(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
     """The constant lists of int64 numbers, by name."""
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    tensors = {tensor.name: tensor for tensor in graph.initializer if not is_outside(tensor)}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             tensors[node.output[0]] = node.attribute[0].t

@@ -14,16 +14,16 @@ from latentserve_training.errors import ExportError
 from latentserve_training.export.parity import allowed_difference
 from latentserve_training.export.plan import BATCH
 from latentserve_training.export.runtime_message import shortened
-from latentserve_training.export.sessions import open_session
-from latentserve_training.foreign.onnx_file import ForeignSession, with_outputs
+from latentserve_training.foreign.onnx_file import ForeignSession, OnnxFile, with_outputs
 
 _BATCHES = (1, 2, 7)
 _SEED = 0
 
 
-def batch_problem(free: onnx.ModelProto, reference: ForeignSession, tensors: Sequence[str]) -> str:
+def batch_problem(free: onnx.ModelProto, source: OnnxFile, reference: ForeignSession, tensors: Sequence[str]) -> str:
     """Why the graph, in batches of several sizes, is not what its file is, for a message; empty if nothing is found.
 
+    `source` has its weights, and `reference` runs the file.
     Inputs that have an open axis beside the batch are not tried.
 
     Raises:
@@ -36,7 +36,7 @@ def batch_problem(free: onnx.ModelProto, reference: ForeignSession, tensors: Seq
     feeds = {value.name: _example(value, random) for value in free.graph.input}
     expected = reference.run(feeds)
     try:
-        session = open_session(with_outputs(free, tensors).SerializeToString())
+        session = source.open(with_outputs(free, tensors))
         for rows in _BATCHES:
             fed = {value.name: _first_rows(value, feeds[value.name], rows) for value in free.graph.input}
             for name, found in zip(tensors, session.run(list(tensors), fed), strict=True):

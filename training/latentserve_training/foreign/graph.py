@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +20,7 @@ from latentserve_training.foreign.batch_axis import fixed_rows, free_batch
 from latentserve_training.foreign.batch_trial import batch_problem
 from latentserve_training.foreign.needed_part import needed_part
 from latentserve_training.foreign.onnx_file import VARYING_BATCH, ForeignSession, OnnxFile
+from latentserve_training.foreign.outside_weights import is_outside, with_weights_as_inputs
 from latentserve_training.foreign.rule import check_rule, lower_ir
 
 _RESHAPES = frozenset({"Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze"})
@@ -27,7 +29,7 @@ Float = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ForeignGraph:
-    """A model with its weights loaded, and the file it came from."""
+    """A model, and the file it came from, in which its large weights are left."""
 
     role: str
     source: OnnxFile
@@ -69,7 +71,7 @@ class ForeignGraph:
             _quiet_idle_dropout(model)
             lower_ir(model)
             check_rule(model, tensors)
-            onnx.checker.check_model(model, full_check=True)
+            onnx.checker.check_model(with_weights_as_inputs(model), full_check=True)
         except ExportError as error:
             raise ExportError(f"{self.role}: {error}") from error
         except Exception as error:  # protobuf and the checker each raise their own
@@ -85,7 +87,7 @@ class ForeignGraph:
         fixed = replace(self, fixed_rows=rows)
         free = free_batch(self.model, rows)
         try:
-            problem = batch_problem(free, fixed.reference(tensors), tensors)
+            problem = batch_problem(free, self.source, fixed.reference(tensors), tensors)
         except ExportError as error:
             raise ExportError(f"{self.role}: onnxruntime cannot run {self.source.path}: {error}") from error
         if problem:
@@ -174,12 +176,18 @@ class ForeignGraph:
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The tensor's shape without its batch axis; None if it is not known."""
-        inferred = onnx.shape_inference.infer_shapes(self.model).graph
-        for value in (*inferred.input, *inferred.output, *inferred.value_info):
-            if value.name == name and value.type.tensor_type.HasField("shape"):
-                axes = value.type.tensor_type.shape.dim[1:]
-                return tuple(axis.dim_value for axis in axes) if all(axis.dim_value > 0 for axis in axes) else None
-        return None
+        value = self.inferred.get(name)
+        if value is None or not value.type.tensor_type.HasField("shape"):
+            return None
+        axes = value.type.tensor_type.shape.dim[1:]
+        return tuple(axis.dim_value for axis in axes) if all(axis.dim_value > 0 for axis in axes) else None
+
+    @cached_property
+    def inferred(self) -> dict[str, onnx.ValueInfoProto]:
+        """What is known of the element types and shapes of inputs, outputs and inner tensors, by their names."""
+        graph = onnx.shape_inference.infer_shapes(self.model).graph
+        values = (*graph.value_info, *graph.output, *graph.input)
+        return {value.name: value for value in values}
 
     def reference(self, names: Sequence[str]) -> ForeignSession:
         """A session of the file itself that computes these tensors.
@@ -201,7 +209,7 @@ def _quiet_idle_dropout(model: onnx.ModelProto) -> None:
 
 def _idle_dropout(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """The nodes whose constant flag says that they drop nothing."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer if not is_outside(tensor)}
     constants |= {node.output[0]: node.attribute[0].t for node in nodes(model) if node.op_type == "Constant"}
     flagged = [node for node in nodes(model) if node.op_type == "Dropout" and "".join(node.input[2:3]) in constants]
     return [node for node in flagged if not onnx.numpy_helper.to_array(constants[node.input[2]]).any()]

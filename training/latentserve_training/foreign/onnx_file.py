@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from latentserve.fixed_rows import in_runs_of
 from latentserve_training.errors import ExportError
-from latentserve_training.export.onnx_model import tensors
 from latentserve_training.export.runtime_message import shortened
 from latentserve_training.export.sessions import open_session
+from latentserve_training.foreign.outside_weights import read_outline
 
 VARYING_BATCH = (
     "export it with a batch that varies (torch.onnx.export: dynamic_shapes, of the older exporter dynamic_axes)"
@@ -32,7 +32,7 @@ class OnnxFile:
 
     path: Path
     model: onnx.ModelProto
-    """Its model, with all weights loaded, external ones as well."""
+    """Its model, with the values of large weights left where they are."""
     sha256: str
     """Digest, in hexadecimal, of the file's bytes followed by those of its external weights in name order."""
 
@@ -44,10 +44,10 @@ class OnnxFile:
             ExportError: it cannot be read, or is no ONNX.
         """
         try:
-            model = onnx.load(path, load_external_data=False)
-            weights = sorted({_location(tensor) for tensor in tensors(model)} - {""})
-            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
-            digest = _sha256([path, *(path.parent / name for name in weights)])
+            model, weights = read_outline(path)
+            digest = _sha256([path, *(path.parent / name for name in sorted(weights))])
+        except ExportError:
+            raise
         except OSError as error:
             raise ExportError(f"{path}: {error.strerror or error}") from error
         except Exception as error:  # protobuf and onnx each raise their own
@@ -65,8 +65,16 @@ class OnnxFile:
         given = {value.name for value in self.model.graph.output}
         parts = [(self._as_it_lies(part), [name for name in names if name in given])]
         if inner := [name for name in names if name not in given]:
-            parts.append((open_session(with_outputs(part, inner).SerializeToString()), inner))
+            parts.append((self.open(with_outputs(part, inner)), inner))
         return ForeignSession([pair for pair in parts if pair[1]], rows)
+
+    def open(self, model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+        """A session of a model whose weights are this file's.
+
+        Raises:
+            ExportError: onnxruntime cannot run it.
+        """
+        return open_session(model.SerializeToString(), self.path.parent)
 
     def _as_it_lies(self, part: onnx.ModelProto) -> onnxruntime.InferenceSession:
         try:
@@ -74,11 +82,11 @@ class OnnxFile:
         except ExportError:
             # Shapes that lie outside of the file, which onnxruntime does not read there, ONNX as text, a newer version
             # of the format, or what onnxruntime does not know and nobody needs.
-            return open_session(part.SerializeToString())
+            return self.open(part)
         needed = {value.name for value in part.graph.input}
         if {value.name for value in session.get_inputs()} <= needed:
             return session
-        return open_session(part.SerializeToString())
+        return self.open(part)
 
 
 @dataclass(frozen=True)
@@ -146,13 +154,6 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
     given = {value.name for value in copy.graph.output}
     copy.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in names if name not in given)
     return copy
-
-
-def _location(tensor: onnx.TensorProto) -> str:
-    """The name of the tensor's external file; empty if its values are in the graph's own."""
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return ""
-    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
 
 
 def _sha256(paths: Sequence[Path]) -> str:

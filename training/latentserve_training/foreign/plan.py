@@ -53,7 +53,7 @@ class ForeignPlan(GraphPlan):
         """
         if not self.limits:
             return self.compute(inputs)
-        return run_rows(open_session(path.read_bytes()), self.outputs, inputs, self.batch_rows)
+        return run_rows(open_session(path), self.outputs, inputs, self.batch_rows)
 
     @property
     def batch_rows(self) -> int:

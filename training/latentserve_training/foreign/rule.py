@@ -10,6 +10,7 @@ from latentserve.onnx.graph_rule import IR_VERSIONS, Fault, GraphRuleError, Oper
 from latentserve_training.errors import ExportError
 from latentserve_training.export.onnx_model import nodes, opset, tensors
 from latentserve_training.foreign.needed_part import needed_part
+from latentserve_training.foreign.outside_weights import with_weights_as_inputs
 
 _NAMED_IR = 14
 """The newest version of the format of which it is known what came with it: two element types, and opaque ones."""
@@ -42,7 +43,7 @@ def check_rule(model: onnx.ModelProto, wanted: Sequence[str]) -> None:
         ExportError: it breaks it; the message has the operator, a tensor that depends on it, and what to change.
     """
     try:
-        check_graph(model.SerializeToString())
+        check_graph(with_weights_as_inputs(model).SerializeToString())
     except OperatorRuleError as error:
         depends = next(name for name in wanted if _breaks_rule(needed_part(model, [name])))
         raise ExportError(f"{error}; {depends!r} depends on it: {_CHANGES[error.fault]}") from error

@@ -33,9 +33,8 @@ def dtype_of(graph: ForeignGraph, name: str, allowed: Sequence[int]) -> int:
     Raises:
         ExportError: it is none of the allowed ones.
     """
-    inferred = onnx.shape_inference.infer_shapes(graph.model).graph
-    values = (*inferred.input, *inferred.output, *inferred.value_info)
-    found = next((value.type.tensor_type.elem_type for value in values if value.name == name), TensorProto.FLOAT)
+    value = graph.inferred.get(name)
+    found = TensorProto.FLOAT if value is None else value.type.tensor_type.elem_type
     _require(graph, f"{name!r}", found, allowed)
     return int(found)
 
