@@ -51,6 +51,8 @@ WRONG = [
     ("latentserve-import", ["model.yaml", "--repository", "m", "--name", "m"]),
     ("latentserve-import", ["model.yaml", "--repository", "m", "--name", "../m"]),
     ("latentserve-import", ["model.yaml", "--repository", "m", "--name", "m", "--version", "one"]),
+    ("latentserve-import", ["model.onnx", "--repository", "m", "--name", "m", "--set", "kind"]),
+    ("latentserve-import", ["model.onnx", "--describe-only", "--set", "kind=flow"]),
 ]
 
 

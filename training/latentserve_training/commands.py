@@ -61,9 +61,16 @@ def import_model(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         with _importing(prog):
-            from latentserve_training.command_line.output import say
-            from latentserve_training.foreign.request import parse
+            from latentserve_training.command_line.output import explain, say
+            from latentserve_training.foreign.request import DescriptionRequest, parse
         request = parse(argv, prog)
+        if isinstance(request, DescriptionRequest):
+            with _importing(prog):
+                from latentserve_training.foreign.guess.describe import describe_graphs
+            described = describe_graphs(request, say, explain, _questions_of(prog))
+            if described is None:
+                return
+            request = described
         with _importing(prog):
             from latentserve_training.foreign.import_model import import_model
         say(f"{import_model(request, _warnings_of(prog), _notes_of(prog))}\n")
@@ -86,6 +93,12 @@ def _notes_of(prog: str) -> Callable[[str], None]:
     from latentserve_training.command_line.output import complain
 
     return lambda message: complain(f"{prog}: {message}")
+
+
+def _questions_of(prog: str) -> Callable[[str], None]:
+    from latentserve_training.command_line.output import complain
+
+    return lambda message: complain(f"{prog}: question: {message}")
 
 
 def _enter(prog: str, argv: Sequence[str] | None, command: Callable[[], None], *, tuned: bool = False) -> int:

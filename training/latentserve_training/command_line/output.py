@@ -38,10 +38,15 @@ def say(text: str) -> None:
 
 def complain(line: str) -> None:
     """Write one line to standard error; if that fails, the exit code has to suffice."""
+    explain(" ".join(line.split()) + "\n")
+
+
+def explain(text: str) -> None:
+    """Write to standard error as it is; if that fails, the exit code has to suffice."""
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(" ".join(line.split()) + "\n")
+        sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
         _drop(sys.stderr)

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, ArgumentParser
 
 from latentserve_training.command_line.parser import fill, make_parser
 from latentserve_training.errors import ConfigError
 from latentserve_training.export.destination import PublicationRequest, add_publication_options
 from latentserve_training.foreign.description import ForeignModel
-from latentserve_training.foreign.description_file import read_description
+from latentserve_training.foreign.description_file import check_settings, in_full, read_description
+from latentserve_training.foreign.setting import OPTION, looked_up, read_settings
 
 DEFAULT_TOLERANCE = 1e-4
+_DESCRIBE_ONLY = "--describe-only"
+_ONNX = ".onnx"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportRequest(PublicationRequest):
-    """What to import, and where to."""
+class ImportOptions(PublicationRequest):
+    """Where to import to, and what to compare with."""
 
-    description: ForeignModel
-    folder: Path
-    """What the files of the description are relative to."""
     name: str
     reference: Path | None = None
     """NumPy archive of what the model's own framework drew, relative to the working directory."""
@@ -37,15 +39,96 @@ class ImportRequest(PublicationRequest):
             raise ConfigError(f"--reference-tolerance is {self.reference_tolerance:g}; it must be above 0 and below 1")
 
 
-def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest:
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest(ImportOptions):
+    """What to import, and where to."""
+
+    description: ForeignModel
+    folder: Path
+    """What the files of the description are relative to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescriptionRequest:
+    """ONNX files that nobody has described: what is known of them, and whether they are to be imported, too."""
+
+    decoder: Path
+    encoder: Path | None
+    told: Mapping[str, Any]
+    """Options of the description, as its file would hold them."""
+    options: ImportOptions | None
+    """Absent where the description is only to be printed."""
+
+    def described(self, description: ForeignModel) -> ImportRequest | None:
+        """The import of the files as they are described; None where there is to be none."""
+        if self.options is None:
+            return None
+        return ImportRequest(**vars(self.options), description=description, folder=Path())
+
+
+def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest | DescriptionRequest:
     """The request parsed from a command line.
 
     Raises:
         ArgumentError: an option, or one of the description, is unknown, missing or not allowed.
     """
+    parser = _parser(prog)
+    if _DESCRIBE_ONLY in (sys.argv[1:] if argv is None else argv):
+        for action in parser._actions:  # nothing is published, so no option is needed that says where
+            action.required = action.required and not action.option_strings
+    values = parser.parse_args(argv)
+    try:
+        told = read_settings(values.set or ())
+        if values.description.suffix.lower() == _ONNX:
+            options = None if values.describe_only else fill(ImportOptions, values)
+            return _description_request(values.description, values.encoder, told, options)
+        if values.encoder is not None:
+            raise ConfigError(f"{values.encoder}: belongs to no option; {values.description} names the encoder's file")
+        if values.describe_only:
+            raise ConfigError(f"{_DESCRIBE_ONLY} is for ONNX files; {values.description} is a description already")
+        description = read_description(values.description, told)
+    except ConfigError as error:
+        raise ArgumentError(None, str(error)) from error
+    return fill(ImportRequest, {**vars(values), "description": description, "folder": values.description.parent})
+
+
+def _description_request(
+    decoder: Path, encoder: Path | None, told: Mapping[str, Any], options: ImportOptions | None
+) -> DescriptionRequest:
+    """The request for a description; raises ConfigError where the settings cannot be, or name other files."""
+    check_settings(told)
+    told = in_full(told)
+    for key, place in (("decoder.file", decoder), ("encoder.file", encoder)):
+        if place is not None and looked_up(told, key) is not None:
+            raise ConfigError(f"{OPTION}: {key} is not for a file that is named by itself, here {place}")
+    named = looked_up(told, "encoder.file")
+    return DescriptionRequest(decoder=decoder, encoder=encoder or (named and Path(named)), told=told, options=options)
+
+
+def _parser(prog: str) -> ArgumentParser:
     parser = make_parser(prog, "Import ONNX files as a bundle.", tells_version=False)
-    parser.add_argument("description", type=Path, metavar="YAML", help="File that says what the ONNX files are.")
+    parser.add_argument(
+        "description",
+        type=Path,
+        metavar="PATH",
+        help="YAML file that says what the ONNX files are, or the decoder's .onnx file, which is asked itself.",
+    )
+    parser.add_argument(
+        "encoder", type=Path | None, nargs="?", metavar="ENCODER", help="The encoder's ONNX file, behind the decoder's."
+    )
     add_publication_options(parser)
+    parser.add_argument(
+        OPTION,
+        type=str,
+        action="append",
+        metavar="KEY=VALUE",
+        help="Option of the description, such as kind=vae or decoder.inputs.psi=0.7; may be given several times.",
+    )
+    parser.add_argument(
+        _DESCRIBE_ONLY,
+        action="store_true",
+        help="Print the description of the ONNX files as YAML and import nothing; needs no --repository and no --name.",
+    )
     parser.add_argument(
         "--reference",
         type=Path | None,
@@ -58,10 +141,4 @@ def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest:
         default=DEFAULT_TOLERANCE,
         help="Largest difference from the reference, as a fraction of a tensor's largest value or of 1.",
     )
-    values = parser.parse_args(argv)
-    try:
-        description = read_description(values.description)
-    except ConfigError as error:
-        raise ArgumentError(None, str(error)) from error
-    folder = values.description.parent
-    return fill(ImportRequest, {**vars(values), "description": description, "folder": folder})
+    return parser
