@@ -21,8 +21,8 @@ def more_rows(rows: Arrays) -> dict[str, NDArray[Any]]:
     """TRIAL_ROWS rows of inputs, all different, made of a few.
 
     Floats are those of the few rows, moved along and scaled a little nearer to 0 every time that the few are used up:
-    so images stay within 0 to 1, and latents are ordinary ones. Codes are moved along and not scaled. Labels, one a
-    row, stay as they are.
+    so images stay within 0 to 1, and latents are ordinary ones. Codes are moved along and not scaled. Labels and
+    what else is one value a row stay as they are.
     """
     return {name: _more(array) for name, array in rows.items()}
 

@@ -77,6 +77,8 @@ class TinyModel:
     """The calibration's, in nats; none: it is not calibrated."""
     noises: int = 0
     """Noise inputs of the decoder, of the shape of an image, which its logits are the sum of, too."""
+    psi: tuple[float, ...] = ()
+    """Default, least and largest psi, which the weighted latent is multiplied by; none: the decoder takes none."""
     noise_dim: int = 0
     """Values that the prior graph takes; 0: there is none."""
     codes: int = 0
@@ -247,9 +249,11 @@ class TinyModel:
         noises = "".join(f", float{image} noise{number}" for number in range(self.noises))
         sums = [f"noisy{number + 1} = Add(noisy{number}, noise{number})" for number in range(self.noises)]
         return self._graph(
-            f"({taken}{self._label}{noises}) => ({outputs})",
+            f"({taken}{self._label}{noises}{', float[batch] psi' if self.psi else ''}) => ({outputs})",
             "latent = Gather(codebook, codes)" if self.codes else "",
-            "plain_rows = Gemm(latent, decoder_weight, decoder_bias)",
+            "psi_column = Unsqueeze(psi, one_axis)" if self.psi else "",
+            f"styled = {'Mul(latent, psi_column)' if self.psi else 'Identity(latent)'}",
+            "plain_rows = Gemm(styled, decoder_weight, decoder_bias)",
             shifted_by_label("rows", conditional=bool(self.labels)),
             "noisy0 = Reshape(rows, image_shape)",
             *sums,
@@ -315,6 +319,9 @@ class TinyModel:
         if self.labels:
             manifest.labels.count = self.labels
         manifest.noises.extend(pb.NoiseInput(name=f"noise{n}", shape=self.shape) for n in range(self.noises))
+        if self.psi:
+            default, least, most = self.psi
+            manifest.psi.CopyFrom(pb.Psi(default_value=default, min_value=least, max_value=most))
         if self.quantiles:
             manifest.calibration.CopyFrom(pb.Calibration(negative_elbo_quantiles=self.quantiles, images=500))
         if self.components:

@@ -123,6 +123,16 @@ class NoiseInput(_message.Message):
     shape: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class Psi(_message.Message):
+    __slots__ = ("default_value", "min_value", "max_value")
+    DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    MIN_VALUE_FIELD_NUMBER: _ClassVar[int]
+    MAX_VALUE_FIELD_NUMBER: _ClassVar[int]
+    default_value: float
+    min_value: float
+    max_value: float
+    def __init__(self, default_value: _Optional[float] = ..., min_value: _Optional[float] = ..., max_value: _Optional[float] = ...) -> None: ...
+
 class Mixture(_message.Message):
     __slots__ = ("components", "file")
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
@@ -279,7 +289,7 @@ class Provenance(_message.Message):
     def __init__(self, created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., family: _Optional[str] = ..., dataset: _Optional[str] = ..., dataset_sha256: _Optional[str] = ..., config_json: _Optional[str] = ..., git_commit: _Optional[str] = ..., software: _Optional[_Mapping[str, str]] = ..., training_steps: _Optional[int] = ..., checkpoint_sha256: _Optional[str] = ...) -> None: ...
 
 class Manifest(_message.Message):
-    __slots__ = ("format_version", "name", "kind", "latent", "image", "likelihood", "graphs", "golden", "files", "provenance", "metrics", "license", "labels", "calibration", "noises")
+    __slots__ = ("format_version", "name", "kind", "latent", "image", "likelihood", "graphs", "golden", "files", "provenance", "metrics", "license", "labels", "calibration", "noises", "psi")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -302,6 +312,7 @@ class Manifest(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     NOISES_FIELD_NUMBER: _ClassVar[int]
+    PSI_FIELD_NUMBER: _ClassVar[int]
     format_version: int
     name: str
     kind: ModelKind
@@ -317,4 +328,5 @@ class Manifest(_message.Message):
     labels: LabelSpec
     calibration: Calibration
     noises: _containers.RepeatedCompositeFieldContainer[NoiseInput]
-    def __init__(self, format_version: _Optional[int] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[ModelKind, str]] = ..., latent: _Optional[_Union[LatentSpec, _Mapping]] = ..., image: _Optional[_Union[ImageSpec, _Mapping]] = ..., likelihood: _Optional[_Union[Likelihood, str]] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., golden: _Optional[_Union[File, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., license: _Optional[str] = ..., labels: _Optional[_Union[LabelSpec, _Mapping]] = ..., calibration: _Optional[_Union[Calibration, _Mapping]] = ..., noises: _Optional[_Iterable[_Union[NoiseInput, _Mapping]]] = ...) -> None: ...
+    psi: Psi
+    def __init__(self, format_version: _Optional[int] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[ModelKind, str]] = ..., latent: _Optional[_Union[LatentSpec, _Mapping]] = ..., image: _Optional[_Union[ImageSpec, _Mapping]] = ..., likelihood: _Optional[_Union[Likelihood, str]] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., golden: _Optional[_Union[File, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., license: _Optional[str] = ..., labels: _Optional[_Union[LabelSpec, _Mapping]] = ..., calibration: _Optional[_Union[Calibration, _Mapping]] = ..., noises: _Optional[_Iterable[_Union[NoiseInput, _Mapping]]] = ..., psi: _Optional[_Union[Psi, _Mapping]] = ...) -> None: ...

@@ -127,12 +127,14 @@ class SampleRequest(_message.Message):
     def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., shaping: _Optional[_Union[Shaping, _Mapping]] = ..., prior: _Optional[_Union[_bundle_pb2.Prior, str]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Shaping(_message.Message):
-    __slots__ = ("temperature", "truncation")
+    __slots__ = ("temperature", "truncation", "psi")
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     TRUNCATION_FIELD_NUMBER: _ClassVar[int]
+    PSI_FIELD_NUMBER: _ClassVar[int]
     temperature: float
     truncation: float
-    def __init__(self, temperature: _Optional[float] = ..., truncation: _Optional[float] = ...) -> None: ...
+    psi: float
+    def __init__(self, temperature: _Optional[float] = ..., truncation: _Optional[float] = ..., psi: _Optional[float] = ...) -> None: ...
 
 class SampleResponse(_message.Message):
     __slots__ = ("images", "seed", "noise_scheme", "served", "labels")

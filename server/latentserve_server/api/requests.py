@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from latentserve.contract import MAX_LABELS, MAX_NAME_CHARACTERS
 from latentserve.seed import draw_seed
 from latentserve.v1 import bundle_pb2, models_pb2
@@ -164,6 +166,7 @@ def _sample_request(
     priority: pb.Priority,
 ) -> SampleRequest:
     sampling, first_index, count = _sampling(request, model), request.first_index, request.count
+    psi = _psi(request.shaping, model) if request.HasField("shaping") else None
     check_indices("first_index", first_index, count)
     return SampleRequest(
         count,
@@ -173,6 +176,7 @@ def _sample_request(
         sampling,
         labels_of(request, model),
         scheduling_of(context, priority),
+        psi,
     )
 
 
@@ -185,10 +189,10 @@ def _sampling(request: pb.SampleRequest | pb.StreamSamplesRequest, model: Served
     """What is to be drawn from, and what is to be done to the noise."""
     if request.prior not in _PRIORS:
         raise InvalidArgument("prior", f"{request.prior} is not one of {', '.join(bundle_pb2.Prior.keys())}")
-    default = model.abilities.default_sampling
-    if default is not None and not request.prior and not request.HasField("shaping"):
+    default, shaping = model.abilities.default_sampling, request.shaping
+    as_it_is = not (shaping.HasField("temperature") or shaping.HasField("truncation"))
+    if default is not None and not request.prior and as_it_is:
         return default
-    shaping = request.shaping
     return SamplingSpec(
         model.abilities.prior_for(request.prior),
         NoiseTransform(
@@ -196,6 +200,16 @@ def _sampling(request: pb.SampleRequest | pb.StreamSamplesRequest, model: Served
             truncation=shaping.truncation if shaping.HasField("truncation") else None,
         ),
     )
+
+
+def _psi(shaping: pb.Shaping, model: ServedModel) -> float | None:
+    """The psi that is wanted of the decoder, if any."""
+    if not shaping.HasField("psi"):
+        return None
+    if model.psi is None:
+        raise InvalidArgument("shaping.psi", "the model's decoder takes none")
+    model.psi.check("shaping.psi", np.asarray(shaping.psi, np.float32))
+    return shaping.psi
 
 
 def form_of(output: pb.Output, rows: int, model: ServedModel) -> str:

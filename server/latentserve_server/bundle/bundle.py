@@ -103,6 +103,7 @@ class Bundle:
             pb.GRAPH_ROLE_DECODER: {
                 KINDS[self.manifest.kind].decodes: latent,
                 **{name: (_FLOAT32, shape) for name, shape in self.noises.items()},
+                **({"psi": (_FLOAT32, ())} if self.manifest.HasField("psi") else {}),
             },
             pb.GRAPH_ROLE_PRIOR: {"noise": (_FLOAT32, (self.manifest.latent.noise_dim,))},
         }

@@ -49,6 +49,8 @@ _MAY_BE_SLOW = (
 _LABEL_BYTES = 3
 """What a label below 2^16 takes in a message, at most."""
 
+_PSI_BYTES = 4
+
 
 @dataclass(frozen=True)
 class _Opened:
@@ -275,6 +277,7 @@ class Loader:
         pixels = image.channels * image.height * image.width
         row_bytes = max(max(4 * pixels, pixels + _FILE_OVERHEAD_BYTES) + latent_bytes, 3 * latent_bytes)
         row_bytes += _LABEL_BYTES if bundle.manifest.labels.count else 0
+        row_bytes += _PSI_BYTES if bundle.manifest.HasField("psi") else 0
         fitting = max(1, (self.limits.max_message_bytes - REPLY_OVERHEAD_BYTES) // row_bytes)
         rows = min(self.limits.max_rows_per_request, fitting)
         return replace(self.limits, max_rows_per_request=rows, max_batch_rows=max_batch_rows)

@@ -78,6 +78,7 @@ def parse_manifest(raw: bytes) -> pb.Manifest:
     _check_reading(image.reading)
     _check_batch_rows(manifest.graphs)
     _check_noises(manifest)
+    _check_psi(manifest.psi)
     if manifest.HasField("labels"):
         _check_labels(manifest.labels)
     if manifest.HasField("calibration"):
@@ -228,13 +229,19 @@ def _check_batch_rows(graphs: Sequence[pb.Graph]) -> None:
 
 def _check_noises(manifest: pb.Manifest) -> None:
     noises, has_prior = manifest.noises, any(graph.role == pb.GRAPH_ROLE_PRIOR for graph in manifest.graphs)
-    others = ("", *TENSORS, *(("noise",) if has_prior else ()))
+    others = ("", *TENSORS, *(("noise",) if has_prior else ()), *(("psi",) if manifest.HasField("psi") else ()))
     _check(len(noises) <= MAX_NOISE_INPUTS, "noises", f"are {len(noises)}; at most {MAX_NOISE_INPUTS} are allowed")
     for index, noise in enumerate(noises):
         field, values = f"noises[{index}]", math.prod(noise.shape)
         _check(noise.name not in others, f"{field}.name", f"is {noise.name!r}, which is another tensor's")
         _check(1 <= values <= MAX_LATENT_DIM, f"{field}.shape", f"has {values} values, not 1 to {MAX_LATENT_DIM}")
     _check(len({noise.name for noise in noises}) == len(noises), "noises", "have a name twice")
+
+
+def _check_psi(psi: pb.Psi) -> None:
+    ordered = psi.min_value <= psi.default_value <= psi.max_value
+    told = f"is {psi.default_value:g} in {psi.min_value:g} to {psi.max_value:g}; it must be finite, and in its range"
+    _check(ordered and math.isfinite(psi.max_value - psi.min_value), "psi", told)
 
 
 def _check_labels(labels: pb.LabelSpec) -> None:

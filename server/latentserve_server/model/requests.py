@@ -22,6 +22,8 @@ class SampleRequest(NamedTuple):
     sampling: SamplingSpec = STANDARD_NORMAL
     labels: Labels = NO_LABELS
     scheduling: Scheduling = WHENEVER
+    psi: float | None = None
+    """That of the decoder, which must have one where it is given."""
 
 
 class PosteriorDraw(NamedTuple):

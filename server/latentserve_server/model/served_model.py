@@ -22,6 +22,7 @@ from latentserve_server.latent.likelihood import LIKELIHOODS
 from latentserve_server.latent.noise import Draw, NoiseSource, Stream
 from latentserve_server.latent.noise_inputs import NoiseInputs
 from latentserve_server.latent.prior import STANDARD_NORMAL, Prior, PriorSource, SamplingSpec
+from latentserve_server.latent.psi import Psi
 from latentserve_server.latent.scores import Scores, draw_latents, score_at_mean, score_draws, score_point
 from latentserve_server.model.abilities import Abilities
 from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored
@@ -43,6 +44,7 @@ REPLY_OVERHEAD_BYTES = 1 << 16
 
 _ENCODER, _DECODER = bundle_pb2.GRAPH_ROLE_ENCODER, bundle_pb2.GRAPH_ROLE_DECODER
 _PRIOR = bundle_pb2.GRAPH_ROLE_PRIOR
+_PSI = "psi"
 _SEED_BYTES = 1 << 14
 """A draw of one row costs about as much as work on so many bytes."""
 
@@ -137,6 +139,9 @@ class ServedModel:
         self._reconstruction = reconstruction
         self._generation = generation
         self.likelihood = LIKELIHOODS.get(manifest.likelihood)
+        asked = manifest.psi
+        self.psi = Psi(asked.default_value, asked.min_value, asked.max_value) if manifest.HasField("psi") else None
+        """The decoder's; None where it takes none."""
         self._prior = prior
         self._prior_noise = PriorSource(noise, manifest.latent.noise_dim, None)
         self._noise = noise
@@ -174,6 +179,8 @@ class ServedModel:
             batcher, inputs = self._source_of(request)
         if self._noise_inputs is not None:
             inputs = {**inputs, **self._noise_inputs.drawn(seed, first_index, rows)}
+        if self.psi is not None:
+            inputs = {**inputs, _PSI: self.psi.rows(rows, request.psi)}
         labels = request.labels.of_indices(first_index, rows) if self.known_labels else None
         result = await batcher.submit(_labelled(inputs, labels), (output,), request.scheduling)
         return Decoded(result.outputs[output], result.timing, seed, labels)
@@ -224,7 +231,7 @@ class ServedModel:
         scored = likelihood.outputs if likelihood else ()
         posterior = self.kind.encodes if self.kind.has_variances else ()
         wanted = tuple(dict.fromkeys((*forms, *posterior, *scored)))
-        result = await self._reconstruction.submit(self._noised(inputs), wanted, scheduling)
+        result = await self._reconstruction.submit(self._completed(inputs), wanted, scheduling)
         if likelihood is None:
             return result, Scores()
         if not posterior:
@@ -283,11 +290,15 @@ class ServedModel:
     ) -> Result:
         """One graph as it is: its named outputs for the rows of its inputs. The model must have the graph.
 
+        A decoder's noise, and its psi where that is left out, are as of every latent that is given.
+
         Raises:
-            InvalidArgument: there are too many rows, or the decoder overflows on a latent.
+            InvalidArgument: there are too many rows, a psi is out of range, or the decoder overflows on a latent.
         """
         for name, rows in inputs.items():
             self.check_rows(name, len(rows))
+        if self.psi is not None and _PSI in inputs:
+            self.psi.check(f"inputs.{_PSI}", inputs[_PSI])
         with _blaming(f"inputs.{self.kind.decodes}") if role == _DECODER else nullcontext():
             return await self._run(role, inputs, outputs, scheduling)
 
@@ -337,14 +348,17 @@ class ServedModel:
         scheduling: Scheduling,
         labels: Int64 | None = None,
     ) -> Result:
-        inputs = self._noised(inputs) if role == _DECODER else inputs
+        inputs = self._completed(inputs) if role == _DECODER else inputs
         return await self._batchers[role].submit(_labelled(inputs, labels), outputs, scheduling)
 
-    def _noised(self, inputs: Inputs) -> Inputs:
-        """The inputs of rows whose latents are given, with the noise that the decoder takes beside them."""
-        if self._noise_inputs is None:
-            return inputs
-        return {**inputs, **self._noise_inputs.of_given_latents(len(next(iter(inputs.values()))))}
+    def _completed(self, inputs: Inputs) -> Inputs:
+        """The inputs of rows whose latents are given, with the noise and the psi that the decoder takes beside them."""
+        rows = len(next(iter(inputs.values())))
+        if self._noise_inputs is not None:
+            inputs = {**inputs, **self._noise_inputs.of_given_latents(rows)}
+        if self.psi is not None and _PSI not in inputs:
+            inputs = {**inputs, _PSI: self.psi.rows(rows)}
+        return inputs
 
 
 def _tensors(manifest: bundle_pb2.Manifest) -> Mapping[str, TensorSpec]:
@@ -360,6 +374,7 @@ def _tensors(manifest: bundle_pb2.Manifest) -> Mapping[str, TensorSpec]:
         "image_uint8": TensorSpec("image_uint8", np.dtype(np.uint8), pixels),
         "codes": TensorSpec("codes", np.dtype(np.int64), latent),
         "label": TensorSpec("label", np.dtype(np.int64), ()),
+        _PSI: TensorSpec(_PSI, np.dtype(np.float32), ()),
     }
 
 

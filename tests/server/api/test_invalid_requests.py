@@ -100,6 +100,7 @@ MALFORMED: dict[str, tuple[Any, str, str]] = {
         "shaping.temperature",
         "4.0000005; 0 to 4 are allowed",
     ),
+    "a psi of a model without": (sample(shaping=pb.Shaping(psi=0.5)), "shaping.psi", "the model's decoder takes none"),
     "count over the limit": (sample(count=33), "count", TOO_MANY_ROWS),
     "count huge": (sample(count=2**32 - 1), "count", "4294967295 rows; 1 to 32 are allowed"),
     "count 0 in a grid": (sample(count=0, output=GRID), "count", NO_ROWS),

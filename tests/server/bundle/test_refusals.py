@@ -25,6 +25,7 @@ MODELS = {
     "labelled": TinyModel(labels=4),
     "flow": TinyModel(kind="autoencoder", noise_dim=2, likelihood=""),
     "vq": TinyModel(kind="vq", noise_dim=2, codes=4),
+    "styled": TinyModel(psi=(1, 0, 1)),
 }
 
 
@@ -156,7 +157,12 @@ MANIFESTS: list[tuple[str, str, Any, str]] = [
     ("vae", "noises", [{"name": "a", "shape": [257, 256]}], "noises[0].shape has 65792 values, not 1 to 65536"),
     ("vae", "noises", [{"name": "a", "shape": [1]}] * 2, "noises have a name twice"),
     ("vae", "noises", [{"name": "a", "shape": [1]}] * 65, "noises are 65; at most 64 are allowed"),
+    ("styled", "noises", [{"name": "psi", "shape": [1]}], "noises[0].name is 'psi', which is another tensor's"),
     ("vae", "noises", [{"name": "a", "shape": [2]}], "the decoder's tensor 'a' is not float32 [2]"),
+    ("vae", "psi", {"max_value": 1}, "the decoder's tensor 'psi' is not float32 []"),
+    ("vae", "psi", {"default_value": 2, "max_value": 1}, "psi is 2 in 0 to 1; it must be finite, and in its range"),
+    ("vae", "psi", {"max_value": "Infinity"}, "psi is 0 in 0 to inf; it must be finite, and in its range"),
+    ("vae", "psi", {"default_value": "NaN"}, "psi is nan in 0 to 0; it must be finite, and in its range"),
     ("all", "labels", {"count": 1}, "labels.count is not in 2 to 65536"),
     ("all", "labels", {}, "labels.count is not in 2 to 65536"),
     ("all", "labels", {"count": 65537}, "labels.count is not in 2 to 65536"),
@@ -247,7 +253,7 @@ NOT_JSON = "not JSON, in line 1, column"
 ANY_KIND = f"it must be one of MODEL_KIND_UNSPECIFIED, {KINDS}"
 FIELDS = (
     "there are format_version, name, kind, latent, image, likelihood, graphs, golden, files, provenance, metrics, "
-    "license, labels, calibration, noises"
+    "license, labels, calibration, noises, psi"
 )
 TEXTS: list[tuple[bytes, str]] = [
     (b"", f"{NOT_JSON} 1: ..."),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from latentserve.dtypes import GRAPH_TYPES
 from latentserve.oip import inference_pb2 as pb
 from latentserve_server.api.oip.models import InferenceModel, parts_of
-from latentserve_server.api.oip.tensors import datatype_of
+from latentserve_server.api.oip.tensors import OPTIONAL, datatype_of
 from latentserve_server.engine import Device, TensorSpec
 from latentserve_server.model.requests import FLOAT32_PIXELS
 from latentserve_server.repository.version import ModelVersion, State
@@ -55,6 +55,7 @@ def config_of(model: InferenceModel) -> pb.ModelConfig:
                 data_type=_DATA_TYPES[spec.dtype],
                 format=pb.ModelInput.FORMAT_NCHW if spec.name == FLOAT32_PIXELS else pb.ModelInput.FORMAT_NONE,
                 dims=spec.shape,
+                optional=spec.name in OPTIONAL,
             )
             for spec in model.inputs
         ],

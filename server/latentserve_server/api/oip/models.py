@@ -42,10 +42,11 @@ class InferenceModel(NamedTuple):
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What goes in: latents, codes or images, and the label of each for a conditional model."""
-        tensors = self.served.tensors
-        rows = tensors[self.served.kind.decodes if self.part is Part.DECODER else "image"]
-        return (rows, tensors["label"]) if self.served.known_labels else (rows,)
+        """What goes in: latents, codes or images, the label of each for a conditional model, and a decoder's psi."""
+        tensors, decodes = self.served.tensors, self.part is Part.DECODER
+        rows = tensors[self.served.kind.decodes if decodes else "image"]
+        labels = (tensors["label"],) if self.served.known_labels else ()
+        return (rows, *labels, tensors["psi"]) if decodes and self.served.psi is not None else (rows, *labels)
 
     @property
     def known(self) -> Mapping[str, int]:

@@ -33,6 +33,9 @@ _RAW_CONTENTS = pb.ModelInferResponse.DESCRIPTOR.fields_by_name["raw_output_cont
 _LATENTS = ("latent", "codes")
 """Inputs that callers may send in the shape of a latent, or as rows of its values."""
 
+OPTIONAL = ("psi",)
+"""Inputs that callers may leave out."""
+
 _LEVELS = np.float32(255)
 _MAX_TEXT = 128
 _TYPED_BYTES = {np.dtype(np.uint8): 2, np.dtype(np.int64): 10}
@@ -53,10 +56,10 @@ def stated_bytes(request: pb.ModelInferRequest) -> int:
 def read_inputs(
     request: pb.ModelInferRequest, specs: Sequence[TensorSpec], max_rows: int, known: Mapping[str, int]
 ) -> dict[str, NDArray[Any]]:
-    """The rows of every input of the model, by name, the same number n of each.
+    """The rows of every input of the model that is not left out, by name, the same number n of each.
 
     Latents are float32 rows [n, dim], images float32 [n, *spec.shape], both finite, images from 0 to 1; codes are int64
-    rows [n, dim] and a label is int64 [n], from 0 to what is `known` of the name, less 1.
+    rows [n, dim] and a label is int64 [n], from 0 to what is `known` of the name, less 1. A psi is float32 [n], finite.
 
     Raises:
         InvalidArgument: an input is missing, in shared memory, of another shape or datatype than the model's, or over
@@ -64,8 +67,8 @@ def read_inputs(
             of range; another input is beside them; or they differ in their number of rows.
     """
     found = _find_inputs(request, specs)
-    arrays = {spec.name: _read_rows(request, *found[spec.name], spec, max_rows, known) for spec in specs}
-    first, *others = specs
+    first, *others = (spec for spec in specs if spec.name in found)
+    arrays = {spec.name: _read_rows(request, *found[spec.name], spec, max_rows, known) for spec in (first, *others)}
     for spec in others:
         if len(arrays[spec.name]) != len(arrays[first.name]):
             counts = f"{len(arrays[spec.name])} rows where {first.name} has {len(arrays[first.name])}"
@@ -145,7 +148,7 @@ def _find_inputs(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> 
             raise InvalidArgument("inputs", f"{tensor.name!r} is there twice")
         found[tensor.name] = place, tensor
     for name in names:
-        if name not in found:
+        if name not in found and name not in OPTIONAL:
             raise InvalidArgument("inputs", f"{name!r} is missing")
     return found
 
@@ -176,7 +179,7 @@ def _read_rows(
     if is_image:
         return read_range(field, rows)
     check_finite(field, rows)
-    return flattened(rows)
+    return flattened(rows) if spec.name in _LATENTS else rows
 
 
 def _read_shape(field: str, tensor: InputTensor, spec: TensorSpec, max_rows: int) -> tuple[int, ...]:
