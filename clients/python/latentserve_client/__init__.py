@@ -45,6 +45,7 @@ from latentserve_client.models import (
     ModelRef,
     ModelState,
     ModelStatus,
+    Psi,
     Rescanned,
 )
 from latentserve_client.results import Decoded, Posterior, Reconstruction, Samples, Scores, Served, Timing, Walk
@@ -89,6 +90,7 @@ __all__ = [
     "PosteriorMeans",
     "Prior",
     "Priority",
+    "Psi",
     "Reconstruction",
     "ReplyError",
     "RequestError",

@@ -87,6 +87,15 @@ class Limits:
     max_message_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Psi:
+    """What `sample` may set a decoder's psi to, such as StyleGAN's truncation: its default, and the range around it."""
+
+    default: float
+    least: float
+    most: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelInfo:
     """A READY model version. As text it fits a screen: without the manifest and the names of the labels.
@@ -109,6 +118,7 @@ class ModelInfo:
         latent_shape: the shape in which latents come, whose product is latent_dim: (latent_dim,) for vectors.
         codes: the entries of a vector-quantised autoencoder's codebook; 0 for any other model.
         noise_dim: the number of values that the prior graph takes; 0 where there is none.
+        psi: what the decoder's psi may be; None where it takes none.
         image_shape: channels, height and width.
         value_range: the smallest and largest value of a float32 pixel.
         device: where it runs: "cpu" or "cuda".
@@ -139,6 +149,7 @@ class ModelInfo:
     latent_shape: tuple[int, ...]
     codes: int
     noise_dim: int
+    psi: Psi | None
     image_shape: tuple[int, int, int]
     value_range: tuple[float, float]
     device: str

@@ -34,11 +34,12 @@ async def test_a_seed_and_draws_are_sent_where_they_are_given(invoke: Invoke, at
 
 
 async def test_shaping_is_sent_where_it_is_given(invoke: Invoke, attempts: Attempts) -> None:
-    for shaping in ({"temperature": 0}, {"truncation": 0.5}, {}):
+    for shaping in ({"temperature": 0}, {"truncation": 0.5}, {"psi": 0}, {}):
         await invoke("sample", "linear", 3, **shaping)
     shapings = [request.shaping for _, _, request in attempts]
-    assert [shaping.HasField("temperature") for shaping in shapings] == [True, False, False]
-    assert [shaping.HasField("truncation") for shaping in shapings] == [False, True, False]
+    assert [shaping.HasField("temperature") for shaping in shapings] == [True, False, False, False]
+    assert [shaping.HasField("truncation") for shaping in shapings] == [False, True, False, False]
+    assert [shaping.HasField("psi") for shaping in shapings] == [False, False, True, False]
 
 
 @pytest.mark.parametrize(

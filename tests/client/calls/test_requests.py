@@ -63,6 +63,7 @@ REFUSED: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("sample", ("linear", 1), {"temperature": 4.1}, "temperature 4.1 is not from 0 to 4"),
     ("sample", ("linear", 1), {"temperature": "warm"}, "temperature is a str; give a number"),
     ("sample", ("linear", 1), {"truncation": float("nan")}, "truncation nan is not from 0.5 to 8"),
+    ("sample", ("linear", 1), {"psi": float("inf")}, "psi inf is not finite"),
     ("sample", ("linear", 1), {"priority": "high"}, "priority 'high' is not one of interactive, bulk"),
     ("sample", ("linear", 1), {"prior": "flat"}, "prior 'flat' is not one of standard_normal, mixture, graph"),
     ("sample", ("linear", 1), {"labels": []}, "labels is empty; give at least one, or None"),

@@ -70,7 +70,7 @@ def test_what_has_arrived_is_kept(
 
 
 def test_the_rest_is_drawn_as_what_has_arrived_was(sample: Run, tmp_path: Path, faults: list[Any]) -> None:
-    how = "--prior standard_normal --temperature 0.7 --truncation 2.5 --labels 3,0"
+    how = "--prior standard_normal --temperature 0.7 --truncation 2.5 --psi -0.5 --labels 3,0"
     faults.extend([None, (2, grpc.StatusCode.INTERNAL)])
     code, _, err = sample("--count", 17, "--seed", 7, *how.split(), "-o", tmp_path / "a.npy")
     assert code == 1

@@ -75,13 +75,16 @@ def build_labels(labels: LabelsLike | None) -> list[int]:
     return result
 
 
-def build_shaping(temperature: float | None, truncation: float | None) -> generation_pb2.Shaping | None:
-    """How the noise is shaped; None if it is not."""
-    if temperature is None and truncation is None:
+def build_shaping(
+    temperature: float | None, truncation: float | None, psi: float | None
+) -> generation_pb2.Shaping | None:
+    """How the noise is shaped, and the decoder's psi; None if neither is asked for."""
+    if temperature is None and truncation is None and psi is None:
         return None
     return generation_pb2.Shaping(
         temperature=None if temperature is None else number("temperature", temperature, *TEMPERATURES),
         truncation=None if truncation is None else number("truncation", truncation, *TRUNCATIONS),
+        psi=None if psi is None else number("psi", psi),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from latentserve.v1 import bundle_pb2, models_pb2
-from latentserve_client.models import Capability, Limits, ModelInfo, ModelState, ModelStatus, Rescanned
+from latentserve_client.models import Capability, Limits, ModelInfo, ModelState, ModelStatus, Psi, Rescanned
 
 _STATES: dict[int, ModelState] = {
     models_pb2.MODEL_STATE_LOADING: ModelState.LOADING,
@@ -62,7 +62,7 @@ def parse_model(
 ) -> ModelInfo:
     """The description of one model."""
     model = response.model
-    image, latent, limits = model.manifest.image, model.manifest.latent, model.limits
+    image, latent, psi, limits = model.manifest.image, model.manifest.latent, model.manifest.psi, model.limits
     return ModelInfo(
         name=model.name,
         version=model.version,
@@ -79,6 +79,7 @@ def parse_model(
         latent_shape=tuple(latent.shape) or (latent.dim,),
         codes=latent.codes,
         noise_dim=latent.noise_dim,
+        psi=Psi(psi.default_value, psi.min_value, psi.max_value) if model.manifest.HasField("psi") else None,
         image_shape=(image.channels, image.height, image.width),
         value_range=(image.min_value, image.max_value),
         device=model.device,

@@ -35,6 +35,7 @@ def sample(
     prior: Prior | None = None,
     temperature: float | None = None,
     truncation: float | None = None,
+    psi: float | None = None,
     labels: LabelsLike | None = None,
     format: Format = "float32",
     grid_columns: int | None = None,
@@ -57,6 +58,7 @@ def sample(
         prior: "standard_normal", "mixture" or "graph", where the model has it; the model's default unless given.
         temperature: 0 to 4, times the noise; 0 gives the prior's mean. 1 unless given.
         truncation: 0.5 to 8, where the noise is cut off, in standard deviations; nowhere unless given.
+        psi: what the decoder takes as its psi, within the model's `psi`, where it has one; its default unless given.
         labels: of a conditional model, from 0, given to the indices in turn; every label in turn unless given.
         format: "float32" (in the model's value range), "float16" or "uint8" (0 to 255) for one array, in `images`;
             "png", "jpeg" (at quality 90) or "webp" (lossless) for encoded files, in `files`.
@@ -81,7 +83,7 @@ def sample(
         output=build_output(format, grid_columns, bands),
         priority=build_priority(priority),
         labels=build_labels(labels),
-        shaping=build_shaping(temperature, truncation),
+        shaping=build_shaping(temperature, truncation, psi),
         prior=build_prior(prior),
     )
     return Exchange("Sample", request, parse_sample, timeout, request_id)
@@ -98,6 +100,7 @@ def stream_samples(
     prior: Prior | None = None,
     temperature: float | None = None,
     truncation: float | None = None,
+    psi: float | None = None,
     labels: LabelsLike | None = None,
     format: Format = "float32",
     grid_columns: int | None = None,
@@ -122,6 +125,7 @@ def stream_samples(
         prior: "standard_normal", "mixture" or "graph", where the model has it; the model's default unless given.
         temperature: 0 to 4, times the noise; 0 gives the prior's mean. 1 unless given.
         truncation: 0.5 to 8, where the noise is cut off, in standard deviations; nowhere unless given.
+        psi: what the decoder takes as its psi, within the model's `psi`, where it has one; its default unless given.
         labels: of a conditional model, from 0, given to the indices in turn; every label in turn unless given.
         format: "float32" (in the model's value range), "float16" or "uint8" (0 to 255) for an array, in `images` of
             each chunk; "png", "jpeg" (at quality 90) or "webp" (lossless) for encoded files, in `files`.
@@ -147,7 +151,7 @@ def stream_samples(
         output=build_output(format, grid_columns, bands),
         priority=build_priority(priority),
         labels=build_labels(labels),
-        shaping=build_shaping(temperature, truncation),
+        shaping=build_shaping(temperature, truncation, psi),
         prior=build_prior(prior),
     )
     exchange = Exchange("StreamSamples", request, parse_chunk, timeout, request_id)

@@ -132,6 +132,7 @@ def describe_model(info: ModelInfo) -> str:
         ("numerics", _numerics(info)),
         ("latent", dimensions(info)),
         ("prior", _priors(info)),
+        *([("psi", f"{psi.least:g} to {psi.most:g}, default {psi.default:g}")] if (psi := info.psi) else []),
         ("likelihood", info.likelihood.replace("_", " ") or "-"),
         ("labels", _labels(info)),
         ("calibration", f"{info.calibration_images} images" if info.calibration_images else "-"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -53,6 +54,12 @@ def add_to(commands: Commands) -> None:
         metavar="T",
         help="cut the noise off at +-T, 0.5 to 8; default nowhere",
     )
+    parser.add_argument(
+        "--psi",
+        type=number(-math.inf, math.inf),
+        metavar="P",
+        help="the decoder's psi, where it takes one; default the model's own",
+    )
     parser.add_argument("--prior", choices=get_args(Prior), help="what to draw from; default the model's own")
     add_labels(parser, "given to the images in turn; default all labels of the model")
     add_output(parser, IMAGE_OUTPUT, *PICTURES, "npy", folders=True)
@@ -98,6 +105,7 @@ def _draw(client: Client, info: ModelInfo, args: argparse.Namespace, seed: int, 
         "first_index": args.first_index,
         "temperature": args.temperature,
         "truncation": args.truncation,
+        "psi": args.psi,
         "prior": args.prior,
         "labels": args.labels,
         "format": sink.format,
@@ -128,6 +136,7 @@ def _rest(args: argparse.Namespace, seed: int, rows: int) -> str:
         "prior": args.prior,
         "temperature": args.temperature,
         "truncation": args.truncation,
+        "psi": args.psi,
         "labels": ",".join(map(str, args.labels)) if args.labels else None,
         "bands": ",".join(map(str, args.bands)) if args.bands else None,
     }
