@@ -23,6 +23,8 @@ from latentserve_training.foreign.likelihood import LikelihoodTensor, likelihood
 from latentserve_training.foreign.noise_input import NoiseInput, noise_inputs
 from latentserve_training.foreign.pixels import output_pixels
 from latentserve_training.foreign.plan import ForeignImagePlan
+from latentserve_training.foreign.psi_input import PSI, PsiInput, psi_rows
+from latentserve_training.foreign.psi_trial import take_psi_by_row
 from latentserve_training.foreign.runner import Runner
 from latentserve_training.foreign.tensor import main_input
 from latentserve_training.number_text import apart
@@ -31,6 +33,8 @@ _OUT_OF_RANGE = 1e-3
 """How far a pixel may lie outside the range, as float32 rounding does, in fractions of it; it is clipped."""
 
 _LEVEL = 1.001 / 255
+
+_TRIED_PSIS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,13 @@ class ForeignDecoderPlan(ForeignImagePlan):
         latent = {} if self.latents.codes else {self.runner.source.name: self.runner.dtype}
         own = latent | {self.pixels.tensor: self.pixels.dtype}
         return own | ({beside.tensor: beside.dtype} if beside and beside.tensor else {})
+
+    @property
+    def drawn(self) -> Arrays:
+        """The example as callers draw it who set nothing: with the default psi."""
+        asked = self.description.psi
+        rows = len(next(iter(self.example.values())))
+        return self.example | ({PSI: np.full(rows, asked.default, np.float32)} if asked else {})
 
     @property
     def limits(self) -> dict[str, float]:
@@ -146,14 +157,16 @@ def plan_decoder(
     Raises:
         ExportError: the graph does not fit the description.
     """
-    names = description.decoder
+    names, asked = description.decoder, description.psi
     graph = ForeignGraph.load("decoder", folder / names.file)
     image = graph.output(names.image)
     beside = likelihood_tensor(description, graph, image)
     tensors = list(dict.fromkeys(filter(None, [image, beside])))
     graph = graph.part(tensors)
     latents = Latents.of(description)
-    latent = main_input(graph, names.latent, "decoder.latent", names.beside, latents.allowed)
+    taken = [*(["noise"] if description.prior_graph else []), *([PSI] if asked else [])]
+    beside_latent = [*names.beside, *([asked.input] if asked else [])]
+    latent = main_input(graph, names.latent, "decoder.latent", beside_latent, latents.allowed)
     latents.check(graph, latent.name)
     runner = Runner(
         role="decoder",
@@ -161,9 +174,12 @@ def plan_decoder(
         source=latent,
         label=LabelInput.of(graph, names.label, names.label_embeddings, folder, description.label_count),
         fixed=fixed_inputs(graph, names.inputs),
-        noises=noise_inputs(graph, names.noise, ["noise"] if description.prior_graph else []),
+        noises=noise_inputs(graph, names.noise, taken),
+        psi=PsiInput.of(graph, asked) if asked else None,
     )
     example = _example(description, {latents.name: rows}, runner.noises, random)
+    few = {name: array[:_TRIED_PSIS] for name, array in example.items()}
+    graph, runner = take_psi_by_row(graph, runner, latents.own(few[latents.name]), few, tensors)
     pixels = output_pixels(description, graph, image, lambda: _drawn_shape(latents, runner, example, image))
     likelihood = LikelihoodTensor.of(description, graph, pixels, beside)
     return ForeignDecoderPlan(
@@ -188,10 +204,12 @@ def _drawn_shape(latents: Latents, runner: Runner, example: Arrays, image: str) 
 def _example(
     description: ForeignModel, latents: Arrays, noises: Sequence[NoiseInput], random: np.random.Generator
 ) -> Arrays:
-    """The latents, for a conditional model labels, and noise drawn from N(0, I)."""
+    """The latents, for a conditional model labels, noise drawn from N(0, I), and psis of the described range."""
     example, (rows,) = {**latents}, map(len, latents.values())
     if description.label_count:
         example["label"] = labels_in_turn(description.label_count, rows)
     for noise in noises:
         example[noise.tensor] = random.standard_normal((rows, *noise.shape), dtype=np.float32)
+    if description.psi is not None:
+        example[PSI] = psi_rows(description.psi, rows)
     return example

@@ -19,6 +19,7 @@ from latentserve_training.foreign.affine import Affine
 from latentserve_training.foreign.graph_description import ForeignDecoder, ForeignEncoder
 from latentserve_training.foreign.prior_description import ForeignPrior
 from latentserve_training.foreign.reading import ForeignReading
+from latentserve_training.foreign.shaping_description import ForeignPsi, ForeignShaping
 
 _LARGEST_LOG_SCALE = 30.0
 _LARGEST_LATENT_SCALE = 1e6
@@ -71,6 +72,9 @@ class ForeignModel:
     image_shape: list[int] | None = None
     """Channels, height and width, in this order; needed where the decoder's output does not say them."""
 
+    shaping: ForeignShaping | None = None
+    """What callers may set of the decoder."""
+
     reading: ForeignReading = field(default_factory=ForeignReading)
     """How picture files were read."""
 
@@ -103,6 +107,7 @@ class ForeignModel:
         self._check_images()
         self._check_likelihood()
         self._check_labels()
+        self._check_shaping()
 
     def _check_latents(self) -> None:
         shape = self.latent_shape
@@ -178,6 +183,18 @@ class ForeignModel:
         for role, section in (("decoder", self.decoder), ("encoder", self.encoder)):
             lone = section is not None and section.label_embeddings is not None and section.label is None
             _demand(not lone, f"{role}.label_embeddings are for an input named in {role}.label")
+
+    def _check_shaping(self) -> None:
+        if self.shaping is not None:
+            self.shaping.check()
+            described = (self.decoder.latent, *self.decoder.beside)
+            twice = f"decoder: {self.shaping.psi.input!r} is described twice; it is shaping.psi, and something else"
+            _demand(self.shaping.psi.input not in described, twice)
+
+    @property
+    def psi(self) -> ForeignPsi | None:
+        """The decoder's psi, if callers may set it."""
+        return None if self.shaping is None else self.shaping.psi
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -41,6 +41,8 @@ class ForeignGraph:
     """How many rows a run has, no more and no less; None where it is any number."""
     fixed_because: str = ""
     """Why it takes no other number, for a message."""
+    fixed_otherwise: str = ""
+    """What to do to have more rows a run, for a message, where the file itself takes any number."""
     freed_rows: int | None = None
     """How many rows a run of the file itself has, where the model takes any number."""
 
@@ -99,6 +101,10 @@ class ForeignGraph:
             return replace(fixed, fixed_because=problem)
         return replace(self, model=free, freed_rows=rows)
 
+    def row_by_row(self, because: str, otherwise: str) -> Self:
+        """The graph with one row a run; why, and what to do to have more, are for messages."""
+        return replace(self, fixed_rows=1, freed_rows=None, fixed_because=because, fixed_otherwise=otherwise)
+
     @property
     def change(self) -> str:
         """A remark on its batch axis, if the file fixes it: whether it was made to vary. For a message; else empty."""
@@ -106,6 +112,11 @@ class ForeignGraph:
             return f"its batch axis, fixed at {self.freed_rows} by the file, was made to vary"
         if not self.fixed_rows:
             return ""
+        if self.fixed_otherwise:
+            return (
+                f"every run has 1 row, for {self.fixed_because}; batches gain nothing; to have them, "
+                f"{self.fixed_otherwise}"
+            )
         run = "1 row" if self.fixed_rows == 1 else f"{self.fixed_rows} rows"
         return (
             f"every run has {run}, as the file has it, for it cannot be made to take others ({self.fixed_because}); "

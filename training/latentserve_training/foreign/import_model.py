@@ -59,7 +59,7 @@ def import_model(request: ImportRequest, warn: Callable[[str], None], note: Call
     for plan in plans:
         if plan.graph.change:
             warn(f"{plan.role}: {plan.graph.change}")
-    drawn = decoder.compute(decoder.example)["image_uint8"].astype(np.uint8)
+    drawn = decoder.compute(decoder.drawn)["image_uint8"].astype(np.uint8)
     doubted, noted = doubt(request.description), _noted(plans, decoder, request)
     differences: list[str] = []
     content = Content(
@@ -184,6 +184,8 @@ def _manifest(
         license_id=request.license,
     )
     manifest.noises.extend(bundle_pb2.NoiseInput(name=one.tensor, shape=one.shape) for one in decoder.runner.noises)
+    if (psi := description.psi) is not None:
+        manifest.psi.CopyFrom(bundle_pb2.Psi(default_value=psi.default, min_value=psi.min, max_value=psi.max))
     return manifest
 
 

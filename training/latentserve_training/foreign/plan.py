@@ -81,6 +81,8 @@ class ForeignPlan(GraphPlan):
             adapter.before.rename(runner.label.feed(adapter.before, "label"), adapter.own(runner.label.name))
         for noise in runner.noises:
             noise.feed(adapter.before, adapter.own(noise.name))
+        if runner.psi is not None:
+            runner.psi.feed(adapter.before, adapter.own(runner.psi.name))
         for fixed in runner.fixed:
             fixed.feed(adapter.before, source, adapter.own(fixed.name))
         return adapter

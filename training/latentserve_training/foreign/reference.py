@@ -20,6 +20,7 @@ from latentserve_training.foreign.graph_description import SPREADS
 from latentserve_training.foreign.latents import Latents
 from latentserve_training.foreign.plan import ForeignImagePlan, ForeignPlan
 from latentserve_training.foreign.posterior import log_variance_of
+from latentserve_training.foreign.psi_input import PSI
 from latentserve_training.foreign.tensor import as_rows
 from latentserve_training.number_text import apart
 
@@ -58,7 +59,8 @@ class Reference:
         Raises:
             ExportError: the difference is more than the tolerance, an array is unknown, or one does not fit the graphs.
         """
-        self._check([noise.tensor for plan in plans for noise in plan.runner.noises])
+        noises = [noise.tensor for plan in plans for noise in plan.runner.noises]
+        self._check([*noises, *(PSI for plan in plans if plan.runner.psi is not None)])
         told = []
         for plan in plans:
             if isinstance(plan, ForeignDecoderPlan) and {"latent", "image"} <= self.arrays.keys():
@@ -73,9 +75,9 @@ class Reference:
             raise ExportError(f"{self.path}: nothing to compare; name latent and image{encoded}")
         return told
 
-    def _check(self, noises: Sequence[str]) -> None:
-        """Raise ExportError unless the arrays are known ones, these noise inputs among them, of as many rows each."""
-        names, known = sorted(self.arrays), [*_NAMES, *noises]
+    def _check(self, others: Sequence[str]) -> None:
+        """Raise ExportError unless the arrays are known ones, these others among them, of as many rows each."""
+        names, known = sorted(self.arrays), [*_NAMES, *others]
         if not set(names) <= set(known):
             raise ExportError(f"{self.path}: arrays are {names}; known are {', '.join(known)}")
         if len([name for name in names if name in SPREADS]) > 1:
@@ -107,7 +109,7 @@ class Reference:
         return expected
 
     def _compare(self, plan: ForeignPlan, inputs: Arrays, expected: Arrays) -> str:
-        inputs = inputs | self._labels(plan) | self._noise(plan)
+        inputs = inputs | self._labels(plan) | self._noise(plan) | self._psi(plan)
         count = len(next(iter(inputs.values())))
         batches = [
             plan.compute({name: rows[start : start + _BATCH] for name, rows in inputs.items()})
@@ -131,6 +133,15 @@ class Reference:
             if noise.tensor not in self.arrays:
                 raise ExportError(f"{self.path}: {noise.tensor} is missing, the noise that the images were drawn with")
         return {noise.tensor: self._rows(noise.tensor, noise.shape).astype(np.float32) for noise in plan.runner.noises}
+
+    def _psi(self, plan: ForeignPlan) -> Arrays:
+        """The psi of each row; the default, where the reference does not say."""
+        asked = plan.description.psi
+        if plan.runner.psi is None or asked is None:
+            return {}
+        if PSI in self.arrays:
+            return {PSI: self._rows(PSI, ()).astype(np.float32)}
+        return {PSI: np.full(len(self.arrays["image"]), asked.default, np.float32)}
 
     def _labels(self, plan: ForeignPlan) -> Arrays:
         if plan.runner.label is None:

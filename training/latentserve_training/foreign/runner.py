@@ -15,6 +15,7 @@ from latentserve_training.foreign.fixed_input import FixedInput
 from latentserve_training.foreign.label import LabelInput
 from latentserve_training.foreign.noise_input import NoiseInput
 from latentserve_training.foreign.onnx_file import ForeignSession
+from latentserve_training.foreign.psi_input import PSI, PsiInput
 from latentserve_training.foreign.tensor import as_dtype, row_shape
 
 
@@ -33,6 +34,8 @@ class Runner:
     """The foreign inputs that are the same in every call."""
     noises: tuple[NoiseInput, ...] = ()
     """The foreign inputs of noise, other for every row."""
+    psi: PsiInput | None = None
+    """The foreign input of psi, where it has one."""
 
     @property
     def dtype(self) -> int:
@@ -40,24 +43,33 @@ class Runner:
         return int(self.source.type.tensor_type.elem_type)
 
     def run(self, fed: NDArray[Any], inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The file's tensors, by name, for rows of its main input, with the labels and noise among a bundle's `inputs`.
+        """The file's tensors, by name, for rows of its main input, with what else of a bundle's `inputs` it takes.
 
         Raises:
             ExportError: it cannot run these rows, or gives what is not a finite number.
         """
+        groups = [] if self.psi is None else self.psi.alike(inputs[PSI])
+        if len(groups) > 1:
+            found = [self.run(fed[rows], {name: each[rows] for name, each in inputs.items()}) for rows in groups]
+            places = np.argsort(np.concatenate(groups))
+            return {name: np.concatenate([part[name] for part in found])[places] for name in found[0]}
+        try:
+            tensors = self.session.run(self.feeds(fed, inputs))
+        except Exception as error:  # onnxruntime's own kinds of error have no public common class
+            raise ExportError(f"{self.role}: onnxruntime cannot run batches of {len(fed)}: {error}") from error
+        for name, array in tensors.items():
+            self._check_finite(name, array)
+        return tensors
+
+    def feeds(self, fed: NDArray[Any], inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """What the file is fed, by its own names, for rows of its main input."""
         rows = as_dtype(fed, self.dtype).reshape(len(fed), *row_shape(self.source, fed.shape[1:]))
         feeds = {self.source.name: np.ascontiguousarray(rows)}
         if self.label is not None:
             feeds[self.label.name] = self.label.rows(inputs["label"])
         feeds |= {noise.name: as_dtype(inputs[noise.tensor], noise.dtype) for noise in self.noises}
         feeds |= {fixed.name: fixed.rows(len(fed)) for fixed in self.fixed}
-        try:
-            found = self.session.run(feeds)
-        except Exception as error:  # onnxruntime's own kinds of error have no public common class
-            raise ExportError(f"{self.role}: onnxruntime cannot run batches of {len(fed)}: {error}") from error
-        for name, array in found.items():
-            self._check_finite(name, array)
-        return found
+        return feeds if self.psi is None else {**feeds, self.psi.name: self.psi.own(inputs[PSI])}
 
     def _check_finite(self, name: str, array: NDArray[Any]) -> None:
         """Raise ExportError for a tensor with NaN or infinity."""
