@@ -32,7 +32,7 @@ from latentserve_server.engine import Cpu, Cuda, Device, Placement, choose_place
 from latentserve_server.engine.device import DeviceQueue
 from latentserve_server.errors import ConfigError
 from latentserve_server.latent.noise import NoiseSource
-from latentserve_server.model.served_model import Limits
+from latentserve_server.model.identity import Limits
 from latentserve_server.repository.policy import VersionPolicy
 from latentserve_server.repository.remote_cache import BundleCache
 from latentserve_server.repository.remote_files import scheme_of

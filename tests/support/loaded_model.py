@@ -13,7 +13,8 @@ from latentserve.v1 import bundle_pb2
 from latentserve_server.bundle.loader import Loader
 from latentserve_server.engine.device import DeviceQueue
 from latentserve_server.latent.noise import NoiseSource
-from latentserve_server.model.served_model import Limits, ServedModel
+from latentserve_server.model.identity import Limits
+from latentserve_server.model.served_model import ServedModel
 from latentserve_server.workers import Workers
 
 

@@ -28,8 +28,9 @@ from latentserve_server.errors import BundleError, EngineFailure, PrecisionShort
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.latent.noise_inputs import NoiseInputs
 from latentserve_server.latent.prior import PriorSource
+from latentserve_server.model.identity import Identity, Limits
 from latentserve_server.model.kind import KINDS
-from latentserve_server.model.served_model import REPLY_OVERHEAD_BYTES, Footprint, Identity, Limits, ServedModel
+from latentserve_server.model.served_model import REPLY_OVERHEAD_BYTES, Footprint, ServedModel
 from latentserve_server.workers import Workers
 
 _logger = logging.getLogger(__name__)
@@ -146,8 +147,9 @@ class Loader:
             if first not in engines:
                 return None
             pair, link = {first, pb.GRAPH_ROLE_DECODER}, _link_of(bundle, first)
-            resident = first == pb.GRAPH_ROLE_ENCODER
-            pipeline = Pipeline(engines[first], engines[pb.GRAPH_ROLE_DECODER], link, resident=resident)
+            codes, second = bundle.manifest.latent.codes, engines[pb.GRAPH_ROLE_DECODER]
+            resident = first == pb.GRAPH_ROLE_ENCODER and not codes
+            pipeline = Pipeline(engines[first], second, link, resident=resident, codes=codes)
             return start_batcher(pipeline, label, steady=steady >= pair)
 
         return ServedModel(

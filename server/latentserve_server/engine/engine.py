@@ -233,15 +233,16 @@ class Pipeline:
     Its inputs are those of both but for that one; its outputs are those of both.
     """
 
-    def __init__(self, first: Engine, second: Engine, link: tuple[str, str], *, resident: bool) -> None:
-        """Both belong to one thread. `link` is the output and the input that takes it.
+    def __init__(self, first: Engine, second: Engine, link: tuple[str, str], *, resident: bool, codes: int = 0) -> None:
+        """Both belong to one thread. `link` is the output and the input that takes it; `codes` it may be, if it is any.
 
-        Where `resident`, the input shares the output's buffer in runs that are bound; else values go through the host.
+        Where `resident`, the input shares the output's buffer in bound runs; else values, as all codes, go by the host.
         """
         self._first = first
         self._second = second
         self._output, self._input = link
         self._resident = resident
+        self._codes = codes
         self._of_first = {spec.name for spec in first.outputs} - {spec.name for spec in second.outputs}
         self._taken = {spec.name for spec in first.inputs}
         self._beside = {spec.name for spec in second.inputs} - {self._input}
@@ -259,6 +260,8 @@ class Pipeline:
         beside = {name: inputs[name] for name in self._beside}
         of_second = [name for name in outputs if name not in self._of_first]
         between = made[self._output] if buffer is None else buffer
+        if self._codes:  # one outside of the codebook may fail the run of all rows; who asks for the output sees it
+            between = np.where((made[self._output] >= 0) & (made[self._output] < self._codes), made[self._output], 0)
         return made | self._second.run({self._input: between, **beside}, of_second, cancellation)
 
 

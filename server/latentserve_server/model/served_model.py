@@ -15,8 +15,9 @@ from latentserve.v1 import bundle_pb2
 from latentserve_server.batching.batch import Inputs
 from latentserve_server.batching.batcher import Batcher
 from latentserve_server.batching.scheduling import Result, Scheduling, Timing
-from latentserve_server.engine import Arrays, Device, TensorSpec
-from latentserve_server.errors import InvalidArgument, NotFinite
+from latentserve_server.engine import Arrays, TensorSpec
+from latentserve_server.errors import EngineFailure, InvalidArgument, NotFinite
+from latentserve_server.latent.codes import UnknownCode, check_codes
 from latentserve_server.latent.labels import Int64
 from latentserve_server.latent.likelihood import LIKELIHOODS
 from latentserve_server.latent.noise import Draw, NoiseSource, Stream
@@ -26,6 +27,7 @@ from latentserve_server.latent.psi import Psi
 from latentserve_server.latent.scores import Scores, draw_latents, score_at_mean, score_draws, score_point
 from latentserve_server.model.abilities import Abilities
 from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored
+from latentserve_server.model.identity import Identity, Limits
 from latentserve_server.model.kind import KINDS
 from latentserve_server.model.requests import (
     DecodeRequest,
@@ -44,36 +46,9 @@ REPLY_OVERHEAD_BYTES = 1 << 16
 
 _ENCODER, _DECODER = bundle_pb2.GRAPH_ROLE_ENCODER, bundle_pb2.GRAPH_ROLE_DECODER
 _PRIOR = bundle_pb2.GRAPH_ROLE_PRIOR
-_PSI = "psi"
+_PSI, _CODES = "psi", "codes"
 _SEED_BYTES = 1 << 14
 """A draw of one row costs about as much as work on so many bytes."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Identity:
-    """Which version of which model, opened from what, on what device."""
-
-    name: str
-    version: int
-    digest: str
-    device: Device
-    precision: bundle_pb2.Precision = bundle_pb2.PRECISION_FLOAT32
-    """What the decoder computes in."""
-    numerics: str = ""
-    """The fingerprint of the bits that its graphs compute; empty where a row's bits depend on its batch."""
-    fell_back: frozenset[str] = frozenset()
-    """The names of the graphs that compute in float32 because those in lower precision fell short of their manifest."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What one call may ask and what may wait."""
-
-    max_rows_per_request: int
-    max_batch_rows: int
-    max_queue_rows: int
-    max_queue_bytes: int
-    max_message_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +157,10 @@ class ServedModel:
         if self.psi is not None:
             inputs = {**inputs, _PSI: self.psi.rows(rows, request.psi)}
         labels = request.labels.of_indices(first_index, rows) if self.known_labels else None
-        result = await batcher.submit(_labelled(inputs, labels), (output,), request.scheduling)
+        wanted = (output, _CODES) if self.kind.has_codes else (output,)
+        result = await batcher.submit(_labelled(inputs, labels), wanted, request.scheduling)
+        if self.kind.has_codes:
+            self._check_codes(result, "prior")
         return Decoded(result.outputs[output], result.timing, seed, labels)
 
     async def decode(self, latents: Float32 | Int64, request: DecodeRequest) -> Decoded:
@@ -230,8 +208,11 @@ class ServedModel:
         likelihood, images = self.likelihood, inputs["image"]
         scored = likelihood.outputs if likelihood else ()
         posterior = self.kind.encodes if self.kind.has_variances else ()
-        wanted = tuple(dict.fromkeys((*forms, *posterior, *scored)))
+        codes = (_CODES,) if self.kind.has_codes else ()
+        wanted = tuple(dict.fromkeys((*forms, *posterior, *scored, *codes)))
         result = await self._reconstruction.submit(self._completed(inputs), wanted, scheduling)
+        if codes:
+            self._check_codes(result, "encoder")
         if likelihood is None:
             return result, Scores()
         if not posterior:
@@ -349,7 +330,22 @@ class ServedModel:
         labels: Int64 | None = None,
     ) -> Result:
         inputs = self._completed(inputs) if role == _DECODER else inputs
-        return await self._batchers[role].submit(_labelled(inputs, labels), outputs, scheduling)
+        result = await self._batchers[role].submit(_labelled(inputs, labels), outputs, scheduling)
+        if _CODES in result.outputs:
+            self._check_codes(result, "encoder")
+        return result
+
+    def _check_codes(self, result: Result, graph: str) -> None:
+        """Hold the codes that a graph, which is called so, gave for the rows of a call to the codebook.
+
+        Raises:
+            EngineFailure: one is outside.
+        """
+        try:
+            check_codes(result.outputs[_CODES], self.manifest.latent.codes)
+        except UnknownCode as error:
+            failure = f"model {self.identity.name!r}: output {_CODES!r} of its {graph}: {error}"
+            raise EngineFailure(failure) from error
 
     def _completed(self, inputs: Inputs) -> Inputs:
         """The inputs of rows whose latents are given, with the noise and the psi that the decoder takes beside them."""
@@ -372,7 +368,7 @@ def _tensors(manifest: bundle_pb2.Manifest) -> Mapping[str, TensorSpec]:
     return {
         **floats,
         "image_uint8": TensorSpec("image_uint8", np.dtype(np.uint8), pixels),
-        "codes": TensorSpec("codes", np.dtype(np.int64), latent),
+        _CODES: TensorSpec(_CODES, np.dtype(np.int64), latent),
         "label": TensorSpec("label", np.dtype(np.int64), ()),
         _PSI: TensorSpec(_PSI, np.dtype(np.float32), ()),
     }

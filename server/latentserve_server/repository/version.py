@@ -17,7 +17,8 @@ from typing import Protocol
 from latentserve_server.blocking_calls import BlockingCalls
 from latentserve_server.bundle.loader import Loader
 from latentserve_server.errors import DeviceError, LatentServeError, StoreFailure, is_passing
-from latentserve_server.model.served_model import Footprint, Identity, ServedModel
+from latentserve_server.model.identity import Identity
+from latentserve_server.model.served_model import Footprint, ServedModel
 from latentserve_server.repository.store import ModelStore
 
 _logger = logging.getLogger(__name__)

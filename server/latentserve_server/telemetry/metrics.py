@@ -17,7 +17,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricF
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from latentserve_server.model.served_model import Footprint, Identity
+from latentserve_server.model.identity import Identity
+from latentserve_server.model.served_model import Footprint
 from latentserve_server.repository.version import State
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics_listener import MetricsListener
