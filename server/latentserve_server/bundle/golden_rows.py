@@ -261,14 +261,14 @@ class GraphTrial:
 
     engine: Engine
     golden: GoldenRows
-    before: tuple[Engine, str, str] | None
-    """The graph that runs before it, the output that it takes from there, and its input: that stays on the device."""
     thread: EngineThread
     cancellation: Cancellation
     padded: bool
     """Whether batches are filled up to a power of two rows, or to the most."""
     bound: bool
     """Whether the buffers of padded batches stay on the device."""
+    before: tuple[Engine, str, str] | None = None
+    """The graph that runs before it, the output that it takes from there, and its input: that stays on the device."""
     row_seconds: float = math.inf
     """What a run of one row takes, once that is known."""
 

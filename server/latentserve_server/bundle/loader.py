@@ -41,6 +41,7 @@ _MAX_TENSOR_BYTES = 1 << 30
 _FILE_OVERHEAD_BYTES = 1024
 """What an image file takes beyond its pixels, generously: up to 729 were seen, of a JPEG in colour of 2x2 pixels."""
 
+_FEWER_ROWS = "%s: max_batch_rows: %d, since a row takes long, or much memory"
 _FAST_BITS = range(1, 8)
 _MAY_BE_SLOW = (
     "%s: the %s in %s does not say that its weights take 7 bits. Where they take 8 it is slower than it need be, since "
@@ -186,31 +187,29 @@ class Loader:
         bundle = read_bundle(directory, self.precision, self.links_within)
         self._tell_precisions(directory, bundle)
         most = self._most_rows(bundle)
-        rows = tried = min(TRIAL_ROWS, most) if self.chooses_batch_rows else most
-        _check_batch_bytes(bundle, rows)
+        tried = min(TRIAL_ROWS, most) if self.chooses_batch_rows else most
+        rows = min(tried, _fitting_rows(bundle))
         trials: dict[pb.GraphRole, GraphTrial] = {}
         found: dict[pb.GraphRole, Invariance] = {}
         fell_back = set[str]()
         for role in sorted(bundle.graphs):  # the encoder first: the decoder reads what it writes
-            label, encoder = role_name(role), trials.get(pb.GRAPH_ROLE_ENCODER)
-            before = encoder.engine if encoder and role == pb.GRAPH_ROLE_DECODER else None
             with _naming(role):
-                trial = trials[role] = self._open_graph(bundle, role, before, thread, cancellation)
-                rows = trial.affordable_rows(rows)
+                trials[role] = self._open_graph(bundle, role, thread, cancellation)
+                rows = trials[role].affordable_rows(rows)
+        for role in trials:
+            with _naming(role):
                 try:
-                    found[role] = trial.run(rows)
+                    found[role] = _tried(bundle, role, trials, rows)
                 except PrecisionShortfall as shortfall:
-                    lower = precision_name(bundle.precisions[role])
+                    label, lower = role_name(role), precision_name(bundle.precisions[role])
                     _logger.warning("%s: %s in %s: %s; float32 runs", directory, label, lower, shortfall)
                     bundle = bundle.in_float32(role)
                     fell_back.add(label)
-                    trial = trials[role] = self._open_graph(bundle, role, before, thread, cancellation)
-                    rows = trial.affordable_rows(rows)
-                    found[role] = trial.run(rows)
+                    trials[role] = self._open_graph(bundle, role, thread, cancellation)
+                    rows = trials[role].affordable_rows(rows)
+                    found[role] = _tried(bundle, role, trials, rows)
         if rows < tried:
-            _logger.info(
-                "%s: max_batch_rows: %d, since a row takes long", directory, rows, extra={"max_batch_rows": rows}
-            )
+            _logger.info(_FEWER_ROWS, directory, rows, extra={"max_batch_rows": rows})
         elif self.chooses_batch_rows:
             rows = _choose_rows(directory, trials, found, rows, most)
         for trial in trials.values():
@@ -243,11 +242,10 @@ class Loader:
         self,
         bundle: Bundle,
         role: pb.GraphRole,
-        before: Engine | None,
         thread: EngineThread,
         cancellation: Cancellation,
     ) -> GraphTrial:
-        """Open a graph, whose latents the encoder `before` it may write; its trial is still to come."""
+        """Open a graph; its trial is still to come."""
         weights = bundle.weights(role)
         _check_graph(bundle.graphs[role], weights)
         capturing = isinstance(self.placement, Cuda) and self.placement.graphs
@@ -262,7 +260,6 @@ class Loader:
         return GraphTrial(
             engine=engine,
             golden=GoldenRows.of(bundle, role, self.placement),
-            before=(before, *_link_of(bundle, pb.GRAPH_ROLE_ENCODER)) if before else None,
             thread=thread,
             cancellation=cancellation,
             padded=self.pad_batches,
@@ -283,6 +280,14 @@ class Loader:
         fitting = max(1, (self.limits.max_message_bytes - REPLY_OVERHEAD_BYTES) // row_bytes)
         rows = min(self.limits.max_rows_per_request, fitting)
         return replace(self.limits, max_rows_per_request=rows, max_batch_rows=max_batch_rows)
+
+
+def _tried(bundle: Bundle, role: pb.GraphRole, trials: Mapping[pb.GraphRole, GraphTrial], rows: int) -> Invariance:
+    """What the trial of a graph finds; the decoder shares what the encoder, which has been tried, writes."""
+    trial, encoder = trials[role], trials.get(pb.GRAPH_ROLE_ENCODER)
+    if encoder is not None and role == pb.GRAPH_ROLE_DECODER:
+        trial.before = encoder.engine, *_link_of(bundle, pb.GRAPH_ROLE_ENCODER)
+    return trial.run(rows)
 
 
 def _choose_rows(
@@ -334,16 +339,22 @@ def _row_bytes(bundle: Bundle) -> int:
     return sum(math.prod(shape) * dtype.itemsize for each in tensors for dtype, shape in each.values())
 
 
-def _check_batch_bytes(bundle: Bundle, rows: int) -> None:
-    """Refuse a model whose largest batch would take more memory than one tensor may, before the batch is made."""
+def _fitting_rows(bundle: Bundle) -> int:
+    """The rows of which no input or output takes more memory than one tensor may.
+
+    Raises:
+        BundleError: those of a single run, which a graph demands, take more.
+    """
+    fitting = []
     for role in bundle.graphs:
+        run = bundle.entry(role).batch_rows or 1
         for name, (dtype, shape) in {**bundle.inputs(role), **bundle.outputs(role)}.items():
-            size = rows * math.prod(shape) * dtype.itemsize
-            if size > _MAX_TENSOR_BYTES:
-                raise BundleError(
-                    f"{role_name(role)}: a batch of {rows} rows of {name!r} takes {size} bytes where "
-                    f"{_MAX_TENSOR_BYTES} are allowed; lower --max-batch-rows"
-                )
+            size = math.prod(shape) * dtype.itemsize
+            fitting.append(_MAX_TENSOR_BYTES // size)
+            if run > fitting[-1]:
+                taken = f"takes {run * size} bytes where {_MAX_TENSOR_BYTES} are allowed"
+                raise BundleError(f"{role_name(role)}: a run of {run} rows of {name!r} {taken}")
+    return min(fitting)
 
 
 def _numerics(directory: Path, trials: Mapping[str, Invariance]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from loaded_model import loaded
+from numpy.typing import NDArray
+from resigned import resign
 from running_server import running_server
 from tiny_bundle import TinyModel
 
@@ -160,25 +163,43 @@ def test_a_run_has_no_more_rows_than_a_second_has(row_seconds: float, rows: int)
     assert rows_in_time(row_seconds, 64) == rows
 
 
-@pytest.mark.cpu_only("on CUDA a Gather beyond its table gives zeros")
-async def test_no_golden_rows_run_together_that_would_not_be_served_so(tmp_path: Path) -> None:
-    def take_one_row(model: onnx.ModelProto) -> None:
-        """Look up, in a table of one zero, the number of rows less one."""
+def take_rows(most: int, source: str, *sides: int) -> Callable[[onnx.ModelProto], None]:
+    """An edit by which a graph fails with more rows: it looks up, in a table of zeros, the number of rows less one."""
+
+    def edit(model: onnx.ModelProto) -> None:
         for node in model.graph.node:
-            node.input[:] = ["looked_up_latent" if name == "latent" else name for name in node.input]
-        text = "(float[batch, 3] latent) => (float[batch, 3] looked_up_latent)"
-        nodes = "sides = Shape(latent) count = Gather(sides, i0) last = Sub(count, i1) none = Gather(only, last)"
-        lookup = onnx.parser.parse_graph(f"lookup {text} {{ {nodes} looked_up_latent = Add(latent, none) }}")
+            node.input[:] = ["counted" if name == source else name for name in node.input]
+        row = ", ".join(map(str, ("batch", *sides)))
+        nodes = f"sides = Shape({source}) count = Gather(sides, i0) last = Sub(count, i1) none = Gather(zeros, last)"
+        signature = f"(float[{row}] {source}) => (float[{row}] counted)"
+        lookup = onnx.parser.parse_graph(f"lookup {signature} {{ {nodes} counted = Add({source}, none) }}")
         for number, node in enumerate(lookup.node):
             model.graph.node.insert(number, node)
-        constants = {"i0": np.int64(0), "i1": np.int64(1), "only": np.zeros(1, np.float32)}
+        constants = {"i0": np.int64(0), "i1": np.int64(1), "zeros": np.zeros(most, np.float32)}
         model.graph.initializer.extend(
             onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
         )
 
-    bundle = TinyModel().write(tmp_path / "bundle", edit_decoder=take_one_row)
+    return edit
+
+
+@pytest.mark.cpu_only("on CUDA a Gather beyond its table gives zeros")
+async def test_no_golden_rows_run_together_that_would_not_be_served_so(tmp_path: Path) -> None:
+    bundle = TinyModel().write(tmp_path / "bundle", edit_decoder=take_rows(1, "latent", 3))
     async with loaded(bundle, max_batch_rows=1) as model:
         assert model.limits.max_batch_rows == 1
     with pytest.raises(BundleError, match="decoder"):
         async with loaded(bundle, max_batch_rows=2):
             raise AssertionError("it was loaded")
+
+
+@pytest.mark.cpu_only("on CUDA a Gather beyond its table gives zeros")
+async def test_no_graph_is_tried_with_more_rows_than_another_allows(tmp_path: Path) -> None:
+    def work_long(golden: dict[str, NDArray[Any]]) -> None:
+        golden["decoder.latent"][:, 0] = 6000
+
+    bundle = TinyModel(slow=True).write(tmp_path / "bundle", edit_golden=work_long)
+    take_rows(500, "image", 1, 4, 5)(encoder := onnx.load(bundle / "encoder.onnx"))
+    resign(bundle, "encoder.onnx", encoder.SerializeToString())
+    async with loaded(bundle, max_batch_rows=1024) as model:
+        assert model.limits.max_batch_rows <= 500

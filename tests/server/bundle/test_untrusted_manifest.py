@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from running_server import running_server
 from tiny_bundle import TinyModel
 
-from latentserve.v1 import bundle_pb2
+from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve_server.bundle.bundle import Bundle, read_bundle
 from latentserve_server.errors import BundleError, StartupError
 
@@ -159,12 +159,22 @@ def test_a_file_may_be_listed_twice(healthy: Path) -> None:
     assert isinstance(outcome(healthy, json.dumps(manifest).encode()), Bundle)
 
 
-async def test_a_batch_that_takes_too_much_memory_is_refused_before_it_is_made(tmp_path: Path) -> None:
+async def test_a_batch_that_would_take_too_much_memory_has_fewer_rows(tmp_path: Path) -> None:
     TinyModel().write(tmp_path / "vae" / "1")
+    async with running_server(tmp_path, max_batch_rows=20_000_000) as served:
+        reply = await served.models.GetModel(models_pb2.GetModelRequest(model={"name": "vae"}))
+    assert 1 <= reply.model.limits.max_batch_rows <= (1 << 30) // (4 * 20)
+
+
+async def test_a_run_that_takes_too_much_memory_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    def demand_rows(manifest: bundle_pb2.Manifest) -> None:
+        manifest.graphs[0].batch_rows = 4096
+
+    TinyModel(kind="gan", height=257, width=256).write(tmp_path / "gan" / "1", edit_manifest=demand_rows)
     with pytest.raises(StartupError) as caught:
-        async with running_server(tmp_path, max_batch_rows=20_000_000):
+        async with running_server(tmp_path):
             pass
+    size = 4096 * 257 * 256 * 4
     assert str(caught.value).endswith(
-        "decoder: a batch of 20000000 rows of 'image' takes 1600000000 bytes where 1073741824 are allowed; "
-        "lower --max-batch-rows"
+        f"decoder: a run of 4096 rows of 'image' takes {size} bytes where 1073741824 are allowed"
     )
