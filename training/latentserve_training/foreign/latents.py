@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from latentserve_training.foreign.affine import Affine
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.nodes import Nodes
-from latentserve_training.foreign.tensor import FLOATS, as_rows, dtype_of, require_size, row_shape
+from latentserve_training.foreign.tensor import FLOATS, as_rows, dtype_of, require_size, row_shape, signature
 
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32)
 
@@ -84,12 +85,32 @@ class Latents:
         return rows.astype(np.int64)
 
     def check(self, graph: ForeignGraph, name: str) -> None:
-        """Raise ExportError if the tensor is known to have another shape, or size if only that is described."""
+        """Raise ExportError if the tensor is known to have another shape, or size if only that is described.
+
+        Of one whose size varies, the description must say the shape.
+        """
+        port = graph.inputs.get(name)
+        if port is not None and not self._settles(port):
+            given = [*self.sides] if self.option == "latent_shape" else self.size
+            raise ExportError(
+                f"{graph.role}: {name!r} is {signature(port)}, of no one size, and a bundle has one; {self.option} "
+                f"{given} does not say which: set latent_shape, and import each other size as a model of its own"
+            )
         require_size(graph, name, self.size, self.option)
         found = graph.shape(name)
         if found is not None and self.option == "latent_shape" and found != self.sides:
             shown = ", ".join(map(str, found))
             raise ExportError(f"{graph.role}: {name!r} is [batch, {shown}], which is not latent_shape {[*self.sides]}")
+
+    def _settles(self, port: onnx.ValueInfoProto) -> bool:
+        """Whether an input has one shape for these latents, where it is known how many sides it has."""
+        tensor = port.type.tensor_type
+        sides = [axis.dim_value for axis in tensor.shape.dim[1:]]
+        if not tensor.HasField("shape") or 0 not in sides:
+            return True
+        if len(sides) == len(self.sides) and all(side in (0, own) for side, own in zip(sides, self.sides, strict=True)):
+            return True
+        return sides.count(0) == 1 and self.size % math.prod(side for side in sides if side) == 0
 
     def feed(self, nodes: Nodes, source: onnx.ValueInfoProto) -> str:
         """Add what turns a bundle's input into what the foreign one takes."""
