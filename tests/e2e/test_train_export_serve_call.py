@@ -16,6 +16,7 @@ import torch
 from latentserve_client import Client, FailedPreconditionError
 from latentserve_server.latent.noise import NoiseSource, Stream
 from latentserve_training import commands
+from latentserve_training.models.losses import gaussian_kl
 from latentserve_training.run.trained_model import TrainedModel
 
 pytestmark = pytest.mark.slow
@@ -43,24 +44,30 @@ def run_here(command: str, *arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two epochs of VAEs and GANs on small digits, of which two are evaluated as well; the demo takes large ones."""
+    """Two epochs of VAEs and GANs on small digits, of which some are evaluated as well; the demo takes large ones."""
     folder = tmp_path_factory.mktemp("runs")
-    families = (("conv_vae", run, ()), ("cvae", run_here, ()), ("dcgan", run_here, ("--model.min_diversity", 0)))
-    for family, train, more in families:
+    families = (
+        ("conv_vae", "conv_vae", run, ()),
+        ("maps", "conv_vae", run_here, ("--model.latent_shape", "[3, 2, 2]")),
+        ("cvae", "cvae", run_here, ()),
+        ("dcgan", "dcgan", run_here, ("--model.min_diversity", 0)),
+    )
+    for name, family, train, more in families:
         config = Path("training/latentserve_training/configs") / f"{family}_digits.yaml"
         shortened = ("--data.size", 8, "--trainer.epochs", 2, *more)
-        train("latentserve-train", "--config", config, *shortened, "--output", folder / family)
+        train("latentserve-train", "--config", config, *shortened, "--output", folder / name)
     run("latentserve-evaluate", folder / "cvae", "--quick")
-    run_here("latentserve-evaluate", folder / "dcgan", "--quick")
+    for name in ("maps", "dcgan"):
+        run_here("latentserve-evaluate", folder / name, "--quick")
     return {path.name: path for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
 def repository(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    for family, path in runs.items():
-        export = run if family == "conv_vae" else run_here
-        export("latentserve-export", path, "--repository", folder)
+    for name, path in runs.items():
+        export = run if name == "conv_vae" else run_here
+        export("latentserve-export", path, "--repository", folder, "--name", name)
     return folder
 
 
@@ -86,7 +93,7 @@ def client(server: str) -> Iterator[Client]:
         yield opened
 
 
-@pytest.mark.parametrize("family", ["conv_vae", "dcgan"])
+@pytest.mark.parametrize("family", ["conv_vae", "maps", "dcgan"])
 def test_samples_are_the_trained_models_own(client: Client, runs: dict[str, Path], family: str) -> None:
     trained = TrainedModel.load(runs[family])
     sampled = client.sample(family, 100, seed=7)
@@ -122,6 +129,25 @@ def test_decoding_what_was_encoded_is_reconstructing(client: Client, runs: dict[
     images = TrainedModel.load(runs["conv_vae"]).dataset(None).test.images[:8]
     means = client.encode("conv_vae", images).mean
     assert np.array_equal(client.decode("conv_vae", means).images, client.reconstruct("conv_vae", images).images)
+
+
+def test_image_shaped_latents_go_out_and_in_as_maps_in_row_major_order(client: Client, runs: dict[str, Path]) -> None:
+    trained = TrainedModel.load(runs["maps"])
+    images = trained.dataset(None).test.images[:8]
+    posterior = client.encode("maps", images)
+    with torch.no_grad():
+        expected = trained.model.encode(torch.from_numpy(images).float() / 255)
+        decoded = trained.model.decode(expected.mean).numpy()
+    for found, rows in zip((posterior.mean, posterior.log_variance), expected, strict=True):
+        assert found.shape == (8, 3, 2, 2)
+        np.testing.assert_allclose(found, rows.view(8, 3, 2, 2).numpy(), atol=TOLERANCE)
+    for latents in (posterior.mean, posterior.mean.reshape(8, 12)):
+        np.testing.assert_allclose(client.decode("maps", latents).images, decoded, atol=TOLERANCE)
+    reconstruction = client.reconstruct("maps", images)
+    np.testing.assert_allclose(reconstruction.images, decoded, atol=TOLERANCE)
+    kl = gaussian_kl(*expected).sum(1).numpy()
+    np.testing.assert_allclose(reconstruction.kl, kl, rtol=1e-4)
+    assert client.sample("maps", 3, seed=7, prior="mixture").images.shape == (3, 1, 8, 8)
 
 
 def test_a_gan_has_no_encoder(client: Client) -> None:

@@ -33,6 +33,10 @@ def failure(capsys: Capture, argv: list[str], main: Callable[[list[str]], int] =
 
 
 NO_OPTION = "there is no such option"
+MAPS = (
+    "whole numbers (Channels, height and width of image-shaped latents, without dense layers; latent_dim is then their "
+    "product)"
+)
 KNOWN = "known are conv_vae, mlp_vae, cvae, mlp_gan, dcgan, wgan_gp, cgan"
 WHOLE, POSITIVE, FRACTION = "a whole number", "positive and finite", "at least 0 and less than 1"
 EPOCHS = "(Passes over the training images; the only option that may change later, to no fewer than are done)"
@@ -139,6 +143,22 @@ OPTIONS: list[tuple[list[str], int, str]] = [
         ["--data.size", "30"],
         1,
         "conv_vae takes images whose sides are multiples of 4, not 30x30; set data.size",
+    ),
+    (["--model.latent_shape", "[4, 2]"], 2, f"model.latent_shape is [4, 2]; it must be a list of 3 {MAPS}"),
+    (
+        ["--model.latent_shape", "[4, 0, 2]"],
+        2,
+        "model.latent_shape is [4, 0, 2]; it must be three numbers of at least 1, whose product is at most 65,536",
+    ),
+    (
+        ["--model.latent_shape", "[4, 7, 7]", "--model.latent_dim", "12"],
+        2,
+        "model.latent_dim is 12, but a model.latent_shape of [4, 7, 7] has 196 values; leave model.latent_dim out",
+    ),
+    (
+        ["--model.latent_shape", "[4, 4, 7]"],
+        1,
+        "model.latent_shape is [4, 4, 7]; for images of 28x28 a latent is 14x14 or 7x7, their sides halved",
     ),
     (["--config", "/nowhere/run.yaml"], 2, "--config /nowhere/run.yaml: No such file or directory"),
 ]

@@ -84,6 +84,9 @@ def _described(kind: Any) -> str:
     if origin is list:
         elements = _described(parts[0]).split(" or ")
         return f"a list of {' or '.join(_MANY.get(element, element) for element in elements)}"
+    if origin is tuple:
+        element = _described(parts[0])
+        return f"a list of {len(parts)} {_MANY.get(element, element)}"
     return _WORDS.get(kind, _SECTION)
 
 

@@ -91,7 +91,8 @@ def _colours(channels: int) -> str:
 
 def _latents(latent: bundle_pb2.LatentSpec) -> str:
     """How many latents or codes there are, and what they are drawn from."""
-    held = f"{latent.dim} codes, each of {latent.codes:,}" if latent.codes else f"{latent.dim} latents"
+    shape = f" ({'x'.join(map(str, latent.shape))})" if latent.shape else ""
+    held = f"{latent.dim} codes{shape}, each of {latent.codes:,}" if latent.codes else f"{latent.dim} latents{shape}"
     mixture = latent.mixture.components
     drawn = {
         bundle_pb2.PRIOR_STANDARD_NORMAL: "with a standard normal prior",

@@ -22,7 +22,7 @@ from latentserve_training.export.publish import CHECK_ROWS, Content, describe_gr
 from latentserve_training.export.request import ExportRequest
 from latentserve_training.export.torch_to_onnx import export_graph
 from latentserve_training.image_grid import grid, to_uint8
-from latentserve_training.models import Vae
+from latentserve_training.models import GenerativeModel, Vae
 from latentserve_training.run.provenance import created_at, software
 from latentserve_training.run.trained_model import TrainedModel
 
@@ -99,7 +99,7 @@ def _manifest(
     manifest = describe_model(
         name=name,
         kind=bundle_pb2.MODEL_KIND_VAE if isinstance(model, Vae) else bundle_pb2.MODEL_KIND_GAN,
-        latent=bundle_pb2.LatentSpec(dim=model.latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL),
+        latent=_latent(model),
         image_shape=model.image_shape,
         reading=READING,
         likelihood=model.likelihood.name if isinstance(model, Vae) else None,
@@ -114,6 +114,14 @@ def _manifest(
     if results.calibration is not None:
         manifest.calibration.CopyFrom(bundle_pb2.Calibration(**asdict(results.calibration)))
     return manifest
+
+
+def _latent(model: GenerativeModel) -> bundle_pb2.LatentSpec:
+    """The latent space; a vector's shape goes without saying."""
+    latent = bundle_pb2.LatentSpec(dim=model.latent_dim, prior=bundle_pb2.PRIOR_STANDARD_NORMAL)
+    if len(model.latent_shape) > 1:
+        latent.shape.extend(model.latent_shape)
+    return latent
 
 
 def _provenance(trained: TrainedModel) -> bundle_pb2.Provenance:

@@ -67,6 +67,9 @@ class Validation:
 class GenerativeModel(nn.Module, ABC):
     """A model with a standard normal prior over a latent space and a decoder from latents to images in [0, 1].
 
+    Latents are rows of `latent_dim` values in every method. `latent_shape` is the shape that a row stands for, in
+    row-major order; (latent_dim,) where it stands for a vector.
+
     `label_count` is the number of labels that a conditional model knows, 0 for any other. A conditional model's methods
     need labels, int64 [batch] from 0 to label_count - 1; the others pass over them.
     """
@@ -74,10 +77,18 @@ class GenerativeModel(nn.Module, ABC):
     selection: str | None
     """The name of the validation result whose lowest value marks the best checkpoint; None if the last is best."""
 
-    def __init__(self, *, image_shape: ImageShape, latent_dim: int, label_count: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        image_shape: ImageShape,
+        latent_dim: int,
+        latent_shape: tuple[int, ...] | None = None,
+        label_count: int = 0,
+    ) -> None:
         super().__init__()
         self.image_shape = image_shape
         self.latent_dim = latent_dim
+        self.latent_shape = latent_shape or (latent_dim,)
         self.label_count = label_count
 
     @abstractmethod

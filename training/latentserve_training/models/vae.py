@@ -68,9 +68,12 @@ class Vae(GenerativeModel):
         learning_rate: float,
         likelihood: LikelihoodName = "bernoulli",
         objective: Objective | None = None,
+        latent_shape: tuple[int, ...] | None = None,
         label_count: int = 0,
     ) -> None:
-        super().__init__(image_shape=image_shape, latent_dim=latent_dim, label_count=label_count)
+        super().__init__(
+            image_shape=image_shape, latent_dim=latent_dim, latent_shape=latent_shape, label_count=label_count
+        )
         self.encoder = encoder
         self.decoder = decoder
         self.learning_rate = learning_rate
