@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from latentserve_training.errors import ConfigError
 FEWEST_SAMPLES = 100
 _MOST = 10_000_000
 """Upper limit on any count option."""
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+"""Of weights-inception-2015-12-05-6726825d.pth in torch-fidelity's release v0.2.0; pytorch-fid has the same file as
+pt_inception-2015-12-05-6726825d.pth."""
 LARGEST_SEED = 2**32 - 1
 """The largest seed that scikit-learn takes, which fits the mixture."""
 
@@ -30,6 +34,10 @@ class EvaluationConfig:
     """Whether to train a classifier on a conditional model's samples, as many as it was trained on."""
     classifier_steps: int = 1_000
     """Steps that a classifier of the data's classes is trained for, or ten passes over the images if that is more."""
+    inception_weights: Path | None = None
+    """File of Inception's weights, which FID of colour images is measured with; without one it is left out."""
+    inception_sha256: str = INCEPTION_SHA256
+    """The SHA-256 that this file must have, in hexadecimal."""
     seed: int = 0
     """Seed of all noise and of the choice of subsets."""
 
@@ -41,6 +49,8 @@ class EvaluationConfig:
                 flag = option.replace("_", "-")
                 bound = f"at least {least}" if value < least else f"at most {most}"
                 raise ConfigError(f"--{flag} is {value}; it must be {bound}")
+        if not re.fullmatch("[0-9a-f]{64}", self.inception_sha256):
+            raise ConfigError(f"--inception-sha256 is {self.inception_sha256}; it must be 64 digits from 0 to f")
 
 
 QUICK = EvaluationConfig(samples=1_000, nll_draws=50, nll_images=100, classifier_steps=300)
@@ -85,6 +95,18 @@ def parse(argv: Sequence[str] | None, prog: str) -> EvaluationRequest:
     )
     parser.add_argument(
         "--classifier-steps", type=int | None, help="Steps of each classifier, or ten passes if more (default: 1000)."
+    )
+    parser.add_argument(
+        "--inception-weights",
+        type=Path | None,
+        metavar="PATH",
+        help="For colour images: file of Inception's weights for FID; nothing is downloaded.",
+    )
+    parser.add_argument(
+        "--inception-sha256",
+        type=str | None,
+        metavar="DIGEST",
+        help="SHA-256 that this file must have (default: that of torch-fidelity's file of 2015-12-05).",
     )
     parser.add_argument("--seed", type=int | None, help="Seed of all noise and of the choice of subsets (default: 0).")
     parser.add_argument("--quick", action="store_true", help=_QUICK_HELP)

@@ -21,7 +21,10 @@ from latentserve_training.evaluation.config import EvaluationConfig, EvaluationR
 from latentserve_training.evaluation.curves import draw_curves, draw_kl_by_latent
 from latentserve_training.evaluation.decoding import decode
 from latentserve_training.evaluation.extractor import IMAGE_SHAPE, Extractor
-from latentserve_training.evaluation.mixture import Mixture
+from latentserve_training.evaluation.extractor.inception import Inception
+from latentserve_training.evaluation.inception_fid import inception_fid, inception_of
+from latentserve_training.evaluation.likelihood import likelihood
+from latentserve_training.evaluation.mixture import MOST_DIMENSIONS, Mixture
 from latentserve_training.evaluation.report import Report, Section
 from latentserve_training.interruption import signals_ignored
 from latentserve_training.models import Vae
@@ -62,16 +65,23 @@ def evaluate(run: Path, data_root: Path | None = None, config: EvaluationConfig 
     if config.classifier_score and not trained.model.label_count:
         raise ConfigError(f"--classifier-score is for conditional models; {trained.config.model.family} is none")
     dataset = trained.dataset(data_root)
+    inception = inception_of(config, dataset)
     trained.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=run) as name:
         staged = RunFolder(Path(name))
-        report = _evaluate(trained, dataset, config, staged)
+        report = _evaluate(trained, dataset, config, inception, staged)
         report.save(staged.report)
         _publish(staged, trained.folder, report)
     return report
 
 
-def _evaluate(trained: TrainedModel, dataset: Dataset, config: EvaluationConfig, staged: RunFolder) -> Report:
+def _evaluate(
+    trained: TrainedModel,
+    dataset: Dataset,
+    config: EvaluationConfig,
+    inception: Inception | None,
+    staged: RunFolder,
+) -> Report:
     extractor = Extractor.read() if dataset.image_shape == IMAGE_SHAPE else None
     model = trained.model
     asked = model.every_label(config.samples)
@@ -89,7 +99,10 @@ def _evaluate(trained: TrainedModel, dataset: Dataset, config: EvaluationConfig,
     records = read_records(trained.folder.metrics)
     draw_curves(records, staged.path / "curves.png")
     draw_kl_by_latent(records, staged.path / "kl_by_latent.png")
-    found.append(measurements.fidelity(extractor, dataset, sets, config))
+    if inception is None:
+        found.append(measurements.fidelity(extractor, dataset, sets, config))
+    else:
+        found.append(inception_fid(inception, dataset, sets, config))
     if dataset.train.labels is not None:
         classifier, judge = _classifier(extractor, dataset, config)
         found.append(measurements.classes(classifier, judge, dataset.test, sets, config))
@@ -108,6 +121,7 @@ def _evaluate(trained: TrainedModel, dataset: Dataset, config: EvaluationConfig,
         extractor_sha256=extractor.sha256 if extractor else None,
         sections=found,
         collapse=trained.collapse(dataset.test, config.seed),
+        remarks=[] if "mixture" in sets or not isinstance(model, Vae) else [_no_mixture(model.latent_dim)],
         files={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(staged.path.iterdir())},
     )
 
@@ -121,7 +135,7 @@ def _evaluate_vae(model: Vae, dataset: Dataset, config: EvaluationConfig, staged
     gallery.draw_traversals(model, terms, labels, staged.path / "traversals.png")
     if model.latent_dim == 2:
         gallery.draw_plane(model, staged.path / "latent_plane.png")
-    return measurements.likelihood(model, pixels, labels, terms, config), terms.posterior.mean
+    return likelihood(model, pixels, labels, terms, config), terms.posterior.mean
 
 
 def _vae_sets(model: Vae, dataset: Dataset, config: EvaluationConfig, staged: RunFolder) -> dict[str, Tensor]:
@@ -136,12 +150,21 @@ def _vae_sets(model: Vae, dataset: Dataset, config: EvaluationConfig, staged: Ru
     asked = None if labels is None else labels[rows]
     decoded = decode(model, served.posterior.mean[rows], asked, "reconstructions")
     gallery.draw_reconstructions(test[rows], decoded, staged.path / "reconstructions.png")
+    reconstructions = {"reconstructions": decoded[gallery.RECONSTRUCTED :]}
+    if model.latent_dim > MOST_DIMENSIONS:
+        return reconstructions
     mixture = _aggregate_posterior(model, dataset, config)
     mixture.save(staged.mixture)
     drawn = mixture.sample(config.samples, config.seed)
     samples = decode(model, drawn, model.every_label(config.samples), "mixture samples")
     gallery.draw_samples(samples, staged.path / "mixture_samples.png")
-    return {"mixture": samples, "reconstructions": decoded[gallery.RECONSTRUCTED :]}
+    return {"mixture": samples, **reconstructions}
+
+
+def _no_mixture(latents: int) -> str:
+    return (
+        f"No mixture prior was fitted: there are {latents:,} latents, and it is fitted to {MOST_DIMENSIONS:,} at most."
+    )
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The measurements of an evaluation: likelihood, fidelity, classes, variety and labels."""
+"""The measurements of an evaluation on images alone: fidelity, classes, variety and labels."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from latentserve_training.data import Dataset, Split
-from latentserve_training.evaluation.bound import Elbo, importance_weighted_nll
 from latentserve_training.evaluation.classifier import Classifier
 from latentserve_training.evaluation.config import EvaluationConfig
 from latentserve_training.evaluation.extractor import IMAGE_SHAPE, Extractor
+from latentserve_training.evaluation.extractor.inception import CHANNELS as INCEPTION_CHANNELS
 from latentserve_training.evaluation.fidelity import (
     KERNEL_SUBSET_SIZE,
     KERNEL_SUBSETS,
@@ -21,81 +21,15 @@ from latentserve_training.evaluation.fidelity import (
 )
 from latentserve_training.evaluation.neighbours import Neighbours
 from latentserve_training.evaluation.report import Measurement, Section
-from latentserve_training.models import Vae
 
 CONFIDENT = 0.9
 _COPY_QUANTILE = 0.01
 _NEIGHBOUR_IMAGES = 1000
-_OBSERVED = {
-    "bernoulli": "dynamically binarised (x ~ Bernoulli(pixel / 255)) once from seed {seed}",
-    "gaussian": "as they are; a density over pixels from 0 to 1, so its nats may be negative",
-    "discretized_logistic": "as they are; a probability of their 256 levels",
-}
 
 
 def subset(count: int, of: int, seed: int) -> Tensor:
     """Indices int64 of `count` rows out of `of`, chosen with `seed`, in random order; all where there are fewer."""
     return torch.from_numpy(np.random.default_rng(seed).permutation(of)[:count])
-
-
-def _mean(values: Tensor, unit: str, seed: int | None) -> Measurement:
-    """The mean of [n] values, with its standard error."""
-    values = values.double()
-    error = values.std().item() / len(values) ** 0.5 if len(values) > 1 else None
-    return Measurement(value=values.mean().item(), unit=unit, count=len(values), seed=seed, standard_error=error)
-
-
-def _mean_of_all(negative: Tensor, gap: Tensor, nll: Tensor, unit: str, seed: int | None) -> Measurement:
-    """The mean bound of all [n] images, estimated from their -ELBO and from the gap [m] and bound `nll` [m] of some.
-
-    Images differ much more in how well they are explained than in the gap, so that the mean of `nll` alone would
-    mostly reflect which images were chosen. This is the difference estimator of double sampling (Cochran, Sampling
-    Techniques, 1977, chapter 12); its variance is Var(nll) / n + Var(gap) (1 / m - 1 / n).
-    """
-    found = (negative.double().mean() - gap.double().mean()).item()
-    count, seen = len(negative), len(gap)
-    error = None
-    if seen > 1:
-        error = (nll.double().var() / count + gap.double().var() * (1 / seen - 1 / count)).sqrt().item()
-    return Measurement(value=found, unit=unit, count=count, seed=seed, standard_error=error)
-
-
-def likelihood(model: Vae, pixels: Tensor, labels: Tensor | None, terms: Elbo, config: EvaluationConfig) -> Section:
-    """-ELBO and its terms on all test images, and the importance-weighted bound on some of them.
-
-    `pixels` are float32 [n, channels, height, width] as the likelihood sees them, `labels` int64 [n] for a conditional
-    model; `terms` is their ELBO.
-    """
-    nats, seed, count = "nats/image", config.seed, len(pixels)
-    measurements = {
-        "negative_elbo_nats": _mean(terms.negative, nats, seed),
-        "reconstruction_nats": _mean(terms.reconstruction, nats, seed),
-        "kl_nats": _mean(terms.kl.double().sum(1), nats, seed),
-        "active_units": Measurement(value=float(terms.active.sum()), unit="latents", count=count, seed=seed),
-    }
-    how = _OBSERVED[model.likelihood.name].format(seed=seed)
-    what = "-log p(x), given the label," if model.label_count else "-log p(x)"
-    protocol = (
-        f"Upper bounds on {what} of test images, {how}. -ELBO: one draw of z an image, the KL term exact. A unit is "
-        "active when its posterior mean's variance over the images is above 0.01. ± is the standard error over images."
-    )
-    if config.nll_draws:
-        rows = subset(config.nll_images, count, seed)
-        asked = None if labels is None else labels[rows]
-        generator = torch.Generator().manual_seed(seed)
-        nll = importance_weighted_nll(model, pixels[rows], asked, config.nll_draws, generator)
-        gap = terms.negative[rows] - nll
-        measurements |= {
-            "importance_weighted_nll_nats": _mean_of_all(terms.negative, gap, nll, nats, seed),
-            "importance_gap_nats": _mean(gap, nats, seed),
-            "importance_draws": Measurement(value=config.nll_draws, unit="draws/image", count=len(rows), seed=seed),
-        }
-        protocol += (
-            f" Importance-weighted bound (Burda et al. 2015): K = {config.nll_draws:,} draws an image; the gap is "
-            f"-ELBO less the bound, on {len(rows):,} images, and the bound of all is their -ELBO less that gap."
-        )
-    kl = terms.kl.double().mean(0).tolist()
-    return Section(title="Likelihood", protocol=protocol, measurements=measurements, series={"kl_nats_by_latent": kl})
 
 
 def fidelity(
@@ -106,11 +40,10 @@ def fidelity(
     if extractor is None:
         shape = "x".join(map(str, dataset.image_shape))
         fits = "x".join(map(str, IMAGE_SHAPE))
-        return Section(
-            title=title,
-            protocol=f"Not measured: the images are {shape}, and the pinned feature extractor takes {fits} only.",
-            measurements={},
-        )
+        why = f"Not measured: the images are {shape}, and the pinned feature extractor takes {fits} only."
+        if dataset.image_shape[0] == INCEPTION_CHANNELS:
+            why += " FID of colour images is measured in Inception's features where --inception-weights names a file."
+        return Section(title=title, protocol=why, measurements={})
     real = extractor.features(torch.from_numpy(dataset.train.images))
     floor = torch.from_numpy(dataset.test.images)[subset(config.samples, len(dataset.test), config.seed)]
     measurements: dict[str, Measurement] = {}

@@ -17,6 +17,8 @@ from torch import Tensor
 from latentserve_training.errors import RunError
 
 COMPONENTS = 10
+MOST_DIMENSIONS = 2048
+"""A covariance has the square of as many values, and a step of the fit takes time in proportion."""
 _ROWS_A_DIMENSION = 5
 _LEAST_VARIANCE = 1e-4
 _STARTS = 3

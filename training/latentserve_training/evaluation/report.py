@@ -68,6 +68,8 @@ class Report:
     """The other files that the evaluation wrote, by name, with their digests in hexadecimal."""
     collapse: str = ""
     """How the samples have collapsed; empty if they have not."""
+    remarks: list[str] = field(default_factory=list)
+    """What was left out, and why, in sentences."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -106,6 +108,7 @@ class Report:
         extractor = f"`{self.extractor_sha256}`" if self.extractor_sha256 else "none fits these images"
         sections = "\n\n".join(section.markdown(level=2) for section in self.sections)
         collapse = f"**Collapsed:** {self.collapse}.\n\n" if self.collapse else ""
+        remarks = "".join(f"\n{remark}" for remark in self.remarks)
         return f"""# {self.family} on {self.dataset}, epoch {self.epoch}
 
 {collapse}{sections}
@@ -118,7 +121,7 @@ class Report:
 
 Checkpoint: step {self.step}, SHA-256 `{self.checkpoint_sha256}`.
 Training images: SHA-256 `{self.dataset_sha256}`.
-Feature extractor: {extractor}.
+Feature extractor: {extractor}.{remarks}
 """
 
 

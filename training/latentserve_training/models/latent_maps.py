@@ -59,7 +59,7 @@ class MapDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Logits of the pixels' means."""
-        logits: Tensor = self.stages(latents.unflatten(1, self.latent_shape))
+        logits: Tensor = self.stages(latents.reshape(-1, *self.latent_shape))
         return logits
 
 

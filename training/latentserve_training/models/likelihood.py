@@ -37,6 +37,9 @@ class Likelihood(nn.Module, ABC):
 
     name: ClassVar[LikelihoodName]
 
+    level_width: ClassVar[float | None]
+    """The measure of one of a stored pixel's 256 levels, for `bits_per_dim`; None where x is no stored image."""
+
     @abstractmethod
     def observe(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The x that is modelled, and that the encoder reads, for images in [0, 1]."""
@@ -54,6 +57,7 @@ class BernoulliLikelihood(Likelihood):
     """Bernoulli pixels: x is a fresh binarisation of the image, so that the ELBO bounds a true log-likelihood."""
 
     name = "bernoulli"
+    level_width = None
 
     def observe(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """x ~ Bernoulli(images)."""
@@ -97,6 +101,7 @@ class GaussianLikelihood(ScaledLikelihood):
     """Gaussian pixels: a density over values from 0 to 1, so that its nats may be negative."""
 
     name = "gaussian"
+    level_width = 1 / 255
 
     def nll(self, parameters: PixelParameters, x: Tensor) -> Tensor:
         """See `losses.gaussian_nll`."""
@@ -108,6 +113,7 @@ class DiscretizedLogisticLikelihood(ScaledLikelihood):
     """Logistic pixels, rounded to 256 levels: a probability of the stored image itself."""
 
     name = "discretized_logistic"
+    level_width = 1.0
 
     def nll(self, parameters: PixelParameters, x: Tensor) -> Tensor:
         """See `losses.discretized_logistic_nll`."""

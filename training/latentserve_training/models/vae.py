@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from latentserve_training.models.bits import bits_per_dim
 from latentserve_training.models.checks import require_positive
 from latentserve_training.models.likelihood import LikelihoodName, PixelParameters, build_likelihood
 from latentserve_training.models.losses import free_bits_kl, gaussian_kl, importance_bound, log_prior_ratio
@@ -142,9 +143,9 @@ class Vae(GenerativeModel):
     def validate(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> Validation:
         """Mean -ELBO and its terms in nats, one observation and one z an image, and what the latents are used for.
 
-        `kl_nats_by_latent` is each latent's KL, averaged over the images; `latent_kl_…` are over them. If training
-        minimises something else, that is included: the -ELBO with its KL term weighted by beta, or the
-        importance-weighted bound of a fresh observation.
+        `kl_nats_by_latent` is each latent's KL, averaged over the images; `latent_kl_…` are over them. The -ELBO of
+        stored levels is there in bits a dimension, too. If training minimises something else, that is included: the
+        -ELBO with its KL term weighted by beta, or the importance-weighted bound of a fresh observation.
         """
         parts = []
         for start in range(0, len(images), _VALIDATION_ROWS):
@@ -161,6 +162,8 @@ class Vae(GenerativeModel):
             "latent_kl_max_nats": kl_of_latents.max().item(),
             "active_units": float(active_latents(means).sum().item()),
         }
+        if self.likelihood.level_width == 1:  # a probability of the images as they are; a density would need noise
+            results["negative_elbo_bits_per_dim"] = bits_per_dim(results["negative_elbo_nats"], images[0].numel())
         if self.selection == "weighted_elbo_nats":
             results["weighted_elbo_nats"] = results["reconstruction_nats"] + self.objective.beta * results["kl_nats"]
         if self.selection == "importance_bound_nats":
