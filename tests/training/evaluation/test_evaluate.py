@@ -170,6 +170,16 @@ def test_what_is_not_binary_is_explained_as_it_is(tmp_path: Path) -> None:
     assert sum(section.series["kl_nats_by_latent"]) == pytest.approx(report.metrics["kl_nats"], rel=1e-5)
 
 
+def test_more_latents_than_a_mixture_is_fitted_to_have_none_and_the_report_says_so(tmp_path: Path) -> None:
+    assert commands.train(arguments("mlp_vae", tmp_path / "run", "--model.latent_dim", "2049")) == 0
+    report = evaluate_run(tmp_path / "run", config=replace(QUICK, nll_draws=0))
+    said = "No mixture prior was fitted: there are 2,049 latents, and it is fitted to 2,048 at most."
+    assert report.remarks == [said]
+    assert said in (tmp_path / "run" / "report.md").read_text().splitlines()
+    assert report.files.keys() == VAE_FILES - {"mixture.safetensors", "mixture_samples.png"}
+    assert Report.load(tmp_path / "run" / "report.json") == report
+
+
 def test_no_draws_leave_the_importance_weighted_bound_out(trained: Runs) -> None:
     metrics = evaluate_run(trained("mlp_vae"), config=replace(QUICK, nll_draws=0)).metrics
     assert "negative_elbo_nats" in metrics
