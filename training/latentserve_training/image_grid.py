@@ -44,5 +44,5 @@ def write_png(picture: Image.Image, path: Path) -> None:
 def png(picture: Image.Image) -> bytes:
     """The bytes of `picture` as a PNG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    picture.save(buffer, format="PNG")
     return buffer.getvalue()
