@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+
+if TYPE_CHECKING:  # imports, which draw without torch, need not wait for it
+    from torch import Tensor
 
 
 def to_uint8(images: Tensor) -> NDArray[np.uint8]:

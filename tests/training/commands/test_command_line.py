@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from training.foreign_models import GAN, TANH, write
 from training.small_runs import arguments
 
 from latentserve_training import commands
@@ -463,6 +465,14 @@ def test_options_are_read_before_torch_is_imported(command: str, words: list[str
 @pytest.mark.parametrize("words", [["--help"], ["--no-such-option"]])
 def test_options_of_a_run_are_read_before_what_few_runs_need_is_imported(words: list[str]) -> None:
     assert imported_by("train", words, "lightning", "onnx", "onnxruntime", "sklearn", "tensorboard") == []
+
+
+def test_an_import_does_without_torch(tmp_path: Path) -> None:
+    write(tmp_path / "g.onnx", TANH)
+    (tmp_path / "gan.yaml").write_text(json.dumps({**GAN, "image_range": [-1, 1]}))
+    words = [str(tmp_path / "gan.yaml"), "--repository", str(tmp_path / "models"), "--name", "m"]
+    assert imported_by("import_model", words, "torch", "sklearn") == []
+    assert (tmp_path / "models" / "m" / "1" / "manifest.json").exists()
 
 
 def imported_by(command: str, words: list[str], *modules: str) -> list[str]:

@@ -155,7 +155,7 @@ def _vae_sets(model: Vae, dataset: Dataset, config: EvaluationConfig, staged: Ru
         return reconstructions
     mixture = _aggregate_posterior(model, dataset, config)
     mixture.save(staged.mixture)
-    drawn = mixture.sample(config.samples, config.seed)
+    drawn = torch.from_numpy(mixture.sample(config.samples, config.seed))
     samples = decode(model, drawn, model.every_label(config.samples), "mixture samples")
     gallery.draw_samples(samples, staged.path / "mixture_samples.png")
     return {"mixture": samples, **reconstructions}

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from torch import Tensor
 
 from latentserve_training.errors import RunError
 
@@ -84,7 +82,7 @@ class Mixture:
         """Number of Gaussians."""
         return len(self.weights)
 
-    def sample(self, count: int, seed: int) -> Tensor:
+    def sample(self, count: int, seed: int) -> NDArray[np.float32]:
         """`count` latents float32 [count, dim], all randomness from `seed`."""
         rng = np.random.default_rng(seed)
         chosen = rng.choice(self.components, size=count, p=self.weights)
@@ -93,7 +91,7 @@ class Mixture:
         for component in range(self.components):
             rows = chosen == component
             latents[rows] += noise[rows] @ self.factors[component].T
-        return torch.from_numpy(latents)
+        return latents
 
     def save(self, path: Path) -> None:
         """Write the safetensors file that a bundle takes: "weights", "means" and "factors"."""

@@ -127,7 +127,7 @@ def _plans(
         priors = (plan_prior(description, description.prior_graph, folder, rows, seed),)
         drawn = priors[0].compute(priors[0].example)[latents.name]
     else:
-        drawn = latents.draw(random, rows) if mixture is None else mixture.sample(rows, seed).numpy()
+        drawn = latents.draw(random, rows) if mixture is None else mixture.sample(rows, seed)
     decoder = _affordable(plan_decoder(description, folder, drawn, random))
     if description.encoder is None:
         return (*priors, decoder)
