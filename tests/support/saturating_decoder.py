@@ -15,7 +15,7 @@ from latentserve_training.export.destination import Destination
 from latentserve_training.export.graphs import TorchPlan
 from latentserve_training.export.precision import convert
 from latentserve_training.export.precision_data import ConversionData
-from latentserve_training.export.publish import Content, describe_graph, describe_model, publish
+from latentserve_training.export.publish import Content, Written, describe_graph, describe_model, publish
 from latentserve_training.export.torch_to_onnx import export_graph
 
 LATENT_DIM = 3
@@ -72,13 +72,14 @@ def publish_saturating(repository: Path) -> Path:
         samples=Image.new("L", (4, 4)),
     )
 
-    def write(plan: TorchPlan, folder: Path) -> list[bundle_pb2.Graph]:
+    def write(plan: TorchPlan, folder: Path) -> list[Written]:
         path = folder / "decoder.onnx"
-        exact = describe_graph(plan.role, path, export_graph(plan, path))
-        return [exact, convert(plan, path, "int8", ConversionData(calibration=calibration, held_out=held_out))]
+        difference, _ = export_graph(plan, path)
+        converted = convert(plan, path, "int8", ConversionData(calibration=calibration, held_out=held_out))
+        return [Written(describe_graph(plan.role, path, difference)), Written(converted)]
 
     destination = Destination(repository=repository, name="saturating", version=1)
-    return publish(content, destination, write, warn=lambda _: None)
+    return publish(content, destination, write)
 
 
 def latents(seed: int, count: int = 64) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from training.small_decoder import SmallDecoder, seeded_latents
 from latentserve_training.errors import ExportError
 from latentserve_training.export.conformance import check_graph
 from latentserve_training.export.graphs import TorchPlan
-from latentserve_training.export.parity import check_parity
+from latentserve_training.export.parity import RowBits, Trial
 from latentserve_training.export.torch_to_onnx import export_graph
 
 
@@ -116,7 +116,7 @@ def plan(module: nn.Module) -> TorchPlan:
 
 
 def test_a_good_graph_passes_every_check(tmp_path: Path) -> None:
-    assert export_graph(plan(Doubling()), tmp_path / "decoder.onnx") == 0.0
+    assert export_graph(plan(Doubling()), tmp_path / "decoder.onnx") == (0.0, RowBits("", 64))
     assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"]
 
 
@@ -234,7 +234,7 @@ def test_a_graph_that_disagrees_with_torch_is_caught(good_graph: Path, factor: f
             return (factor * latent,)
 
     with pytest.raises(ExportError, match=r"^decoder: 'image' at batch 1 "):
-        check_parity(good_graph, plan(Other()))
+        Trial(good_graph, plan(Other())).check_parity()
 
 
 def test_uint8_pixels_may_differ_by_one_level_and_no_more(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_uint8_pixels_may_differ_by_one_level_and_no_more(tmp_path: Path) -> Non
 
     path = tmp_path / "decoder.onnx"
     export_graph(plan(Level(7)), path)
-    assert check_parity(path, plan(Level(8))) == 0.0
+    assert Trial(path, plan(Level(8))).check_parity() == 0.0
     with pytest.raises(ExportError) as caught:
-        check_parity(path, plan(Level(9)))
+        Trial(path, plan(Level(9))).check_parity()
     assert str(caught.value) == "decoder: 'image' at batch 1 differs from the model by 2; allowed is 1"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -15,6 +14,7 @@ from google.protobuf.json_format import MessageToDict
 
 from latentserve.v1 import bundle_pb2
 from latentserve_training.errors import ExportError
+from latentserve_training.export.digest import Digest
 from latentserve_training.interruption import signals_ignored
 
 MANIFEST = "manifest.json"
@@ -65,11 +65,10 @@ def _make(folder: Path) -> None:
         raise ExportError(f"{folder.parent}: cannot be written: {error.strerror}") from error
 
 
-def describe(path: Path) -> bundle_pb2.File:
-    """The entry of a bundle's file in its manifest."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return bundle_pb2.File(path=path.name, sha256=digest, size_bytes=path.stat().st_size)
+def describe(path: Path, digest: Digest | None = None) -> bundle_pb2.File:
+    """The entry of a bundle's file in its manifest; `digest` is the file's, where it has been begun."""
+    sha256 = (digest or Digest([path])).hexadecimal()
+    return bundle_pb2.File(path=path.name, sha256=sha256, size_bytes=path.stat().st_size)
 
 
 def write_manifest(manifest: bundle_pb2.Manifest, folder: Path) -> None:

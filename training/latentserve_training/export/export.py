@@ -16,9 +16,18 @@ from latentserve_training.errors import CollapsedError
 from latentserve_training.evaluation.results import EvaluationResults
 from latentserve_training.export.destination import Destination
 from latentserve_training.export.graphs import TorchPlan, plan_graphs
+from latentserve_training.export.parity import Trial
 from latentserve_training.export.precision import QualityGateError, convert
 from latentserve_training.export.precision_data import conversion_data
-from latentserve_training.export.publish import CHECK_ROWS, Content, describe_graph, describe_model, publish
+from latentserve_training.export.publish import (
+    CHECK_ROWS,
+    Content,
+    Written,
+    describe_graph,
+    describe_model,
+    publish,
+    tried,
+)
 from latentserve_training.export.request import ExportRequest
 from latentserve_training.export.torch_to_onnx import export_graph
 from latentserve_training.image_grid import grid, to_uint8
@@ -57,9 +66,7 @@ def export(request: ExportRequest, warn: Callable[[str], None]) -> Path:
         report=results.report,
         collapse=collapse,
     )
-    return publish(
-        content, destination, lambda plan, folder: _write(plan, folder, request, trained, dataset, warn), warn
-    )
+    return publish(content, destination, lambda plan, folder: _write(plan, folder, request, trained, dataset, warn))
 
 
 def _write(
@@ -69,20 +76,23 @@ def _write(
     trained: TrainedModel,
     dataset: Dataset,
     warn: Callable[[str], None],
-) -> list[bundle_pb2.Graph]:
+) -> list[Written]:
     """The float32 graph, and those in lower precision that are good enough."""
     path = folder / f"{plan.role}.onnx"
-    graphs = [describe_graph(plan.role, path, export_graph(plan, path))]
+    difference, bits = export_graph(plan, path)
+    graphs = [tried(describe_graph(plan.role, path, difference), bits, warn)]
     if not request.precisions:
         return graphs
     rows = conversion_data(plan.role, trained, dataset)
     for precision in dict.fromkeys(request.precisions):
         try:
-            graphs.append(convert(plan, path, precision, rows))
+            graph = convert(plan, path, precision, rows)
         except QualityGateError as error:
             if request.strict:
                 raise
             warn(str(error))
+            continue
+        graphs.append(tried(graph, Trial(folder / graph.file.path, plan).row_bits(), warn))
     return graphs
 
 

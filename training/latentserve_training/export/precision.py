@@ -16,7 +16,7 @@ from latentserve.v1 import bundle_pb2
 from latentserve_training.errors import ExportError
 from latentserve_training.export.conformance import check_graph
 from latentserve_training.export.onnx_model import strip
-from latentserve_training.export.parity import PARITY_BATCHES, largest_difference
+from latentserve_training.export.parity import largest_difference
 from latentserve_training.export.plan import Arrays, GraphPlan
 from latentserve_training.export.precision_data import ConversionData, FidReference, LikelihoodReference
 from latentserve_training.export.publish import GOLDEN_ROWS, describe_graph
@@ -133,7 +133,7 @@ def _measure(
 def _golden_psnr(plan: GraphPlan, converted: onnxruntime.InferenceSession, judged: Sequence[str]) -> float:
     """The least of the judged outputs' PSNR over the golden rows, as a server measures it."""
     inputs = plan.rows(0, GOLDEN_ROWS)
-    golden = plan.compute(inputs)
+    golden = {name: array[:GOLDEN_ROWS] for name, array in plan.expected.items()}
     decibels = min(_psnr(plan, run_in_batches(converted, name, inputs), golden[name]) for name in judged)
     if not decibels >= MIN_GOLDEN_PSNR_DB:
         raise QualityGateError(
@@ -206,10 +206,8 @@ def _speedup(
 
 
 def _largest_difference(plan: GraphPlan, target: Path) -> float:
-    """The largest absolute difference of a float output from the model's, over the batches of the parity check."""
+    """The largest absolute difference of a float output from the model's, over the example."""
     session = open_session(target.read_bytes())
     floats = [name for name in plan.outputs if name != "image_uint8"]
-    inputs = plan.rows(0, max(PARITY_BATCHES))
-    expected = plan.compute(inputs)
-    found = dict(zip(floats, session.run(floats, inputs), strict=True))
-    return max(largest_difference(found[name], expected[name]) for name in floats)
+    found = dict(zip(floats, session.run(floats, plan.example), strict=True))
+    return max(largest_difference(found[name], plan.expected[name]) for name in floats)

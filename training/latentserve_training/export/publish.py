@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import onnx
@@ -23,8 +23,9 @@ from latentserve_training.export.bundle import (
 )
 from latentserve_training.export.card import card
 from latentserve_training.export.destination import Destination
+from latentserve_training.export.digest import Digest
 from latentserve_training.export.onnx_model import opset
-from latentserve_training.export.parity import row_dependence
+from latentserve_training.export.parity import RowBits
 from latentserve_training.export.plan import WEIGHTS_SUFFIX, Arrays, GraphPlan
 from latentserve_training.image_grid import write_png
 
@@ -70,16 +71,22 @@ class Content(Generic[Plan]):
     """How the samples have collapsed, for the card; empty if they have not."""
 
 
+class Written(NamedTuple):
+    """A graph in a bundle's folder."""
+
+    entry: bundle_pb2.Graph
+    remark: str = ""
+    """What a person should know of how it was checked, for the card."""
+
+
 def publish(
     content: Content[Plan],
     destination: Destination,
-    write_graphs: Callable[[Plan, Path], Iterable[bundle_pb2.Graph]],
-    warn: Callable[[str], None],
+    write_graphs: Callable[[Plan, Path], Iterable[Written]],
 ) -> Path:
     """Write, check and publish the bundle; returns its folder.
 
-    `write_graphs` writes a plan's graphs into a folder, checked, and returns their entries. `warn` is told of graphs
-    whose rows have bits that depend on their batch.
+    `write_graphs` writes a plan's graphs into a folder, checked.
 
     Raises:
         ExportError: a check failed, or the version is taken. Nothing is left behind.
@@ -87,8 +94,11 @@ def publish(
     manifest = bundle_pb2.Manifest()
     manifest.CopyFrom(content.manifest)
     with staging(destination.folder) as folder:
+        remarks = [*content.remarks]
         for plan in content.plans:
-            manifest.graphs.extend(_tried(graph, plan, folder, warn) for graph in write_graphs(plan, folder))
+            for graph, remark in write_graphs(plan, folder):
+                manifest.graphs.append(graph)
+                remarks += [remark] if remark else []
         # As they lie in memory is how safetensors writes arrays, whatever their strides.
         rows = {name: np.ascontiguousarray(array) for name, array in golden_rows(content.plans, folder).items()}
         save_file(rows, folder / "golden.safetensors")
@@ -101,28 +111,27 @@ def publish(
         if content.samples is not None and not (folder / "samples.png").exists():
             write_png(content.samples, folder / "samples.png")
         manifest.files.extend(describe(picture) for picture in sorted(folder.glob("*.png")))
-        (folder / "CARD.md").write_text(
-            card(manifest, content.report, content.collapse, content.remarks), encoding="utf-8"
-        )
+        (folder / "CARD.md").write_text(card(manifest, content.report, content.collapse, remarks), encoding="utf-8")
         manifest.files.append(describe(folder / "CARD.md"))
         write_manifest(manifest, folder)
     return destination.folder
 
 
-def _tried(graph: bundle_pb2.Graph, plan: GraphPlan, folder: Path, warn: Callable[[str], None]) -> bundle_pb2.Graph:
-    """The manifest entry, marked if a row's bits depend on its batch."""
-    if dependence := row_dependence(folder / graph.file.path, plan):
-        warn(f"{graph.file.path}: the last bits of a row depend on its batch ({dependence}); a server promises none")
+def tried(graph: bundle_pb2.Graph, bits: RowBits, warn: Callable[[str], None]) -> Written:
+    """The graph with its entry marked, and `warn` told, if a row's bits were found to depend on its batch."""
+    if bits.dependence:
+        warn(
+            f"{graph.file.path}: the last bits of a row depend on its batch ({bits.dependence}); a server promises none"
+        )
         graph.batch_dependent = True
-    return graph
+    return Written(graph)
 
 
 def golden_rows(plans: Sequence[GraphPlan], folder: Path) -> Arrays:
     """Input rows and the model's output rows for every graph in the folder, named "<role>.<tensor>"."""
     golden: Arrays = {}
     for plan in plans:
-        inputs = plan.rows(0, GOLDEN_ROWS)
-        rows = {**inputs, **plan.golden(inputs, folder / f"{plan.role}.onnx")}
+        rows = {**plan.rows(0, GOLDEN_ROWS), **plan.golden(GOLDEN_ROWS, folder / f"{plan.role}.onnx")}
         golden |= {f"{plan.role}.{name}": array for name, array in rows.items()}
     return golden
 
@@ -162,10 +171,13 @@ def describe_model(
     )
 
 
-def describe_graph(role: str, path: Path, parity: float, batch_rows: int = 0) -> bundle_pb2.Graph:
+def describe_graph(
+    role: str, path: Path, parity: float, batch_rows: int = 0, weights_digest: Digest | None = None
+) -> bundle_pb2.Graph:
     """The manifest entry of a float32 graph's file, which differs by `parity` from its model.
 
-    `batch_rows` is the number of rows of every run, where it takes no other.
+    `batch_rows` is the number of rows of every run, where it takes no other; `weights_digest` that of the file beside
+    it, where it has one.
     """
     model, weights = onnx.load(path, load_external_data=False), path.with_suffix(WEIGHTS_SUFFIX)
     return bundle_pb2.Graph(
@@ -177,7 +189,7 @@ def describe_graph(role: str, path: Path, parity: float, batch_rows: int = 0) ->
         parity_max_abs_error=parity,
         precision=bundle_pb2.PRECISION_FLOAT32,
         batch_rows=batch_rows,
-        weights=describe(weights) if weights.exists() else None,
+        weights=describe(weights, weights_digest) if weights_digest else None,
     )
 
 

@@ -17,10 +17,14 @@ from latentserve_training.export.runtime_message import shortened
 _RUN_ROWS = 250
 
 
-def open_session(model: bytes | Path, weights: Path | None = None) -> onnxruntime.InferenceSession:
+def open_session(
+    model: bytes | Path, weights: Path | None = None, *, packs_weights: bool = True
+) -> onnxruntime.InferenceSession:
     """A CPU session of a model or model file, with one thread so that sums have a fixed order.
 
-    `weights` is the folder in which the external values of a model lie; those of a file lie beside it.
+    `weights` is the folder in which the external values of a model lie; those of a file lie beside it. A session that
+    `packs_weights` copies those of matrix products into the order in which runs read them, as a server's does; one that
+    does not is open in half the time, or at once where they are external, and may compute other last bits.
 
     Raises:
         ExportError: onnxruntime cannot run the model.
@@ -28,6 +32,8 @@ def open_session(model: bytes | Path, weights: Path | None = None) -> onnxruntim
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
+    if not packs_weights:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if weights is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.resolve()))
     try:

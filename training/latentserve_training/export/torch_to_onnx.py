@@ -24,8 +24,9 @@ from latentserve_training.export.graphs import TorchPlan
 from latentserve_training.export.onnx_model import strip
 from latentserve_training.export.parity import (
     ParityError,
+    RowBits,
+    Trial,
     allowed_difference,
-    check_parity,
     first_difference,
     largest_difference,
 )
@@ -36,8 +37,8 @@ _TORCH = Path(torch.__file__).parent
 _OPERATOR = re.compile(r"(?:OpOverload\(op='|target=torch\.ops\.)(?P<name>[\w.]+)")
 
 
-def export_graph(plan: TorchPlan, path: Path) -> float:
-    """Write the graph to `path`, check it, and return its largest absolute difference from torch.
+def export_graph(plan: TorchPlan, path: Path) -> tuple[float, RowBits]:
+    """Write the graph to `path`, check it, and return its largest absolute difference from torch, and its rows' bits.
 
     Raises:
         ExportError: torch cannot export it, or a check failed; the message names the graph, and the operator or node.
@@ -47,8 +48,9 @@ def export_graph(plan: TorchPlan, path: Path) -> float:
     strip(model)
     onnx.save(model, path)
     check_graph(path, plan)
+    trial = Trial(path, plan)
     try:
-        return check_parity(path, plan)
+        return trial.check_parity(), trial.row_bits()
     except ParityError as error:
         raise ExportError(f"{error}; {_origin(plan, model, program.exported_program)}") from error
 

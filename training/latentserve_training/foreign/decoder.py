@@ -54,10 +54,11 @@ class ForeignDecoderPlan(ForeignImagePlan):
 
     @property
     def drawn(self) -> Arrays:
-        """The example as callers draw it who set nothing: with the default psi."""
+        """What the file makes of the example for callers who set nothing: with the default psi."""
         asked = self.description.psi
-        rows = len(next(iter(self.example.values())))
-        return self.example | ({PSI: np.full(rows, asked.default, np.float32)} if asked else {})
+        if asked is None:
+            return self.expected
+        return self.compute(self.example | {PSI: np.full_like(self.example[PSI], asked.default)})
 
     @property
     def limits(self) -> dict[str, float]:

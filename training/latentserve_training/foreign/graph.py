@@ -8,9 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from latentserve.contract import MAX_BATCH_ROWS
 from latentserve_training.errors import ExportError
@@ -24,7 +22,6 @@ from latentserve_training.foreign.outside_weights import is_outside, with_weight
 from latentserve_training.foreign.rule import check_rule, lower_ir
 
 _RESHAPES = frozenset({"Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze"})
-Float = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

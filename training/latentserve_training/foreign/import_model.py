@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,16 @@ from latentserve.v1 import bundle_pb2
 from latentserve_training.errors import ExportError
 from latentserve_training.evaluation.mixture import Mixture
 from latentserve_training.export.destination import Destination
-from latentserve_training.export.publish import CHECK_ROWS, Content, describe_graph, describe_model, publish
+from latentserve_training.export.digest import Digest
+from latentserve_training.export.parity import PARITY_BATCHES, RowBits
+from latentserve_training.export.publish import (
+    CHECK_ROWS,
+    Content,
+    Written,
+    describe_model,
+    publish,
+    tried,
+)
 from latentserve_training.foreign.check_rows import rows_to_check
 from latentserve_training.foreign.decoder import ForeignDecoderPlan, plan_decoder
 from latentserve_training.foreign.description import ForeignModel
@@ -59,7 +67,7 @@ def import_model(request: ImportRequest, warn: Callable[[str], None], note: Call
     for plan in plans:
         if plan.graph.change:
             warn(f"{plan.role}: {plan.graph.change}")
-    drawn = decoder.compute(decoder.drawn)["image_uint8"].astype(np.uint8)
+    drawn = decoder.drawn["image_uint8"].astype(np.uint8)
     doubted, noted = doubt(request.description), _noted(plans, decoder, request)
     differences: list[str] = []
     content = Content(
@@ -69,7 +77,7 @@ def import_model(request: ImportRequest, warn: Callable[[str], None], note: Call
         mixture=mixture,
         remarks=[*filter(None, [doubted]), *noted, *(plan.cast for plan in plans if plan.cast)],
     )
-    folder = publish(content, destination, lambda plan, path: _write(plan, path, differences.append), warn)
+    folder = publish(content, destination, lambda plan, path: _write(plan, path, differences.append, warn))
     for line in filter(None, [doubted]):
         warn(line)
     for line in [*noted, *differences]:
@@ -125,13 +133,13 @@ def _plans(
     priors: tuple[ForeignPriorPlan, ...] = ()
     if description.prior_graph is not None:
         priors = (plan_prior(description, description.prior_graph, folder, rows, seed),)
-        drawn = priors[0].compute(priors[0].example)[latents.name]
+        drawn = priors[0].expected[latents.name]
     else:
         drawn = latents.draw(random, rows) if mixture is None else mixture.sample(rows, seed)
     decoder = _affordable(plan_decoder(description, folder, drawn, random))
     if description.encoder is None:
         return (*priors, decoder)
-    images = {"image": decoder.compute(decoder.example)["image"]}
+    images = {"image": decoder.expected["image"]}
     labels = {name: rows for name, rows in decoder.example.items() if name == "label"}
     encoder = plan_encoder(description, description.encoder, folder, decoder.pixels, images | labels)
     others: tuple[ForeignPlan, ...] = (_affordable(encoder), *priors)
@@ -139,7 +147,7 @@ def _plans(
 
 
 def _affordable(plan: Plan) -> Plan:
-    """The plan with as many rows of its example as can be checked in about a minute."""
+    """The plan with as many rows of its example as can be checked in about half a minute."""
 
     def run(rows: int) -> float:
         began = time.perf_counter()
@@ -151,12 +159,27 @@ def _affordable(plan: Plan) -> Plan:
     return replace(plan, example=plan.rows(0, rows))
 
 
-def _write(plan: ForeignPlan, folder: Path, tell: Callable[[str], None]) -> list[bundle_pb2.Graph]:
+def _write(plan: ForeignPlan, folder: Path, tell: Callable[[str], None], warn: Callable[[str], None]) -> list[Written]:
     path = folder / f"{plan.role}.onnx"
-    difference = write_graph(plan, path)
+    graph, bits = write_graph(plan, path)
     if plan.cast:
-        tell(f"{plan.cast}; the largest difference from the file is {difference:.1e}")
-    return [describe_graph(plan.role, path, difference, plan.batch_rows)]
+        tell(f"{plan.cast}; the largest difference from the file is {graph.parity_max_abs_error:.1e}")
+    written = tried(graph, bits, warn)
+    few = _told_of_few_bits(plan, bits)
+    if few:
+        tell(few)
+    return [written._replace(remark=few)]
+
+
+def _told_of_few_bits(plan: ForeignPlan, bits: RowBits) -> str:
+    """That the bits of fewer rows were compared than are checked, for a person; empty where it is not so."""
+    count = len(next(iter(plan.example.values())))
+    if bits.rows == count:
+        return ""
+    *sizes, largest = map(str, plan.sizes(PARITY_BATCHES))
+    compared = f"{bits.rows} rows in the place of {count}" if bits.rows else "the first rows"
+    tried = f"a row takes long, so only {compared} were compared bit by bit"
+    return f"{plan.role}: {tried}" + f", in batches of {', '.join(sizes)} and {largest}" * (not bits.rows)
 
 
 def _manifest(
@@ -209,13 +232,13 @@ def _origin(plans: Sequence[ForeignPlan], request: ImportRequest) -> dict[str, A
     described = request.description
     origin = {key: _told(value) for key, value in asdict(described).items() if value is not None}
     for plan in plans:
-        digests = {"file_sha256": plan.graph.source.sha256}
+        digests = {"file_sha256": plan.graph.source.digest.hexadecimal()}
         if plan.runner.label is not None and plan.runner.label.embeddings_sha256:
             digests["label_embeddings_sha256"] = plan.runner.label.embeddings_sha256
         origin[plan.role] = {**digests, **origin[plan.role]}
     if isinstance(described.prior, ForeignPrior) and described.prior.mixture is not None:
-        mixture = (request.folder / described.prior.mixture).read_bytes()
-        origin["prior"] = {"mixture_sha256": hashlib.sha256(mixture).hexdigest()}
+        mixture = Digest([request.folder / described.prior.mixture])
+        origin["prior"] = {"mixture_sha256": mixture.hexadecimal()}
     return origin
 
 

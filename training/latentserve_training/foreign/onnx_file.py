@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from latentserve.fixed_rows import in_runs_of
 from latentserve_training.errors import ExportError
+from latentserve_training.export.digest import Digest
 from latentserve_training.export.runtime_message import shortened
 from latentserve_training.export.sessions import open_session
 from latentserve_training.foreign.outside_weights import read_outline
@@ -23,7 +23,6 @@ VARYING_BATCH = (
     "export it with a batch that varies (torch.onnx.export: dynamic_shapes, of the older exporter dynamic_axes)"
 )
 _OTHERWISE = "export the layer from another framework or backend, or write it otherwise"
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class OnnxFile:
     path: Path
     model: onnx.ModelProto
     """Its model, with the values of large weights left where they are."""
-    sha256: str
-    """Digest, in hexadecimal, of the file's bytes followed by those of its external weights in name order."""
+    digest: Digest
+    """The digest of the file's bytes followed by those of its external weights in name order."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -45,14 +44,13 @@ class OnnxFile:
         """
         try:
             model, weights = read_outline(path)
-            digest = _sha256([path, *(path.parent / name for name in sorted(weights))])
         except ExportError:
             raise
         except OSError as error:
             raise ExportError(f"{path}: {error.strerror or error}") from error
         except Exception as error:  # protobuf and onnx each raise their own
             raise ExportError(f"{path}: not ONNX that can be used: {shortened(error)}") from error
-        return cls(path, model, digest)
+        return cls(path, model, Digest([path, *(path.parent / name for name in sorted(weights))]))
 
     def reference(self, part: onnx.ModelProto, names: Sequence[str], rows: int | None) -> ForeignSession:
         """A session that computes these tensors, outputs of the file or inner ones, `rows` at a time if it has to be.
@@ -74,11 +72,11 @@ class OnnxFile:
         Raises:
             ExportError: onnxruntime cannot run it.
         """
-        return open_session(model.SerializeToString(), self.path.parent)
+        return open_session(model.SerializeToString(), self.path.parent, packs_weights=False)
 
     def _as_it_lies(self, part: onnx.ModelProto) -> onnxruntime.InferenceSession:
         try:
-            session = open_session(self.path)
+            session = open_session(self.path, packs_weights=False)
         except ExportError:
             # Shapes that lie outside of the file, which onnxruntime does not read there, ONNX as text, a newer version
             # of the format, or what onnxruntime does not know and nobody needs.
@@ -154,12 +152,3 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
     given = {value.name for value in copy.graph.output}
     copy.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in names if name not in given)
     return copy
-
-
-def _sha256(paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-    return digest.hexdigest()

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from onnx import TensorProto, helper
 
+from latentserve.v1 import bundle_pb2
 from latentserve_training.export.conformance import check_graph
-from latentserve_training.export.parity import check_parity
-from latentserve_training.export.plan import Arrays, GraphPlan
+from latentserve_training.export.digest import Digest
+from latentserve_training.export.parity import RowBits, Trial
+from latentserve_training.export.plan import WEIGHTS_SUFFIX, Arrays, GraphPlan
+from latentserve_training.export.publish import describe_graph
 from latentserve_training.export.sessions import open_session, run_rows
 from latentserve_training.foreign.adapter import Adapter
 from latentserve_training.foreign.description import ForeignModel
@@ -19,6 +22,8 @@ from latentserve_training.foreign.pixels import Pixels
 from latentserve_training.foreign.runner import Runner
 from latentserve_training.foreign.tensor import dtype_name
 
+_MOST_SECONDS_OF_BITS = 0.5
+"""What the trial of rows' bits may take, about, which a server repeats: no longer than a large graph takes to open."""
 _FLOAT16_SHARE = 2.0**-9
 """Neighbours in float16 are up to 2^-10 of their size apart; in the logarithm of a variance it is twice as much."""
 
@@ -46,14 +51,14 @@ class ForeignPlan(GraphPlan):
         """A number may become its neighbour, where the foreign graph has fewer of them than float32."""
         return dict.fromkeys(self.outputs, _FLOAT16_SHARE) if TensorProto.FLOAT16 in self.dtypes.values() else {}
 
-    def golden(self, inputs: Arrays, path: Path) -> Arrays:
+    def golden(self, rows: int, path: Path) -> Arrays:
         """As the file computes them; as the graph does where the file's numbers are coarse.
 
         onnxruntime rounds inside of the file, but not where a Cast follows that takes the rounding back.
         """
         if not self.limits:
-            return self.compute(inputs)
-        return run_rows(open_session(path), self.outputs, inputs, self.batch_rows)
+            return super().golden(rows, path)
+        return run_rows(open_session(path), self.outputs, self.rows(0, rows), self.batch_rows)
 
     @property
     def batch_rows(self) -> int:
@@ -105,12 +110,16 @@ class ForeignImagePlan(ForeignPlan):
         ) * self.pixels.guessed
 
 
-def write_graph(plan: ForeignPlan, path: Path) -> float:
-    """Write the adapted graph, check it, and return its largest difference from the foreign file.
+def write_graph(plan: ForeignPlan, path: Path) -> tuple[bundle_pb2.Graph, RowBits]:
+    """Write the adapted graph, check it, and return its manifest entry, and what was found of its rows' bits.
 
     Raises:
         ExportError: a check failed.
     """
     plan.write(path)
+    weights = path.with_suffix(WEIGHTS_SUFFIX)
+    digest = Digest([weights]) if weights.exists() else None
     check_graph(path, plan)
-    return check_parity(path, plan)
+    trial = Trial(path, plan)
+    difference, bits = trial.check_parity(), trial.row_bits(_MOST_SECONDS_OF_BITS)
+    return describe_graph(plan.role, path, difference, plan.batch_rows, digest), bits
