@@ -95,11 +95,6 @@ class ForeignSession:
     rows: int | None = None
     """How many rows every run has; None for any number."""
 
-    def shape(self, name: str) -> list[int | str | None]:
-        """The shape of an input, with its batch axis, as onnxruntime reports it."""
-        (shape,) = [port.shape for port in self.parts[0][0].get_inputs() if port.name == name]
-        return list(shape)
-
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The tensors, by name, for rows of every input.
 
