@@ -35,10 +35,10 @@ def lack(description: ForeignModel) -> str:
     """A remark that the model cannot draw latents, where the description does not say so; else empty."""
     if description.has_prior or description.prior is not None:
         return ""
-    given = {"autoencoder": "`prior: standard_normal` if the decoder was made for it, or a mixture or a graph"}
+    numbers = "`prior: standard_normal` if the decoder was made for it, or a mixture or a graph"
     return (
         "prior: none is described, so a server will decode and encode but not sample; state "
-        f"{given.get(description.kind, 'a graph')}, or `prior: none`"
+        f"{'a graph' if description.kind == 'vq' else numbers}, or `prior: none`"
     )
 
 
