@@ -189,6 +189,9 @@ def test_a_posterior_that_does_not_fit_is_refused(
 CUT = TANH.replace("float[N, 3] z", "float[N, 4] z").replace(
     "h = MatMul(z", "q = Slice(z, zero1, three1, one1)\n h = MatMul(q"
 )
+ONE = TANH.replace("float[N, 3] z", "float[N] z").replace(
+    "h = MatMul(z", "u = Unsqueeze(z, one1)\n q = Concat<axis = 1>(u, u, u)\n h = MatMul(q"
+)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +199,7 @@ CUT = TANH.replace("float[N, 3] z", "float[N, 4] z").replace(
     [
         (TANH, "decoder: 'z' is [batch, 3], which is not latent_shape [1, 3]"),
         (CUT, "decoder: 'z' is [batch, 4], but latent_shape has 3 values"),
+        (ONE, "decoder: 'z' is [batch], but latent_shape has 3 values"),
     ],
 )
 def test_a_latent_of_another_shape_is_refused(tmp_path: Path, capsys: Capture, graph: str, message: str) -> None:

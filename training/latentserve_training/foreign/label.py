@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from latentserve_training.errors import ExportError
+from latentserve_training.export.digest import Digest
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.nodes import Nodes
-from latentserve_training.foreign.tensor import FLOATS, dtype_name
+from latentserve_training.foreign.tensor import FLOATS, batch_of, dtype_name
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class LabelInput:
             return None
         value = graph.input(name)
         dtype, shape = value.type.tensor_type.elem_type, graph.shape(name)
-        sides = ", ".join(["batch", *(["?"] if shape is None else map(str, shape))])
-        where = f"{graph.role}: label input {name!r} is {dtype_name(dtype)} [{sides}]"
+        sides = batch_of(["?"] if shape is None else shape)
+        where = f"{graph.role}: label input {name!r} is {dtype_name(dtype)} {sides}"
         if table is not None:
             if shape is None or dtype not in FLOATS:
                 raise ExportError(f"{where}; with label_embeddings it must be floats of a shape that is known")
             path = folder / table
             rows = _embeddings(path, (count, *shape), dtype, graph.role)
-            return cls(name, count, dtype, shape, rows, hashlib.sha256(path.read_bytes()).hexdigest())
+            return cls(name, count, dtype, shape, rows, Digest([path]).hexadecimal())
         integers = dtype in (TensorProto.INT64, TensorProto.INT32) and shape in ((), (1,))
         if shape is None or not (integers or (dtype in FLOATS and shape == (count,))):
             raise ExportError(

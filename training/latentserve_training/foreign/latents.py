@@ -16,7 +16,15 @@ from latentserve_training.foreign.affine import Affine
 from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.nodes import Nodes
-from latentserve_training.foreign.tensor import FLOATS, as_rows, dtype_of, require_size, row_shape, signature
+from latentserve_training.foreign.tensor import (
+    FLOATS,
+    as_rows,
+    batch_of,
+    dtype_of,
+    require_size,
+    row_shape,
+    signature,
+)
 
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32)
 
@@ -99,8 +107,7 @@ class Latents:
         require_size(graph, name, self.size, self.option)
         found = graph.shape(name)
         if found is not None and self.option == "latent_shape" and found != self.sides:
-            shown = ", ".join(map(str, found))
-            raise ExportError(f"{graph.role}: {name!r} is [batch, {shown}], which is not latent_shape {[*self.sides]}")
+            raise ExportError(f"{graph.role}: {name!r} is {batch_of(found)}, which is not latent_shape {[*self.sides]}")
 
     def _settles(self, port: onnx.ValueInfoProto) -> bool:
         """Whether an input has one shape for these latents, where it is known how many sides it has."""

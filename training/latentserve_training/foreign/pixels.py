@@ -18,7 +18,7 @@ from latentserve_training.foreign.affine import Affine
 from latentserve_training.foreign.description import ForeignModel, channels_text
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.nodes import Nodes
-from latentserve_training.foreign.tensor import PIXELS, as_rows, dtype_of, row_shape
+from latentserve_training.foreign.tensor import PIXELS, as_rows, batch_of, dtype_of, row_shape
 
 Shape = tuple[int, int, int]
 """Channels, height and width."""
@@ -144,7 +144,7 @@ def input_pixels(description: ForeignModel, graph: ForeignGraph, value: onnx.Val
     found, shape = graph.shape(value.name), decoded.shape
     layout = description.layout or (decoded.layout if found is None else _guess(found, shape))
     if found is not None:
-        told = f"encoder: {value.name!r} is [batch, {', '.join(map(str, found))}], but the decoder's image"
+        told = f"encoder: {value.name!r} is {batch_of(found)}, but the decoder's image"
         flat = sum(side > 1 for side in found) <= 1
         if len(found) == 3 and not flat and found != _laid_out(shape, layout):
             raise ExportError(f"{told} is {[*shape]} with its channels first")
@@ -194,4 +194,4 @@ def _require_shape(found: tuple[int, ...] | None, shape: tuple[int, ...], layout
     own = _laid_out(shape, layout)
     if (len(found) == 3 and found != own) or math.prod(found) != math.prod(own):
         told = f"image_shape {[*shape]}" + " with channels last" * (layout == "nhwc")
-        raise ExportError(f"{where} is [batch, {', '.join(map(str, found))}], which is not {told}")
+        raise ExportError(f"{where} is {batch_of(found)}, which is not {told}")

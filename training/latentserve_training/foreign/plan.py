@@ -20,7 +20,7 @@ from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.pixels import Pixels
 from latentserve_training.foreign.runner import Runner
-from latentserve_training.foreign.tensor import dtype_name
+from latentserve_training.foreign.tensor import batch_of, dtype_name
 
 _MOST_SECONDS_OF_BITS = 0.5
 """What the trial of rows' bits may take, about, which a server repeats: no longer than a large graph takes to open."""
@@ -103,10 +103,9 @@ class ForeignImagePlan(ForeignPlan):
     @property
     def guess(self) -> str:
         """A remark on the layout of the images, where the description leaves it out; empty if it is the usual one."""
-        sides = ", ".join(map(str, self.pixels.own_shape))
         return (
-            f"{self.role}: {self.pixels.tensor!r} is [batch, {sides}], which was read as [batch, height, width, "
-            "channels], `layout: nhwc`"
+            f"{self.role}: {self.pixels.tensor!r} is {batch_of(self.pixels.own_shape)}, which was read as "
+            "[batch, height, width, channels], `layout: nhwc`"
         ) * self.pixels.guessed
 
 

@@ -15,7 +15,7 @@ from latentserve_training.foreign.description import ForeignModel
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.graph_description import SPREADS, ForeignEncoder
 from latentserve_training.foreign.nodes import Nodes
-from latentserve_training.foreign.tensor import FLOATS, as_rows, dtype_of, require_size
+from latentserve_training.foreign.tensor import FLOATS, as_rows, batch_of, dtype_of, require_size
 
 _SMALLEST = np.finfo(np.float32).tiny
 """Added to a variance or deviation in a graph, so that one that has run out of float32 has a finite logarithm."""
@@ -170,5 +170,4 @@ def _require_even(shape: tuple[int, ...] | None, axis: int, name: str) -> None:
     rank = 1 + len(shape)
     place = axis % rank if -rank <= axis < rank else 0
     if place == 0 or shape[place - 1] % 2:
-        sides = ", ".join(map(str, shape))
-        raise ExportError(f"encoder: {name!r} is [batch, {sides}], which has no halves along axis {axis}")
+        raise ExportError(f"encoder: {name!r} is {batch_of(shape)}, which has no halves along axis {axis}")

@@ -20,7 +20,7 @@ from latentserve_training.foreign.latents import Latents, LatentTensor
 from latentserve_training.foreign.plan import ForeignPlan
 from latentserve_training.foreign.prior_description import ForeignPrior
 from latentserve_training.foreign.runner import Runner
-from latentserve_training.foreign.tensor import FLOATS, main_input, row_shape
+from latentserve_training.foreign.tensor import FLOATS, batch_of, main_input, row_shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +105,7 @@ def _noise_dim(graph: ForeignGraph, name: str, prior: ForeignPrior) -> int:
         return prior.noise_dim
     found = math.prod(shape)
     if prior.noise_dim not in (None, found):
-        sides = ", ".join(map(str, shape))
-        raise ExportError(f"prior: {name!r} is [batch, {sides}], but prior.noise_dim is {prior.noise_dim}")
+        raise ExportError(f"prior: {name!r} is {batch_of(shape)}, but prior.noise_dim is {prior.noise_dim}")
     if found > MAX_LATENT_DIM:
         raise ExportError(f"prior: {name!r} takes {found:,} values; at most {MAX_LATENT_DIM:,} are allowed")
     return found

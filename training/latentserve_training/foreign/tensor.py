@@ -103,9 +103,12 @@ def require_size(graph: ForeignGraph, name: str, size: int, what: str) -> None:
     """Raise ExportError if the tensor is known to have a number of values per row other than `what` has."""
     shape = graph.shape(name)
     if shape is not None and math.prod(shape) != size:
-        raise ExportError(
-            f"{graph.role}: {name!r} is [batch, {', '.join(map(str, shape))}], but {what} has {size} values"
-        )
+        raise ExportError(f"{graph.role}: {name!r} is {batch_of(shape)}, but {what} has {size} values")
+
+
+def batch_of(shape: Sequence[object]) -> str:
+    """The shape of a tensor of such rows, such as "[batch, 3]"."""
+    return f"[{', '.join(['batch', *map(str, shape)])}]"
 
 
 def signature(value: onnx.ValueInfoProto) -> str:
