@@ -90,7 +90,7 @@ class Trial:
         Where a trial of all rows would take more than `most_seconds`, by what the check of parity took, few are tried,
         or none beside those that it ran.
         """
-        count = len(next(iter(self._plan.example.values())))
+        count = self._plan.row_count
         rows = count if most_seconds == math.inf else _affordable_rows(self._run_seconds, most_seconds, count)
         dependence = ""
         if rows:

@@ -54,8 +54,12 @@ class GraphPlan(ABC):
 
     def sizes(self, batches: Iterable[int]) -> list[int]:
         """Of some numbers of rows those for which the example is large enough, and all of its rows."""
-        count = len(next(iter(self.example.values())))
-        return sorted({min(size, count) for size in batches})
+        return sorted({min(size, self.row_count) for size in batches})
+
+    @property
+    def row_count(self) -> int:
+        """How many rows the example has."""
+        return len(next(iter(self.example.values())))
 
     @property
     def batch_rows(self) -> int:

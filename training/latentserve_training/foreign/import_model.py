@@ -100,10 +100,8 @@ def _noted(plans: Sequence[ForeignPlan], decoder: ForeignDecoderPlan, request: I
 
 def _told_of_few(plan: ForeignPlan) -> str:
     """That a plan is checked with few rows, for a person; empty where it is not."""
-    rows = len(next(iter(plan.example.values())))
-    return f"{plan.role}: a row takes long, so it is checked with {rows} rows in the place of {CHECK_ROWS}" * (
-        rows < CHECK_ROWS
-    )
+    few = f"checked with {plan.row_count} rows in the place of {CHECK_ROWS}"
+    return f"{plan.role}: a row of the model takes long, so it is {few}" * (plan.row_count < CHECK_ROWS)
 
 
 def _mixture(description: ForeignModel, folder: Path) -> Mixture | None:
@@ -132,7 +130,7 @@ def _plans(
     latents, random = Latents.of(description), np.random.default_rng(seed)
     priors: tuple[ForeignPriorPlan, ...] = ()
     if description.prior_graph is not None:
-        priors = (plan_prior(description, description.prior_graph, folder, rows, seed),)
+        priors = (_affordable(plan_prior(description, description.prior_graph, folder, rows, seed)),)
         drawn = priors[0].expected[latents.name]
     else:
         drawn = latents.draw(random, rows) if mixture is None else mixture.sample(rows, seed)
@@ -155,8 +153,7 @@ def _affordable(plan: Plan) -> Plan:
             plan.compute(plan.rows(0, rows))
         return time.perf_counter() - began
 
-    rows = rows_to_check(run, len(next(iter(plan.example.values()))))
-    return replace(plan, example=plan.rows(0, rows))
+    return replace(plan, example=plan.rows(0, rows_to_check(run, plan.row_count)))
 
 
 def _write(plan: ForeignPlan, folder: Path, tell: Callable[[str], None], warn: Callable[[str], None]) -> list[Written]:
@@ -173,11 +170,10 @@ def _write(plan: ForeignPlan, folder: Path, tell: Callable[[str], None], warn: C
 
 def _told_of_few_bits(plan: ForeignPlan, bits: RowBits) -> str:
     """That the bits of fewer rows were compared than are checked, for a person; empty where it is not so."""
-    count = len(next(iter(plan.example.values())))
-    if bits.rows == count:
+    if bits.rows == plan.row_count:
         return ""
     *sizes, largest = map(str, plan.sizes(PARITY_BATCHES))
-    compared = f"{bits.rows} rows in the place of {count}" if bits.rows else "the first rows"
+    compared = f"{bits.rows} rows in the place of {plan.row_count}" if bits.rows else "the first rows"
     tried = f"a row takes long, so only {compared} were compared bit by bit"
     return f"{plan.role}: {tried}" + f", in batches of {', '.join(sizes)} and {largest}" * (not bits.rows)
 
