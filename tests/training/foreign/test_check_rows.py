@@ -28,8 +28,9 @@ def test_what_takes_long_is_checked_with_few_rows(row_seconds: float, rows: int)
     assert sum(ran) <= 2 * rows, "and finding out takes less than that"
 
 
-def test_a_first_run_that_takes_longer_than_the_others_is_outweighed() -> None:
-    seconds: Iterator[float] = iter([0.9, 0.01, 0.02])
+@pytest.mark.parametrize("first", [0.9, 10.0])
+def test_a_first_run_that_takes_longer_than_the_others_is_outweighed(first: float) -> None:
+    seconds: Iterator[float] = iter([first, 0.01])
     assert rows_to_check(lambda _: next(seconds), 64) == 64
 
 
@@ -42,16 +43,16 @@ SLOW = changed(
     TANH,
     "y = Tanh(h)",
     "s = ReduceSum(z)\n o = Mul(s, nought)\n b = Add(large, o)\n q = MatMul(b, large)\n t = ReduceMax(q)\n "
-    "u = Mul(t, nought)\n v = Add(h, u)\n y = Tanh(v)",
+    "u = Mul(t, nought)\n c = Add(h, u)\n y = Tanh(c)",
 )
-"""A decoder that multiplies matrices in every run, 5 billion operations, and adds 0 times what comes out."""
+"""A decoder that multiplies matrices in every run, 2 billion operations, and adds 0 times what comes out."""
 
 
 def test_a_decoder_whose_runs_take_long_is_said_to_be_compared_less(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = onnx.load(write(tmp_path / "g.onnx", SLOW))
-    large = np.random.default_rng(0).standard_normal((1400, 1400), dtype=np.float32)
+    large = np.random.default_rng(0).standard_normal((1000, 1000), dtype=np.float32)
     model.graph.initializer.append(numpy_helper.from_array(large, "large"))
     onnx.save(model, tmp_path / "g.onnx")
     assert bring(tmp_path, {**GAN, "image_range": [-1, 1]}) == 0

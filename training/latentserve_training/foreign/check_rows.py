@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 _MOST_SECONDS = 30.0
@@ -20,11 +19,16 @@ def rows_to_check(run: Callable[[int], float], most: int) -> int:
 
     `run` runs so many and returns the seconds that it took.
     """
-    rows, seconds = _FEWEST_ROWS, math.inf
-    while rows < most:
-        seconds = min(seconds, run(rows) / rows)
-        affordable = int(_MOST_SECONDS / (seconds * _RUNS_A_ROW))
-        if affordable >= most or affordable < 4 * rows:
-            return max(_FEWEST_ROWS, min(affordable, most))
+    rows = _FEWEST_ROWS
+    taken = run(rows)
+    if _affordable(taken / rows) < most and taken < _MOST_SECONDS:
+        taken = min(taken, run(rows))  # the first run reads large weights, too
+    seconds = taken / rows
+    while 4 * rows <= _affordable(seconds) < most:
         rows *= 4
-    return most
+        seconds = min(seconds, run(rows) / rows)
+    return min(most, max(_FEWEST_ROWS, _affordable(seconds)))
+
+
+def _affordable(row_seconds: float) -> int:
+    return int(_MOST_SECONDS / (row_seconds * _RUNS_A_ROW))
