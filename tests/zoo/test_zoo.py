@@ -39,6 +39,7 @@ INSIDE = 0.2
 SPREAD = 0.01
 """The least mean deviation of a pixel from seed to seed: grey pictures would agree with anything."""
 SECONDS = 900
+"""What a program, an import or a call takes at most, on a machine that is busy with others."""
 
 Arrays = Mapping[str, NDArray[Any]]
 Served = dict[str, NDArray[Any]]
@@ -100,7 +101,7 @@ async def test_the_served_model_is_the_one_of_its_framework(
         raise RefusedError(refusal)
     async with server_process(tmp_path) as server:
         ready = await server.log("serving on port")
-        async with AsyncClient(f"127.0.0.1:{ready['port']}") as client:
+        async with AsyncClient(f"127.0.0.1:{ready['port']}", timeout=SECONDS) as client:
             served = await _generated(client, reference, description) | await _inferred(client, reference)
     expected = _expected(reference, description)
     differences = {name: _difference(expected[name], values) for name, values in served.items()}
