@@ -7,7 +7,7 @@ from pathlib import Path
 import shelf
 import torch
 from stand_ins import stand_in_for
-from torch_models import Tensor, export, run, seeded, versions
+from torch_models import PACKAGES, Tensor, export, run, seeded
 
 stand_in_for("boto3", "botocore", "requests", "nltk")
 from pytorch_pretrained_biggan import BigGAN, BigGANConfig
@@ -59,4 +59,4 @@ family: pytorch-pretrained-biggan
 """
 
 if __name__ == "__main__":
-    shelf.main({"pretrained-biggan": biggan}, versions("pytorch-pretrained-biggan"))
+    shelf.main({"pretrained-biggan": biggan}, (*PACKAGES, "pytorch-pretrained-biggan"))

@@ -9,7 +9,7 @@ import shelf
 import torch
 from stand_ins import stand_in_for
 from torch import nn
-from torch_models import Array, Call, export, export_script, run, seeded, settle, versions
+from torch_models import PACKAGES, Call, export, export_script, on_arrays, seeded, settle
 
 stand_in_for("torch_geometric", "torchvision", "pytorch_msssim", "requests", "pandas", "tqdm")
 from compressai.models import FactorizedPrior, FactorizedPriorReLU
@@ -22,16 +22,7 @@ def _write(folder: Path, model: Any, exporter: Any) -> None:
     settle([model.g_s[-1]], model.g_s, z, centre=0.5, spread=0.25)
     exporter(Call(model, model.g_a), [torch.rand(2, *_PICTURE)], folder / "encoder.onnx", ["x"], ["y"])
     exporter(Call(model, model.g_s), [torch.randn(2, 24, 2, 2)], folder / "decoder.onnx", ["y_hat"], ["x_hat"])
-    code: Array = run(model.g_a, pixels)
-    shelf.write(
-        folder,
-        _DESCRIPTION,
-        latents=z,
-        images=run(model.g_s, z),
-        pixels=pixels,
-        mean=code,
-        reconstruction=run(model.g_s, code),
-    )
+    shelf.write_autoencoder(folder, _DESCRIPTION, on_arrays(model.g_a), on_arrays(model.g_s), z, pixels)
 
 
 def factorized_relu(folder: Path) -> None:
@@ -60,4 +51,4 @@ family: compressai
 """
 
 if __name__ == "__main__":
-    shelf.main({"compressai-relu": factorized_relu, "compressai-gdn": factorized}, versions("compressai"))
+    shelf.main({"compressai-relu": factorized_relu, "compressai-gdn": factorized}, (*PACKAGES, "compressai"))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import shelf
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, VQModel
-from torch_models import Array, Call, Tensor, export, export_script, run, seeded, settle, versions
+from torch_models import PACKAGES, Array, Call, Tensor, export, export_script, on_arrays, run, seeded, settle
 
 _BLOCKS: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 3,
@@ -25,33 +26,31 @@ def _signed(pixels: Array) -> Array:
     return 2 * pixels - 1
 
 
-def _moments(model: Any) -> Callable[[Tensor], Tensor]:
-    return lambda sample: model.encode(sample).latent_dist.parameters
-
-
 def _write_kl(folder: Path, model: Any, exporter: Any, description: str) -> None:
     """The tensors have optimum's names, and the callers' latents are the scaled ones of diffusers' pipelines."""
     channels, scale, shift = model.config.latent_channels, model.config.scaling_factor, model.config.shift_factor or 0.0
-    moments, draw = _moments(model), lambda z: model.decode(z).sample
     z, pixels = shelf.latents(channels, 8, 8), shelf.pictures(*_PICTURE)
-    settle([model.decoder.conv_out], draw, z / scale + shift, centre=0, spread=0.5)
-    exporter(
-        Call(model, moments), [torch.rand(2, *_PICTURE)], folder / "encoder.onnx", ["sample"], ["latent_parameters"]
-    )
-    exporter(
-        Call(model, draw), [torch.randn(2, channels, 8, 8)], folder / "decoder.onnx", ["latent_sample"], ["sample"]
-    )
-    mean, log_variance = run(lambda x: model.encode(x).latent_dist.parameters.chunk(2, dim=1), _signed(pixels))
-    shelf.write(
-        folder,
-        description,
-        latents=z,
-        images=run(draw, z / scale + shift),
-        pixels=pixels,
-        mean=scale * (mean - shift),
-        log_variance=log_variance + 2 * torch.log(torch.tensor(scale)).item(),
-        reconstruction=run(draw, mean),
-    )
+
+    def moments(sample: Tensor) -> Tensor:
+        parameters: Tensor = model.encode(sample).latent_dist.parameters
+        return parameters
+
+    def decode(latent: Tensor) -> Tensor:
+        sample: Tensor = model.decode(latent).sample
+        return sample
+
+    def posterior(x: Array) -> tuple[Array, Array]:
+        mean, log_variance = np.split(run(moments, _signed(x)), 2, axis=1)
+        return scale * (mean - shift), log_variance + 2 * np.log(scale)
+
+    def draw(scaled: Array) -> Any:
+        return run(decode, scaled / scale + shift)
+
+    settle([model.decoder.conv_out], decode, z / scale + shift, centre=0, spread=0.5)
+    example = [torch.rand(2, *_PICTURE)], [torch.randn(2, channels, 8, 8)]
+    exporter(Call(model, moments), example[0], folder / "encoder.onnx", ["sample"], ["latent_parameters"])
+    exporter(Call(model, decode), example[1], folder / "decoder.onnx", ["latent_sample"], ["sample"])
+    shelf.write_autoencoder(folder, description, posterior, draw, z, pixels)
 
 
 def kl(folder: Path) -> None:
@@ -65,20 +64,31 @@ def kl_shifted(folder: Path) -> None:
     _write_kl(folder, seeded(model, gain=0.6), export, _KL.format(channels=16, scale=1.5305, shift=0.0609))
 
 
-def _write_autoencoder(folder: Path, model: Any, encode: Any, sides: tuple[int, ...], description: str) -> None:
-    draw = lambda z: model.decode(z).sample  # noqa: E731
-    export(Call(model, encode), [torch.rand(2, *_PICTURE)], folder / "encoder.onnx", ["sample"], ["latents"])
-    export(Call(model, draw), [torch.randn(2, *sides)], folder / "decoder.onnx", ["latents"], ["sample"])
-    z, pixels = shelf.latents(*sides), shelf.pictures(*_PICTURE)
-    mean = run(encode, _signed(pixels))
-    shelf.write(
+def _write_autoencoder(
+    folder: Path,
+    description: str,
+    model: Any,
+    encode: Callable[[Tensor], Tensor],
+    sides: Sequence[int],
+    scale: float = 1.0,
+    **options: bool,
+) -> None:
+    """An autoencoder without a spread, whose callers' latents are scaled."""
+
+    def decode(latents: Tensor) -> Tensor:
+        sample: Tensor = model.decode(latents).sample
+        return sample
+
+    example = [torch.rand(2, *_PICTURE)], [torch.randn(2, *sides)]
+    export(Call(model, encode), example[0], folder / "encoder.onnx", ["sample"], ["latents"], **options)
+    export(Call(model, decode), example[1], folder / "decoder.onnx", ["latents"], ["sample"], **options)
+    shelf.write_autoencoder(
         folder,
         description,
-        latents=z,
-        images=run(draw, z),
-        pixels=pixels,
-        mean=mean,
-        reconstruction=run(draw, mean),
+        lambda x: scale * run(encode, _signed(x)),
+        lambda z: run(decode, z / scale),
+        shelf.latents(*sides),
+        shelf.pictures(*_PICTURE),
     )
 
 
@@ -92,7 +102,12 @@ def tiny(folder: Path) -> None:
         ),
         gain=0.6,
     )
-    _write_autoencoder(folder, model, lambda x: model.encode(x).latents, (4, 8, 8), _TINY)
+
+    def encode(sample: Tensor) -> Tensor:
+        latents: Tensor = model.encode(sample).latents
+        return latents
+
+    _write_autoencoder(folder, _TINY, model, encode, (4, 8, 8))
 
 
 def dc(folder: Path) -> None:
@@ -118,31 +133,14 @@ def dc(folder: Path) -> None:
         ),
         gain=0.6,
     )
-    sides = tuple(model.encode(torch.rand(1, *_PICTURE)).latent.shape[1:])
+
+    def encode(sample: Tensor) -> Tensor:
+        latent: Tensor = model.encode(sample).latent
+        return latent
+
+    sides = encode(torch.rand(1, *_PICTURE)).shape[1:]
     description = _DC.format(sides=list(sides))
-    encode, draw, scale = (lambda x: model.encode(x).latent), (lambda z: model.decode(z).sample), 0.41407
-    export(
-        Call(model, encode),
-        [torch.rand(2, *_PICTURE)],
-        folder / "encoder.onnx",
-        ["sample"],
-        ["latents"],
-        optimize=False,
-    )
-    export(
-        Call(model, draw), [torch.randn(2, *sides)], folder / "decoder.onnx", ["latents"], ["sample"], optimize=False
-    )
-    z, pixels = shelf.latents(*sides), shelf.pictures(*_PICTURE)
-    code = run(encode, _signed(pixels))
-    shelf.write(
-        folder,
-        description,
-        latents=z,
-        images=run(draw, z / scale),
-        pixels=pixels,
-        mean=scale * code,
-        reconstruction=run(draw, code),
-    )
+    _write_autoencoder(folder, description, model, encode, sides, model.config.scaling_factor, optimize=False)
 
 
 def vq(folder: Path) -> None:
@@ -162,9 +160,7 @@ def vq(folder: Path) -> None:
     example = torch.randint(codes, (2, 8, 8), generator=torch.Generator().manual_seed(0))
     settle([model.decoder.conv_out], draw, example.numpy(), centre=0, spread=0.5)
     export(Call(model, draw), [example], folder / "decoder.onnx", ["codes"], ["sample"])
-    pixels = shelf.pictures(*_PICTURE)
-    found = run(encode, _signed(pixels))
-    shelf.write(folder, _VQ, pixels=pixels, codes=found, reconstruction=run(draw, found))
+    shelf.write_quantised(folder, _VQ, lambda x: run(encode, _signed(x)), on_arrays(draw), shelf.pictures(*_PICTURE))
 
 
 _KL = """\
@@ -232,5 +228,5 @@ if __name__ == "__main__":
             "diffusers-dc": dc,
             "diffusers-vq": vq,
         },
-        versions("diffusers"),
+        (*PACKAGES, "diffusers"),
     )

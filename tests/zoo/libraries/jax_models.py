@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,8 @@ def _export(function: Callable[..., Any], shapes: list[tuple[Any, ...]], path: P
     to_onnx(function, inputs=shapes, return_mode="file", output_path=str(path))
 
 
-def _outputs(path: Path) -> list[str]:
-    import onnx
-
-    return [value.name for value in onnx.load(path).graph.output]
-
-
-def _run(function: Callable[..., Any], *inputs: Any) -> Any:
-    found = function(*map(jnp.asarray, inputs))
-    return tuple(map(np.asarray, found)) if isinstance(found, tuple) else np.asarray(found)
+def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda inputs: jax.tree.map(np.asarray, function(jnp.asarray(inputs)))
 
 
 class LinenEncoder(linen.Module):
@@ -71,19 +63,15 @@ def _widened(variables: Any) -> Any:
 def _write_vae(folder: Path, encode: Any, draw: Any, dim: int, sides: tuple[Any, ...]) -> None:
     _export(encode, [("batch", *sides)], folder / "encoder.onnx")
     _export(draw, [("batch", dim)], folder / "decoder.onnx")
-    z, pixels = shelf.latents(dim), shelf.pictures(1, 28, 28)
-    mean, log_variance = _run(encode, pixels.reshape(-1, *sides))
-    mean_name, spread_name = _outputs(folder / "encoder.onnx")
+    mean, log_variance = shelf.output_names(folder / "encoder.onnx")
     layout = "layout: nhwc\n" * (len(sides) == 3)
-    shelf.write(
+    shelf.write_autoencoder(
         folder,
-        _VAE.format(dim=dim, layout=layout, mean=mean_name, log_variance=spread_name),
-        latents=z,
-        images=_run(draw, z),
-        pixels=pixels,
-        mean=mean,
-        log_variance=log_variance,
-        reconstruction=_run(draw, mean),
+        _VAE.format(dim=dim, layout=layout, mean=mean, log_variance=log_variance),
+        lambda pixels: _on_arrays(encode)(pixels.reshape(-1, *sides)),
+        _on_arrays(draw),
+        shelf.latents(dim),
+        shelf.pictures(1, 28, 28),
     )
 
 
@@ -144,7 +132,7 @@ def equinox_gan(folder: Path) -> None:
     draw = jax.vmap(EquinoxGenerator(jax.random.key(0)))
     _export(draw, [("batch", 48)], folder / "decoder.onnx")
     z = shelf.latents(48)
-    shelf.write(folder, _GAN, latents=z, images=_run(draw, z))
+    shelf.write(folder, _GAN, latents=z, images=_on_arrays(draw)(z))
 
 
 _VAE = """\
@@ -171,9 +159,8 @@ family: equinox generator
 """
 
 
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("jax", "flax", "equinox", "jax2onnx", "onnx")}
-
-
 if __name__ == "__main__":
-    shelf.main({"flax-linen-vae": linen_vae, "flax-nnx-vae": nnx_vae, "equinox-gan": equinox_gan}, _versions)
+    shelf.main(
+        {"flax-linen-vae": linen_vae, "flax-nnx-vae": nnx_vae, "equinox-gan": equinox_gan},
+        ("jax", "flax", "equinox", "jax2onnx", "onnx"),
+    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +66,14 @@ def vae(folder: Path) -> None:
     decoder = _seeded(Model(z, layers.Conv2DTranspose(1, 3, activation="sigmoid", padding="same")(x), name="decoder"))
     _export(encoder, folder / "encoder.onnx")
     _export(decoder, folder / "decoder.onnx")
-    latents, pictures = shelf.latents(8), shelf.pictures(1, 28, 28)
-    mean, log_variance = _run(encoder, pictures.transpose(0, 2, 3, 1))
-    shelf.write(
+    mean, log_variance = shelf.output_names(folder / "encoder.onnx")
+    shelf.write_autoencoder(
         folder,
-        _VAE.format(mean=_outputs(folder / "encoder.onnx")[0], log_variance=_outputs(folder / "encoder.onnx")[1]),
-        latents=latents,
-        images=_run(decoder, latents),
-        pixels=pictures,
-        mean=mean,
-        log_variance=log_variance,
-        reconstruction=_run(decoder, mean),
+        _VAE.format(mean=mean, log_variance=log_variance),
+        lambda pixels: _run(encoder, pixels.transpose(0, 2, 3, 1)),
+        lambda latents: _run(decoder, latents),
+        shelf.latents(8),
+        shelf.pictures(1, 28, 28),
     )
 
 
@@ -111,10 +106,6 @@ def conditional_gan(folder: Path) -> None:
     latents, labels = shelf.latents(32), shelf.labels(10)
     rows = np.eye(10, dtype=np.float32)[labels]
     shelf.write(folder, _CONDITIONAL, latents=latents, labels=labels, images=_run(model, latents, rows))
-
-
-def _outputs(path: Path) -> list[str]:
-    return [value.name for value in importlib.import_module("onnx").load(path).graph.output]
 
 
 _VAE = """\
@@ -156,10 +147,7 @@ family: Keras conditional GAN
 """
 
 
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("keras", "onnx", *_CONVERTERS[_BACKEND])}
-
-
 if __name__ == "__main__":
     made: dict[str, Callable[[Path], None]] = {"vae": vae, "gan": gan, "conditional-gan": conditional_gan}
-    shelf.main({f"keras-{_BACKEND}-{name}": write for name, write in made.items()}, _versions)
+    models = {f"keras-{_BACKEND}-{name}": write for name, write in made.items()}
+    shelf.main(models, ("keras", "onnx", *_CONVERTERS[_BACKEND]))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import shelf
 import torch
 from stand_ins import stand_in_for
-from torch_models import export, run, seeded, versions
+from torch_models import PACKAGES, export, run, seeded, write_labelled
 
 stand_in_for("torch._six", "torch.utils.tensorboard", "torchvision", "sklearn", "skimage", "tensorflow", "requests")
 from torch_mimicry.nets.cgan_pd.cgan_pd_32 import CGANPDGenerator32
@@ -23,18 +22,12 @@ def sngan(folder: Path) -> None:
     shelf.write(folder, _SNGAN, latents=z, images=run(model, z))
 
 
-def _write_labelled(folder: Path, model: Any, description: str) -> None:
-    export(model, [torch.randn(2, 128), torch.tensor([1, 2])], folder / "decoder.onnx", ["x", "y"], ["image"])
-    z, y = shelf.latents(128), shelf.labels(10)
-    shelf.write(folder, description, latents=z, labels=y, images=run(model, z, y))
-
-
 def sagan(folder: Path) -> None:
-    _write_labelled(folder, seeded(SAGANGenerator32(num_classes=10, nz=128, ngf=32)), _LABELLED)
+    write_labelled(folder, _LABELLED, seeded(SAGANGenerator32(num_classes=10, nz=128, ngf=32)), 128, ["x", "y"])
 
 
 def cgan_pd(folder: Path) -> None:
-    _write_labelled(folder, seeded(CGANPDGenerator32(num_classes=10, nz=128, ngf=32)), _LABELLED)
+    write_labelled(folder, _LABELLED, seeded(CGANPDGenerator32(num_classes=10, nz=128, ngf=32)), 128, ["x", "y"])
 
 
 _SNGAN = """\
@@ -58,4 +51,6 @@ family: torch-mimicry
 """
 
 if __name__ == "__main__":
-    shelf.main({"mimicry-sngan": sngan, "mimicry-sagan": sagan, "mimicry-cgan-pd": cgan_pd}, versions("torch-mimicry"))
+    shelf.main(
+        {"mimicry-sngan": sngan, "mimicry-sagan": sagan, "mimicry-cgan-pd": cgan_pd}, (*PACKAGES, "torch-mimicry")
+    )

@@ -9,7 +9,7 @@ import numpy as np
 import shelf
 import torch
 from monai.networks.nets import VQVAE, AutoencoderKL, VarAutoEncoder
-from torch_models import Call, Tensor, export, run, seeded, settle, versions
+from torch_models import PACKAGES, Array, Call, Tensor, export, on_arrays, run, seeded, settle
 
 _PICTURE = (1, 32, 32)
 
@@ -30,17 +30,12 @@ def kl(folder: Path) -> None:
     settle([model.decoder.blocks[-1].conv], model.decode, z, centre=0.5, spread=0.25)
     export(Call(model, model.encode), [torch.rand(2, *_PICTURE)], folder / "encoder.onnx", ["x"], ["z_mu", "z_sigma"])
     export(Call(model, model.decode), [torch.randn(2, 3, 8, 8)], folder / "decoder.onnx", ["z"], ["reconstruction"])
-    mean, deviation = run(model.encode, pixels)
-    shelf.write(
-        folder,
-        _KL,
-        latents=z,
-        images=run(model.decode, z),
-        pixels=pixels,
-        mean=mean,
-        log_variance=2 * np.log(deviation.astype(np.float64)),
-        reconstruction=run(model.decode, mean),
-    )
+
+    def posterior(x: Array) -> tuple[Array, Array]:
+        mean, deviation = run(model.encode, x)
+        return mean, 2 * np.log(deviation.astype(np.float64))
+
+    shelf.write_autoencoder(folder, _KL, posterior, on_arrays(model.decode), z, pixels)
 
 
 def var_auto_encoder(folder: Path) -> None:
@@ -54,18 +49,8 @@ def var_auto_encoder(folder: Path) -> None:
     encode = model.encode_forward
     export(Call(model, encode), [torch.rand(2, *_PICTURE)], folder / "encoder.onnx", ["x"], ["mu", "logvar"])
     export(Call(model, draw), [torch.randn(2, 12)], folder / "decoder.onnx", ["z"], ["reconstruction"])
-    z, pixels = shelf.latents(12), shelf.pictures(*_PICTURE)
-    mean, log_variance = run(encode, pixels)
-    shelf.write(
-        folder,
-        _VAR,
-        latents=z,
-        images=run(draw, z),
-        pixels=pixels,
-        mean=mean,
-        log_variance=log_variance,
-        reconstruction=run(draw, mean),
-    )
+    coder = on_arrays(encode), on_arrays(draw)
+    shelf.write_autoencoder(folder, _VAR, *coder, shelf.latents(12), shelf.pictures(*_PICTURE))
 
 
 def vq(folder: Path) -> None:
@@ -88,9 +73,7 @@ def vq(folder: Path) -> None:
     settle([model.decoder.blocks[-1].conv], draw, example.numpy(), centre=0.5, spread=0.25)
     export(Call(model, encode), [torch.rand(2, *_PICTURE)], folder / "encoder.onnx", ["images"], ["indices"])
     export(Call(model, draw), [example], folder / "decoder.onnx", ["indices"], ["reconstruction"])
-    pixels = shelf.pictures(*_PICTURE)
-    codes = run(encode, pixels)
-    shelf.write(folder, _VQ, pixels=pixels, codes=codes, reconstruction=run(draw, codes))
+    shelf.write_quantised(folder, _VQ, on_arrays(encode), on_arrays(draw), shelf.pictures(*_PICTURE))
 
 
 _KL = """\
@@ -135,4 +118,4 @@ family: MONAI VQVAE
 """
 
 if __name__ == "__main__":
-    shelf.main({"monai-kl": kl, "monai-var-auto-encoder": var_auto_encoder, "monai-vq": vq}, versions("monai"))
+    shelf.main({"monai-kl": kl, "monai-var-auto-encoder": var_auto_encoder, "monai-vq": vq}, (*PACKAGES, "monai"))

@@ -9,7 +9,7 @@ import shelf
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch_models import Call, export, export_script, run, seeded, versions
+from torch_models import PACKAGES, Call, export, export_script, on_arrays, run, seeded, write_labelled
 
 
 class ExampleVae(nn.Module):
@@ -32,18 +32,8 @@ def example_vae(folder: Path) -> None:
     model = seeded(ExampleVae())
     export(Call(model, model.encode), [torch.rand(2, 784)], folder / "encoder.onnx", ["x"], ["mu", "logvar"])
     export(Call(model, model.decode), [torch.randn(2, 20)], folder / "decoder.onnx", ["z"], ["sample"])
-    z, pixels = shelf.latents(20), shelf.pictures(1, 28, 28)
-    mean, log_variance = run(model.encode, pixels)
-    shelf.write(
-        folder,
-        _EXAMPLE_VAE,
-        latents=z,
-        images=run(model.decode, z),
-        pixels=pixels,
-        mean=mean,
-        log_variance=log_variance,
-        reconstruction=run(model.decode, mean),
-    )
+    coder = on_arrays(model.encode), on_arrays(model.decode)
+    shelf.write_autoencoder(folder, _EXAMPLE_VAE, *coder, shelf.latents(20), shelf.pictures(1, 28, 28))
 
 
 def tutorial_dcgan() -> nn.Module:
@@ -120,10 +110,7 @@ class LittleBigGan(nn.Module):
 
 
 def biggan(folder: Path) -> None:
-    model = seeded(LittleBigGan())
-    export(model, [torch.randn(2, 64), torch.tensor([1, 2])], folder / "decoder.onnx", ["z", "y"], ["image"])
-    z, y = shelf.latents(64), shelf.labels(10)
-    shelf.write(folder, _BIGGAN, latents=z, labels=y, images=run(model, z, y))
+    write_labelled(folder, _BIGGAN, seeded(LittleBigGan()), 64, ["z", "y"])
 
 
 _EXAMPLE_VAE = """\
@@ -168,5 +155,5 @@ if __name__ == "__main__":
             "tutorial-dcgan-one-row": dcgan_one_row,
             "biggan": biggan,
         },
-        versions(),
+        PACKAGES,
     )

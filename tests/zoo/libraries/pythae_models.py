@@ -10,7 +10,7 @@ import torch
 from pythae.models import VAE, WAE_MMD, VAEConfig, WAE_MMD_Config
 from pythae.models.nn.benchmarks.celeba import Decoder_Conv_AE_CELEBA, Encoder_Conv_VAE_CELEBA
 from pythae.models.nn.benchmarks.mnist import Decoder_Conv_AE_MNIST, Encoder_Conv_AE_MNIST, Encoder_Conv_VAE_MNIST
-from torch_models import Call, Tensor, export, run, seeded, versions
+from torch_models import PACKAGES, Call, Tensor, export, on_arrays, seeded
 
 
 def _posterior(model: Any) -> Any:
@@ -27,18 +27,8 @@ def _write_vae(folder: Path, model: Any, dim: int, shape: tuple[int, int, int], 
         Call(model, posterior), [torch.rand(2, *shape)], folder / "encoder.onnx", ["x"], ["embedding", "log_covariance"]
     )
     export(Call(model, draw), [torch.randn(2, dim)], folder / "decoder.onnx", ["z"], ["reconstruction"])
-    z, pixels = shelf.latents(dim), shelf.pictures(*shape)
-    mean, log_variance = run(posterior, pixels)
-    shelf.write(
-        folder,
-        description,
-        latents=z,
-        images=run(draw, z),
-        pixels=pixels,
-        mean=mean,
-        log_variance=log_variance,
-        reconstruction=run(draw, mean),
-    )
+    coder = on_arrays(posterior), on_arrays(draw)
+    shelf.write_autoencoder(folder, description, *coder, shelf.latents(dim), shelf.pictures(*shape))
 
 
 def mlp_vae(folder: Path) -> None:
@@ -65,9 +55,8 @@ def wae(folder: Path) -> None:
     code, draw = (lambda x: model.encoder(x).embedding), (lambda z: model.decoder(z).reconstruction)
     export(Call(model, code), [torch.rand(2, 1, 28, 28)], folder / "encoder.onnx", ["x"], ["embedding"])
     export(Call(model, draw), [torch.randn(2, 16)], folder / "decoder.onnx", ["z"], ["reconstruction"])
-    z, pixels = shelf.latents(16), shelf.pictures(1, 28, 28)
-    mean = run(code, pixels)
-    shelf.write(folder, _WAE, latents=z, images=run(draw, z), pixels=pixels, mean=mean, reconstruction=run(draw, mean))
+    coder = on_arrays(code), on_arrays(draw)
+    shelf.write_autoencoder(folder, _WAE, *coder, shelf.latents(16), shelf.pictures(1, 28, 28))
 
 
 _BERNOULLI = """\
@@ -112,5 +101,5 @@ family: pythae WAE-MMD
 if __name__ == "__main__":
     shelf.main(
         {"pythae-vae": mlp_vae, "pythae-conv-vae": conv_vae, "pythae-celeba-vae": celeba_vae, "pythae-wae": wae},
-        versions("pythae"),
+        (*PACKAGES, "pythae"),
     )

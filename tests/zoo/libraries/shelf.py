@@ -6,7 +6,7 @@ these, in its own range and layout; `decoded`, its images of the latents where n
 with an encoder `pixels` [8, channels, height, width] in [0, 1], the framework's `mean` and `log_variance` of them, or
 `codes`, and its `reconstruction`.
 
-It runs in the library's environment, which has NumPy and nothing of this project.
+It runs in the library's environment, which has NumPy, onnx and nothing of this project.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 sys.path.append(str(Path(__file__).parents[2] / "support"))
 from plain_noise import noise_row
@@ -26,8 +28,8 @@ from plain_noise import noise_row
 SEEDS = 64
 PICTURES = 8
 Array = np.ndarray[Any, Any]
-Decode = Callable[..., Array]
-"""From latents, and labels where the model has them, to the framework's images."""
+Function = Callable[[Array], Any]
+"""The framework's encoder or decoder, on NumPy's arrays."""
 
 
 def latents(*shape: int, stream: int = 0) -> Array:
@@ -59,8 +61,36 @@ def write(folder: Path, description: str, **reference: Array) -> None:
     np.savez(folder / "reference.npz", allow_pickle=False, **reference)
 
 
-def main(models: Mapping[str, Callable[[Path], None]], versions: Callable[[], Mapping[str, str]]) -> None:
-    """Write the models called in the arguments behind the folder, or all; one that fails leaves error.txt."""
+def write_autoencoder(
+    folder: Path, description: str, encode: Function, draw: Function, z: Array, pixels: Array
+) -> None:
+    """Write what an autoencoder draws of latents z, and what it makes of pictures.
+
+    `encode` gives the latents of pictures or, of a VAE, their mean and log-variance.
+    """
+    found = encode(pixels)
+    mean = found[0] if isinstance(found, tuple) else found
+    spread = {"log_variance": found[1]} if isinstance(found, tuple) else {}
+    others = {"reconstruction": draw(mean), **spread}
+    write(folder, description, latents=z, images=draw(z), pixels=pixels, mean=mean, **others)
+
+
+def write_quantised(folder: Path, description: str, encode: Function, draw: Function, pixels: Array) -> None:
+    """Write the codes of pictures, and what a vector-quantised autoencoder draws of them."""
+    codes = encode(pixels)
+    write(folder, description, pixels=pixels, codes=codes, reconstruction=draw(codes))
+
+
+def output_names(path: Path) -> list[str]:
+    """The names that an exporter gave the outputs of an ONNX file."""
+    return [value.name for value in onnx.load(path).graph.output]
+
+
+def main(models: Mapping[str, Callable[[Path], None]], packages: Sequence[str]) -> None:
+    """Write the models called in the arguments behind the folder, or all; one that fails leaves error.txt.
+
+    The versions of `packages`, which make the files, are written last.
+    """
     place, names = Path(sys.argv[1]), sys.argv[2:] or list(models)
     for name in names:
         folder = place / name
@@ -70,4 +100,4 @@ def main(models: Mapping[str, Callable[[Path], None]], versions: Callable[[], Ma
         except Exception:
             (folder / "error.txt").write_text(traceback.format_exc())
             print(f"{name}: failed", file=sys.stderr)
-    (place / "versions.json").write_text(json.dumps(dict(versions())))
+    (place / "versions.json").write_text(json.dumps({name: version(name) for name in packages}))

@@ -11,7 +11,7 @@ import torch
 from stand_ins import stand_in_for
 from torch import nn
 from torch.nn import functional
-from torch_models import Array, Call, Tensor, export, export_script, run, seeded, settle, versions
+from torch_models import PACKAGES, Array, Call, Tensor, export, export_script, run, seeded, settle
 
 stand_in_for("aim", "fire", "torchvision", "tqdm", "vector_quantize_pytorch", "kornia.augmentation")
 _has_cuda, torch.cuda.is_available = torch.cuda.is_available, lambda: True  # it asks when it is imported
@@ -139,5 +139,5 @@ family: stylegan2-pytorch
 if __name__ == "__main__":
     shelf.main(
         {"stylegan2-one-row": one_row, "stylegan2-adapted": quiet, "stylegan2-noise": noisy},
-        versions("stylegan2-pytorch"),
+        (*PACKAGES, "stylegan2-pytorch"),
     )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shelf
 import torch
 from torch import nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 Array = np.ndarray[Any, Any]
 Tensor = torch.Tensor
+PACKAGES = ("torch", "onnx", "onnxscript")
+"""What makes the files of every program, beside its library."""
 
 
 def seeded(module: nn.Module, seed: int = 0, gain: float = 1.0) -> nn.Module:
@@ -49,7 +52,7 @@ def seeded(module: nn.Module, seed: int = 0, gain: float = 1.0) -> nn.Module:
 
 
 def settle(layers: Sequence[Any], draw: Callable[..., Any], *inputs: Array, centre: float, spread: float) -> None:
-    """Scale the last layers, whose sum the picture is, so that pixels lie around the centre, most of them in range."""
+    """Scale the last layers, whose sum the output is, so that its values lie around the centre, most of them in range."""
     with torch.no_grad():
         factor = spread / float(run(draw, *inputs).std())
         for layer in layers:
@@ -128,6 +131,13 @@ def run(function: Callable[..., Any], *inputs: Array) -> Any:
     return tuple(part.numpy() for part in found) if isinstance(found, tuple) else found.numpy()
 
 
-def versions(*packages: str) -> Callable[[], dict[str, str]]:
-    """The versions of the packages that made the files."""
-    return lambda: {name: version(name) for name in ("torch", "onnx", "onnxscript", *packages)}
+def on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The model's function as one of arrays."""
+    return partial(run, function)
+
+
+def write_labelled(folder: Path, description: str, model: nn.Module, dim: int, inputs: Sequence[str]) -> None:
+    """Export a generator of latents and ten labels, and write what it draws."""
+    export(model, [torch.randn(2, dim), torch.tensor([1, 2])], folder / "decoder.onnx", inputs, ["image"])
+    z, y = shelf.latents(dim), shelf.labels(10)
+    shelf.write(folder, description, latents=z, labels=y, images=run(model, z, y))

@@ -8,7 +8,7 @@ from typing import Any
 import shelf
 import torch
 from stand_ins import stand_in_for
-from torch_models import Call, Tensor, export, run, seeded, versions
+from torch_models import PACKAGES, Call, Tensor, export, run, seeded, write_labelled
 
 stand_in_for("torchvision", "tensorboardX", "visdom", "fastprogress")
 from torchgan.models import ACGANGenerator, ConditionalGANGenerator, DCGANGenerator, InfoGANGenerator
@@ -25,18 +25,12 @@ def dcgan(folder: Path) -> None:
 
 def conditional(folder: Path) -> None:
     model = seeded(ConditionalGANGenerator(num_classes=10, encoding_dims=64, out_channels=1, **_SMALL))
-    _write_labelled(folder, model, _CONDITIONAL)
+    write_labelled(folder, _CONDITIONAL, model, 64, ["z", "y"])
 
 
 def acgan(folder: Path) -> None:
     model = seeded(ACGANGenerator(num_classes=10, encoding_dims=64, out_channels=3, **_SMALL))
-    _write_labelled(folder, model, _CONDITIONAL)
-
-
-def _write_labelled(folder: Path, model: Any, description: str) -> None:
-    export(model, [torch.randn(2, 64), torch.tensor([1, 2])], folder / "decoder.onnx", ["z", "y"], ["image"])
-    z, y = shelf.latents(64), shelf.labels(10)
-    shelf.write(folder, description, latents=z, labels=y, images=run(model, z, y))
+    write_labelled(folder, _CONDITIONAL, model, 64, ["z", "y"])
 
 
 def infogan(folder: Path) -> None:
@@ -93,5 +87,5 @@ if __name__ == "__main__":
             "torchgan-acgan": acgan,
             "torchgan-infogan": infogan,
         },
-        versions("torchgan"),
+        (*PACKAGES, "torchgan"),
     )
