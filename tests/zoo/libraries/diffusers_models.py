@@ -100,13 +100,14 @@ def tiny(folder: Path) -> None:
             num_encoder_blocks=(1, 1, 1),
             num_decoder_blocks=(1, 1, 1),
         ),
-        gain=0.6,
     )
 
     def encode(sample: Tensor) -> Tensor:
         latents: Tensor = model.encode(sample).latents
         return latents
 
+    settle([model.encoder.layers[-1]], encode, _signed(shelf.pictures(*_PICTURE)), centre=0, spread=1)
+    settle([model.decoder.layers[-1]], lambda z: model.decode(z).sample, shelf.latents(4, 8, 8), centre=0, spread=0.5)
     _write_autoencoder(folder, _TINY, model, encode, (4, 8, 8))
 
 

@@ -52,14 +52,17 @@ def seeded(module: nn.Module, seed: int = 0, gain: float = 1.0) -> nn.Module:
 
 
 def settle(layers: Sequence[Any], draw: Callable[..., Any], *inputs: Array, centre: float, spread: float) -> None:
-    """Scale the last layers, whose sum the output is, so that its values lie around the centre, most of them in range."""
+    """Scale the last layers, whose sum the output is, so that its values lie around the centre and have that spread."""
     with torch.no_grad():
         factor = spread / float(run(draw, *inputs).std())
         for layer in layers:
             layer.weight.mul_(factor)
         if (bias := getattr(layers[-1], "bias", None)) is not None:
-            bias.zero_()
-            bias.add_(centre - float(run(draw, *inputs).mean()))
+            means = []
+            for value in (0.0, 1.0):
+                bias.fill_(value)
+                means.append(float(run(draw, *inputs).mean()))
+            bias.fill_((centre - means[0]) / (means[1] - means[0]))
 
 
 class Call(nn.Module):
