@@ -33,6 +33,9 @@ SHAPES = {
     "one": np.array([1]),
     "ones": np.array([1, 1]),
     "many": np.array([4097, 3, 2, 2]),
+    "planes": np.array([1, 6, 2, 2]),
+    "kernel": np.array([6, 1, 1, 1]),
+    "kernels": np.array([6, 3, 1, 1]),
 }
 DRAWN = "h = MatMul(z, w)\n y = Tanh(h)\n x = Reshape(y, back)"
 
@@ -205,6 +208,23 @@ async def test_a_graph_of_two_rows_a_run_draws_the_last_row_of_an_odd_number(tmp
         decoded = await client.decode("m", LATENTS)
     expected = in_runs_of(2, path, np.concatenate([LATENTS, LATENTS[:1]]))[:5]
     np.testing.assert_allclose(decoded.images, (expected + 1) / 2, rtol=0, atol=1e-6)
+
+
+def test_a_convolution_whose_weights_are_each_rows_own_is_named(tmp_path: Path, capsys: Capture) -> None:
+    """As StyleGAN2 has it: its rows are groups, whose number no ONNX file can leave open."""
+    nodes = (
+        "h = MatMul(z, w)\n p = Reshape(h, planes)\n r = Reshape(z, kernel)\n k = Expand(r, kernels)\n "
+        "c = Conv<group = 2>(p, k)\n y = Tanh(c)\n x = Reshape(y, pair)"
+    )
+    path = written(tmp_path / "g.onnx", "(float[2, 3] z) => (float[2, 3, 2, 2] x)", nodes)
+    assert bring(tmp_path, {**GAN, "image_range": [-1, 1]}) == 0
+    assert capsys.readouterr().err == (
+        "latentserve-import: warning: decoder: every run has 2 rows, as the file has it, for it cannot be made to take "
+        "others (Conv 'c' has weights of each row's own, in as many groups as there are rows, which ONNX fixes; scale "
+        f"what it reads and gives in their place); batches gain nothing beyond that; to have them, {VARYING}\n"
+    )
+    found = run(tmp_path, "decoder", LATENTS[:2])["image"]
+    np.testing.assert_allclose(found, (in_runs_of(2, path, LATENTS[:2]) + 1) / 2, rtol=0, atol=1e-6)
 
 
 def test_rows_of_a_run_that_look_at_each_other_are_refused(tmp_path: Path, capsys: Capture) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from latentserve_training.errors import ExportError
+from latentserve_training.export.onnx_model import describe_node
 from latentserve_training.export.parity import allowed_difference
 from latentserve_training.export.plan import BATCH
 from latentserve_training.export.runtime_message import shortened
@@ -29,6 +30,12 @@ def batch_problem(free: onnx.ModelProto, source: OnnxFile, reference: ForeignSes
     Raises:
         ExportError: the file itself does not run.
     """
+    problem = _found(free, source, reference, tensors)
+    return problem and (_modulated(free) or problem)
+
+
+def _found(free: onnx.ModelProto, source: OnnxFile, reference: ForeignSession, tensors: Sequence[str]) -> str:
+    """What is wrong with the graph in one of the batches; empty if nothing is."""
     sides = [axis for value in free.graph.input for axis in value.type.tensor_type.shape.dim]
     if any(axis.dim_param != BATCH and axis.dim_value < 1 for axis in sides):
         return ""
@@ -46,6 +53,21 @@ def batch_problem(free: onnx.ModelProto, source: OnnxFile, reference: ForeignSes
         return str(error)
     except Exception as error:  # onnxruntime's own kinds of error have no public common class
         return shortened(error)
+    return ""
+
+
+def _modulated(model: onnx.ModelProto) -> str:
+    """The convolution whose weights the inputs decide, as StyleGAN2 modulates them; empty if there is none.
+
+    Its rows are groups of one convolution, and groups are a number in the file.
+    """
+    depends = {value.name for value in model.graph.input}
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "ConvTranspose") and node.input[1] in depends:
+            groups = "has weights of each row's own, in as many groups as there are rows, which ONNX fixes"
+            return f"{describe_node(node)} {groups}; scale what it reads and gives in their place"
+        if not depends.isdisjoint(node.input):
+            depends.update(node.output)
     return ""
 
 
