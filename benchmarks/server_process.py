@@ -35,7 +35,7 @@ class ServerProcess:
 
     def records(self) -> list[dict[str, Any]]:
         """Its log so far, one record a line."""
-        return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return _records(self.log)
 
 
 @contextmanager
@@ -56,8 +56,14 @@ def serving(repository: Path, *options: str, port: int = 0) -> Iterator[ServerPr
 
 def _wait_for_ports(process: subprocess.Popen[bytes], log: Path) -> dict[str, int]:
     while process.poll() is None:
-        for line in log.read_text().splitlines(keepends=True):
-            if line.endswith("\n") and "admin_port" in (record := json.loads(line)):
-                return dict(record)
+        for record in _records(log):
+            if "admin_port" in record:
+                return record
         time.sleep(0.05)
     raise SystemExit(log.read_text())
+
+
+def _records(log: Path) -> list[dict[str, Any]]:
+    """The whole lines that are records; what a server says as it gives up is none."""
+    lines = log.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
