@@ -8,6 +8,7 @@ TORCH = "torch.onnx.export"
 SCRIPT = "torch.onnx.export(dynamo=False)"
 KERAS = 'Model.export(format="onnx")'
 JAX = "jax2onnx.to_onnx"
+TF2ONNX = "tf2onnx.convert"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ MODELS = (
     Model("biggan", "torch", "plain_torch", TORCH),
     Model("example-vae", "torch", "plain_torch", TORCH),
     Model("tutorial-dcgan", "torch", "plain_torch", SCRIPT),
+    Model("stylegan-groups", "torch", "plain_stylegan", TORCH),
     Model("tutorial-dcgan-one-row", "torch", "plain_torch", SCRIPT),
     Model("monai-kl", "MONAI", "monai_models", TORCH),
     Model("monai-var-auto-encoder", "MONAI", "monai_models", TORCH),
@@ -73,7 +75,9 @@ MODELS = (
         for backend in ("torch", "jax", "tensorflow")
         for name in ("vae", "gan", "conditional-gan")
     ),
+    Model("tensorflow-cvae", "tensorflow_cpu", "tensorflow_models", TF2ONNX, environment="tensorflow"),
     Model("flax-linen-vae", "flax", "jax_models", JAX, environment="jax"),
     Model("flax-nnx-vae", "flax", "jax_models", JAX, environment="jax"),
     Model("equinox-gan", "equinox", "jax_models", JAX, environment="jax"),
+    Model("haiku-ladder-vae", "dm-haiku", "haiku_models", JAX, "Conv2DTranspose by repetition", environment="jax"),
 )
