@@ -38,7 +38,7 @@ INSIDE = 0.2
 """The share of pixels that lie within the range, at least: a comparison of clipped ones would show nothing."""
 SPREAD = 0.01
 """The least mean deviation of a pixel from seed to seed: grey pictures would agree with anything."""
-SECONDS = 900
+SECONDS = 3600
 """What a program, an import or a call takes at most, on a machine that is busy with others."""
 
 Arrays = Mapping[str, NDArray[Any]]
