@@ -261,7 +261,7 @@ class Pipeline:
         of_second = [name for name in outputs if name not in self._of_first]
         between = made[self._output] if buffer is None else buffer
         if self._codes:  # one outside of the codebook may fail the run of all rows; who asks for the output sees it
-            between = np.where((made[self._output] >= 0) & (made[self._output] < self._codes), made[self._output], 0)
+            between = np.where(((codes := made[self._output]) >= 0) & (codes < self._codes), codes, 0)
         return made | self._second.run({self._input: between, **beside}, of_second, cancellation)
 
 

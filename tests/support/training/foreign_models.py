@@ -42,6 +42,20 @@ ENCODER = (
     "e (float[N, 3, 2, 2] a) => (float[N, 3] mu, float[N, 3] s) "
     "{ r = Flatten(a)\n p = MatMul(r, v)\n mu, s = Split(p, halves) }"
 )
+POINTS = ENCODER.replace(", float[N, 3] s)", ")").replace(
+    "mu, s = Split(p, halves)", "mu = Slice(p, zero1, three1, one1)"
+)
+"""The encoder of images to latents alone."""
+CODED = (
+    "g (int64[N, 2, 3] z) => (float[N, 3, 2, 2] x) { f = Flatten(z)\n e = Gather(table, f)\n"
+    " h = ReduceMean<keepdims = 0>(e, one1)\n y = Tanh(h)\n x = Reshape(y, shape) }"
+)
+"""Six codes of four entries to images."""
+CODER = (
+    "e (float[N, 3, 2, 2] a) => (int64[N, 2, 3] c) { r = Flatten(a)\n p = MatMul(r, v)\n s = Sigmoid(p)\n"
+    " t = Mul(s, four)\n i = Cast<to = 7>(t)\n c = Reshape(i, grid) }"
+)
+"""Images to six codes of four entries."""
 SHAPES = {
     "shape": np.array([-1, 3, 2, 2]),
     "last": np.array([-1, 2, 2, 3]),

@@ -15,7 +15,19 @@ import pytest
 import torch
 import yaml
 from torch import nn
-from training.foreign_models import ENCODER, LINEAR, SIGMOID, TANH, changed, conditional_decoder, flat, write
+from training.foreign_models import (
+    CODED,
+    CODER,
+    ENCODER,
+    LINEAR,
+    POINTS,
+    SIGMOID,
+    TANH,
+    changed,
+    conditional_decoder,
+    flat,
+    write,
+)
 
 from latentserve_training import commands
 
@@ -24,9 +36,7 @@ BERNOULLI = ["likelihood=bernoulli", "prior=standard_normal"]
 GAUSSIAN = ["likelihood=gaussian", "log_scale=0", "prior=standard_normal"]
 GAN = ["kind=gan", "prior=standard_normal"]
 NAMED = changed(changed(ENCODER, "float[N, 3] s)", "float[N, 3] z_log_var)"), "mu, s =", "mu, z_log_var =")
-POINTS = changed(
-    changed(ENCODER, ", float[N, 3] s)", ")"), "mu, s = Split(p, halves)", "mu = Slice(p, zero1, three1, one1)"
-).replace("mu", "embedded")
+EMBEDDED = POINTS.replace("mu", "embedded")
 MOMENTS = changed(changed(ENCODER, "float[N, 3] mu, float[N, 3] s", "float[N, 6] moments"), "p = M", "moments = M")
 MOMENTS = changed(MOMENTS, "\n mu, s = Split(p, halves)", "")
 PSI = changed(
@@ -42,14 +52,6 @@ FLAGGED = changed(
 )
 LAST = changed(changed(TANH, "[N, 3, 2, 2] x", "[N, 2, 2, 3] x"), "Reshape(y, shape)", "Reshape(y, last)")
 LAST_ENCODER = changed(NAMED, "[N, 3, 2, 2] a", "[N, 2, 2, 3] a")
-CODED = (
-    "g (int64[N, 2, 3] z) => (float[N, 3, 2, 2] x) { f = Flatten(z)\n e = Gather(table, f)\n"
-    " h = ReduceMean<keepdims = 0>(e, one1)\n y = Tanh(h)\n x = Reshape(y, shape) }"
-)
-CODER = (
-    "e (float[N, 3, 2, 2] a) => (int64[N, 2, 3] c) { r = Flatten(a)\n p = MatMul(r, v)\n s = Sigmoid(p)\n"
-    " t = Mul(s, four)\n i = Cast<to = 7>(t)\n c = Reshape(i, grid) }"
-)
 LABELLED = conditional_decoder("int64[N] c", "Gather(table, c)")
 
 
@@ -117,7 +119,7 @@ KNOWN = {
     "moments": Files(SIGMOID, MOMENTS, BERNOULLI, {"kind": "vae", "encoder.moments": {"tensor": "moments", "axis": 1}}),
     "a setting beside the latent": Files(PSI, None, [*GAN, "decoder.inputs.psi=0.7"], {"decoder.latent": "z"}),
     "labels": Files(LABELLED, None, GAN, {"labels": 4, "decoder.label": "c", "decoder.latent": "z"}),
-    "an autoencoder": Files(TANH, POINTS, [], {"kind": "autoencoder", "prior": "none", "encoder.latent": "embedded"}),
+    "an autoencoder": Files(TANH, EMBEDDED, [], {"kind": "autoencoder", "prior": "none", "encoder.latent": "embedded"}),
     "codes": Files(CODED, CODER, [], {"kind": "vq", "codes": 4, "latent_shape": [2, 3], "encoder.codes": "c"}),
     "flat rows beside an encoder of images": Files(flat(SIGMOID), NAMED, BERNOULLI, {"image_shape": [3, 2, 2]}),
 }
@@ -141,7 +143,7 @@ def test_what_is_guessed_has_its_reason_and_goes_to_standard_error_beside_the_fo
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    files(tmp_path, TANH, POINTS)
+    files(tmp_path, TANH, EMBEDDED)
     assert commands.import_model(["g.onnx", "e.onnx", "--repository", "models", "--name", "m"]) == 0
     out, err = capsys.readouterr()
     assert out == "models/m/1\n"
@@ -221,7 +223,7 @@ OPEN: dict[str, tuple[str, str | None, list[str], set[str]]] = {
         {"encoder.log_variance"},
     ),
     "one tensor of twice the size": (SIGMOID, MOMENTS.replace("moments", "h"), BERNOULLI, {"encoder.moments"}),
-    "a mean alone": (SIGMOID, POINTS.replace("embedded", "mean"), ["prior=standard_normal"], {"kind"}),
+    "a mean alone": (SIGMOID, EMBEDDED.replace("embedded", "mean"), ["prior=standard_normal"], {"kind"}),
     "a VAE's likelihood and prior": (SIGMOID, NAMED, [], {"likelihood", "prior"}),
     "a scale": (TANH, NAMED, ["likelihood=gaussian", "prior=standard_normal"], {"log_scale"}),
     "logits": (TANH, NAMED, BERNOULLI, {"decoder.logits"}),

@@ -10,7 +10,21 @@ import pytest
 from numpy.typing import NDArray
 from running_server import running_server
 from safetensors.numpy import save_file
-from training.foreign_models import ENCODER, GAN, IMAGES, LATENTS, TANH, VAE, WEIGHTS, bring, refusal, write
+from training.foreign_models import (
+    CODED,
+    CODER,
+    ENCODER,
+    GAN,
+    IMAGES,
+    LATENTS,
+    POINTS,
+    TANH,
+    VAE,
+    WEIGHTS,
+    bring,
+    refusal,
+    write,
+)
 
 from latentserve_client import AsyncClient
 from latentserve_server.latent.noise import NoiseSource
@@ -19,20 +33,7 @@ from latentserve_training import commands
 Capture = pytest.CaptureFixture[str]
 
 RANGE = {"image_range": [-1, 1]}
-POINTS = ENCODER.replace(", float[N, 3] s)", ")").replace(
-    "mu, s = Split(p, halves)", "mu = Slice(p, zero1, three1, one1)"
-)
-"""The encoder of images to latents alone."""
 AUTOENCODER = {**GAN, **RANGE, "kind": "autoencoder", "encoder": {"file": "e.onnx"}}
-CODED = (
-    "g (int64[N, 2, 3] z) => (float[N, 3, 2, 2] x) { f = Flatten(z)\n e = Gather(table, f)\n"
-    " h = ReduceMean<keepdims = 0>(e, one1)\n y = Tanh(h)\n x = Reshape(y, shape) }"
-)
-"""Six codes of four entries to images."""
-CODER = (
-    "e (float[N, 3, 2, 2] a) => (int64[N, 2, 3] c) { r = Flatten(a)\n p = MatMul(r, v)\n s = Sigmoid(p)\n"
-    " t = Mul(s, four)\n i = Cast<to = 7>(t)\n c = Reshape(i, grid) }"
-)
 VQ = {
     **RANGE,
     "kind": "vq",

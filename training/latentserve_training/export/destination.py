@@ -66,16 +66,20 @@ class PublicationRequest:
             check_version(self.version)
 
 
-def add_publication_options(parser: ArgumentParser, *, default_name: str | None = None) -> None:
+def add_publication_options(parser: ArgumentParser, *, default_name: str | None = None, required: bool = True) -> None:
     """Add --repository, --name, --version and --license to a command.
 
     `default_name` tells the help what name an absent --name (None) stands for; without it --name is required.
+    Nothing is `required` of a command line that publishes nothing.
     """
     parser.add_argument(
-        "--repository", type=_FolderType(), required=True, help="Folder of models; the bundle goes into NAME/VERSION."
+        "--repository",
+        type=_FolderType(),
+        required=required,
+        help="Folder of models; the bundle goes into NAME/VERSION.",
     )
     if default_name is None:
-        parser.add_argument("--name", type=str, required=True, help="Name to serve under.")
+        parser.add_argument("--name", type=str, required=required, help="Name to serve under.")
     else:
         parser.add_argument("--name", type=str | None, help=f"Name to serve under (default: {default_name}).")
     parser.add_argument(

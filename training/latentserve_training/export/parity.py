@@ -189,12 +189,13 @@ def first_difference(model: onnx.ModelProto, inputs: Arrays, expected: Mapping[s
     found = dict(zip(names, open_session(watched.SerializeToString()).run(names, inputs), strict=True))
     for node in watched.graph.node:
         for name in node.output:
-            if name in found and not _same(found[name], expected[name]):
+            if name in found and not agrees(found[name], expected[name]):
                 return describe_node(node)
     return None
 
 
-def _same(found: NDArray[np.generic], expected: NDArray[np.generic]) -> bool:
+def agrees(found: NDArray[np.generic], expected: NDArray[np.generic]) -> bool:
+    """Whether a tensor is `expected`, but for what sums in another order explain."""
     if found.shape != expected.shape:
         return False
     return largest_difference(found, expected) <= allowed_difference(expected)

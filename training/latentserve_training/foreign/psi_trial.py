@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from latentserve_training.errors import ExportError
-from latentserve_training.export.parity import allowed_difference
+from latentserve_training.export.parity import agrees
 from latentserve_training.export.plan import BATCH
 from latentserve_training.foreign.graph import ForeignGraph
 from latentserve_training.foreign.onnx_file import ForeignSession, with_outputs
@@ -69,8 +68,4 @@ def _agrees(
         found = ForeignSession([(session, tensors)], graph.fixed_rows).run(feeds)
     except ExportError:
         return False
-    return all(_same(found[tensor], expected[tensor]) for tensor in tensors)
-
-
-def _same(found: NDArray[Any], expected: NDArray[Any]) -> bool:
-    return found.shape == expected.shape and np.allclose(found, expected, rtol=0, atol=allowed_difference(expected))
+    return all(agrees(found[tensor], expected[tensor]) for tensor in tensors)

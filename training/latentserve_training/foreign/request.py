@@ -72,11 +72,8 @@ def parse(argv: Sequence[str] | None, prog: str) -> ImportRequest | DescriptionR
     Raises:
         ArgumentError: an option, or one of the description, is unknown, missing or not allowed.
     """
-    parser = _parser(prog)
-    if _DESCRIBE_ONLY in (sys.argv[1:] if argv is None else argv):
-        for action in parser._actions:  # nothing is published, so no option is needed that says where
-            action.required = action.required and not action.option_strings
-    values = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    values = _parser(prog, publishes=_DESCRIBE_ONLY not in argv).parse_args(argv)
     try:
         told = read_settings(values.set or ())
         if values.description.suffix.lower() == _ONNX:
@@ -105,7 +102,7 @@ def _description_request(
     return DescriptionRequest(decoder=decoder, encoder=encoder or (named and Path(named)), told=told, options=options)
 
 
-def _parser(prog: str) -> ArgumentParser:
+def _parser(prog: str, *, publishes: bool) -> ArgumentParser:
     parser = make_parser(prog, "Import ONNX files as a bundle.", tells_version=False)
     parser.add_argument(
         "description",
@@ -116,7 +113,7 @@ def _parser(prog: str) -> ArgumentParser:
     parser.add_argument(
         "encoder", type=Path | None, nargs="?", metavar="ENCODER", help="The encoder's ONNX file, behind the decoder's."
     )
-    add_publication_options(parser)
+    add_publication_options(parser, required=publishes)
     parser.add_argument(
         OPTION,
         type=str,

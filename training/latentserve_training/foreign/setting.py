@@ -28,7 +28,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
         parts = key.split(".")
         if not equals or not all(parts):
             raise ConfigError(f"{OPTION} is {text}; it must be KEY=VALUE, such as kind=vae or decoder.inputs.psi=0.7")
-        told = merged(told, _nested(parts, _value(key, value)))
+        told = merged(told, nested(parts, _value(key, value)))
     return told
 
 
@@ -49,6 +49,12 @@ def looked_up(content: Mapping[str, Any], key: str) -> Any:
     return found
 
 
+def nested(parts: Sequence[str], value: Any) -> dict[str, Any]:
+    """The content that holds the value alone, under a key of these parts."""
+    first, *rest = parts
+    return {first: nested(rest, value) if rest else value}
+
+
 def setting(key: str, value: Any) -> str:
     """What sets the option to the value, as a shell reads it and as a message shows it."""
     return f"`{OPTION} {shlex.quote(f'{key}={dumped(value)}')}`"
@@ -58,11 +64,6 @@ def dumped(value: Any) -> str:
     """The value as YAML, on one line."""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=_WIDEST)
     return text.removesuffix("\n").removesuffix("\n...")
-
-
-def _nested(parts: Sequence[str], value: Any) -> dict[str, Any]:
-    first, *rest = parts
-    return {first: _nested(rest, value) if rest else value}
 
 
 def _value(key: str, text: str) -> Any:

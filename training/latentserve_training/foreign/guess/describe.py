@@ -9,7 +9,7 @@ from jsonargparse import ArgumentError
 
 from latentserve_training.errors import ConfigError
 from latentserve_training.foreign.description_file import describe
-from latentserve_training.foreign.guess.description_text import place_of, text_of
+from latentserve_training.foreign.guess.description_text import order_of, text_of
 from latentserve_training.foreign.guess.graphs import guess
 from latentserve_training.foreign.request import DescriptionRequest, ImportRequest
 from latentserve_training.foreign.setting import OPTION, looked_up
@@ -31,7 +31,7 @@ def describe_graphs(
     if request.options is None:
         say(text)
     if draft.questions:
-        for question in sorted(draft.questions.values(), key=lambda one: place_of(one.key)):
+        for question in sorted(draft.questions.values(), key=lambda one: order_of(one.key)):
             ask(f"{question.key}: {question.sentence}")
         count = len(draft.questions)
         open_ = "1 question is open; answer it" if count == 1 else f"{count} questions are open; answer them"

@@ -8,12 +8,12 @@ from textwrap import wrap
 from typing import Any
 
 from latentserve_training.foreign.description import ForeignModel
+from latentserve_training.foreign.description_file import SECTIONS
 from latentserve_training.foreign.guess.draft import Draft
-from latentserve_training.foreign.setting import OPTION, dumped, looked_up, merged
+from latentserve_training.foreign.setting import OPTION, dumped, looked_up, merged, nested
 
 _OPEN = "?"
 """The value of an option that is asked for, which no option may have."""
-_SECTIONS = ("decoder", "encoder", "reading")
 _WIDTH = 120
 
 
@@ -21,27 +21,19 @@ def text_of(draft: Draft) -> str:
     """The YAML; an option that is open has the value "?", which a description refuses."""
     content = draft.content
     for key in draft.questions:
-        content = merged(content, _nested(key))
-    names = sorted(content, key=place_of)
+        content = merged(content, nested(key.split(".", 2), _OPEN))
+    names = sorted(content, key=order_of)
     return "".join(line for name in names for line in _lines(draft, name, content[name]))
 
 
-def place_of(name: str) -> tuple[bool, int]:
+def order_of(name: str) -> tuple[bool, int]:
     """Where an option, or one within it, stands among the others: sections come last."""
     first = name.partition(".")[0]
-    return first in _SECTIONS, [field.name for field in fields(ForeignModel)].index(first)
-
-
-def _nested(key: str) -> dict[str, Any]:
-    first, *rest = key.split(".", 2)
-    value: Any = _OPEN
-    for name in reversed(rest):
-        value = {name: value}
-    return {first: value}
+    return first in SECTIONS, [field.name for field in fields(ForeignModel)].index(first)
 
 
 def _lines(draft: Draft, name: str, value: Any) -> Iterator[str]:
-    if name not in _SECTIONS or not isinstance(value, dict):
+    if name not in SECTIONS or not isinstance(value, dict):
         yield from _option(draft, name, name, value, "")
         return
     yield f"{name}:\n"

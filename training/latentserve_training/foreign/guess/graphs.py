@@ -62,7 +62,7 @@ def _loaded(role: str, path: Path) -> ForeignGraph:
     graph = ForeignGraph.load(role, path)
     try:
         whole = needed(graph, output_names(graph))
-        assert whole.inferred is not None, "what is known is cached"
+        _ = whole.inferred  # which is kept; what onnx has to say of the file it says here
     except Exception as error:  # onnx raises its own
         raise ExportError(f"{role}: {path}: not ONNX that can be used: {shortened(error)}") from error
     return whole
