@@ -2,10 +2,10 @@
 
     python benchmarks/large_images.py --repository models --model kl --images 1 4
 
-Both are processes of their own with as many threads, and take turns: one computes while the other waits. onnxruntime
-runs the same graph for the same output, all images of a call in one run or one by one; the faster way counts. Times are
-told by the clock and in processor time, which other work on the machine changes little. Memory is what a process had
-at most (VmHWM).
+All are processes of their own with as many threads, and take turns: one computes while the others wait. onnxruntime
+runs the same graph for the same output, the images of a call one by one in one process, and all in one run in
+another. Times are told by the clock and in processor time, which other work on the machine changes less. Memory is
+what a process had at most (VmHWM).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ _SECONDS = 3600
 """What the load and a call take at most: both compute many large images, beside other work."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Cost:
     """What images took, in seconds."""
 
@@ -72,41 +72,45 @@ def answer(graph: Path, threads: int) -> None:
 
 
 class Bare:
-    """onnxruntime in a process of its own."""
+    """onnxruntime in a process of its own, for so many images a run."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], at_a_time: int) -> None:
         self.process = process
+        self.at_a_time = at_a_time
 
-    def cost(self, images: int) -> Cost:
-        """What so many images take, by the faster way."""
-        return min(cost_of(self.process.pid, partial(self._draw, images, n)) for n in {1, images})
-
-    def _draw(self, images: int, at_a_time: int) -> None:
+    def draw(self, images: int) -> None:
+        """Have it draw so many images."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(f"{images} {at_a_time}\n")
+        self.process.stdin.write(f"{images} {self.at_a_time}\n")
         self.process.stdin.flush()
         assert self.process.stdout.readline() == "drawn\n", "onnxruntime's process has ended"
 
 
 @contextmanager
-def bare(graph: Path, threads: int) -> Iterator[Bare]:
+def bare(graph: Path, threads: int, at_a_time: int) -> Iterator[Bare]:
     """Open the graph in a process, which ends with the block."""
     command = [sys.executable, __file__, "--bare", str(graph), "--threads", str(threads)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        yield Bare(process)
+        yield Bare(process, at_a_time)
     finally:
         process.kill()
         process.wait()
 
 
-def compared(images: int, seconds: Sequence[tuple[float, float]]) -> str:
-    """The images a second of the server and of onnxruntime, and the median of their ratios, from pairs of seconds."""
-    rates = [images / statistics.median(side) for side in zip(*seconds, strict=True)]
-    ratios = [plain / served for served, plain in seconds]
-    spread = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-    return f"{rates[0]:.4f} images/s, onnxruntime {rates[1]:.4f}: {spread}"
+def told(images: int, served: Sequence[Cost], plain: Sequence[Cost]) -> str:
+    """Images a second of the server and of onnxruntime, and the medians of the rounds' ratios."""
+    rates = [images / statistics.median(cost.elapsed for cost in costs) for costs in (served, plain)]
+    pairs = list(zip(served, plain, strict=True))
+    clock = spread([other.elapsed / one.elapsed for one, other in pairs])
+    processor = spread([other.processor / one.processor for one, other in pairs])
+    return f"{rates[0]:.3f} and {rates[1]:.3f} images/s, {clock}; in processor time {processor}"
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """The median, and the least and the most."""
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
 
 def most_mib(pid: int) -> float:
@@ -116,24 +120,27 @@ def most_mib(pid: int) -> float:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Print two lines for each number of images a call, and one for memory."""
+    """Print a line for each number of images a call and of onnxruntime's images a run, and one for each process."""
     (graph,) = sorted((options.repository / options.model).glob("*/decoder.onnx"))[-1:]
     flags = ("--cpu-threads", str(options.threads), "--load-timeout", str(_SECONDS))
-    with serving(options.repository, *flags) as server, bare(graph, options.threads) as alone:
-        with Client(f"127.0.0.1:{server.port}", timeout=_SECONDS) as client:
-            dim = client.model(options.model).latent_dim
-            for images in options.images:
-                latents = np.random.default_rng(1).standard_normal((images, dim), dtype=np.float32)
-                call = partial(client.decode, options.model, latents, format="uint8")
-                rounds = [(cost_of(server.process.pid, call), alone.cost(images)) for _ in range(options.rounds + 1)][
-                    1:
-                ]
-                elapsed = [(served.elapsed, plain.elapsed) for served, plain in rounds]
-                processor = [(served.processor, plain.processor) for served, plain in rounds]
-                print(f"{images} a call: {compared(images, elapsed)}", flush=True)
-                print(f"{images} a call, processor time: {compared(images, processor)}", flush=True)
-        ours, theirs = most_mib(server.process.pid), most_mib(alone.process.pid)
-        print(f"memory at most: {ours:,.0f} MiB, onnxruntime {theirs:,.0f}: {ours / theirs:.2f}")
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(options.repository, *flags))
+        client = stack.enter_context(Client(f"127.0.0.1:{server.port}", timeout=_SECONDS))
+        ways = [stack.enter_context(bare(graph, options.threads, n)) for n in sorted({1, *options.images})]
+        dim = client.model(options.model).latent_dim
+        for images in options.images:
+            latents = np.random.default_rng(1).standard_normal((images, dim), dtype=np.float32)
+            call = partial(client.decode, options.model, latents, format="uint8")
+            tried = [way for way in ways if way.at_a_time in (1, images)]
+            works: list[tuple[int, Callable[[], object]]] = [(server.process.pid, call)]
+            works += [(way.process.pid, partial(way.draw, images)) for way in tried]
+            rounds = [[cost_of(pid, work) for pid, work in works] for _ in range(options.rounds + 1)][1:]
+            served, *others = zip(*rounds, strict=True)
+            for way, plain in zip(tried, others, strict=True):
+                print(f"{images} a call, {way.at_a_time} a run: {told(images, served, plain)}", flush=True)
+        print(f"memory at most: {most_mib(server.process.pid):,.0f} MiB")
+        for way in ways:
+            print(f"onnxruntime, {way.at_a_time} a run: {most_mib(way.process.pid):,.0f} MiB")
 
 
 def main() -> None:
