@@ -24,9 +24,12 @@ SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/t
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
-setup: .venv/installed  ## Make .venv with the four packages and the tools.
-.venv/installed: constraints.txt requirements-dev.txt $(wildcard */pyproject.toml clients/*/pyproject.toml)
+# Apart, since the other environments lie in this folder, and two that make it at a time fail.
+.venv/pyvenv.cfg:
 	$(PYTHON) -m venv .venv
+
+setup: .venv/installed  ## Make .venv with the four packages and the tools.
+.venv/installed: constraints.txt requirements-dev.txt $(wildcard */pyproject.toml clients/*/pyproject.toml) | .venv/pyvenv.cfg
 	$(BIN)/pip install -q -c constraints.txt -e './server[$(RUNTIME)]' -e ./clients/python -e './training[$(RUNTIME)]' -r requirements-dev.txt
 	$(BIN)/pip install -q --no-deps -e ./proto
 	touch $@
@@ -42,7 +45,7 @@ demo: setup  ## Train, export, serve and call, on real data; pictures in demo/.
 demo/done: | setup
 	$(DEMO)
 
-.venv/tritonclient/installed: tests/contract/tritonclient.txt
+.venv/tritonclient/installed: tests/contract/tritonclient.txt | .venv/pyvenv.cfg
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q -r $<
 	touch $@
@@ -51,7 +54,7 @@ demo/done: | setup
 	$(BIN)/pip install -q --no-deps --target $(@D) -r $<
 	touch $@
 
-.venv/oldest/installed: tests/client/oldest.txt proto/pyproject.toml clients/python/pyproject.toml
+.venv/oldest/installed: tests/client/oldest.txt proto/pyproject.toml clients/python/pyproject.toml | .venv/pyvenv.cfg
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q -r $<
 	$(@D)/bin/pip install -q --no-deps -e ./proto -e ./clients/python
@@ -86,7 +89,7 @@ test-processors: setup  ## Run the tests that want other processors, which QEMU 
 	$(BIN)/python -m pytest tests/processors
 
 ZOO := $(addsuffix /installed,$(addprefix .venv/zoo-,torch jax tensorflow))
-$(ZOO): .venv/zoo-%/installed: tests/zoo/environments/%.txt
+$(ZOO): .venv/zoo-%/installed: tests/zoo/environments/%.txt | .venv/pyvenv.cfg
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q --no-deps -r $<
 	touch $@
