@@ -18,7 +18,7 @@ from latentserve_server.batching.scheduling import NEVER, WHENEVER, Scheduling
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import NO_LABELS, Labels
 from latentserve_server.latent.noise import check_indices
-from latentserve_server.latent.prior import NoiseTransform, SamplingSpec
+from latentserve_server.latent.prior import AS_THEY_ARE, NoiseTransform, SamplingSpec
 from latentserve_server.model.requests import (
     FLOAT32_PIXELS,
     UINT8_PIXELS,
@@ -193,8 +193,11 @@ def _sampling(request: pb.SampleRequest | pb.StreamSamplesRequest, model: Served
     as_it_is = not (shaping.HasField("temperature") or shaping.HasField("truncation"))
     if default is not None and not request.prior and as_it_is:
         return default
+    prior = model.abilities.prior_for(request.prior)
+    if as_it_is:
+        return AS_THEY_ARE[prior]
     return SamplingSpec(
-        model.abilities.prior_for(request.prior),
+        prior,
         NoiseTransform(
             temperature=shaping.temperature if shaping.HasField("temperature") else 1.0,
             truncation=shaping.truncation if shaping.HasField("truncation") else None,

@@ -17,7 +17,7 @@ from latentserve_server.batching.queue import Slice, Ticket
 from latentserve_server.batching.scheduling import Result, Scheduling, Timing
 from latentserve_server.engine import Arrays, Cancellation
 from latentserve_server.errors import EngineFailure, NotFinite
-from latentserve_server.latent.noise import Draw, join_draws
+from latentserve_server.latent.noise import Draw, join_rows
 
 Inputs: TypeAlias = Mapping[str, NDArray[Any] | Draw]
 """The inputs of a call by their names: arrays, or latents that are drawn when they are needed."""
@@ -253,10 +253,6 @@ def _join(parts: Sequence[NDArray[Any] | Draw], rows: int) -> NDArray[Any]:
         return np.ascontiguousarray(first)
     joined = np.empty((rows, *first.shape[1:]), first.dtype)
     filled = sum(map(len, parts))
-    arrays = [part for part in parts if not isinstance(part, Draw)]
-    if len(arrays) == len(parts):
-        np.concatenate(arrays, out=joined[:filled])
-    else:
-        join_draws(parts, joined[:filled])
+    join_rows(parts, joined[:filled])
     joined[filled:] = 0
     return joined

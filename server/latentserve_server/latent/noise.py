@@ -91,8 +91,8 @@ class NoiseSource(threading.local):
             _box_muller(words, chunk, self._scratch[:, : words.size])
         return values.reshape(count, width * _VALUES_PER_WORD)[:, :dim]
 
-    def draw_many(self, rows: Sequence[tuple[int, int, int]], dim: int, stream: int, out: NDArray[np.float32]) -> None:
-        """As `draw` for every (seed, first_index, count), one after another, into float32 [sum of counts, dim].
+    def draw_many(self, rows: Sequence[tuple[int, int, int]], dim: int, stream: int) -> NDArray[np.float32]:
+        """As `draw` for every (seed, first_index, count), one after another, float32 [sum of counts, dim].
 
         One transform for all of them: that of a single row costs ten times as much as that of a row among many.
         """
@@ -107,7 +107,7 @@ class NoiseSource(threading.local):
             chunk = values[start : start + _CHUNK_VALUES]
             part = words[start // _VALUES_PER_WORD : (start + chunk.size) // _VALUES_PER_WORD]
             _box_muller(part, chunk, self._scratch[:, : part.size])
-        out[:] = values.reshape(len(out), width * _VALUES_PER_WORD)[:, :dim]
+        return values.reshape(-1, width * _VALUES_PER_WORD)[:, :dim]
 
     def words(self, seed: int, first_index: int, count: int, stream: Stream) -> NDArray[np.uint64]:
         """Words `first_index` to `first_index + count - 1` of (seed, stream), uint64 [count]."""
@@ -115,15 +115,15 @@ class NoiseSource(threading.local):
         words: NDArray[np.uint64] = self._generator.random_raw(count)
         return words
 
-    def draw_truncated(
-        self, seed: int, first_index: int, count: int, dim: int, stream: Stream, bound: float
+    def truncate(
+        self, rows: NDArray[np.float32], seed: int, first_index: int, stream: Stream, bound: float
     ) -> NDArray[np.float32]:
-        """As `draw`, from the normal distribution cut off at +-`bound`, which is at least 0.5.
+        """Rows [n, dim] that `draw` gave for these, from the normal distribution cut off at +-`bound`, at least 0.5.
 
         A value outside is replaced by the one at the same place of attempt 1, 2, ... until one is inside; attempt k is
         the sequence of stream + 256 k. What is still outside after `MAX_ATTEMPTS` is cut off at the bound.
         """
-        rows = self.draw(seed, first_index, count, dim, stream).copy()
+        rows, (count, dim) = rows.copy(), rows.shape
         for attempt in range(1, MAX_ATTEMPTS + 1):
             outside = np.abs(rows) > bound
             if not outside.any():
@@ -154,8 +154,8 @@ def check_indices(field: str, first_index: int, count: int) -> None:
 class Latents(Protocol):
     """Latents that are more than noise."""
 
-    def draw(self, seed: int, first_index: int, count: int) -> NDArray[np.float32]:
-        """Those of a seed from an index on, float32 [count, dim]."""
+    def from_noise(self, noise: NDArray[np.float32], seed: int, first_index: int) -> NDArray[np.float32]:
+        """Those of a seed from an index on, float32 [count, dim], from the noise that was drawn for them."""
 
     def work_bytes(self, count: int) -> int:
         """Bytes that drawing so many goes over, about."""
@@ -211,26 +211,35 @@ class Draw:
         return Draw(self.noise, self.dim, *where, self.latents, stream=self.stream, row_shape=self.shape[1:])
 
     def rows(self) -> NDArray[np.float32]:
-        """The rows, drawn."""
-        if self.latents is not None:
-            return self.latents.draw(self.seed, self.first_index, self.count)
-        rows = self.noise.draw(self.seed, self.first_index, self.count, self.dim, self.stream)
+        """The rows, drawn by themselves."""
+        return self.rows_from(self.noise.draw(self.seed, self.first_index, self.count, self.dim, self.stream))
+
+    def rows_from(self, noise: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The rows, from the noise [count, dim] that was drawn for them."""
+        rows = noise if self.latents is None else self.latents.from_noise(noise, self.seed, self.first_index)
         return rows.reshape(self.shape)
 
 
-def join_draws(parts: Sequence[NDArray[np.float32] | Draw], out: NDArray[np.float32]) -> None:
-    """Put the parts into `out`, [sum of their rows, ...], one after another; what is N(0, I), as most is, at once."""
-    first = parts[0]
-    plain = [
-        (part.seed, part.first_index, part.count) for part in parts if isinstance(part, Draw) and part.latents is None
-    ]
-    if isinstance(first, Draw) and len(plain) == len(parts):
-        first.noise.draw_many(plain, first.dim, first.stream, out.reshape(len(out), first.dim))
+def join_rows(parts: Sequence[NDArray[Any] | Draw], out: NDArray[Any]) -> None:
+    """Put the parts into `out`, [sum of their rows, ...], one after another; the noise of all is drawn at once."""
+    draws = [part for part in parts if isinstance(part, Draw)]
+    if not draws:
+        np.concatenate([part for part in parts if not isinstance(part, Draw)], out=out)
         return
-    place = 0
+    first = draws[0]
+    places = [(draw.seed, draw.first_index, draw.count) for draw in draws]
+    noise = first.noise.draw_many(places, first.dim, first.stream)
+    if len(draws) == len(parts) and not any(draw.latents for draw in draws):
+        out[:] = noise.reshape(out.shape)
+        return
+    row = drawn = 0
     for part in parts:
-        begin, place = place, place + len(part)
-        out[begin:place] = part.rows() if isinstance(part, Draw) else part
+        begin, row = row, row + len(part)
+        if isinstance(part, Draw):
+            before, drawn = drawn, drawn + part.count
+            out[begin:row] = part.rows_from(noise[before:drawn])
+        else:
+            out[begin:row] = part
 
 
 def _box_muller(words: NDArray[np.uint64], values: NDArray[np.float32], scratch: NDArray[np.float32]) -> None:

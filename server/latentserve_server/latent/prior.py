@@ -6,9 +6,10 @@ in docs/protocol.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +62,10 @@ class SamplingSpec:
     shaping: NoiseTransform = NoiseTransform()
 
 
-STANDARD_NORMAL = SamplingSpec()
-"""The standard normal prior, as it is."""
+AS_THEY_ARE: Mapping[Prior, SamplingSpec] = MappingProxyType({prior: SamplingSpec(prior) for prior in Prior})
+"""What draws from each prior with nothing done to its noise."""
+
+STANDARD_NORMAL = AS_THEY_ARE[Prior.STANDARD_NORMAL]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,15 +122,20 @@ class PriorSource:
 
         The prior is one that the model has, and no graph.
         """
-        where = seed, first_index, count, self.dim, Stream.PRIOR
+        noise = self.noise.draw(seed, first_index, count, self.dim, Stream.PRIOR)
+        return self.from_noise(noise, seed, first_index, sampling)
+
+    def from_noise(self, noise: Float32, seed: int, first_index: int, sampling: SamplingSpec) -> Float32:
+        """The latents that `draw` gives, from the noise [count, dim] that N(0, I) alone would be."""
         bound, temperature = sampling.shaping.truncation, sampling.shaping.temperature
-        noise = self.noise.draw(*where) if bound is None else self.noise.draw_truncated(*where, bound)
+        if bound is not None:
+            noise = self.noise.truncate(noise, seed, first_index, Stream.PRIOR, bound)
         if temperature != 1:
             noise = noise * np.float32(temperature)
         if sampling.prior is Prior.STANDARD_NORMAL:
             return noise
         assert self.mixture is not None
-        words = self.noise.words(seed, first_index, count, Stream.COMPONENT)
+        words = self.noise.words(seed, first_index, len(noise), Stream.COMPONENT)
         return self.mixture.place(self.mixture.choose(words), noise)
 
     def draw_firsts(self, seeds: Sequence[int], sampling: SamplingSpec = STANDARD_NORMAL) -> Float32:
@@ -142,9 +150,9 @@ class ShapedPrior:
     prior: PriorSource
     sampling: SamplingSpec
 
-    def draw(self, seed: int, first_index: int, count: int) -> Float32:
-        """As `PriorSource.draw`."""
-        return self.prior.draw(seed, first_index, count, self.sampling)
+    def from_noise(self, noise: Float32, seed: int, first_index: int) -> Float32:
+        """As `PriorSource.from_noise`."""
+        return self.prior.from_noise(noise, seed, first_index, self.sampling)
 
     def work_bytes(self, count: int) -> int:
         """As `PriorSource.work_bytes`."""

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from latentserve.v1 import bundle_pb2, models_pb2
 from latentserve_server.errors import CapabilityMissing
-from latentserve_server.latent.prior import STANDARD_NORMAL, Prior, SamplingSpec
+from latentserve_server.latent.prior import AS_THEY_ARE, Prior, SamplingSpec
 from latentserve_server.model.kind import KINDS, NO_LIKELIHOOD, NO_PRIOR, PRIORS, Kind
 
 _LACKING: Mapping[Prior, str] = MappingProxyType(
@@ -51,7 +51,7 @@ class Abilities:
             kind,
             tuple(capability for capability, is_answered in answered.items() if is_answered),
             frozenset(PRIORS[prior] for prior in priors),
-            _sampling_from(PRIORS[default]) if default else None,
+            AS_THEY_ARE[PRIORS[default]] if default else None,
         )
 
     def check(self, capability: models_pb2.Capability) -> None:
@@ -115,7 +115,3 @@ def carried_priors(manifest: bundle_pb2.Manifest) -> tuple[bundle_pb2.Prior, ...
         bundle_pb2.PRIOR_GRAPH: any(graph.role == bundle_pb2.GRAPH_ROLE_PRIOR for graph in manifest.graphs),
     }
     return tuple(prior for prior in is_there if is_there[prior])
-
-
-def _sampling_from(prior: Prior) -> SamplingSpec:
-    return STANDARD_NORMAL if prior is Prior.STANDARD_NORMAL else SamplingSpec(prior)

@@ -212,7 +212,7 @@ async def test_temperature_scales_and_truncation_cuts_off(served: RunningServer,
 
     source = NoiseSource()
     noise = source.draw(7, 0, 20, 3, Stream.PRIOR)
-    cut = source.draw_truncated(7, 0, 20, 3, Stream.PRIOR, 0.75)
+    cut = source.truncate(noise, 7, 0, Stream.PRIOR, 0.75)
     np.testing.assert_allclose(await sample(temperature=0.5), vae.images(noise * 0.5), atol=tolerance(1e-5))
     np.testing.assert_allclose(await sample(truncation=0.75), vae.images(cut), atol=tolerance(1e-5))
     np.testing.assert_allclose(await sample(truncation=0.75, temperature=2), vae.images(cut * 2), atol=tolerance(1e-5))

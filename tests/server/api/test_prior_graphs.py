@@ -78,7 +78,8 @@ async def test_a_stream_has_the_rows_of_a_call(served: RunningServer, name: str)
 
 async def test_shaping_is_of_the_noise(served: RunningServer) -> None:
     model = KINDS["blind"]
-    cut = NoiseSource().draw_truncated(7, 0, 6, model.noise_dim, Stream.PRIOR, 1.5)
+    source = NoiseSource()
+    cut = source.truncate(source.draw(7, 0, 6, model.noise_dim, Stream.PRIOR), 7, 0, Stream.PRIOR, 1.5)
     expected = images(model, np.float32(0.7) * cut)
     np.testing.assert_allclose(await sampled(served, "blind", 6, shaping=SHAPING), expected, atol=1e-5)
 

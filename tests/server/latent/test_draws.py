@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentserve_server.latent.noise import Draw, NoiseSource, join_draws
+from latentserve_server.latent.noise import Draw, NoiseSource, join_rows
 from latentserve_server.latent.prior import STANDARD_NORMAL, NoiseTransform, PriorSource, SamplingSpec
 
 SOURCES = {dim: PriorSource(NoiseSource(), dim, None) for dim in (1, 7, 100)}
 SHAPED = SamplingSpec(shaping=NoiseTransform(temperature=0.5, truncation=1.5))
+WARM = SamplingSpec(shaping=NoiseTransform(temperature=1.5))
 
 
 def lazily(source: PriorSource, where: tuple[int, int, int], sampling: SamplingSpec = STANDARD_NORMAL) -> Draw:
@@ -24,7 +25,9 @@ calls = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**48 - 100), st.int
 
 @given(
     st.sampled_from(sorted(SOURCES)),
-    st.lists(st.tuples(calls, st.sampled_from([STANDARD_NORMAL, SHAPED]), st.booleans()), min_size=1, max_size=12),
+    st.lists(
+        st.tuples(calls, st.sampled_from([STANDARD_NORMAL, SHAPED, WARM]), st.booleans()), min_size=1, max_size=12
+    ),
 )
 def test_what_is_drawn_together_is_what_is_drawn_alone(
     dim: int, asked: list[tuple[tuple[int, int, int], SamplingSpec, bool]]
@@ -36,7 +39,7 @@ def test_what_is_drawn_together_is_what_is_drawn_alone(
         for (where, sampling, is_array), rows in zip(asked, alone, strict=True)
     ]
     out = np.empty((sum(map(len, alone)), dim), np.float32)
-    join_draws(parts, out)
+    join_rows(parts, out)
     assert out.tobytes() == np.concatenate(alone).tobytes()
 
 
@@ -48,7 +51,7 @@ def test_a_part_of_a_draw_has_its_rows(where: tuple[int, int, int], data: st.Dat
     part = lazily(source, where)[start:stop]
     assert (len(part), part.shape) == (stop - start, (stop - start, 7))
     out = np.empty(part.shape, np.float32)
-    join_draws([part], out)
+    join_rows([part], out)
     assert out.tobytes() == source.draw(*where)[start:stop].tobytes()
 
 
@@ -56,7 +59,7 @@ def test_many_rows_cross_the_chunks_of_the_transform() -> None:
     source = SOURCES[100]
     draws = [lazily(source, (seed, 5, 300)) for seed in range(4)]
     out = np.empty((1200, 100), np.float32)
-    join_draws(draws, out)
+    join_rows(draws, out)
     assert out.tobytes() == b"".join(source.draw(seed, 5, 300).tobytes() for seed in range(4))
 
 
