@@ -19,6 +19,8 @@ class Ticket:
     """One call's place in the queue: so many rows, of which so many were taken."""
 
     taken = 0
+    owed = 0
+    """Rows of its turn that the last batch had no room for."""
     withdrawn = False
 
     def __init__(self, rows: int, *, size_bytes: int = 0, bulk: bool = False) -> None:
@@ -54,7 +56,7 @@ class RowQueue(Generic[TicketT]):
         self._max_batch_rows = max_batch_rows
         self._max_rows = max_rows
         self._max_bytes = max_bytes
-        self._reserve = -(-max_batch_rows // 4)
+        self._reserve = self._turn = -(-max_batch_rows // 4)
         self._whole: deque[TicketT] = deque()
         self._divisible: deque[TicketT] = deque()
         self._whole_rows = 0
@@ -118,12 +120,18 @@ class RowQueue(Generic[TicketT]):
         self._divisible = deque(ticket for ticket in self._divisible if self._still_waits(ticket, wanted))
         slices = self._gather_whole(self._room_for_whole(), wanted)
         room = self._room_for_divisible(sum(part.rows for part in slices))
-        for sharers in range(min(len(self._divisible), room), 0, -1):
+        for sharers in range(len(self._divisible), 0, -1):
+            if not room:
+                break
             ticket = self._divisible.popleft()
-            part = self._take(ticket, min(ticket.remaining, room // sharers))
+            turn = ticket.owed or max(self._turn, room // sharers)
+            part = self._take(ticket, min(ticket.remaining, room, turn))
             room -= part.rows
             slices.append(part)
-            if ticket.remaining:
+            ticket.owed = turn - part.rows if ticket.remaining else 0
+            if ticket.owed:
+                self._divisible.appendleft(ticket)
+            elif ticket.remaining:
                 self._divisible.append(ticket)
         return slices
 

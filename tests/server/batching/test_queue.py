@@ -138,11 +138,27 @@ def test_large_calls_share_a_batch_evenly() -> None:
     assert [ticket.remaining for ticket in large] == [10, 10, 10]
 
 
-def test_more_large_calls_than_rows_take_turns() -> None:
-    queue, large = queue_of(*[20] * 12, max_batch_rows=5)
+def test_many_large_calls_take_turns_of_a_quarter_of_a_batch() -> None:
+    queue, large = queue_of(*[100] * 12, max_batch_rows=64)
     for _ in range(12):
-        gather(queue)
-    assert [ticket.taken for ticket in large] == [5] * 12
+        assert [part.rows for part in gather(queue)] == [16] * 4
+    assert [ticket.taken for ticket in large] == [64] * 12
+
+
+@pytest.mark.parametrize("max_batch_rows", [1, 2, 5, 30])
+def test_no_large_call_gets_more_than_a_turn_ahead_of_another(max_batch_rows: int) -> None:
+    queue, large = queue_of(*[20 * max_batch_rows] * 7, max_batch_rows=max_batch_rows)
+    for _ in range(50):
+        assert sum(part.rows for part in gather(queue)) == max_batch_rows
+        taken = [ticket.taken for ticket in large]
+        assert max(taken) - min(taken) <= -(-max_batch_rows // 4)
+
+
+def test_small_bulk_calls_fill_a_batch() -> None:
+    queue: RowQueue[Ticket] = RowQueue(max_batch_rows=64, max_rows=1000, max_bytes=1 << 40)
+    for _ in range(100):
+        queue.admit(Ticket(1, bulk=True))
+    assert [part.rows for part in gather(queue)] == [1] * 64
 
 
 def test_a_large_call_has_a_quarter_of_a_batch_beside_small_ones_and_all_of_it_alone() -> None:
