@@ -5,8 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latentserve_training.interruption import exit_on_signal
+
+if TYPE_CHECKING:
+    from latentserve_training.foreign.request import DescriptionRequest, ImportRequest
+    from latentserve_training.foreign.saved.request import SavedRequest
 
 
 def train(argv: Sequence[str] | None = None) -> int:
@@ -56,26 +62,41 @@ def export(argv: Sequence[str] | None = None) -> int:
 
 
 def import_model(argv: Sequence[str] | None = None) -> int:
-    """`latentserve-import`: ONNX files of another library as a bundle."""
+    """`latentserve-import`: ONNX files of another library, or a model that it saved, as a bundle."""
     prog = "latentserve-import"
 
     def command() -> None:
         with _importing(prog):
-            from latentserve_training.command_line.output import explain, say
-            from latentserve_training.foreign.request import DescriptionRequest, parse
-        request = parse(argv, prog)
-        if isinstance(request, DescriptionRequest):
-            with _importing(prog):
-                from latentserve_training.foreign.guess.describe import describe_graphs
-            described = describe_graphs(request, say, explain, _questions_of(prog))
-            if described is None:
-                return
-            request = described
-        with _importing(prog):
-            from latentserve_training.foreign.import_model import import_model
-        say(f"{import_model(request, _warnings_of(prog), _notes_of(prog))}\n")
+            from latentserve_training.command_line.output import say
+            from latentserve_training.foreign.request import parse
+        if folder := _imported(parse(argv, prog), prog):
+            say(f"{folder}\n")
 
     return _enter(prog, argv, command)
+
+
+def _imported(request: ImportRequest | DescriptionRequest | SavedRequest, prog: str) -> Path | None:
+    """The bundle's folder; None where a description was all that was wanted."""
+    with _importing(prog):
+        from latentserve_training.foreign.request import DescriptionRequest
+        from latentserve_training.foreign.saved.request import SavedRequest
+    if isinstance(request, SavedRequest):
+        with _importing(prog):
+            from latentserve_training.foreign.saved.import_saved import import_saved
+        return import_saved(request, lambda known: _described(known, prog), _warnings_of(prog), _notes_of(prog))
+    described = _described(request, prog) if isinstance(request, DescriptionRequest) else request
+    if described is None:
+        return None
+    with _importing(prog):
+        from latentserve_training.foreign.import_model import import_model
+    return import_model(described, _warnings_of(prog), _notes_of(prog))
+
+
+def _described(request: DescriptionRequest, prog: str) -> ImportRequest | None:
+    with _importing(prog):
+        from latentserve_training.command_line.output import explain, say
+        from latentserve_training.foreign.guess.describe import describe_graphs
+    return describe_graphs(request, say, explain, _questions_of(prog))
 
 
 def _importing(prog: str) -> AbstractContextManager[None]:

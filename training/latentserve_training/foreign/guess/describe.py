@@ -10,9 +10,10 @@ from jsonargparse import ArgumentError
 from latentserve_training.errors import ConfigError
 from latentserve_training.foreign.description_file import describe
 from latentserve_training.foreign.guess.description_text import order_of, text_of
+from latentserve_training.foreign.guess.draft import Draft
 from latentserve_training.foreign.guess.graphs import guess
 from latentserve_training.foreign.request import DescriptionRequest, ImportRequest
-from latentserve_training.foreign.setting import OPTION, looked_up
+from latentserve_training.foreign.setting import OPTION, looked_up, merged
 
 
 def describe_graphs(
@@ -26,7 +27,8 @@ def describe_graphs(
         ExportError: a file is no ONNX, or has no such tensor as was told.
         ArgumentError: questions are open, or what was told does not go together.
     """
-    draft = guess(request.decoder, request.encoder, request.told)
+    draft = Draft.of(request.stated, request.told)
+    guess(draft, request.decoder, request.encoder)
     text = text_of(draft)
     if request.options is None:
         say(text)
@@ -35,9 +37,11 @@ def describe_graphs(
             ask(f"{question.key}: {question.sentence}")
         count = len(draft.questions)
         open_ = "1 question is open; answer it" if count == 1 else f"{count} questions are open; answer them"
-        raise ArgumentError(None, f"{open_} with {OPTION}, or in a description, which --describe-only begins")
+        elsewhere = "" if request.stated else ", or in a description, which --describe-only begins"
+        raise ArgumentError(None, f"{open_} with {OPTION}{elsewhere}")
     try:
-        description = describe(yaml.safe_load(text), lambda option: _origin(request, option), str(request.decoder))
+        content = merged(yaml.safe_load(text), request.places)
+        description = describe(content, lambda option: _origin(request, option), str(request.source))
     except ConfigError as error:
         raise ArgumentError(None, str(error)) from error
     if request.options is not None:
@@ -46,4 +50,4 @@ def describe_graphs(
 
 
 def _origin(request: DescriptionRequest, option: str) -> str:
-    return OPTION if looked_up(request.told, option) is not None else str(request.decoder)
+    return OPTION if looked_up(request.told, option) is not None else str(request.source)

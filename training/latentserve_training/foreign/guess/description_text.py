@@ -52,8 +52,8 @@ def _reasons(draft: Draft, key: str) -> Iterator[str]:
     """Why an option has its value, one comment each."""
     if key in draft.guesses and draft.guesses[key].reason:
         yield draft.guesses[key].reason
-    if looked_up(draft.told, key) is not None:
-        yield f"told by {OPTION}"
+    if looked_up(draft.told, key) is not None and (reason := draft.reasons.get(key, f"told by {OPTION}")):
+        yield reason
     for asked, question in draft.questions.items():
         if asked == key or asked.startswith(f"{key}."):
             yield f"open: {question.sentence}"

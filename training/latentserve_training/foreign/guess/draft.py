@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from latentserve_training.foreign.setting import looked_up, merged
+from latentserve_training.foreign.setting import looked_up, merged, nested
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,16 @@ class Draft:
 
     told: Mapping[str, Any]
     """As a description's file would hold it."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why options are told so, where a setting is not why."""
     guesses: dict[str, Guess] = field(default_factory=dict)
     questions: dict[str, Question] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stated: Sequence[Guess], settings: Mapping[str, Any]) -> Draft:
+        """A draft that is told what a library states, with the settings added, or in the place of that."""
+        left = [guess for guess in stated if looked_up(settings, guess.key) is None]
+        return cls(merged(_content(left), settings), {guess.key: guess.reason for guess in left})
 
     def is_told(self, key: str) -> bool:
         """Whether the option, or one within it, was told."""
@@ -73,9 +81,11 @@ class Draft:
     @property
     def content(self) -> dict[str, Any]:
         """What is told and guessed, as a description's file would hold it."""
-        content: dict[str, Any] = {}
-        for guess in self.guesses.values():
-            *sections, name = guess.key.split(".", 1)
-            own = {name: guess.value}
-            content = merged(content, {sections[0]: own} if sections else own)
-        return merged(content, self.told)
+        return merged(_content(self.guesses.values()), self.told)
+
+
+def _content(guesses: Iterable[Guess]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for guess in guesses:
+        content = merged(content, nested(guess.key.split(".", 1), guess.value))
+    return content

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from latentserve_training.errors import ExportError
 from latentserve_training.export.runtime_message import shortened
@@ -20,13 +18,12 @@ from latentserve_training.foreign.guess.image_range import guess_range
 _TEXTS = ("family", "dataset")
 
 
-def guess(decoder: Path, encoder: Path | None, told: Mapping[str, Any]) -> Draft:
-    """A draft of the files' description; what was told is in it as it is.
+def guess(draft: Draft, decoder: Path, encoder: Path | None) -> None:
+    """Settle or ask what the draft of the files' description is not told.
 
     Raises:
         ExportError: a file is no ONNX that can be read, or has no such tensor as was told.
     """
-    draft = Draft(told)
     draft.guess("decoder.file", str(decoder), "")
     if encoder is not None:
         draft.guess("encoder.file", str(encoder), "")
@@ -42,15 +39,16 @@ def guess(decoder: Path, encoder: Path | None, told: Mapping[str, Any]) -> Draft
     guess_prior(draft)
     image = draft.value("decoder.image")
     if image is not None:
-        images = draw(draft, drawing, image)
-        drawn = drawing.shape(image) or (None if images is None else images.shape[1:])
+        drawn = drawing.shape(image)
+        seen = drawn and draft.is_told("image_range") and draft.is_told("clip")  # a row of large images takes long
+        images = None if seen else draw(draft, drawing, image)
+        drawn = drawn or (None if images is None else images.shape[1:])
         guess_layout(draft, image, drawn, read)
         guess_range(draft, drawing, image, images)
     guess_likelihood(draft, drawing, image)
     for entry in whole.source.model.metadata_props:
         if entry.key in _TEXTS:
             draft.guess(entry.key, entry.value, "as the decoder's metadata has it")
-    return draft
 
 
 def _loaded(role: str, path: Path) -> ForeignGraph:

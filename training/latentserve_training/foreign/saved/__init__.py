@@ -1,0 +1,1 @@
+"""Models as other libraries save them, exported by those libraries themselves."""
