@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from training.saved_models import Imports, import_saved, served
+from training.saved_models import Imports, Touch, import_saved, served
 
 ROOT = Path(__file__).parents[2]
 SAVES = Path(__file__).parent / "saved"
@@ -46,23 +45,13 @@ def packages(backend: str) -> Path:
     return folder
 
 
-class _Touch:
-    """As it is unpickled it leaves a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
-        return (Path.touch, (self._path,))
-
-
 @pytest.fixture(scope="module")
 def diffusers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What diffusers saved, and folders that it did not save so."""
     folder = tmp_path_factory.mktemp("diffusers")
     save("diffusers_saves", "torch", folder)
     settings = (folder / "kl" / "saved" / "config.json").read_bytes()
-    for name, weights in {"code": _Touch(folder / "ran"), "few": torch.zeros(32)}.items():
+    for name, weights in {"code": Touch(folder / "ran"), "few": torch.zeros(32)}.items():
         (folder / name / "saved").mkdir(parents=True)
         (folder / name / "saved" / "config.json").write_bytes(settings)
         torch.save({"decoder.conv_in.bias": weights}, folder / name / "saved" / "diffusion_pytorch_model.bin")

@@ -189,12 +189,8 @@ def _sampling(request: pb.SampleRequest | pb.StreamSamplesRequest, model: Served
     """What is to be drawn from, and what is to be done to the noise."""
     if request.prior not in _PRIORS:
         raise InvalidArgument("prior", f"{request.prior} is not one of {', '.join(bundle_pb2.Prior.keys())}")
-    default, shaping = model.abilities.default_sampling, request.shaping
-    as_it_is = not (shaping.HasField("temperature") or shaping.HasField("truncation"))
-    if default is not None and not request.prior and as_it_is:
-        return default
-    prior = model.abilities.prior_for(request.prior)
-    if as_it_is:
+    prior, shaping = model.abilities.prior_for(request.prior), request.shaping
+    if not (shaping.HasField("temperature") or shaping.HasField("truncation")):
         return AS_THEY_ARE[prior]
     return SamplingSpec(
         prior,

@@ -56,7 +56,8 @@ class RowQueue(Generic[TicketT]):
         self._max_batch_rows = max_batch_rows
         self._max_rows = max_rows
         self._max_bytes = max_bytes
-        self._reserve = self._turn = -(-max_batch_rows // 4)
+        self._quarter = -(-max_batch_rows // 4)
+        """Of a batch: what the second lane has beside the first, and a turn in it."""
         self._whole: deque[TicketT] = deque()
         self._divisible: deque[TicketT] = deque()
         self._whole_rows = 0
@@ -83,7 +84,7 @@ class RowQueue(Generic[TicketT]):
         """Runs of the graph that it takes to answer the ticket if it is admitted now, its own included."""
         if self._is_divisible(ticket):
             return -(-(self.rows + ticket.rows) // self._max_batch_rows)
-        room = self._max_batch_rows - (self._reserve if self._divisible_rows else 0)
+        room = self._max_batch_rows - (self._quarter if self._divisible_rows else 0)
         return -(-(self._whole_rows + ticket.rows) // max(1, room))  # of batches of one row, the second lane gets some
 
     def admit(self, ticket: TicketT) -> None:
@@ -124,7 +125,7 @@ class RowQueue(Generic[TicketT]):
             if not room:
                 break
             ticket = self._divisible.popleft()
-            turn = ticket.owed or max(self._turn, room // sharers)
+            turn = ticket.owed or max(self._quarter, room // sharers)
             part = self._take(ticket, min(ticket.remaining, room, turn))
             room -= part.rows
             slices.append(part)
@@ -143,16 +144,16 @@ class RowQueue(Generic[TicketT]):
         if self._reserve_debt >= self._max_batch_rows:
             self._reserve_debt = 0
             return 0
-        room = self._max_batch_rows - self._reserve
+        room = self._max_batch_rows - self._quarter
         if self._whole and self._whole[0].remaining > room:
-            self._reserve_debt += self._reserve
+            self._reserve_debt += self._quarter
             return self._max_batch_rows
         return room
 
     def _room_for_divisible(self, whole_rows: int) -> int:
         """Rows of the next batch that the second lane may have beside so many of the first."""
         room = self._max_batch_rows - whole_rows
-        return min(room, self._reserve) if whole_rows else room
+        return min(room, self._quarter) if whole_rows else room
 
     def _gather_whole(self, room: int, wanted: Callable[[TicketT], bool]) -> list[Slice[TicketT]]:
         slices: list[Slice[TicketT]] = []

@@ -229,7 +229,7 @@ def join_rows(parts: Sequence[NDArray[Any] | Draw], out: NDArray[Any]) -> None:
     first = draws[0]
     places = [(draw.seed, draw.first_index, draw.count) for draw in draws]
     noise = first.noise.draw_many(places, first.dim, first.stream)
-    if len(draws) == len(parts) and not any(draw.latents for draw in draws):
+    if len(draws) == len(parts) and all(draw.latents is None for draw in draws):
         out[:] = noise.reshape(out.shape)
         return
     row = drawn = 0

@@ -7,7 +7,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 import torch
 import yaml
 from safetensors.numpy import load_file
-from training.saved_models import Imports, import_saved, served
+from training.saved_models import Imports, Touch, import_saved, served
 
 SCRIPT = Path(__file__).parents[2] / "support" / "training" / "pythae_saves.py"
 LIBRARY = Path(sys.prefix) / "pythae"
@@ -35,16 +34,6 @@ pytestmark = [
 ]
 
 
-class _Touch:
-    """As it is unpickled it leaves a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
-        return (Path.touch, (self._path,))
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folders of the models that pythae saved; pickles leave the file `ran` there where they are loaded."""
@@ -54,9 +43,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     subprocess.run([sys.executable, "-c", start, folder], check=True, capture_output=True)
     for file in ("encoder.pkl", "decoder.pkl"):
-        (folder / "own-networks" / "saved" / file).write_bytes(pickle.dumps(_Touch(folder / "ran")))
+        (folder / "own-networks" / "saved" / file).write_bytes(pickle.dumps(Touch(folder / "ran")))
     shutil.copytree(folder / "vae", folder / "code")
-    torch.save({"model_state_dict": _Touch(folder / "ran")}, folder / "code" / "saved" / "model.pt")
+    torch.save({"model_state_dict": Touch(folder / "ran")}, folder / "code" / "saved" / "model.pt")
     return folder
 
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import re
 import traceback
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +26,7 @@ from latentserve_training.export.parity import (
     largest_difference,
 )
 from latentserve_training.export.plan import BATCH
+from latentserve_training.export.silence import silence
 
 _EXAMPLE_BATCH = 2
 _TORCH = Path(torch.__file__).parent
@@ -59,7 +55,7 @@ def _convert(plan: TorchPlan) -> Any:
     """torch's own result, an ONNXProgram."""
     example = TorchPlan.tensors(plan.rows(0, _EXAMPLE_BATCH))
     try:
-        with _quiet_exporter():
+        with silence():  # absent torchvision operators, and its internals
             return torch.onnx.export(
                 plan.module.eval(),
                 example,
@@ -70,20 +66,6 @@ def _convert(plan: TorchPlan) -> Any:
             )
     except Exception as error:  # whatever the model's own code raises, and all of torch's kinds
         raise ExportError(f"{plan.role}: {_reason(error)}") from error
-
-
-@contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Silence the exporter's remarks on absent torchvision operators and on its internals."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        said = io.StringIO()
-        with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 def _reason(error: BaseException) -> str:

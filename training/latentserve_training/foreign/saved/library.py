@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import json
-import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from latentserve_training.errors import ConfigError, ExportError, TrainingError
+from latentserve_training.export.silence import silence
 
 
 def load_library(name: str, module: str = "") -> Any:
@@ -22,7 +20,7 @@ def load_library(name: str, module: str = "") -> Any:
         ConfigError: it is not installed, or not whole.
     """
     try:
-        with _silence():
+        with silence():
             return importlib.import_module(module or name)
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name
@@ -39,26 +37,12 @@ def at_work(failure: str) -> Iterator[None]:
         ExportError: the library raised something; the message is `failure` and the first line of that.
     """
     try:
-        with _silence():
+        with silence():
             yield
     except (TrainingError, MemoryError):
         raise
     except Exception as error:  # a library's errors are of any kind
         raise ExportError(f"{failure}: {first_line(error)}") from error
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Drop logs, warnings and what is printed, which are about the library's own affairs."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        said = io.StringIO()
-        with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 def first_line(error: BaseException) -> str:
