@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, VQModel
 from torch_models import PACKAGES, Array, Call, Tensor, export, export_script, on_arrays, run, seeded, settle
 
-_BLOCKS: dict[str, Any] = {
+BLOCKS: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 3,
     "up_block_types": ("UpDecoderBlock2D",) * 3,
     "block_out_channels": (16, 32, 32),
@@ -21,7 +21,7 @@ _BLOCKS: dict[str, Any] = {
 _PICTURE = (3, 32, 32)
 
 
-def _signed(pixels: Array) -> Array:
+def signed(pixels: Array) -> Array:
     """Pictures as diffusers' VaeImageProcessor normalises them."""
     return 2 * pixels - 1
 
@@ -40,7 +40,7 @@ def _write_kl(folder: Path, model: Any, exporter: Any, description: str) -> None
         return sample
 
     def posterior(x: Array) -> tuple[Array, Array]:
-        mean, log_variance = np.split(run(moments, _signed(x)), 2, axis=1)
+        mean, log_variance = np.split(run(moments, signed(x)), 2, axis=1)
         return scale * (mean - shift), log_variance + 2 * np.log(scale)
 
     def draw(scaled: Array) -> Any:
@@ -54,13 +54,13 @@ def _write_kl(folder: Path, model: Any, exporter: Any, description: str) -> None
 
 
 def kl(folder: Path) -> None:
-    model = seeded(AutoencoderKL(latent_channels=4, **_BLOCKS), gain=0.6)
+    model = seeded(AutoencoderKL(latent_channels=4, **BLOCKS), gain=0.6)
     _write_kl(folder, model, export_script, _KL.format(channels=4, scale=0.18215, shift=0))
 
 
 def kl_shifted(folder: Path) -> None:
     scaling: dict[str, Any] = {"scaling_factor": 1.5305, "shift_factor": 0.0609}
-    model = AutoencoderKL(latent_channels=16, use_quant_conv=False, use_post_quant_conv=False, **scaling, **_BLOCKS)
+    model = AutoencoderKL(latent_channels=16, use_quant_conv=False, use_post_quant_conv=False, **scaling, **BLOCKS)
     _write_kl(folder, seeded(model, gain=0.6), export, _KL.format(channels=16, scale=1.5305, shift=0.0609))
 
 
@@ -85,7 +85,7 @@ def _write_autoencoder(
     shelf.write_autoencoder(
         folder,
         description,
-        lambda x: scale * run(encode, _signed(x)),
+        lambda x: scale * run(encode, signed(x)),
         lambda z: run(decode, z / scale),
         shelf.latents(*sides),
         shelf.pictures(*_PICTURE),
@@ -106,14 +106,14 @@ def tiny(folder: Path) -> None:
         latents: Tensor = model.encode(sample).latents
         return latents
 
-    settle([model.encoder.layers[-1]], encode, _signed(shelf.pictures(*_PICTURE)), centre=0, spread=1)
+    settle([model.encoder.layers[-1]], encode, signed(shelf.pictures(*_PICTURE)), centre=0, spread=1)
     settle([model.decoder.layers[-1]], lambda z: model.decode(z).sample, shelf.latents(4, 8, 8), centre=0, spread=0.5)
     _write_autoencoder(folder, _TINY, model, encode, (4, 8, 8))
 
 
-def dc(folder: Path) -> None:
-    """Not optimised, which would leave out the 1e-15 under its attention: NaN where no query meets a key."""
-    model: Any = seeded(
+def small_dc() -> Any:
+    """An AutoencoderDC of two blocks with seeded weights."""
+    return seeded(
         AutoencoderDC(
             in_channels=3,
             latent_channels=8,
@@ -135,6 +135,11 @@ def dc(folder: Path) -> None:
         gain=0.6,
     )
 
+
+def dc(folder: Path) -> None:
+    """Not optimised, which would leave out the 1e-15 under its attention: NaN where no query meets a key."""
+    model = small_dc()
+
     def encode(sample: Tensor) -> Tensor:
         latent: Tensor = model.encode(sample).latent
         return latent
@@ -147,7 +152,7 @@ def dc(folder: Path) -> None:
 def vq(folder: Path) -> None:
     """The encoder gives the codes, and the decoder takes them."""
     codes = 64
-    model: Any = seeded(VQModel(latent_channels=4, num_vq_embeddings=codes, **_BLOCKS), gain=0.6)
+    model: Any = seeded(VQModel(latent_channels=4, num_vq_embeddings=codes, **BLOCKS), gain=0.6)
 
     def encode(x: Tensor) -> Tensor:
         _, _, (_, _, indices) = model.quantize(model.encode(x).latents)
@@ -161,7 +166,7 @@ def vq(folder: Path) -> None:
     example = torch.randint(codes, (2, 8, 8), generator=torch.Generator().manual_seed(0))
     settle([model.decoder.conv_out], draw, example.numpy(), centre=0, spread=0.5)
     export(Call(model, draw), [example], folder / "decoder.onnx", ["codes"], ["sample"])
-    shelf.write_quantised(folder, _VQ, lambda x: run(encode, _signed(x)), on_arrays(draw), shelf.pictures(*_PICTURE))
+    shelf.write_quantised(folder, _VQ, lambda x: run(encode, signed(x)), on_arrays(draw), shelf.pictures(*_PICTURE))
 
 
 _KL = """\

@@ -10,21 +10,11 @@ from typing import Any
 import expected
 import numpy as np
 import shelf
-from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, VQModel
+from diffusers import AutoencoderKL, AutoencoderTiny, VQModel
+from diffusers_models import BLOCKS, signed, small_dc
 from torch_models import Array, Tensor, run, seeded, settle
 
-BLOCKS: dict[str, Any] = {
-    "down_block_types": ("DownEncoderBlock2D",) * 3,
-    "up_block_types": ("UpDecoderBlock2D",) * 3,
-    "block_out_channels": (16, 32, 32),
-    "norm_num_groups": 8,
-}
 PIXELS = shelf.pictures(3, 32, 32)
-
-
-def signed(pixels: Array) -> Array:
-    """Pictures as diffusers' VaeImageProcessor normalises them."""
-    return 2 * pixels - 1
 
 
 def unsigned(pixels: Array) -> Array:
@@ -89,26 +79,7 @@ def tiny(folder: Path) -> None:
 
 
 def dc(folder: Path) -> None:
-    blocks, channels = ("ResBlock", "EfficientViTBlock"), (16, 32)
-    model: Any = seeded(
-        AutoencoderDC(
-            in_channels=3,
-            latent_channels=8,
-            attention_head_dim=8,
-            encoder_block_types=blocks,
-            decoder_block_types=blocks,
-            encoder_block_out_channels=channels,
-            decoder_block_out_channels=channels,
-            encoder_layers_per_block=(1, 1),
-            decoder_layers_per_block=(1, 1),
-            encoder_qkv_multiscales=((), (5,)),
-            decoder_qkv_multiscales=((), (5,)),
-            downsample_block_type="Conv",
-            upsample_block_type="interpolate",
-            scaling_factor=0.41407,
-        ),
-        gain=0.6,
-    )
+    model = small_dc()
     _write_autoencoder(folder, model, lambda x: model.encode(x).latent)
 
 
