@@ -44,21 +44,23 @@ def run_here(command: str, *arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two epochs of VAEs and GANs on small digits, of which some are evaluated as well; the demo takes large ones."""
+    """Two epochs of small VAEs and GANs on digits, of which some are evaluated as well; the demo takes large ones."""
     folder = tmp_path_factory.mktemp("runs")
+    small = ("--model.narrow", 8, "--model.wide", 16, "--model.dense", 32)
     families = (
-        ("conv_vae", "conv_vae", run, ()),
-        ("maps", "conv_vae", run_here, ("--model.latent_shape", "[3, 2, 2]")),
-        ("cvae", "cvae", run_here, ()),
-        ("dcgan", "dcgan", run_here, ("--model.min_diversity", 0)),
+        ("conv_vae", "conv_vae", run, small),
+        ("maps", "conv_vae", run_here, (*small, "--model.latent_shape", "[3, 2, 2]")),
+        ("cvae", "cvae", run_here, small),
+        ("dcgan", "dcgan", run_here, ("--model.width", 8, "--model.dense", 32, "--model.min_diversity", 0)),
     )
     for name, family, train, more in families:
         config = Path("training/latentserve_training/configs") / f"{family}_digits.yaml"
         shortened = ("--data.size", 8, "--trainer.epochs", 2, *more)
         train("latentserve-train", "--config", config, *shortened, "--output", folder / name)
-    run("latentserve-evaluate", folder / "cvae", "--quick")
+    quick = ("--quick", "--samples", 100, "--classifier-steps", 1)
+    run("latentserve-evaluate", folder / "cvae", *quick)
     for name in ("maps", "dcgan"):
-        run_here("latentserve-evaluate", folder / name, "--quick")
+        run_here("latentserve-evaluate", folder / name, *quick)
     return {path.name: path for path in folder.iterdir()}
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from latentserve_training.evaluation.config import QUICK
+
+JUDGED = replace(QUICK, samples=100, classifier_steps=1)
+"""An evaluation of a run on 8x8 digits; its classifier takes ten passes, a third of a second."""
 UNJUDGED = ["--model.min_diversity", "0"]
 """Of a GAN whose few steps draw much the same image from every latent."""
 CONV_GAN = ["--model.latent_dim", "8", "--model.width", "8", "--model.dense", "16", *UNJUDGED]

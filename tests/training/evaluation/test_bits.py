@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Normal
 from training.colour_folder import colour_folder
-from training.small_runs import arguments
+from training.small_runs import JUDGED, arguments
 
 from latentserve_training import commands
 from latentserve_training.evaluation.bound import elbo
@@ -34,7 +34,7 @@ def judged(tmp_path: Path, likelihood: str) -> tuple[Path, Report]:
     data = ("--data.name", "folder", "--data.root", str(colour_folder(tmp_path / "pictures")))
     more = ("--trainer.batch_size", "8", "--model.likelihood", likelihood)
     assert commands.train(arguments("mlp_vae", tmp_path / "run", *data, *more)) == 0
-    return tmp_path / "run", evaluate(tmp_path / "run", config=QUICK)
+    return tmp_path / "run", evaluate(tmp_path / "run", config=JUDGED)
 
 
 def test_a_uniform_guess_among_256_levels_costs_eight_bits() -> None:

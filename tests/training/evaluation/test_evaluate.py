@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from training.small_runs import arguments
+from training.small_runs import JUDGED, arguments
 
 from latentserve_training import commands
 from latentserve_training.data import Split
@@ -79,7 +79,7 @@ def test_a_vae_s_report_is_the_elbo_of_its_averaged_best_weights_on_test_images(
 @pytest.mark.parametrize("family", ["mlp_vae", "mlp_gan"])
 def test_every_number_has_its_count_and_every_file_its_digest(trained: Runs, family: str) -> None:
     run = trained(family)
-    report = evaluate_run(run, config=QUICK)
+    report = evaluate_run(run, config=JUDGED)
     assert Report.load(run / "report.json") == report
     page = (run / "report.md").read_text()
     for section in report.sections:
@@ -99,7 +99,7 @@ def test_every_number_has_its_count_and_every_file_its_digest(trained: Runs, fam
 
 def test_the_mixture_and_the_calibration_are_what_an_export_needs(trained: Runs) -> None:
     run = trained("mlp_vae")
-    evaluate_run(run, config=QUICK)
+    evaluate_run(run, config=JUDGED)
     mixture = Mixture.load(run / "mixture.safetensors")
     assert mixture.factors.shape == (10, 2, 2)
     calibration = Calibration.load(run / "calibration.json")
@@ -116,7 +116,7 @@ def test_the_mixture_and_the_calibration_are_what_an_export_needs(trained: Runs)
 
 def test_digits_as_large_as_mnist_s_are_measured_in_the_pinned_features(tmp_path: Path) -> None:
     assert commands.train(arguments("mlp_vae", tmp_path / "run", "--data.size", "28")) == 0
-    report = evaluate_run(tmp_path / "run", config=replace(QUICK, samples=1000))
+    report = evaluate_run(tmp_path / "run", config=replace(QUICK, classifier_steps=1))
     assert report.extractor_sha256 == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
     metrics = report.metrics
     for name in ("samples", "mixture", "reconstructions"):
@@ -163,7 +163,7 @@ def test_a_conditional_model_is_asked_for_labels(tmp_path: Path) -> None:
 def test_what_is_not_binary_is_explained_as_it_is(tmp_path: Path) -> None:
     argv = arguments("mlp_vae", tmp_path / "run", "--model.likelihood", "discretized_logistic")
     assert commands.train(argv) == 0
-    report = evaluate_run(tmp_path / "run", config=QUICK)
+    report = evaluate_run(tmp_path / "run", config=JUDGED)
     (section,) = (section for section in report.sections if section.title == "Likelihood")
     assert "as they are; a probability of their 256 levels" in section.protocol
     assert len(section.series["kl_nats_by_latent"]) == 2
@@ -172,7 +172,7 @@ def test_what_is_not_binary_is_explained_as_it_is(tmp_path: Path) -> None:
 
 def test_more_latents_than_a_mixture_is_fitted_to_have_none_and_the_report_says_so(tmp_path: Path) -> None:
     assert commands.train(arguments("mlp_vae", tmp_path / "run", "--model.latent_dim", "2049")) == 0
-    report = evaluate_run(tmp_path / "run", config=replace(QUICK, nll_draws=0))
+    report = evaluate_run(tmp_path / "run", config=replace(JUDGED, nll_draws=0))
     said = "No mixture prior was fitted: there are 2,049 latents, and it is fitted to 2,048 at most."
     assert report.remarks == [said]
     assert said in (tmp_path / "run" / "report.md").read_text().splitlines()
@@ -181,7 +181,7 @@ def test_more_latents_than_a_mixture_is_fitted_to_have_none_and_the_report_says_
 
 
 def test_no_draws_leave_the_importance_weighted_bound_out(trained: Runs) -> None:
-    metrics = evaluate_run(trained("mlp_vae"), config=replace(QUICK, nll_draws=0)).metrics
+    metrics = evaluate_run(trained("mlp_vae"), config=replace(JUDGED, nll_draws=0)).metrics
     assert "negative_elbo_nats" in metrics
     assert not [name for name in metrics if "importance" in name]
 
@@ -190,7 +190,7 @@ def test_no_draws_leave_the_importance_weighted_bound_out(trained: Runs) -> None
 def test_a_signal_leaves_the_run_as_it_was(trained: Runs, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained("conv_vae"), run)
-    evaluate_run(run, config=QUICK)
+    evaluate_run(run, config=JUDGED)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     command = [
         sys.executable,
@@ -219,7 +219,7 @@ def test_the_checkpoint_with_the_best_validation_is_judged(trained: Runs) -> Non
 
 def test_a_vae_s_pictures(trained: Runs) -> None:
     run = trained("mlp_vae")
-    evaluate_run(run, config=QUICK)
+    evaluate_run(run, config=JUDGED)
     for name, columns, images, gap in (
         ("samples", 8, 64, 2),
         ("mixture_samples", 8, 64, 2),
@@ -254,10 +254,10 @@ def test_a_gan_on_data_without_classes_is_judged_by_its_variety_alone(tmp_path: 
         Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / "images" / f"{number}.png")
     data = ("--data.name", "folder", "--data.root", str(tmp_path / "images"), "--trainer.batch_size", "8")
     assert commands.train(arguments("mlp_gan", tmp_path / "run", *data)) == 0
-    report = evaluate_run(tmp_path / "run", config=QUICK)
+    report = evaluate_run(tmp_path / "run", config=JUDGED)
     assert [section.title for section in report.sections if section.measurements] == ["Variety"]
     (tmp_path / "images").rename(tmp_path / "moved")
-    assert evaluate_run(tmp_path / "run", tmp_path / "moved", QUICK) == report
+    assert evaluate_run(tmp_path / "run", tmp_path / "moved", JUDGED) == report
 
 
 def test_a_run_before_its_first_epoch_has_nothing_to_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from training.small_runs import arguments
+from training.small_runs import JUDGED, arguments
 
 from latentserve_training import commands
-from latentserve_training.evaluation.config import QUICK
 from latentserve_training.evaluation.evaluate import evaluate
 
 ROOT = Path(__file__).parents[3]
@@ -30,7 +29,7 @@ def runs(tmp_path: Path) -> Path:
     """Where the run of seed 1 has its epochs and its report."""
     run = tmp_path / "standard" / "mlp_vae-1"
     assert commands.train(arguments("mlp_vae", run, "--trainer.epochs", str(EPOCHS))) == 0
-    evaluate(run, config=QUICK)
+    evaluate(run, config=JUDGED)
     return tmp_path
 
 
@@ -46,7 +45,7 @@ def test_a_goal_is_met_by_the_seeds_there_are(runs: Path) -> None:
 
 def test_a_report_of_other_epochs_or_weights_does_not_count(runs: Path, trained: Callable[[str], Path]) -> None:
     shutil.copytree(trained("mlp_vae"), runs / "standard" / "mlp_vae-2")
-    evaluate(runs / "standard" / "mlp_vae-2", config=QUICK)
+    evaluate(runs / "standard" / "mlp_vae-2", config=JUDGED)
     assert "| 1, 2 (not finished, 3 of 50 epochs) |" in table(runs, "1", "2")
     shutil.copytree(runs / "standard" / "mlp_vae-1", runs / "standard" / "mlp_vae-3")
     shutil.copy(runs / "standard" / "mlp_vae-2" / "report.json", runs / "standard" / "mlp_vae-3")

@@ -19,7 +19,7 @@ from training.small_runs import arguments
 from latentserve_training import commands
 from latentserve_training.run.folder import RunFolder
 
-QUICK = ["--samples", "100", "--nll-draws", "0"]
+QUICK = ["--samples", "100", "--nll-draws", "0", "--classifier-steps", "1"]
 
 
 @pytest.fixture
