@@ -1,5 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# Python compiles what it imports when it does; to compile all that comes with PyTorch takes minutes.
+PIP := $(BIN)/pip
+INSTALL := install --quiet --no-compile
 # onnxruntime and onnxruntime-gpu share one import package: exactly one of the two is installed.
 RUNTIME := $(if $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null),gpu,cpu)
 PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client clients/python/latentserve_command.py training/latentserve_training server/build_backend.py scripts benchmarks
@@ -30,8 +33,8 @@ help:  ## Show this list.
 
 setup: .venv/installed  ## Make .venv with the four packages and the tools.
 .venv/installed: constraints.txt requirements-dev.txt $(wildcard */pyproject.toml clients/*/pyproject.toml) | .venv/pyvenv.cfg
-	$(BIN)/pip install -q -c constraints.txt -e './server[$(RUNTIME)]' -e ./clients/python -e './training[$(RUNTIME)]' -r requirements-dev.txt
-	$(BIN)/pip install -q --no-deps -e ./proto
+	$(PIP) $(INSTALL) -c constraints.txt -e './server[$(RUNTIME)]' -e ./clients/python -e './training[$(RUNTIME)]' -r requirements-dev.txt
+	$(PIP) $(INSTALL) --no-deps -e ./proto
 	touch $@
 
 wheels: setup  ## Build the four packages, and check them, into DIST (default: dist).
@@ -46,19 +49,19 @@ demo/done: | setup
 	$(DEMO)
 
 .venv/tritonclient/installed: tests/contract/tritonclient.txt | .venv/pyvenv.cfg
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install -q -r $<
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(PIP) --python $(@D) $(INSTALL) -r $<
 	touch $@
 
 .venv/pythae/installed: tests/support/training/pythae.txt | setup
-	$(BIN)/pip install -q --no-deps --target $(@D) -r $<
+	$(PIP) $(INSTALL) --no-deps --target $(@D) -r $<
 	touch $@
 
 .venv/oldest/installed: tests/client/oldest.txt proto/pyproject.toml clients/python/pyproject.toml | .venv/pyvenv.cfg
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install -q -r $<
-	$(@D)/bin/pip install -q --no-deps -e ./proto -e ./clients/python
-	$(@D)/bin/pip check
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(PIP) --python $(@D) $(INSTALL) -r $<
+	$(PIP) --python $(@D) $(INSTALL) --no-deps -e ./proto -e ./clients/python
+	$(PIP) --python $(@D) check
 	touch $@
 
 test: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run every test.
@@ -90,8 +93,8 @@ test-processors: setup  ## Run the tests that want other processors, which QEMU 
 
 ZOO := $(addsuffix /installed,$(addprefix .venv/zoo-,torch jax tensorflow))
 $(ZOO): .venv/zoo-%/installed: tests/zoo/environments/%.txt | .venv/pyvenv.cfg
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install -q --no-deps -r $<
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(PIP) --python $(@D) $(INSTALL) --no-deps -r $<
 	touch $@
 
 test-zoo: setup $(ZOO)  ## Serve models of other libraries, each exported by its own, and compare (4 GB of packages, some 20 minutes; exports are kept).
@@ -108,8 +111,8 @@ format: setup  ## Rewrite the code in the project's style.
 	$(BIN)/ruff format .
 
 .venv/protoc/installed: proto/protoc.txt | setup
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install -q -r $<
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(PIP) --python $(@D) $(INSTALL) -r $<
 	touch $@
 
 proto: .venv/protoc/installed  ## Generate the stubs from the .proto files.
@@ -128,13 +131,13 @@ gpu-check:  ## Test and measure on an NVIDIA GPU in eight minutes, with GPU_PYTH
 	$(if $(DEVICE),PYTHONPATH=$(SOURCES):$(CURDIR)/benchmarks $(GPU_PYTHON) -m gpu --device $(DEVICE) --repository $(REPOSITORY) $(if $(NAME),--name $(NAME)),@echo "gpu-check: nvidia-smi finds no GPU here; nothing was checked and nothing written")
 
 .venv/triton/installed: benchmarks/front/triton.txt constraints.txt | setup
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install -q --no-deps -r $< $$(grep -E '^(flatbuffers|onnxruntime|packaging|protobuf)==' constraints.txt)
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(PIP) --python $(@D) $(INSTALL) --no-deps -r $< $$(grep -E '^(flatbuffers|onnxruntime|packaging|protobuf)==' constraints.txt)
 	touch $@
 
 .venv/litserve/installed .venv/mlserver/installed: .venv/%/installed: benchmarks/front/%.txt constraints.txt | setup
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install -q --no-deps -r $< $$(grep -E '^(flatbuffers|onnxruntime)==' constraints.txt)
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(PIP) --python $(@D) $(INSTALL) --no-deps -r $< $$(grep -E '^(flatbuffers|onnxruntime)==' constraints.txt)
 	touch $@
 
 bench: .venv/triton/installed .venv/litserve/installed .venv/mlserver/installed  ## Measure the server beside Triton, LitServe and MLServer, on the demo's models or REPOSITORY (15 minutes).
