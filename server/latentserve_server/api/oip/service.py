@@ -7,25 +7,27 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from grpc_health.v1 import health, health_pb2
-from numpy.typing import NDArray
 
 from latentserve.oip import inference_pb2 as pb
 from latentserve_server.api.oip.metadata import Totals, config_of, index_of, metadata_of, statistics_of
 from latentserve_server.api.oip.models import InferenceModel, lease_model, parts_of
-from latentserve_server.api.oip.parameters import read_parameters
+from latentserve_server.api.oip.parameters import RequestParameters, read_parameters
+from latentserve_server.api.oip.reply_head import ReplyHeads
 from latentserve_server.api.oip.tensors import (
     check_reply_size,
+    raw_contents,
     read_inputs,
     read_wanted,
     serialized,
     stated_bytes,
-    write_outputs,
+    write_typed,
 )
 from latentserve_server.api.streams import answer_in_order
 from latentserve_server.batching.scheduling import Scheduling
+from latentserve_server.engine import Arrays, TensorSpec
 from latentserve_server.errors import InvalidArgument, LatentServeError, ModelNotFound, ModelNotReady, NotPermitted
 from latentserve_server.repository.repository import Repository
 from latentserve_server.wire.exchange import Exchange
@@ -40,6 +42,19 @@ EXTENSIONS = ("model_configuration", "schedule_policy")
 """Extensions that are answered in full; of model_repository only the index is, of statistics what the metrics count."""
 
 _ADMIN = "latentserve.v1.ModelAdminService, on the server's admin listener"
+
+
+class Outcome(NamedTuple):
+    """What a request's model found, and the beginning of the reply that tells it."""
+
+    head: bytes
+    wanted: tuple[TensorSpec, ...]
+    arrays: Arrays
+
+    @property
+    def size(self) -> int:
+        """The bytes of the wanted outputs."""
+        return sum([self.arrays[spec.name].nbytes for spec in self.wanted])
 
 
 class InferenceServicer:
@@ -69,6 +84,7 @@ class InferenceServicer:
         self._draining = draining
         self._stream_rows = stream_rows
         self._totals = totals
+        self._heads = ReplyHeads()
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Exchange) -> pb.ServerLiveResponse:
         """Say that the server is alive, which an answer shows."""
@@ -102,11 +118,14 @@ class InferenceServicer:
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Exchange) -> bytes:
         """A model's outputs."""
-        response = pb.ModelInferResponse()
-        size, contents = await self._infer(request, context.deadline, response)
-        if size < INLINE_BYTES:
-            return serialized(response, contents)
-        return await self._workers.run(size, serialized, response, contents)
+        parameters = read_parameters(request.parameters)
+        outcome = await self._infer(request, context.deadline, parameters)
+        if parameters.raw:
+            contents = raw_contents(outcome.wanted, outcome.arrays)
+            if (size := outcome.size) < INLINE_BYTES:
+                return serialized(outcome.head, request.id, contents)
+            return await self._workers.run(size, serialized, outcome.head, request.id, contents)
+        return await self._workers.run(outcome.size, lambda: _typed(outcome, request.id).SerializeToString())
 
     async def ModelStreamInfer(self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Exchange) -> None:
         """A response to every request, in order."""
@@ -147,14 +166,7 @@ class InferenceServicer:
         """Not for the callers of this service."""
         raise NotPermitted(f"models are unloaded by {_ADMIN}")
 
-    async def _infer(
-        self, request: pb.ModelInferRequest, deadline: float, response: pb.ModelInferResponse
-    ) -> tuple[int, list[NDArray[Any]]]:
-        """Fill the empty response in, which stays empty where the request fails.
-
-        Returns the bytes of its outputs, and those that are to be its raw contents.
-        """
-        parameters = read_parameters(request.parameters)
+    async def _infer(self, request: pb.ModelInferRequest, deadline: float, parameters: RequestParameters) -> Outcome:
         scheduling = Scheduling(min(deadline, _now() + parameters.timeout), parameters.bulk)
         with lease_model(self._repository, request.model_name, request.model_version) as model:
             limits, specs = model.served.limits, model.inputs
@@ -164,22 +176,18 @@ class InferenceServicer:
             )
             rows = len(inputs[specs[0].name])
             check_reply_size(rows, wanted, limits.max_message_bytes, raw=parameters.raw)
-            arrays = await model.run(inputs, tuple(spec.name for spec in wanted), scheduling)
-        identity = model.served.identity
-        response.model_name, response.model_version, response.id = model.name, str(identity.version), request.id
-        if identity.numerics:
-            response.parameters["numerics"].string_param = identity.numerics
-        size = sum(arrays[spec.name].nbytes for spec in wanted)
-        written = 0 if parameters.raw else size
-        return size, await self._workers.run(written, write_outputs, response, wanted, arrays, raw=parameters.raw)
+            names = tuple([spec.name for spec in wanted])
+            arrays = await model.run(inputs, names, scheduling)
+        return Outcome(self._heads.of(model, rows, wanted, names), wanted, arrays)
 
     async def _answer_in_band(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelStreamInferResponse:
         answer = pb.ModelStreamInferResponse()
         response = answer.infer_response
         try:
-            size, contents = await self._infer(request, deadline, response)
-            add = response.raw_output_contents.extend
-            await self._workers.run(size, lambda: add(array.tobytes() for array in contents))
+            parameters = read_parameters(request.parameters)
+            outcome = await self._infer(request, deadline, parameters)
+            write = _raw if parameters.raw else _typed
+            response.CopyFrom(await self._workers.run(outcome.size, write, outcome, request.id))
         except LatentServeError as error:
             _logger.info("a request of a stream was refused: %s", error)
             answer.error_message = str(error)
@@ -190,6 +198,18 @@ class InferenceServicer:
                 response.parameters["retry_after_ms"].int64_param = milliseconds
         response.parameters["triton_final_response"].bool_param = True
         return answer
+
+
+def _raw(outcome: Outcome, request_id: str) -> pb.ModelInferResponse:
+    contents = raw_contents(outcome.wanted, outcome.arrays)
+    return pb.ModelInferResponse.FromString(serialized(outcome.head, request_id, contents))
+
+
+def _typed(outcome: Outcome, request_id: str) -> pb.ModelInferResponse:
+    response = pb.ModelInferResponse.FromString(outcome.head)
+    response.id = request_id
+    write_typed(response, outcome.wanted, outcome.arrays)
+    return response
 
 
 def _rows_of(request: pb.ModelInferRequest) -> int:

@@ -18,7 +18,7 @@ from latentserve_server.api.oip.parameters import check_input_parameters, check_
 from latentserve_server.engine import TensorSpec
 from latentserve_server.errors import InvalidArgument
 from latentserve_server.latent.labels import check_known
-from latentserve_server.latent.shape import flattened, forms, named, shaped
+from latentserve_server.latent.shape import flattened, forms, named
 from latentserve_server.model.requests import FLOAT32_PIXELS
 from latentserve_server.model.served_model import REPLY_OVERHEAD_BYTES
 
@@ -109,28 +109,30 @@ def check_reply_size(rows: int, wanted: Sequence[TensorSpec], max_bytes: int, *,
         raise InvalidArgument("outputs", f"{rows} rows of {names} are over a message's {max_bytes} bytes{fitting}")
 
 
-def write_outputs(
-    response: pb.ModelInferResponse, wanted: Sequence[TensorSpec], arrays: Mapping[str, NDArray[Any]], *, raw: bool
-) -> list[NDArray[Any]]:
-    """Describe the wanted arrays in the response, which holds them in typed fields where `raw` is not wanted.
-
-    Returns those whose raw bytes are to be in the response, in their order.
-    """
-    contents = list[NDArray[Any]]()
+def describe_outputs(response: pb.ModelInferResponse, wanted: Sequence[TensorSpec], rows: int) -> None:
+    """Name the wanted outputs in the response, with the datatype and the shape that `rows` rows have."""
     for spec in wanted:
-        rows, datatype = arrays[spec.name], datatype_of(spec)
-        array = shaped(rows, spec.shape)
-        tensor = response.outputs.add(name=spec.name, datatype=datatype, shape=array.shape)
-        if raw:
-            contents.append(np.ascontiguousarray(array, _DTYPES[datatype]))
-        else:
-            getattr(tensor.contents, _TYPED_FIELDS[datatype]).extend(array.ravel().tolist())
-    return contents
+        response.outputs.add(name=spec.name, datatype=datatype_of(spec), shape=(rows, *spec.shape))
 
 
-def serialized(response: pb.ModelInferResponse, contents: Sequence[NDArray[Any]]) -> bytes:
-    """The bytes of the response with the arrays as its raw contents."""
-    parts: list[Any] = [response.SerializeToString()]
+def write_typed(
+    response: pb.ModelInferResponse, wanted: Sequence[TensorSpec], arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    """Put the elements of the wanted arrays into the typed fields of the response, which names the outputs."""
+    for tensor, spec in zip(response.outputs, wanted, strict=True):
+        getattr(tensor.contents, _TYPED_FIELDS[tensor.datatype]).extend(arrays[spec.name].ravel().tolist())
+
+
+def raw_contents(wanted: Sequence[TensorSpec], arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """The wanted arrays as they lie in a message: little-endian, in C order."""
+    return [np.ascontiguousarray(arrays[spec.name], _DTYPES[datatype_of(spec)]) for spec in wanted]
+
+
+def serialized(head: bytes, request_id: str, contents: Sequence[NDArray[Any]]) -> bytes:
+    """The bytes of the response that begins with `head` and has the arrays as its raw contents."""
+    parts: list[Any] = [head]
+    if request_id:
+        parts.append(pb.ModelInferResponse(id=request_id).SerializeToString())
     for array in contents:
         parts += before_bytes(_RAW_CONTENTS, array.nbytes), array.data
     return b"".join(parts)
