@@ -18,6 +18,7 @@ from latentserve.v1 import generation_pb2, models_pb2
 from latentserve_server.api.admin import ModelAdminServicer
 from latentserve_server.api.admin_listener import AdminListener
 from latentserve_server.api.generation import GenerationServicer
+from latentserve_server.api.health_listener import HealthListener
 from latentserve_server.api.models import ModelServicer, list_models
 from latentserve_server.api.oip import model_names
 from latentserve_server.api.oip.service import InferenceServicer
@@ -27,6 +28,7 @@ from latentserve_server.blocking_calls import on_thread
 from latentserve_server.bundle.batch_rows import MOST_ROWS
 from latentserve_server.bundle.loader import Loader
 from latentserve_server.bundle.manifest import precision_named
+from latentserve_server.certificates import open_certificates
 from latentserve_server.configuration.config import ServerConfig, parse_address, parse_device
 from latentserve_server.engine import Cpu, Cuda, Device, Placement, choose_placement, runtime_version
 from latentserve_server.engine.device import DeviceQueue
@@ -43,6 +45,7 @@ from latentserve_server.repository.version import Lifecycle
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.telemetry.open_files import room_for_connections
+from latentserve_server.telemetry.process_metrics import measure_certificates
 from latentserve_server.wire.admission import Admission, BytesUnderWay
 from latentserve_server.wire.answering import Answering
 from latentserve_server.wire.core import Completions
@@ -83,14 +86,16 @@ class Server:
 
         Raises:
             DeviceError: the device asked for does not work. ConfigError: the repository's URL is not understood,
-                or the folder of links is not there.
+                or the folder of links is not there, or the certificate cannot be taken.
         """
         self._config = config
+        self._certificates = open_certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
         self._loaded = loaded
         self._placement = placement = _placement(config)
         self.metrics = Metrics(log)
         """What this server counts."""
         self.metrics.set_build(version("latentserve-server"), runtime_version(), placement.device)
+        measure_certificates(self.metrics.registry, self._certificates)
         self._workers = Workers(threads=max(2, _processors(config)))
         models = store or _store(config)
         lifecycle = Lifecycle(models, self._build_loader(placement), self.metrics, config.load_timeout)
@@ -115,6 +120,7 @@ class Server:
         """Answers ModelAdminService, and may be asked without a listener once the models are loaded."""
         self._listener = self._build_listener()
         self._admin = self._build_admin() if config.admin_listen != "off" else None
+        self._probes = self._build_health() if config.health_listen != "off" else None
         self._serving = False
         self.port = 0
         """The port of the gRPC services, once started."""
@@ -122,6 +128,8 @@ class Server:
         """The port of ModelAdminService, once started; 0 where it is off."""
         self.metrics_port = 0
         """The port of the metrics, once started; 0 where they are off."""
+        self.health_port = 0
+        """The port of health alone, once started; 0 where it is off."""
 
     async def start(self) -> None:
         """Bind the ports, load the models, and say SERVING.
@@ -132,11 +140,13 @@ class Server:
         self._bind()
         await self._set_health(serving=False)
         self._listener.start()
-        if self._admin is not None:
-            self._admin.start()
+        for listener in (self._admin, self._probes):
+            if listener is not None:
+                listener.start()
         await self._load()
         await self._begin_serving()
         ports = {"port": self.port, "metrics_port": self.metrics_port, "admin_port": self.admin_port}
+        ports |= {"health_port": self.health_port} if self._probes is not None else {}
         _logger.info("serving on port %d, metrics on port %d", self.port, self.metrics_port, extra=ports)
 
     async def load(self) -> None:
@@ -158,6 +168,9 @@ class Server:
         """
         self.port = self._listener.bind("--listen", self._config.listen)
         self._listener.start()
+        if self._probes is not None:
+            self.health_port = self._probes.bind()
+            self._probes.start()
         await self._begin_serving()
 
     async def _load(self) -> None:
@@ -190,6 +203,8 @@ class Server:
             await asyncio.sleep(self._config.drain_delay)
         await self._admission.drain(self._config.drain_timeout if self._serving else 0)
         await self._listener.stop()
+        if self._probes is not None:
+            await self._probes.stop()
         self._completions.close()
         await self._free()
         _logger.info("stopped")
@@ -210,10 +225,13 @@ class Server:
 
     def _bind(self) -> None:
         if self._config.metrics_listen != "off":
-            self.metrics_port = self.metrics.serve(*parse_address("--metrics-listen", self._config.metrics_listen))
+            host, port = parse_address("--metrics-listen", self._config.metrics_listen)
+            self.metrics_port = self.metrics.serve(host, port, self._certificates)
         self.port = self._listener.bind("--listen", self._config.listen)
         if self._admin is not None:
             self.admin_port = self._admin.bind()
+        if self._probes is not None:
+            self.health_port = self._probes.bind()
 
     async def _set_health(self, *, serving: bool) -> None:
         """Say of each service whether it answers; all but ModelService need a model for that."""
@@ -292,13 +310,22 @@ class Server:
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", config.max_message_bytes),
         ]
-        return Listener(self._completions, options, answering)
+        return Listener(self._completions, options, answering, self._certificates)
 
     def _build_admin(self) -> AdminListener:
         is_model = self._repository.__contains__
         return AdminListener(
-            self._config, self._completions, self.metrics, self._under_way, self.administration, is_model
+            self._config,
+            self._completions,
+            self.metrics,
+            self._under_way,
+            self.administration,
+            is_model,
+            self._certificates,
         )
+
+    def _build_health(self) -> HealthListener:
+        return HealthListener(self._config, self._completions, self.metrics, self._under_way, self._health)
 
 
 def _processors(config: ServerConfig) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,9 +46,13 @@ async def metric(port: int, name: str, **labels: str) -> float:
     return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
 
-def scrape(port: int, query: str = "") -> str:
-    """The text of /metrics."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def scrape(port: int, query: str = "", context: ssl.SSLContext | None = None) -> str:
+    """The text of /metrics, by https where there is a context."""
+    connection = (
+        http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        if context is None
+        else http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+    )
     try:
         connection.request("GET", f"/metrics{query}")
         reply = connection.getresponse()

@@ -7,6 +7,7 @@ from functools import partial
 
 from latentserve.v1 import models_pb2
 from latentserve_server.api.requests import model_of
+from latentserve_server.certificates import Certificates
 from latentserve_server.configuration.config import ServerConfig
 from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.telemetry.open_files import MAX_ADMIN_CONNECTIONS
@@ -36,8 +37,9 @@ class AdminListener:
         under_way: BytesUnderWay,
         servicer: object,
         is_model: Callable[[str], bool],
+        certificates: Certificates | None = None,
     ) -> None:
-        """`is_model` tells whether a name is one of the repository's."""
+        """`is_model` tells whether a name is one of the repository's. With `certificates` it speaks TLS."""
         self._address = config.admin_listen
         self._admission: Admission[Exchange] = Admission(_MAX_ADMIN_CALLS)
         answering = Answering(
@@ -53,7 +55,7 @@ class AdminListener:
         answering.add_methods(methods_of(_ADMIN, servicer, model_of=partial(model_of, is_model=is_model)))
         add_reflection((_ADMIN.full_name,), answering)
         options = listener_options(config.admin_listen, MAX_ADMIN_CONNECTIONS, config.max_header_bytes)
-        self._listener = Listener(completions, options, answering)
+        self._listener = Listener(completions, options, answering, certificates)
 
     def bind(self) -> int:
         """Bind the address; returns the port.

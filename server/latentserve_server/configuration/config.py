@@ -38,6 +38,14 @@ class ServerConfig:
     """Address of ModelAdminService, host:port; 'off' for none. Whoever reaches it may change what is served."""
     metrics_listen: str = "127.0.0.1:9090"
     """Address of the Prometheus metrics, host:port, at /metrics; 'off' for none."""
+    tls_cert: str = ""
+    """PEM file of the server's certificate and those between it and its CA, for TLS at the addresses above."""
+    tls_key: str = ""
+    """PEM file of the certificate's private key, not encrypted."""
+    tls_client_ca: str = ""
+    """PEM file of the CAs of which clients must have a certificate; empty where they need none."""
+    health_listen: str = "off"
+    """Address, host:port, of gRPC health alone, never with TLS, for probes that speak none; 'off' for none."""
     workers: int = 1
     """Processes that answer at the one address, each with models and bounds of its own, at most 256."""
     version_policy: str = "latest:1"
@@ -149,12 +157,17 @@ class ServerConfig:
         for name in ("scan_timeout", "load_timeout"):
             self._check(name, getattr(self, name) > 0, "must be above 0")
         self._check("removal_delay", self.removal_delay >= 0, "must not be negative")
+        self._check("tls_cert", bool(self.tls_key) or not self.tls_cert, "needs --tls-key, too")
+        self._check("tls_key", bool(self.tls_cert) or not self.tls_key, "needs --tls-cert, too")
+        self._check("tls_client_ca", bool(self.tls_cert) or not self.tls_client_ca, "needs --tls-cert and --tls-key")
         VersionPolicy.parse(self.version_policy)
         parse_address("--listen", self.listen)
         if self.admin_listen != "off":
             parse_address("--admin-listen", self.admin_listen)
         if self.metrics_listen != "off":
             parse_address("--metrics-listen", self.metrics_listen)
+        if self.health_listen != "off":
+            parse_address("--health-listen", self.health_listen)
 
     def _check(self, name: str, holds: bool, problem: str) -> None:
         if not holds:

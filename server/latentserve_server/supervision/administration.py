@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from latentserve_server.api.admin_listener import AdminListener
 from latentserve_server.api.forwarded_admin import ForwardedAdmin, Peer
+from latentserve_server.certificates import Certificates
 from latentserve_server.configuration.config import ServerConfig
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics import Metrics
@@ -14,7 +15,9 @@ from latentserve_server.wire.core import Completions
 class Administration:
     """The admin port, and the changes that were made there."""
 
-    def __init__(self, config: ServerConfig, peers: dict[int, Peer], log: LogWriter) -> None:
+    def __init__(
+        self, config: ServerConfig, peers: dict[int, Peer], log: LogWriter, certificates: Certificates | None
+    ) -> None:
         """`peers` will hold the workers that take calls, by their numbers: `join` adds to them."""
         self._metrics = Metrics(log)
         under_way = BytesUnderWay(config.max_inflight_bytes)
@@ -22,7 +25,7 @@ class Administration:
         self._completions = Completions()
         self._forwarded = forwarded = ForwardedAdmin(peers)
         self._listener = AdminListener(
-            config, self._completions, self._metrics, under_way, forwarded, forwarded.is_model
+            config, self._completions, self._metrics, under_way, forwarded, forwarded.is_model, certificates
         )
         self.registry = self._metrics.registry
         """What is counted of the calls, and of this process."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentserve_server.blocking_calls import on_thread
+from latentserve_server.certificates import open_certificates
 from latentserve_server.configuration.config import ServerConfig, parse_address
 from latentserve_server.errors import LatentServeError, StartupError, WorkerGone
 from latentserve_server.supervision.address import KeptAddress
@@ -24,7 +25,7 @@ from latentserve_server.telemetry.merged_metrics import (
     snapshot,
 )
 from latentserve_server.telemetry.metrics_listener import MetricsListener
-from latentserve_server.telemetry.process_metrics import process_registry
+from latentserve_server.telemetry.process_metrics import measure_certificates, process_registry
 
 if TYPE_CHECKING:
     from latentserve_server.api.forwarded_admin import Peer
@@ -46,15 +47,22 @@ class Supervisor:
     def __init__(
         self, config: ServerConfig, log: LogWriter, administration: type[Administration] | None = None
     ) -> None:
-        """Nothing is started yet. The workers' lines go to `log`; `administration` makes the admin port, if any."""
+        """Nothing is started yet. The workers' lines go to `log`; `administration` makes the admin port, if any.
+
+        Raises:
+            ConfigError: the certificate cannot be taken.
+        """
         self._config = config
+        self._certificates = certificates = open_certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
         self._log = log
         self._processes = set[WorkerProcess]()
         self._workers: dict[int, Peer] = {}
         self._keepers = list[asyncio.Task[None]]()
         self._address: KeptAddress | None = None
-        self._admin = administration(config, self._workers, log) if administration else None
+        self._probed: KeptAddress | None = None
+        self._admin = administration(config, self._workers, log, certificates) if administration else None
         registry = self._admin.registry if self._admin is not None else process_registry(log)
+        measure_certificates(registry, certificates)
         self._counts = SupervisorMetrics(registry, lambda: len(self._workers))
         self._merged = MergedMetrics()
         self._scrapes: MetricsListener | None = None
@@ -94,8 +102,9 @@ class Supervisor:
         await self._end_workers()
         if self._scrapes is not None:
             await on_thread("end of metrics", self._scrapes.close)
-        if self._address is not None:
-            self._address.close()
+        for address in (self._address, self._probed):
+            if address is not None:
+                address.close()
         _logger.info("stopped")
 
     async def _end_workers(self) -> None:
@@ -117,10 +126,13 @@ class Supervisor:
         config, ports = self._config, {"port": 0, "metrics_port": 0, "admin_port": 0}
         if config.metrics_listen != "off":
             host, port = parse_address("--metrics-listen", config.metrics_listen)
-            self._scrapes = serve_merged(host, port, self._families_for_a_thread())
+            self._scrapes = serve_merged(host, port, self._families_for_a_thread(), self._certificates)
             ports["metrics_port"] = self._scrapes.port
         self._address = KeptAddress("--listen", config.listen)
         ports["port"] = self._address.port
+        if config.health_listen != "off":
+            self._probed = KeptAddress("--health-listen", config.health_listen)
+            ports["health_port"] = self._probed.port
         if self._admin is not None:
             ports["admin_port"] = self._admin.bind()
         return ports
@@ -134,6 +146,8 @@ class Supervisor:
         assert self._address is not None
         config = self._config
         own = {"listen": self._address.address, "admin_listen": "off", "metrics_listen": "off"}
+        if self._probed is not None:
+            own["health_listen"] = self._probed.address
         if config.cache_dir:
             own["cache_dir"] = str(Path(config.cache_dir) / f"worker-{worker.number}")
         try:

@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from latentserve_server.blocking_calls import on_thread
+from latentserve_server.certificates import Certificates
 from latentserve_server.telemetry.metrics_listener import MetricsListener
 from latentserve_server.telemetry.process_metrics import serve_registry
 
@@ -40,6 +41,7 @@ GAUGES: Mapping[str, Callable[[list[float]], float]] = {
     "latentserve_repository_unreadable": max,
     "latentserve_build_info": max,
     "latentserve_workers": sum,
+    "latentserve_tls_certificate_expiry_timestamp_seconds": min,
 }
 """What the values of several processes come to, by the gauge's name."""
 
@@ -167,15 +169,17 @@ class SupervisorMetrics:
         self._restarts.inc()
 
 
-def serve_merged(host: str, port: int, families: Callable[[], Families]) -> MetricsListener:
-    """Answer scrapes at http://host:port/metrics with what `families` returns, which is called on a thread.
+def serve_merged(
+    host: str, port: int, families: Callable[[], Families], certificates: Certificates | None = None
+) -> MetricsListener:
+    """Answer scrapes as `serve_registry` does, with what `families` returns, which is called on a thread.
 
     Raises:
         ConfigError: the address cannot be bound.
     """
     registry = CollectorRegistry(support_collectors_without_names=True)
     registry.register(_Asked(families))
-    return serve_registry(registry, host, port)
+    return serve_registry(registry, host, port, certificates)
 
 
 class _Asked(Collector):

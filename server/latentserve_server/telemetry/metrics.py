@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricF
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from latentserve_server.certificates import Certificates
 from latentserve_server.model.identity import Identity
 from latentserve_server.model.served_model import Footprint
 from latentserve_server.repository.version import State
@@ -100,13 +101,13 @@ class Metrics:
         self._build = self._gauge("build_info", "What this server is made of.", ("version", "onnxruntime", "device"))
         self._exporter: MetricsListener | None = None
 
-    def serve(self, host: str, port: int) -> int:
-        """Answer scrapes at http://host:port/metrics from threads; returns the port.
+    def serve(self, host: str, port: int, certificates: Certificates | None = None) -> int:
+        """Answer scrapes at host:port/metrics from threads, by https with `certificates`; returns the port.
 
         Raises:
             ConfigError: the address cannot be bound.
         """
-        self._exporter = serve_registry(self.registry, host, port)
+        self._exporter = serve_registry(self.registry, host, port, certificates)
         return self._exporter.port
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from latentserve_server.errors import ConfigError
 
 MAX_ADMIN_CONNECTIONS = 16
+MAX_HEALTH_CONNECTIONS = 16
 MAX_SCRAPES = 16
 _FILES = 128
 """For bundles that are read, a store at a URL, and what the device's libraries open when a model is loaded."""
@@ -32,7 +33,7 @@ def room_for_connections() -> int:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return _ENOUGH
-    taken = _open_files() + _FILES + MAX_ADMIN_CONNECTIONS + MAX_SCRAPES
+    taken = _open_files() + _FILES + MAX_ADMIN_CONNECTIONS + MAX_HEALTH_CONNECTIONS + MAX_SCRAPES
     if limit <= taken:
         raise ConfigError(f"this process may open {limit} files, which leaves none for connections; allow more")
     return limit - taken

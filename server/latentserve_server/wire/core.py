@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any, TypeAlias
 
+import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave it out
 
 _logger = logging.getLogger(__name__)
@@ -27,6 +28,9 @@ _CALLS_ASKED_FOR = 128
 """Calls that the core may hand over before it is asked again."""
 _NO_DEADLINE = 1e11
 """Deadlines beyond this, in seconds since 1970, are none."""
+
+_NAMES = (b"peer_dns", b"peer_uri", b"x509_common_name")
+"""Of a peer's certificate, as the core calls them."""
 
 _NO_HEADERS = cygrpc.SendInitialMetadataOperation((), 0)
 _RECEIVE = cygrpc.ReceiveMessageOperation
@@ -140,9 +144,11 @@ class CoreServer:
         self._accept: Callable[[Any], None] | None = None
         self._closed: asyncio.Future[None] | None = None
 
-    def add_port(self, address: str) -> int:
-        """Bind an address, host:port; returns the port, or 0 where it cannot be had."""
-        return int(self._server.add_http2_port(address.encode()))
+    def add_port(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Bind an address, host:port; returns the port, or 0 where it cannot be had. Plain text without credentials."""
+        if credentials is None:
+            return int(self._server.add_http2_port(address.encode()))
+        return int(self._server.add_http2_port(address.encode(), credentials._credentials))  # type: ignore[attr-defined]
 
     def start(self, accept: Callable[[Any], None]) -> None:
         """Tell `accept` of the arrival of every call from now on, of which it makes a `Call`."""
@@ -218,6 +224,14 @@ class Call:
     def time_remaining(self) -> float | None:
         """Seconds until the deadline, at least 0; None where there is none."""
         return None if self._seconds > _NO_DEADLINE else max(0.0, self._seconds - time.time())
+
+    def peer_names(self) -> tuple[str, ...]:
+        """The names in its caller's certificate, which was verified; none without TLS, or where none is asked for.
+
+        DNS names come first, then URIs, then the common name.
+        """
+        said = cygrpc.auth_context(self._call)
+        return tuple(dict.fromkeys(name.decode(errors="replace") for kind in _NAMES for name in said.get(kind, ())))
 
     def watch(self) -> None:
         """Learn of a caller who goes as soon as that happens, and not only when the call is ended. Harmless twice."""

@@ -7,11 +7,13 @@ import logging
 import socket
 from collections.abc import Sequence
 
+from latentserve_server.certificates import Certificates
 from latentserve_server.configuration.config import parse_address
 from latentserve_server.errors import ConfigError
 from latentserve_server.wire.admission import HEADER_ROOM
 from latentserve_server.wire.answering import Answering
 from latentserve_server.wire.core import Completions, CoreServer
+from latentserve_server.wire.credentials import server_credentials
 
 _logger = logging.getLogger(__name__)
 
@@ -93,9 +95,17 @@ def renewal_options(age: float, grace: float) -> list[tuple[str, int]]:
 class Listener:
     """A port, and what answers the calls that come there."""
 
-    def __init__(self, completions: Completions, options: Sequence[tuple[str, int]], answering: Answering) -> None:
+    def __init__(
+        self,
+        completions: Completions,
+        options: Sequence[tuple[str, int]],
+        answering: Answering,
+        certificates: Certificates | None = None,
+    ) -> None:
+        """With `certificates` it speaks TLS, and else plain text."""
         self._core = CoreServer(completions, options)
         self._answering = answering
+        self._credentials = None if certificates is None else server_credentials(certificates)
 
     def bind(self, option: str, address: str) -> int:
         """Bind the address that an option names; returns the port.
@@ -103,7 +113,7 @@ class Listener:
         Raises:
             ConfigError: the address is taken, or none of this machine's.
         """
-        if port := self._core.add_port(address):
+        if port := self._core.add_port(address, self._credentials):
             return port
         raise ConfigError(f"{option} {address}: the address cannot be bound; is it in use?")
 

@@ -7,8 +7,10 @@ import json
 import os
 import select
 import signal
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import grpc
 import numpy as np
 import pytest
 from admin_server import refusal
+from certificates import LOCAL, Authority, MountedSecret, tls_options
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from model_shelf import Shelf
 from running_server import channel_to, metric, scrape
 from server_process import BACKSTOP_SECONDS, ServerProcess, server_process
@@ -39,6 +43,7 @@ class Fleet:
         self.port: int = ready["port"]
         self.metrics_port: int = ready["metrics_port"]
         self.admin_port: int = ready["admin_port"]
+        self.health_port: int = ready.get("health_port", 0)
         self.pids = pids
         """The workers' processes, by their numbers."""
 
@@ -247,3 +252,50 @@ async def test_no_worker_outlives_a_supervisor_that_ends_at_once(
         await gone(list(f.pids.values()))
         for call in calls:
             assert (await refusal(call, grpc.StatusCode.UNAVAILABLE)) is not None
+
+
+async def test_workers_speak_tls_with_a_certificate_that_is_replaced(shelf: Shelf, tmp_path: Path) -> None:
+    authority = Authority()
+    (ca := tmp_path / "ca.crt").write_bytes(authority.pem)
+    secret = MountedSecret(tmp_path / "tls", authority.issue(*LOCAL))
+    client = authority.issue("client.example").write(tmp_path / "client")
+    options = tls_options(tmp_path / "tls", ca)
+    flags = [f"--{name.replace('_', '-')}={path}" for name, path in options.items()]
+    credentials = grpc.ssl_channel_credentials(authority.pem, client.key, client.certificate)
+    context = ssl.create_default_context(cafile=str(ca))
+    context.load_cert_chain(tmp_path / "client" / "tls.crt", tmp_path / "client" / "tls.key")
+
+    def channel(port: int) -> grpc.aio.Channel:
+        settings = [("grpc.use_local_subchannel_pool", 1)]
+        return grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, settings)
+
+    def expiry(port: int) -> float:
+        lines = scrape(port, context=context).splitlines()
+        (line,) = [line for line in lines if line.startswith("latentserve_tls_certificate_expiry")]
+        return float(line.split()[1])
+
+    async with fleet(shelf.root, "--health-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", *flags) as servers:
+        async with asyncio.timeout(BACKSTOP_SECONDS), channel_to(servers.health_port) as plain:
+            reply: Any = await health_pb2_grpc.HealthStub(plain).Check(health_pb2.HealthCheckRequest())
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        async with channel(servers.admin_port) as admin:
+            await models_pb2_grpc.ModelAdminServiceStub(admin).Rescan(models_pb2.RescanRequest())
+        issued = authority.issue(*LOCAL, ends=timedelta(days=8))
+        secret.put(issued)
+        async with asyncio.timeout(BACKSTOP_SECONDS):
+            # That which ends first is shown: all processes have the new one then.
+            while await asyncio.to_thread(expiry, servers.metrics_port) != issued.expiry:
+                pass
+        for _ in range(8):  # whichever worker has the connection
+            async with channel(servers.port) as each:
+                await generation_pb2_grpc.GenerationServiceStub(each).Sample(SAMPLE)
+
+
+async def test_a_certificate_that_cannot_be_taken_ends_the_supervisor_with_one_line(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    flags = (f"--tls-cert={tmp_path / 'tls.crt'}", f"--tls-key={tmp_path / 'tls.key'}")
+    async with server_process(shelf.root, "--workers=2", *flags) as process:
+        assert await process.exit_status() == 1
+    said = f"latentserve-server: --tls-cert {tmp_path / 'tls.crt'}: No such file or directory"
+    assert process.complaints() == [said]

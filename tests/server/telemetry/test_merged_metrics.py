@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
+from certificates import LOCAL, Authority
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from latentserve_server.certificates import Certificates
 from latentserve_server.telemetry.merged_metrics import GAUGES, MergedMetrics, Snapshots, SupervisorMetrics, snapshot
 from latentserve_server.telemetry.metrics import Metrics
+from latentserve_server.telemetry.process_metrics import measure_certificates
 
 
 def shown(merged: MergedMetrics, name: str, **labels: str) -> float | None:
@@ -88,8 +92,10 @@ def test_gauges_are_summed_only_where_a_sum_says_something() -> None:
     assert [shown(merged, "process_cpu_seconds_total", worker=who) for who in ("0", "1")] == [0, 1]
 
 
-def test_it_is_said_of_every_gauge_what_several_come_to() -> None:
+def test_it_is_said_of_every_gauge_what_several_come_to(tmp_path: Path) -> None:
     metrics = Metrics()
+    Authority().issue(*LOCAL).write(tmp_path)
+    measure_certificates(metrics.registry, Certificates(str(tmp_path / "tls.crt"), str(tmp_path / "tls.key")))
     SupervisorMetrics(metrics.registry, lambda: 2)
     gauges = {family.name for family in metrics.registry.collect() if family.type == "gauge"}
     assert {name for name in gauges if not name.startswith("process_")} == GAUGES.keys()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from certificates import LOCAL, Authority, tls_options
 from grpc_health.v1 import health_pb2
 from running_server import RunningServer, running_server, scrape
 from tested_device import device
@@ -17,7 +19,7 @@ from tiny_bundle import TinyModel
 
 from latentserve.ndarray import from_ndarray
 from latentserve.v1 import generation_pb2 as pb
-from latentserve.v1 import models_pb2
+from latentserve.v1 import generation_pb2_grpc, models_pb2
 
 VAE = pb.ModelRef(name="vae")
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
@@ -111,9 +113,17 @@ async def test_the_process_is_told_of(served: RunningServer) -> None:
     assert shown["process_cpu_seconds_total"] > 0
 
 
-async def test_the_documentation_lists_what_a_scrape_shows(served: RunningServer) -> None:
-    await served.generation.Sample(pb.SampleRequest(model=VAE, count=1))
-    text = await asyncio.to_thread(scrape, served.server.metrics_port)
+async def test_the_documentation_lists_what_a_scrape_shows(repository: Path, tmp_path: Path) -> None:
+    authority = Authority()
+    authority.issue(*LOCAL).write(tmp_path)
+    credentials = grpc.ssl_channel_credentials(authority.pem)
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    async with (
+        running_server(repository, metrics_listen="127.0.0.1:0", **tls_options(tmp_path)) as served,
+        grpc.aio.secure_channel(f"127.0.0.1:{served.server.port}", credentials) as channel,
+    ):
+        await generation_pb2_grpc.GenerationServiceStub(channel).Sample(pb.SampleRequest(model=VAE, count=1))
+        text = await asyncio.to_thread(scrape, served.server.metrics_port, "", context)
     shown = re.findall(r"^# TYPE (\w+) (\w+)", text, re.MULTILINE)
     listed = re.findall(r"^\| `((?:latentserve|process)_\w+)` \| (\w+)", OPERATIONS.read_text(), re.MULTILINE)
     assert sorted((name, kind) for name, kind in shown if not name.endswith("_created")) == sorted(listed)

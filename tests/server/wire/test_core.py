@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from certificates import LOCAL, Authority
 from held_graph import BACKSTOP_SECONDS
 from running_server import channel_to
 
@@ -43,14 +44,16 @@ async def core_server(
     *options: tuple[str, int],
     kind: type[AwaitedCall] = AwaitedCall,
     is_busy: Callable[[], bool] | None = None,
+    credentials: grpc.ServerCredentials | None = None,
+    connect: Callable[[int], grpc.aio.Channel] = channel_to,
 ) -> AsyncIterator[tuple[CoreServer, grpc.aio.Channel]]:
-    """A server whose calls are answered by a coroutine, and a channel to it."""
+    """A server whose calls are answered by a coroutine, and a channel to it, which `connect` makes of its port."""
     completions = Completions(is_busy)
     server = CoreServer(completions, options)
-    port = server.add_port("127.0.0.1:0")
+    port = server.add_port("127.0.0.1:0", credentials)
     tasks = set[asyncio.Future[None]]()
     server.start(lambda arrival: tasks.add(asyncio.ensure_future(answer(kind(arrival, completions)))))
-    async with asyncio.timeout(BACKSTOP_SECONDS), channel_to(port) as channel:
+    async with asyncio.timeout(BACKSTOP_SECONDS), connect(port) as channel:
         yield server, channel
         await asyncio.gather(*tasks)
         await server.stop(0)
@@ -95,6 +98,55 @@ async def test_a_call_says_what_it_is_and_is_answered_with_a_message_and_a_statu
         asked = call(b"message", timeout=100, metadata=(("key", "value"), ("key-bin", b"\xff")))
         assert await asked == b"reply to message"
         assert dict(await asked.trailing_metadata()) == {"trailer": "text", "trailer-bin": b"\x00"}
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("a.example", "spiffe://example/a", "10.0.0.1"), ("a.example", "spiffe://example/a", "common")),
+        (("common", "b.example"), ("common", "b.example")),
+        ((), ("common",)),
+    ],
+)
+async def test_a_call_tells_the_names_in_its_caller_s_certificate(
+    names: tuple[str, ...], told: tuple[str, ...]
+) -> None:
+    authority = Authority()
+    issued, client = authority.issue(*LOCAL), authority.issue(*names, common_name="common")
+    pair = [(issued.key, issued.certificate)]
+    credentials = grpc.ssl_server_credentials(pair, authority.pem, require_client_auth=True)
+
+    def connect(port: int) -> grpc.aio.Channel:
+        of_client = grpc.ssl_channel_credentials(authority.pem, client.key, client.certificate)
+        return grpc.aio.secure_channel(f"127.0.0.1:{port}", of_client)
+
+    assert await names_told(credentials, connect) == told
+
+
+async def test_a_caller_without_a_certificate_has_no_names() -> None:
+    authority = Authority()
+    issued = authority.issue(*LOCAL)
+
+    def connect(port: int) -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(authority.pem))
+
+    assert await names_told(grpc.ssl_server_credentials([(issued.key, issued.certificate)]), connect) == ()
+    assert await names_told(None, channel_to) == ()
+
+
+async def names_told(
+    credentials: grpc.ServerCredentials | None, connect: Callable[[int], grpc.aio.Channel]
+) -> tuple[str, ...]:
+    found: list[tuple[str, ...]] = []
+
+    async def answer(call: AwaitedCall) -> None:
+        found.append(call.peer_names())
+        call.end(OK, "", (), b"")
+
+    async with core_server(answer, credentials=credentials, connect=connect) as (_, channel):
+        call: Any = channel.unary_unary(METHOD)
+        await call(b"")
+    return found[0]
 
 
 async def test_a_status_says_what_is_wrong() -> None:
