@@ -30,6 +30,7 @@ from latentserve_server.bundle.loader import Loader
 from latentserve_server.bundle.manifest import precision_named
 from latentserve_server.certificates import open_certificates
 from latentserve_server.configuration.config import ServerConfig, parse_address, parse_device
+from latentserve_server.configuration.exposure import warn_of_exposure
 from latentserve_server.engine import Cpu, Cuda, Device, Placement, choose_placement, runtime_version
 from latentserve_server.engine.device import DeviceQueue
 from latentserve_server.errors import ConfigError
@@ -137,6 +138,7 @@ class Server:
         Raises:
             ConfigError: an address is taken. StartupError: no model can be served.
         """
+        warn_of_exposure(self._config)
         self._bind()
         await self._set_health(serving=False)
         self._listener.start()

@@ -46,6 +46,8 @@ class ServerConfig:
     """PEM file of the CAs of which clients must have a certificate; empty where they need none."""
     health_listen: str = "off"
     """Address, host:port, of gRPC health alone, never with TLS, for probes that speak none; 'off' for none."""
+    insecure: bool = False
+    """Do not warn of addresses beyond this machine that have no TLS."""
     workers: int = 1
     """Processes that answer at the one address, each with models and bounds of its own, at most 256."""
     version_policy: str = "latest:1"

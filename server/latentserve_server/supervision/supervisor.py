@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from latentserve_server.blocking_calls import on_thread
 from latentserve_server.certificates import open_certificates
 from latentserve_server.configuration.config import ServerConfig, parse_address
+from latentserve_server.configuration.exposure import warn_of_exposure
 from latentserve_server.errors import LatentServeError, StartupError, WorkerGone
 from latentserve_server.supervision.address import KeptAddress
 from latentserve_server.supervision.worker_process import WorkerProcess, ending
@@ -74,6 +75,7 @@ class Supervisor:
         Raises:
             ConfigError: an address is taken. StartupError: a worker cannot start.
         """
+        warn_of_exposure(self._config)
         ports = self._take_addresses()
         workers = [WorkerProcess(number, self._log) for number in range(1, self._config.workers + 1)]
         await _all_or_error(self._load(worker) for worker in workers)

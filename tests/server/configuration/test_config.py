@@ -43,6 +43,7 @@ def test_every_field_is_a_flag() -> None:
         "tls_key": "tls.key",
         "tls_client_ca": "ca.crt",
         "health_listen": "[::1]:3",
+        "insecure": False,
         "workers": 2,
         "version_policy": "latest:3",
         "poll_interval": 0.5,

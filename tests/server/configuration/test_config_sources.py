@@ -187,6 +187,7 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("tls_cert", "tls.crt"): "needs --tls-key, too",
     ("tls_key", "tls.key"): "needs --tls-cert, too",
     ("tls_client_ca", "ca.crt"): "needs --tls-cert and --tls-key",
+    ("insecure", "", "2"): "must be true or false",
     ("log_level", "chatty"): "must be one of debug, info, warning, error",
     ("log_format", "xml"): "must be one of json, text",
     ("access_log", "perhaps"): "must be true or false",
