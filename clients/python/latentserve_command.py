@@ -6,6 +6,7 @@ can say what it leaves, and once it has, a signal ends the process as it ends an
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 from typing import Never
@@ -19,6 +20,8 @@ def main() -> int:
     # A shell without job control has its background jobs ignore Ctrl-C, which is to stay.
     handled = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     _end_at_once(handled)
+    # The command's own line says why there is no answer; gRPC would print one for every attempt.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from latentserve_client.cli.main import Terminated
     from latentserve_client.cli.main import main as run
 

@@ -50,6 +50,7 @@ from latentserve_client.models import (
 )
 from latentserve_client.results import Decoded, Posterior, Reconstruction, Samples, Scores, Served, Timing, Walk
 from latentserve_client.stream import AsyncSampleStream, SampleStream
+from latentserve_client.tls import Tls
 
 __all__ = [
     "CHANNEL_OPTIONS",
@@ -102,6 +103,7 @@ __all__ = [
     "Seeds",
     "Served",
     "Timing",
+    "Tls",
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",

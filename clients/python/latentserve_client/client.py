@@ -19,12 +19,14 @@ class Client(BlockingConnection):
     Args:
         target: the server's address as gRPC writes it: "host:port", or "dns:///host:port" for every replica of a name.
         timeout: seconds that a call may take, retries included, or that a stream may take for one chunk.
-        credentials: for TLS; without them the connection is in plain text.
-        channel: a channel of the caller's own, used as it is and left open by close(), instead of target and
-            credentials. CHANNEL_OPTIONS are the options that it would have had.
+        tls: how to speak TLS with the server; without it the connection is in plain text.
+        credentials: gRPC's own, where `tls` cannot say what is needed; one of the two.
+        channel: a channel of the caller's own, used as it is and left open by close(), instead of target, tls
+            and credentials. CHANNEL_OPTIONS are the options that it would have had.
 
     Raises:
-        RequestError: from any call, for arguments that no server would accept; nothing was sent.
+        RequestError: at once, where the files of `tls` cannot be used; and from any call, for arguments that no server
+            would accept: nothing was sent.
         CallError: from any call, as the class that fits the status.
         ReplyError: from any call, for a reply that breaks the contract.
         ClosedError: from any call after close().
@@ -51,6 +53,7 @@ class AsyncClient(AsyncConnection):
     Args:
         target: as Client's.
         timeout: as Client's, in seconds.
+        tls: as Client's.
         credentials: as Client's.
         channel: a grpc.aio channel of the caller's own, used as it is and left open by close().
     """

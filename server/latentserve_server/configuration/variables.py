@@ -9,8 +9,10 @@ from latentserve_server.configuration.option import PREFIX, Option, Setting, sug
 from latentserve_server.errors import ConfigError
 
 _CONFIG = f"{PREFIX}CONFIG"
-_NEIGHBOURS = {f"{PREFIX}MNIST", f"{PREFIX}SERVER"}
+_NEIGHBOURS = {f"{PREFIX}MNIST", f"{PREFIX}SERVER", f"{PREFIX}ADMIN_SERVER"}
 """Variables of the tests and of the client, which may run where a server does."""
+_CLIENT = f"{PREFIX}CLIENT_"
+"""What the names of the client's other variables begin with."""
 
 _SERVICE = re.compile(rf"{PREFIX}(\w+_)?SERVICE_(HOST|PORT(_\w+)?)|{PREFIX}(\w+_)?PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?")
 _SERVICE_PORT = re.compile(rf"{PREFIX}(\w+_)?PORT")
@@ -44,6 +46,6 @@ def _is_foreign(variable: str, text: str) -> bool:
 
     A Service called latentserve gives LATENTSERVE_SERVICE_HOST, LATENTSERVE_PORT=tcp://10.0.0.1:50051 and the like.
     """
-    if variable in _NEIGHBOURS or _SERVICE.fullmatch(variable):
+    if variable in _NEIGHBOURS or variable.startswith(_CLIENT) or _SERVICE.fullmatch(variable):
         return True
     return bool(_SERVICE_PORT.fullmatch(variable) and _SERVICE_ADDRESS.fullmatch(text))

@@ -111,6 +111,7 @@ def test_what_is_printed_is_a_file_of_the_same_configuration(capsys: pytest.Capt
 
 def test_variables_of_others_do_not_disturb() -> None:
     others = {**SERVICE, "LATENTSERVE_MNIST": "/data", "LATENTSERVE_SERVER": "host:1", "HOME": "/", "LATENTSERVER": "1"}
+    others |= {"LATENTSERVE_ADMIN_SERVER": "host:2", "LATENTSERVE_CLIENT_TLS_CA": "ca.crt"}
     assert parse_config(["--repository=models"], others) == ServerConfig(repository="models")
 
 

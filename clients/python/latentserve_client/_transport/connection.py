@@ -19,7 +19,9 @@ from latentserve_client._calls.channel import (
     proxy_variable,
 )
 from latentserve_client._calls.exchange import Exchange, ResultT, build_timeout
-from latentserve_client.errors import CallError, ClosedError
+from latentserve_client._calls.handshake import explain_handshake
+from latentserve_client.errors import CallError, ClosedError, RequestError
+from latentserve_client.tls import Tls
 
 EventT = TypeVar("EventT", bound=threading.Event | asyncio.Event)
 
@@ -34,6 +36,7 @@ class Link(Generic[EventT]):
         target: the address; None for a channel of the caller's own.
         closing: set when the client is closed.
         is_connected: whether there is a connection now.
+        secure: whether TLS is spoken there, as far as is known.
 
     Attributes:
         closing: as given.
@@ -41,8 +44,11 @@ class Link(Generic[EventT]):
             connection, for the server was there and comes back. Before, the address may be wrong, and they fail.
     """
 
-    def __init__(self, target: str | None, closing: EventT, is_connected: Callable[[], bool]) -> None:
+    def __init__(
+        self, target: str | None, closing: EventT, is_connected: Callable[[], bool], *, secure: bool = False
+    ) -> None:
         self._target = target
+        self._secure = secure
         self._is_connected = is_connected
         self._proxy = None if target is None else proxy_variable(target)
         self.closing = closing
@@ -55,23 +61,27 @@ class Link(Generic[EventT]):
             self.answered = True
             return failure
         if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return self.late(exchange, "answer", timeout)
+            return self.late(exchange, "answer", timeout, self._by_tls(failure.message))
         if failure.code is grpc.StatusCode.CANCELLED and self.closing.is_set():
             return self.closed_under_way(exchange)
-        return exchange.ended(failure.code, f"{failure.message}{self._by_proxy()}")
+        return exchange.ended(failure.code, f"{self._by_tls(failure.message)}{failure.message}{self._by_proxy()}")
 
     def closed_under_way(self, exchange: Exchange[Any]) -> CallError:
         """The error for a call that close() has ended."""
         return exchange.ended(grpc.StatusCode.CANCELLED, "the client was closed during the call")
 
-    def late(self, exchange: Exchange[Any], what: str, timeout: float) -> CallError:
+    def late(self, exchange: Exchange[Any], what: str, timeout: float, cause: str = "") -> CallError:
         """The error for a `what` that has not come within `timeout` seconds; it says whether the server was reached."""
         if self._is_connected():
             why = "the server was reached and is not done"
         else:
-            why = f"there is no connection{f' to {self._target}' if self._target else ''}{self._by_proxy()}"
+            why = f"{cause}there is no connection{f' to {self._target}' if self._target else ''}{self._by_proxy()}"
         message = f"no {what} within the timeout of {timeout:g} s: {why}"
         return exchange.ended(grpc.StatusCode.DEADLINE_EXCEEDED, message)
+
+    def _by_tls(self, details: str) -> str:
+        cause = explain_handshake(details, self._target or "the server", secure=self._secure)
+        return f"{cause}: " if cause else ""
 
     def _by_proxy(self) -> str:
         if self._proxy is None:
@@ -111,14 +121,17 @@ class BlockingConnection(Connection[threading.Event]):
         target: str = "127.0.0.1:50051",
         *,
         timeout: float = 30.0,
+        tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         channel: grpc.Channel | None = None,
     ) -> None:
-        link = Link(None if channel else check_address(target), threading.Event(), self._is_connected)
+        credentials = _credentials(tls, credentials, channel)
+        address = None if channel else check_address(target)
+        link = Link(address, threading.Event(), self._is_connected, secure=credentials is not None)
         super().__init__(timeout, link)
         self._owns_channel = channel is None
         if channel is None:
-            options = for_address(target, BLOCKING_CHANNEL_OPTIONS)
+            options = (*for_address(target, BLOCKING_CHANNEL_OPTIONS), *(tls.options() if tls else ()))
             channel = (
                 grpc.insecure_channel(target, options=options)
                 if credentials is None
@@ -175,14 +188,17 @@ class AsyncConnection(Connection[asyncio.Event]):
         target: str = "127.0.0.1:50051",
         *,
         timeout: float = 30.0,
+        tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         channel: grpc.aio.Channel | None = None,
     ) -> None:
-        link = Link(None if channel else check_address(target), asyncio.Event(), self._is_connected)
+        credentials = _credentials(tls, credentials, channel)
+        address = None if channel else check_address(target)
+        link = Link(address, asyncio.Event(), self._is_connected, secure=credentials is not None)
         super().__init__(timeout, link)
         self._owns_channel = channel is None
         if channel is None:
-            options = for_address(target, CHANNEL_OPTIONS)
+            options = (*for_address(target, CHANNEL_OPTIONS), *(tls.options() if tls else ()))
             channel = (
                 grpc.aio.insecure_channel(target, options=options)
                 if credentials is None
@@ -223,6 +239,16 @@ class AsyncConnection(Connection[asyncio.Event]):
 
     def _is_connected(self) -> bool:
         return not self.closed and self._channel.get_state() is grpc.ChannelConnectivity.READY
+
+
+def _credentials(
+    tls: Tls | None, credentials: grpc.ChannelCredentials | None, channel: object
+) -> grpc.ChannelCredentials | None:
+    if tls is None:
+        return credentials
+    if credentials is not None or channel is not None:
+        raise RequestError("tls: not beside credentials, or a channel, which has its own")
+    return tls.credentials()
 
 
 def _rpcs_over(channel: grpc.Channel | grpc.aio.Channel) -> dict[str, Any]:

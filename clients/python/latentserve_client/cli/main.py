@@ -20,6 +20,7 @@ from latentserve_client.cli import compare, images, models, sample, score, walk
 from latentserve_client.cli.files import FileError
 from latentserve_client.cli.output import StandardOutputError
 from latentserve_client.cli.shared import Outcome, seconds
+from latentserve_client.cli.tls import add_tls, read_tls
 from latentserve_client.client import Client
 from latentserve_client.errors import (
     DeadlineExceededError,
@@ -70,6 +71,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"default ${_SERVER_VARIABLE}, else {_SERVER}; for admin ${_ADMIN_SERVER_VARIABLE}, else {_ADMIN_SERVER}",
     )
     parser.add_argument("--timeout", type=seconds, default=30.0, help="seconds that one call may take; default 30")
+    add_tls(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (models, sample, images, walk, score, compare):
         module.add_to(commands)
@@ -77,6 +79,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     try:
         args.server = check_address(args.server or _default_server(args.command))
+        args.tls = read_tls(args)
         if "check" in args:
             args.check(args)
     except RequestError as error:
@@ -118,9 +121,9 @@ def _answer(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> Outcome:
     if args.command == "admin":
-        with AdminClient(args.server, timeout=args.timeout) as admin_client:
+        with AdminClient(args.server, timeout=args.timeout, tls=args.tls) as admin_client:
             return models.admin(admin_client, args)
-    with Client(args.server, timeout=args.timeout) as client:
+    with Client(args.server, timeout=args.timeout, tls=args.tls) as client:
         try:
             outcome: Outcome = args.run(client, args)
         except NotFoundError as error:

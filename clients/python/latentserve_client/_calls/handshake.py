@@ -1,0 +1,54 @@
+"""What gRPC says of a connection that did not come about, as far as TLS is the cause, in plain words."""
+
+from __future__ import annotations
+
+import re
+
+_CLOSED = re.compile(r"Socket closed|Handshake read failed|Connection reset by peer|Broken pipe")
+
+_CAUSES = (
+    (
+        r"CERTIFICATE_VERIFY_FAILED: certificate has expired",
+        "the certificate of {server} has expired; it must be renewed",
+    ),
+    (
+        r"CERTIFICATE_VERIFY_FAILED: certificate is not yet valid",
+        "the certificate of {server} is not valid yet; are the clocks right?",
+    ),
+    (
+        r"CERTIFICATE_VERIFY_FAILED: (unable to get (local )?issuer|self[- ]signed certificate)",
+        "the certificate of {server} is of no CA that this client trusts; name the CA that issued it",
+    ),
+    (
+        r"CERTIFICATE_VERIFY_FAILED: unsupported certificate purpose",
+        "the certificate of {server} is not one for servers",
+    ),
+    (r"CERTIFICATE_VERIFY_FAILED", "the certificate of {server} cannot be trusted"),
+    (
+        r"Hostname Verification Check failed|is not in peer certificate",
+        "the certificate of {server} is for other names; use an address with one of them, or give the server's name",
+    ),
+    (r"WRONG_VERSION_NUMBER|HTTP_REQUEST", "{server} speaks no TLS; call it without"),
+    (r"UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION", "{server} speaks no version of TLS that gRPC takes, 1.2 or 1.3"),
+)
+"""What the core and BoringSSL say, in the order in which it is looked for, and what it means."""
+
+
+def explain_handshake(details: str, server: str, *, secure: bool) -> str | None:
+    """The cause that the details of a failed call tell of, and what to do; None where TLS has nothing to do with it.
+
+    `secure` says whether the client speaks TLS with the server.
+    """
+    for pattern, meaning in _CAUSES:
+        if re.search(pattern, details):
+            return meaning.format(server=server)
+    if not details.startswith(("failed to connect", "connections to all backends failing")) or not _CLOSED.search(
+        details
+    ):
+        return None
+    if secure:
+        return (
+            f"{server} closed the connection during the handshake; where it asks clients for certificates, it had none "
+            "from this one, or not one that it takes, and its log says why"
+        )
+    return f"{server} closed the connection at once; does it speak TLS?"
