@@ -185,6 +185,7 @@ class Answering:
             exchange.code = grpc.StatusCode.INTERNAL
             exchange.message = f"internal error; see the log of request {exchange.request_id}"
         if method.is_own:
+            exchange.note_lateness()
             self._record(exchange)
         if not exchange.closed:
             exchange.reply(reply)

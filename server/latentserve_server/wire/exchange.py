@@ -179,6 +179,11 @@ class Exchange(Call):
         late = is_late(self._allowed, self.time_remaining())
         self.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
 
+    def note_lateness(self) -> None:
+        """Note that an answer comes after its deadline, where it does: its caller waits no longer."""
+        if self.code is grpc.StatusCode.OK and time.monotonic_ns() / 1e9 > self.deadline:
+            self.code = grpc.StatusCode.DEADLINE_EXCEEDED
+
     def reply(self, message: bytes | None = None) -> None:
         """Send the status that was noted, after a last message."""
         self.end(self.code.value[0], self.message, self.trailers, message)

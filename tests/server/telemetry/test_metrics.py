@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
@@ -49,6 +50,25 @@ async def test_calls_are_counted_by_method_model_and_code(served: RunningServer)
     assert await served.metric("requests_total") == 9
     assert await served.metric("request_duration_seconds_count", method="Sample", model="vae") == 7
     assert await served.metric("requests_in_flight") == 0
+
+
+async def test_an_answer_after_its_deadline_is_no_success(tmp_path: Path) -> None:
+    TinyModel(slow=True).write(tmp_path / "vae" / "1")
+    some_milliseconds = np.array([[1500, 0, 0]], np.float32)
+    call = pb.DecodeRequest(model=VAE, latents=from_ndarray(some_milliseconds))
+    codes: Counter[str] = Counter()
+    async with running_server(tmp_path, metrics_listen="127.0.0.1:0") as served:
+        await served.generation.Decode(call)
+        for _ in range(20):
+            try:
+                await served.generation.Decode(call, timeout=0.005)
+                codes["OK"] += 1
+            except grpc.aio.AioRpcError as error:
+                codes[error.code().name] += 1
+        await served.generation.Decode(call)  # the last of the others has ended before
+        assert codes.keys() <= {"OK", "DEADLINE_EXCEEDED"}
+        assert await served.metric("requests_total", code="OK") == 2 + codes["OK"]
+        assert await served.metric("requests_total", code="DEADLINE_EXCEEDED") == codes["DEADLINE_EXCEEDED"]
 
 
 async def test_batches_are_counted_in_rows_of_each_graph(served: RunningServer) -> None:
