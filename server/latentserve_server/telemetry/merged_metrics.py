@@ -40,6 +40,7 @@ GAUGES: Mapping[str, Callable[[list[float]], float]] = {
     "latentserve_alias_stuck": max,
     "latentserve_repository_unreadable": max,
     "latentserve_build_info": max,
+    "latentserve_memory_limit_bytes": max,
     "latentserve_workers": sum,
     "latentserve_tls_certificate_expiry_timestamp_seconds": min,
 }

@@ -1,13 +1,16 @@
-"""A process's registry: Prometheus's own metrics of it, and lost log lines; and the listener for scrapes of one."""
+"""A process's registry: Prometheus's own metrics of it, its memory's limit, and lost log lines; and the listener for
+scrapes of one."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from latentserve.control_group import memory_limit
 from latentserve_server.certificates import Certificates
 from latentserve_server.errors import ConfigError
 from latentserve_server.telemetry.log_writer import LogWriter
@@ -22,6 +25,7 @@ def process_registry(log: LogWriter | None) -> CollectorRegistry:
     """A registry with the metrics of this process; `log` is where its log lines go."""
     registry = CollectorRegistry()
     registry.register(_DroppedLines(log))
+    registry.register(_MemoryLimit())
     ProcessCollector(registry=registry)
     return registry
 
@@ -80,3 +84,13 @@ class _CertificateMetrics(Collector):
         yield GaugeMetricFamily(name, text, value=expiry)
         name, text = "latentserve_tls_reload_failures", "Certificates in the server's files that could not be taken."
         yield CounterMetricFamily(name, text, value=self._certificates.failures)
+
+
+class _MemoryLimit(Collector):
+    """Reads what the control group allows, which may change while the process runs."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        of_machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        allowed = memory_limit()
+        name, text = "latentserve_memory_limit_bytes", "Memory of the control group, or of the machine if that is less."
+        yield GaugeMetricFamily(name, text, value=of_machine if allowed is None else min(allowed, of_machine))

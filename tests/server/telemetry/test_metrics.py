@@ -131,6 +131,7 @@ async def test_the_process_is_told_of(served: RunningServer) -> None:
     assert shown["process_resident_memory_bytes"] > 1 << 20
     assert 3 < shown["process_open_fds"] < shown["process_max_fds"]
     assert shown["process_cpu_seconds_total"] > 0
+    assert await served.metric("memory_limit_bytes") > shown["process_resident_memory_bytes"]
 
 
 async def test_the_documentation_lists_what_a_scrape_shows(repository: Path, tmp_path: Path) -> None:
