@@ -245,6 +245,12 @@ class Model:
             return "its directory is gone"
         return "unloaded on request" if entry.version in self._withdrawn else self._unwanted
 
+    def broken(self) -> list[ModelVersion]:
+        """The versions that would be desired if they could be loaded, in ascending order."""
+        there = {entry.version for entry in self if entry.exists} - self._withdrawn
+        desired = {*sorted(there, reverse=True)[: self._policy.latest], *self._intended.values(), *self._pinned}
+        return [entry for entry in self if entry.is_broken and entry.version in desired & there]
+
     def stuck_aliases(self) -> list[StuckAlias]:
         """The aliases that do not name the version that they are to name, in alphabetical order."""
         return [

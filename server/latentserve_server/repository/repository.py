@@ -25,7 +25,7 @@ from latentserve_server.errors import (
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.model import Model
 from latentserve_server.repository.policy import VersionPolicy
-from latentserve_server.repository.scanner import Absences, RepositoryObserver, Scanner, StuckAliases
+from latentserve_server.repository.scanner import Absences, BrokenVersions, RepositoryObserver, Scanner, StuckAliases
 from latentserve_server.repository.store import Catalog, ModelStore, store_alias
 from latentserve_server.repository.version import Lifecycle, ModelVersion, State
 
@@ -71,6 +71,7 @@ class Repository:
         self._loads_at_once = loads_at_once
         self._waits_for_first = False
         self._absences = Absences(removal_delay, observer)
+        self._broken_versions = BrokenVersions(observer)
         self._stuck_aliases = StuckAliases(observer)
         self._rescan_waits = False
         self._unsettled = asyncio.Event()  # set while a scan or a load that failed is due for a retry
@@ -328,6 +329,7 @@ class Repository:
             raise failures.exceptions[0] from None
         self._models = {name: model for name, model in self._models.items() if len(model)}
         self._absences.tell(self.entries())
+        self._broken_versions.tell(entry for model in models for entry in model.broken())
         self._stuck_aliases.tell(stuck for model in models for stuck in model.stuck_aliases())
         self._note_unsettled()
         if not starting:

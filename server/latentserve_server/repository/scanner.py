@@ -1,4 +1,4 @@
-"""Scans of the store, and news of it that is told once: failures, absent versions, stuck aliases."""
+"""Scans of the store, and news of it that is told once: failures, absent and broken versions, stuck aliases."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ class RepositoryObserver(Protocol):
 
     def version_missing(self, model: str, version: int, *, is_missing: bool) -> None:
         """The version answers calls, and is not in the store; or that is over."""
+        ...
+
+    def version_broken(self, model: str, version: int, *, is_broken: bool) -> None:
+        """The version is wanted and does not load; or that is over."""
         ...
 
     def alias_stuck(self, model: str, alias: str, *, is_stuck: bool) -> None:
@@ -131,6 +135,21 @@ class Absences:
                 _logger.info("%s version %d is there again", name, version, extra=fields)
             self._observer.version_missing(name, version, is_missing=False)
         self._told = missing
+
+
+class BrokenVersions:
+    """Versions that are wanted and do not load, as far as they were told of."""
+
+    def __init__(self, observer: RepositoryObserver) -> None:
+        self._observer = observer
+        self._told: set[tuple[str, int]] = set()
+
+    def tell(self, entries: Iterable[ModelVersion]) -> None:
+        """Tell of what has changed; `entries` are all that are broken."""
+        broken = {(entry.name, entry.version) for entry in entries}
+        for name, version in broken ^ self._told:
+            self._observer.version_broken(name, version, is_broken=(name, version) in broken)
+        self._told = broken
 
 
 class StuckAliases:

@@ -99,6 +99,11 @@ class ModelVersion:
         return self.exists and self.is_transient and self.failed_digest is not None
 
     @property
+    def is_broken(self) -> bool:
+        """Whether what the directory holds could not be loaded."""
+        return self.exists and self.missing_since is None and self.failed_digest is not None
+
+    @property
     def needs_loading(self) -> bool:
         """Whether the directory holds something that is not served and was not found broken."""
         served = self.model.identity.digest if self.model else None

@@ -37,6 +37,7 @@ GAUGES: Mapping[str, Callable[[list[float]], float]] = {
     "latentserve_model_batch_invariant": min,
     "latentserve_model_state": max,
     "latentserve_model_missing": max,
+    "latentserve_model_broken": max,
     "latentserve_alias_stuck": max,
     "latentserve_repository_unreadable": max,
     "latentserve_build_info": max,

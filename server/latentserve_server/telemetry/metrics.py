@@ -95,6 +95,8 @@ class Metrics:
         self._loads = self._counter("model_loads", "Attempts to load a version.", ("model", "result"))
         text = "1 for a version that answers calls and is not in the repository any more."
         self._missing = self._gauge("model_missing", text, ("model", "version"))
+        text = "1 for a version that is to be served and does not load."
+        self._broken = self._gauge("model_broken", text, ("model", "version"))
         text = "1 for an alias that cannot move to the version that it is to name."
         self._stuck = self._gauge("alias_stuck", text, ("model", "alias"))
         self._unreadable = self._gauge("repository_unreadable", "1 if the last scan of the repository failed.", ())
@@ -162,6 +164,13 @@ class Metrics:
             self._missing.labels(model, str(version)).set(1)
         else:
             self._missing.remove(model, str(version))
+
+    def version_broken(self, model: str, version: int, *, is_broken: bool) -> None:
+        """The version is wanted and does not load; or that is over."""
+        if is_broken:
+            self._broken.labels(model, str(version)).set(1)
+        else:
+            self._broken.remove(model, str(version))
 
     def alias_stuck(self, model: str, alias: str, *, is_stuck: bool) -> None:
         """The alias has become stuck, or is no longer stuck."""
