@@ -23,7 +23,7 @@ REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup wheels demo test test-quick test-client test-server test-training test-kernels test-oldest docs-test test-processors test-zoo lint format proto proto-check serve gpu-check bench bench-quick image clean
+.PHONY: help setup wheels demo test test-quick test-client test-server test-training test-kernels test-observability test-oldest docs-test test-processors test-zoo lint format proto proto-check serve gpu-check bench bench-quick image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -64,11 +64,21 @@ demo/done: | setup
 	$(PIP) --python $(@D) check
 	touch $@
 
-test: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run every test.
+# Debian's package, unpacked and not installed. Where there is neither it nor a Prometheus, what needs one is skipped.
+.venv/prometheus/installed: | .venv/pyvenv.cfg
+	@mkdir -p $(@D)
+	@if (command -v prometheus && command -v promtool) >/dev/null \
+	  || (cd $(@D) && apt-get download -qq 'prometheus=2.42.*' && dpkg-deb -x prometheus_*.deb .) >/dev/null 2>&1; \
+	then touch $@; else echo "there is no Prometheus here: its tests are skipped"; fi
+
+test: setup .venv/tritonclient/installed .venv/pythae/installed .venv/prometheus/installed  ## Run every test.
 	$(BIN)/python $(PYTEST)
 
 test-quick: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run the quick tests, without those that train, start processes or build packages.
 	$(BIN)/python $(PYTEST) -m "not slow"
+
+test-observability: setup .venv/prometheus/installed  ## Try the rules for Prometheus with a real one.
+	$(BIN)/python $(PYTEST) tests/observability
 
 test-client: setup  ## Run the tests of the client.
 	$(BIN)/python $(PYTEST) tests/client
