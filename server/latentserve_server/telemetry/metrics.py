@@ -32,6 +32,7 @@ def _geometric(first: float, factor: float, count: int) -> Sequence[float]:
 
 _SECONDS = _geometric(1e-4, 2, 18)  # 0.1 ms to 13 s
 _ROWS = _geometric(1, 2, 13)  # 1 to 4096
+_FAILURES = ("UNKNOWN", "INTERNAL", "DATA_LOSS", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +130,8 @@ class Metrics:
         self._calls_in_flight[method] -= 1
         key = method, model, code
         if key not in self._calls:
+            for failure in _FAILURES:  # of a series that begins above 0, no rate shows how it came there
+                self._requests.labels(method, model, failure)
             self._calls[key] = self._requests.labels(method, model, code), self._duration.labels(method, model)
         requests, duration = self._calls[key]
         requests.count += 1

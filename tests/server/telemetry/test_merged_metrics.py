@@ -49,13 +49,13 @@ def test_counts_are_summed_and_stay_when_a_process_has_ended() -> None:
     merged, second = MergedMetrics(), worker(16, 16)
     merged.note("1", snapshot(worker(8).registry))
     merged.note("2", snapshot(second.registry))
-    assert (shown(merged, CALLS), shown(merged, ROWS)) == (3, 40)
+    assert (shown(merged, CALLS, code="OK"), shown(merged, ROWS)) == (3, 40)
     merged.forget("1")
-    assert (shown(merged, CALLS), shown(merged, ROWS)) == (3, 40)
+    assert (shown(merged, CALLS, code="OK"), shown(merged, ROWS)) == (3, 40)
     run(second, 1)
     merged.note("1", snapshot(worker(2).registry))
     merged.note("2", snapshot(second.registry))
-    assert (shown(merged, CALLS), shown(merged, ROWS)) == (5, 43)
+    assert (shown(merged, CALLS, code="OK"), shown(merged, ROWS)) == (5, 43)
     assert shown(merged, "latentserve_batch_rows_bucket", le="8.0") == 3
     assert shown(merged, "latentserve_batch_rows_bucket", le="+Inf") == 5
 
@@ -74,7 +74,7 @@ def test_counts_of_a_graph_stay_until_no_process_has_it_open() -> None:
         metrics.version_closed("vae", 1)
         merged.note(str(number), snapshot(metrics.registry))
     assert shown(merged, ROWS) is None
-    assert shown(merged, CALLS) == 3
+    assert shown(merged, CALLS, code="OK") == 3
 
 
 def test_gauges_are_summed_only_where_a_sum_says_something() -> None:
@@ -127,4 +127,4 @@ async def test_scrapes_at_a_time_count_nothing_twice() -> None:
         merged.note("1", await snapshots.take())
 
     await asyncio.gather(ask(), ask())
-    assert shown(merged, CALLS) == 2
+    assert shown(merged, CALLS, code="OK") == 2

@@ -52,6 +52,13 @@ async def test_calls_are_counted_by_method_model_and_code(served: RunningServer)
     assert await served.metric("requests_in_flight") == 0
 
 
+async def test_failures_are_counted_from_0(served: RunningServer) -> None:
+    await served.generation.Sample(pb.SampleRequest(model=VAE, count=1))
+    page = await asyncio.to_thread(scrape, served.server.metrics_port)
+    for code in ("UNKNOWN", "INTERNAL", "DATA_LOSS", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"):
+        assert f'latentserve_requests_total{{code="{code}",method="Sample",model="vae"}} 0.0' in page
+
+
 async def test_an_answer_after_its_deadline_is_no_success(tmp_path: Path) -> None:
     TinyModel(slow=True).write(tmp_path / "vae" / "1")
     some_milliseconds = np.array([[1500, 0, 0]], np.float32)
