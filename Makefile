@@ -23,7 +23,7 @@ REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup wheels demo test test-quick test-client test-server test-training test-kernels test-observability test-oldest docs-test test-processors test-zoo lint format proto proto-check serve gpu-check bench bench-quick image clean
+.PHONY: help setup wheels demo test test-quick test-client test-server test-training test-kernels test-observability test-oldest docs-test test-processors test-zoo lint format proto proto-check serve dashboard dashboard-picture gpu-check bench bench-quick image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -71,13 +71,18 @@ demo/done: | setup
 	  || (cd $(@D) && apt-get download -qq 'prometheus=2.42.*' && dpkg-deb -x prometheus_*.deb .) >/dev/null 2>&1; \
 	then touch $@; else echo "there is no Prometheus here: its tests are skipped"; fi
 
-test: setup .venv/tritonclient/installed .venv/pythae/installed .venv/prometheus/installed  ## Run every test.
+.venv/grafana/installed: deploy/grafana/requirements.txt | .venv/pyvenv.cfg
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(PIP) --python $(@D) $(INSTALL) -r $<
+	touch $@
+
+test: setup .venv/tritonclient/installed .venv/pythae/installed .venv/prometheus/installed .venv/grafana/installed  ## Run every test.
 	$(BIN)/python $(PYTEST)
 
 test-quick: setup .venv/tritonclient/installed .venv/pythae/installed  ## Run the quick tests, without those that train, start processes or build packages.
 	$(BIN)/python $(PYTEST) -m "not slow"
 
-test-observability: setup .venv/prometheus/installed  ## Try the rules for Prometheus with a real one.
+test-observability: setup .venv/prometheus/installed .venv/grafana/installed  ## Try the rules and the dashboard with a real Prometheus.
 	$(BIN)/python $(PYTEST) tests/observability
 
 test-client: setup  ## Run the tests of the client.
@@ -110,10 +115,11 @@ $(ZOO): .venv/zoo-%/installed: tests/zoo/environments/%.txt | .venv/pyvenv.cfg
 test-zoo: setup $(ZOO)  ## Serve models of other libraries, each exported by its own, and compare (4 GB of packages, some 20 minutes; exports are kept).
 	$(BIN)/python -m pytest -n 2 tests/zoo
 
-lint: setup  ## Check style, types and who may import whom.
+lint: setup .venv/grafana/installed  ## Check style, types and who may import whom.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES) $(TYPE_TESTS)
+	$(BIN)/mypy --python-executable .venv/grafana/bin/python deploy/grafana
 	$(BIN)/lint-imports --no-cache
 
 format: setup  ## Rewrite the code in the project's style.
@@ -135,6 +141,12 @@ proto-check: proto  ## Fail where the stubs are not what the .proto files say.
 
 serve: setup  ## Serve the bundles in REPOSITORY (default: models).
 	$(BIN)/latentserve-server --repository $(REPOSITORY)
+
+dashboard: .venv/grafana/installed  ## Write the dashboard for Grafana.
+	.venv/grafana/bin/python deploy/grafana/dashboard.py
+
+dashboard-picture: setup demo/done .venv/prometheus/installed  ## Draw what the dashboard asks, of the demo's models under load (four minutes).
+	PYTHONPATH=tests/support $(BIN)/python tests/observability/dashboard_picture.py
 
 gpu-check: DEVICE ?= $(if $(filter gpu,$(RUNTIME)),cuda)
 gpu-check:  ## Test and measure on an NVIDIA GPU in eight minutes, with GPU_PYTHON and the bundles of REPOSITORY; DEVICE=cpu tries the command itself.
