@@ -112,7 +112,7 @@ $(ZOO): .venv/zoo-%/installed: tests/zoo/environments/%.txt | .venv/pyvenv.cfg
 	$(PIP) --python $(@D) $(INSTALL) --no-deps -r $<
 	touch $@
 
-test-zoo: setup $(ZOO)  ## Serve models of other libraries, each exported by its own, and compare (4 GB of packages, some 20 minutes; exports are kept).
+test-zoo: setup $(ZOO)  ## Serve models of other libraries, each exported by its own, and compare (4 GB of packages, some ten minutes; exports are kept).
 	$(BIN)/python -m pytest -n 2 tests/zoo
 
 lint: setup .venv/grafana/installed  ## Check style, types and who may import whom.
