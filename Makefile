@@ -23,7 +23,7 @@ REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup wheels demo test test-quick test-client test-server test-training test-kernels test-observability test-oldest docs-test test-processors test-zoo lint format proto proto-check serve dashboard dashboard-picture gpu-check bench bench-quick image clean
+.PHONY: help setup wheels demo test test-quick test-client test-server test-training test-kernels test-observability test-oldest docs-test test-processors test-zoo lint format proto proto-check serve dashboard dashboard-picture gpu-check bench bench-quick bench-tls image clean
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -168,6 +168,9 @@ bench bench-quick: REPOSITORY = demo/models
 bench bench-quick:
 	test $(REPOSITORY) != demo/models || $(MAKE) demo/done
 	PYTHONPATH=benchmarks $(BIN)/python -m front --repository $(REPOSITORY) --environments .venv $(if $(findstring quick,$@),--quick)
+
+bench-tls: demo/done  ## Measure what TLS costs a call, on the demo's models (one minute).
+	PYTHONPATH=benchmarks $(BIN)/python -m front.tls --repository demo/models
 
 image:  ## Build the CPU server image.
 	docker build --target cpu -t latentserve-server:cpu .

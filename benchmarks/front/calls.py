@@ -211,7 +211,7 @@ def _checked(name: str, peer: Peer, method: str, request: Message, expected: Arr
     """The call, made once and compared with what is expected: to the bit, but for nats. Raises BenchError."""
     before = peer.answered() if counts else 0
     try:
-        with grpc.insecure_channel(peer.target, MESSAGE_BYTES) as channel:
+        with peer.channel(MESSAGE_BYTES) as channel:
             call_it: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method, bytes, bytes)
             reply = call_it(request.SerializeToString(), timeout=60)
     except grpc.RpcError as error:

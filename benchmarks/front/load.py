@@ -183,8 +183,9 @@ class Load:
             command += [part for header in call.headers for part in ("-H", header)]
             command += ["--h1"] if call.http1 else []
             command += ["--rps", f"{per_second:g}"] if per_second else []
+            scheme = "http" if call.peer.certificate is None else "https"
             done = subprocess.run(
-                pinned(self._core, [*command, f"http://{call.peer.target}{call.method}"]),
+                pinned(self._core, [*command, f"{scheme}://{call.peer.target}{call.method}"]),
                 capture_output=True,
                 text=True,
                 check=False,

@@ -44,6 +44,8 @@ class Peer:
     port: int
     seconds_to_serving: float
     """From the start of its process until it said that it serves."""
+    certificate: bytes | None = None
+    """PEM, of a server that speaks TLS; a caller who trusts it needs no more."""
 
     @property
     def target(self) -> str:
@@ -52,18 +54,25 @@ class Peer:
 
     def answered(self) -> int:
         """Calls that it has answered since it started, by its own statistics of all models; failures do not count."""
-        with grpc.insecure_channel(self.target) as channel:
+        with self.channel() as channel:
             stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
             reply = stub.ModelStatistics(inference_pb2.ModelStatisticsRequest(), timeout=START_SECONDS)
         return sum(model.inference_stats.success.count for model in reply.model_stats)
 
+    def channel(self, options: Sequence[tuple[str, int]] = ()) -> grpc.Channel:
+        """A new channel to it."""
+        return _channel(self.port, self.certificate, options)
+
 
 @contextmanager
-def latentserve(core: int | Sequence[int], repository: Path, *options: str) -> Iterator[Peer]:
-    """This checkout's server over the repository."""
+def latentserve(
+    core: int | Sequence[int], repository: Path, *options: str, certificate: bytes | None = None
+) -> Iterator[Peer]:
+    """This checkout's server over the repository; with the certificate that its options name, if they name one."""
     port = free_port()
     command = [sys.executable, "-c", SERVER, "--repository", str(repository), f"--listen=127.0.0.1:{port}"]
-    with serving("latentserve", core, [*command, *SERVER_OPTIONS, *options], port, _healthy, _installed()) as peer:
+    command += [*SERVER_OPTIONS, *options]
+    with serving("latentserve", core, command, port, _healthy, _installed(), certificate) as peer:
         yield peer
 
 
@@ -89,27 +98,35 @@ def serving(
     port: int,
     ready: Callable[[grpc.Channel], bool],
     env: dict[str, str] | None = None,
+    certificate: bytes | None = None,
 ) -> Iterator[Peer]:
     """A server in a process of its own, once it is ready. Raises BenchError with its last line where it never is."""
     with tempfile.TemporaryFile() as log:
         began = time.perf_counter()
         with running(core, command, log, env) as process:
-            while not _answers(port, ready):
+            while not _answers(port, ready, certificate):
                 if process.poll() is not None or time.perf_counter() > began + START_SECONDS:
                     log.seek(0)
                     lines = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
                     raise BenchError(f"{name} does not serve: {lines[-1]}")
                 time.sleep(POLL_SECONDS)
-            yield Peer(name, process.pid, port, time.perf_counter() - began)
+            yield Peer(name, process.pid, port, time.perf_counter() - began, certificate)
 
 
-def _answers(port: int, ready: Callable[[grpc.Channel], bool]) -> bool:
+def _answers(port: int, ready: Callable[[grpc.Channel], bool], certificate: bytes | None) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port)).close()
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with _channel(port, certificate) as channel:
             return ready(channel)
     except (OSError, grpc.RpcError):
         return False
+
+
+def _channel(port: int, certificate: bytes | None, options: Sequence[tuple[str, int]] = ()) -> grpc.Channel:
+    target = f"127.0.0.1:{port}"
+    if certificate is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(certificate), options)
 
 
 def _healthy(channel: grpc.Channel) -> bool:
