@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from certificates import LOCAL, Authority, tls_options
 from google.protobuf import descriptor_pb2
 from numpy.typing import NDArray
 from running_server import RunningServer, running_server
@@ -189,6 +190,19 @@ def describe(files: list[descriptor_pb2.FileDescriptorProto]) -> dict[str, Any]:
                 streams = method.client_streaming, method.server_streaming
                 found[f"{service.name}/{method.name}"] = (method.input_type, method.output_type, streams)
     return found
+
+
+async def test_the_blocking_client_speaks_tls_with_a_certificate_of_its_own(tmp_path: Path) -> None:
+    authority = Authority()
+    (ca := tmp_path / "ca.crt").write_bytes(authority.pem)
+    authority.issue(*LOCAL).write(tmp_path / "server")
+    authority.issue("caller").write(tmp_path)
+    MODEL.write(tmp_path / "models" / "vae" / "1")
+    np.savez(tmp_path / "inputs.npz", latent=LATENTS)
+    async with running_server(tmp_path / "models", **tls_options(tmp_path / "server", ca)) as running:
+        await run_script("tls", f"127.0.0.1:{running.server.port}", tmp_path)
+    with np.load(tmp_path / "outputs.npz") as outputs:
+        assert outputs["vae/image"].shape == (len(LATENTS), *PIXELS.shape[1:])
 
 
 async def test_names_and_numbers_are_those_of_tritonclient(tmp_path: Path) -> None:

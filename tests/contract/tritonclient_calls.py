@@ -2,8 +2,9 @@
 
     tritonclient_calls.py MODE ADDRESS FOLDER
 
-reads FOLDER/inputs.npz, and writes FOLDER/outputs.npz and FOLDER/report.json. MODE is "sync", "aio" or "stream"; or
-"descriptors", which calls nothing and writes tritonclient's copy of the protocol to FOLDER/descriptors.binpb.
+reads FOLDER/inputs.npz, and writes FOLDER/outputs.npz and FOLDER/report.json. MODE is "sync", "aio" or "stream"; "tls",
+which reads FOLDER/ca.crt, FOLDER/tls.crt and FOLDER/tls.key, too; or "descriptors", which calls nothing and writes
+tritonclient's copy of the protocol to FOLDER/descriptors.binpb.
 """
 
 from __future__ import annotations
@@ -155,6 +156,15 @@ def call_stream(address: str, inputs: dict[str, np.ndarray]) -> tuple[Any, dict[
     return report, {"rows": np.concatenate(rows), "last": taken[-1][0].as_numpy("image")}
 
 
+def call_tls(address: str, inputs: dict[str, np.ndarray], folder: Path) -> tuple[Any, dict[str, np.ndarray]]:
+    """One call by TLS, with a certificate of the caller's own."""
+    ca, key, certificate = (str(folder / name) for name in ("ca.crt", "tls.key", "tls.crt"))
+    secured = {"ssl": True, "root_certificates": ca, "private_key": key, "certificate_chain": certificate}
+    with triton.InferenceServerClient(address, **secured) as client:
+        result = client.infer("vae", [input_of("latent", inputs["latent"])])
+    return result.get_response().model_version, {"vae/image": result.as_numpy("image")}
+
+
 def main() -> None:
     """Do what the arguments say."""
     mode, address, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
@@ -171,6 +181,8 @@ def main() -> None:
             report, outputs = asyncio.run(call_aio(address, inputs))
         case "stream":
             report, outputs = call_stream(address, inputs)
+        case "tls":
+            report, outputs = call_tls(address, inputs, folder)
     (folder / "report.json").write_text(json.dumps(report))
     np.savez(folder / "outputs.npz", **outputs)
 

@@ -58,10 +58,14 @@ class Authority:
         ends: timedelta = timedelta(days=5),
         purpose: x509.ObjectIdentifier | None = None,
         password: bytes | None = None,
+        by_itself: bool = False,
     ) -> Issued:
-        """A certificate for hosts, addresses and URIs, whose key is encrypted where there is a password."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._build(_name(common_name), key, begins, ends)
+        """A certificate for hosts, addresses and URIs, whose key is encrypted where there is a password.
+
+        `by_itself` has it signed by its own key, in this CA's name.
+        """
+        key = self._key if by_itself else ec.generate_private_key(ec.SECP256R1())
+        certificate = self._build(self._name if by_itself else _name(common_name), key, begins, ends)
         if names:
             certificate = certificate.add_extension(
                 x509.SubjectAlternativeName([_general(name) for name in names]), critical=False

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from running_server import running_server
 from latentserve_client import AsyncClient, Client, RequestError, Tls, UnavailableError
 
 COMMAND = Path(sys.executable).with_name("latentserve")
+UNKNOWN = "is of no CA that this client trusts; name the CA that issued it"
 
 
 @pytest.fixture
@@ -90,8 +92,12 @@ async def test_a_client_shows_its_certificate_where_it_is_asked_for_one(
     async with served(tmp_path, authority.issue(*LOCAL), ca) as port:
         async with AsyncClient(f"127.0.0.1:{port}", tls=mine) as client:
             assert [model.name for model in await client.models()] == ["vae"]
+        closed = f"127.0.0.1:{port} closed the connection during the handshake; "
         said = await failure(port, Tls(ca=ca))
-        assert f"127.0.0.1:{port} closed the connection during the handshake; where it asks clients for certif" in said
+        assert f"{closed}it may ask its clients for a certificate, and this one was given none" in said
+        Authority("Other").issue("a").write(tmp_path / "other")
+        said = await failure(port, replace(mine, cert=tmp_path / "other/tls.crt", key=tmp_path / "other/tls.key"))
+        assert f"{closed}it may not take this client's certificate" in said
 
 
 @pytest.mark.parametrize(
@@ -99,9 +105,10 @@ async def test_a_client_shows_its_certificate_where_it_is_asked_for_one(
     [
         (lambda ca: ca.issue(*LOCAL, ends=timedelta(days=-1)), "has expired; it must be renewed"),
         (lambda ca: ca.issue(*LOCAL, begins=timedelta(days=1)), "is not valid yet; are the clocks right?"),
-        (lambda _: Authority("Other").issue(*LOCAL), "is of no CA that this client trusts; name the CA that issued it"),
+        (lambda _: Authority("Other").issue(*LOCAL), UNKNOWN),
+        (lambda _: Authority("Other").issue(*LOCAL, by_itself=True), UNKNOWN),
     ],
-    ids=["expired", "not yet", "of another CA"],
+    ids=["expired", "not yet", "of another CA", "of itself"],
 )
 async def test_a_certificate_that_is_not_trusted_is_refused_with_the_reason(
     authority: Authority, ca: Path, tmp_path: Path, issue: Callable[[Authority], Issued], reason: str

@@ -291,11 +291,12 @@ async def test_workers_speak_tls_with_a_certificate_that_is_replaced(shelf: Shel
                 await generation_pb2_grpc.GenerationServiceStub(each).Sample(SAMPLE)
 
 
-async def test_a_certificate_that_cannot_be_taken_ends_the_supervisor_with_one_line(
-    shelf: Shelf, tmp_path: Path
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_certificate_that_cannot_be_taken_ends_the_start_with_one_line(
+    shelf: Shelf, tmp_path: Path, workers: int
 ) -> None:
     flags = (f"--tls-cert={tmp_path / 'tls.crt'}", f"--tls-key={tmp_path / 'tls.key'}")
-    async with server_process(shelf.root, "--workers=2", *flags) as process:
+    async with server_process(shelf.root, f"--workers={workers}", *flags) as process:
         assert await process.exit_status() == 1
     said = f"latentserve-server: --tls-cert {tmp_path / 'tls.crt'}: No such file or directory"
     assert process.complaints() == [said]

@@ -34,21 +34,26 @@ _CAUSES = (
 """What the core and BoringSSL say, in the order in which it is looked for, and what it means."""
 
 
-def explain_handshake(details: str, server: str, *, secure: bool) -> str | None:
+_REFUSALS = {
+    None: "it may want another certificate of this client, or one at all",
+    False: "it may ask its clients for a certificate, and this one was given none",
+    True: "it may not take this client's certificate",
+}
+"""Why a server may end a handshake, by whether it was shown a certificate. It tells its own log, and not the client."""
+
+
+def explain_handshake(details: str, server: str, *, secure: bool, shown: bool | None) -> str | None:
     """The cause that the details of a failed call tell of, and what to do; None where TLS has nothing to do with it.
 
-    `secure` says whether the client speaks TLS with the server.
+    `secure` says whether the client speaks TLS with the server, and `shown` whether it has a certificate of its own to
+    show; None where that is not known.
     """
     for pattern, meaning in _CAUSES:
         if re.search(pattern, details):
             return meaning.format(server=server)
-    if not details.startswith(("failed to connect", "connections to all backends failing")) or not _CLOSED.search(
-        details
-    ):
+    never_connected = details.startswith(("failed to connect", "connections to all backends failing"))
+    if not (never_connected and _CLOSED.search(details)):
         return None
     if secure:
-        return (
-            f"{server} closed the connection during the handshake; where it asks clients for certificates, it had none "
-            "from this one, or not one that it takes, and its log says why"
-        )
+        return f"{server} closed the connection during the handshake; {_REFUSALS[shown]}: its log says why"
     return f"{server} closed the connection at once; does it speak TLS?"

@@ -37,6 +37,7 @@ class Link(Generic[EventT]):
         closing: set when the client is closed.
         is_connected: whether there is a connection now.
         secure: whether TLS is spoken there, as far as is known.
+        tls: how, where it is known.
 
     Attributes:
         closing: as given.
@@ -45,10 +46,16 @@ class Link(Generic[EventT]):
     """
 
     def __init__(
-        self, target: str | None, closing: EventT, is_connected: Callable[[], bool], *, secure: bool = False
+        self,
+        target: str | None,
+        closing: EventT,
+        is_connected: Callable[[], bool],
+        *,
+        secure: bool = False,
+        tls: Tls | None = None,
     ) -> None:
         self._target = target
-        self._secure = secure
+        self._secure, self._tls = secure, tls
         self._is_connected = is_connected
         self._proxy = None if target is None else proxy_variable(target)
         self.closing = closing
@@ -80,7 +87,8 @@ class Link(Generic[EventT]):
         return exchange.ended(grpc.StatusCode.DEADLINE_EXCEEDED, message)
 
     def _by_tls(self, details: str) -> str:
-        cause = explain_handshake(details, self._target or "the server", secure=self._secure)
+        shown = None if self._tls is None else self._tls.cert is not None
+        cause = explain_handshake(details, self._target or "the server", secure=self._secure, shown=shown)
         return f"{cause}: " if cause else ""
 
     def _by_proxy(self) -> str:
@@ -127,7 +135,7 @@ class BlockingConnection(Connection[threading.Event]):
     ) -> None:
         credentials = _credentials(tls, credentials, channel)
         address = None if channel else check_address(target)
-        link = Link(address, threading.Event(), self._is_connected, secure=credentials is not None)
+        link = Link(address, threading.Event(), self._is_connected, secure=credentials is not None, tls=tls)
         super().__init__(timeout, link)
         self._owns_channel = channel is None
         if channel is None:
@@ -194,7 +202,7 @@ class AsyncConnection(Connection[asyncio.Event]):
     ) -> None:
         credentials = _credentials(tls, credentials, channel)
         address = None if channel else check_address(target)
-        link = Link(address, asyncio.Event(), self._is_connected, secure=credentials is not None)
+        link = Link(address, asyncio.Event(), self._is_connected, secure=credentials is not None, tls=tls)
         super().__init__(timeout, link)
         self._owns_channel = channel is None
         if channel is None:
