@@ -17,7 +17,7 @@ from certificates import CLIENT, LOCAL, SERVER, Authority, Issued, tls_options
 from model_shelf import Shelf
 from running_server import running_server
 
-from latentserve_client import AsyncClient, Client, RequestError, Tls, UnavailableError
+from latentserve_client import AsyncClient, Client, DeadlineExceededError, RequestError, Tls, UnavailableError
 
 COMMAND = Path(sys.executable).with_name("latentserve")
 UNKNOWN = "is of no CA that this client trusts; name the CA that issued it"
@@ -115,6 +115,23 @@ async def test_a_certificate_that_is_not_trusted_is_refused_with_the_reason(
 ) -> None:
     async with served(tmp_path, issue(authority)) as port:
         assert f"the certificate of 127.0.0.1:{port} {reason}" in await failure(port, Tls(ca=ca))
+
+
+async def test_a_server_that_comes_back_with_a_certificate_that_has_expired_is_told(
+    authority: Authority, ca: Path, tmp_path: Path
+) -> None:
+    tls = Tls(ca=ca)
+    async with served(tmp_path, authority.issue(*LOCAL)) as port:
+        address = f"127.0.0.1:{port}"
+        client, blocking = AsyncClient(address, timeout=2.0, tls=tls), Client(address, timeout=2.0, tls=tls)
+        await asyncio.gather(client.models(), asyncio.to_thread(blocking.models))
+    authority.issue(*LOCAL, ends=timedelta(days=-1)).write(tmp_path / "tls")
+    async with client, running_server(tmp_path / "models", listen=address, **tls_options(tmp_path / "tls")):
+        calls = client.models(), asyncio.to_thread(blocking.models)
+        for error in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(error, DeadlineExceededError)
+            assert f"the certificate of {address} has expired; it must be renewed" in error.message
+    await asyncio.to_thread(blocking.close)
 
 
 async def test_one_side_alone_that_speaks_tls_is_told(authority: Authority, ca: Path, tmp_path: Path) -> None:

@@ -28,6 +28,12 @@ EventT = TypeVar("EventT", bound=threading.Event | asyncio.Event)
 _STATE_SECONDS = 1.0
 """The longest wait for a channel to tell its state, which it does at once."""
 
+_OBSTACLE_SECONDS = 0.5
+"""The same for why there is no connection."""
+
+_HEALTH = "/grpc.health.v1.Health/Check"
+"""A method that changes nothing, should there be a connection just then, and that is not tried again."""
+
 
 class Link(Generic[EventT]):
     """The way to one server, or to all of one name.
@@ -61,14 +67,17 @@ class Link(Generic[EventT]):
         self.closing = closing
         self.answered = False
 
-    def failure(self, exchange: Exchange[Any], error: grpc.RpcError, timeout: float) -> CallError:
-        """The error to raise from `error`; if no server answered, it says what is known on this side."""
+    def failure(self, exchange: Exchange[Any], error: grpc.RpcError, timeout: float, obstacle: str = "") -> CallError:
+        """The error to raise from `error`; if no server answered, it says what is known on this side.
+
+        `obstacle` is what gRPC says of the last attempt to connect, where it was asked.
+        """
         failure = exchange.failure(error)
         if failure.answered:
             self.answered = True
             return failure
         if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return self.late(exchange, "answer", timeout, self._by_tls(failure.message))
+            return self.late(exchange, "answer", timeout, self._by_tls(obstacle))
         if failure.code is grpc.StatusCode.CANCELLED and self.closing.is_set():
             return self.closed_under_way(exchange)
         return exchange.ended(failure.code, f"{self._by_tls(failure.message)}{failure.message}{self._by_proxy()}")
@@ -85,6 +94,11 @@ class Link(Generic[EventT]):
             why = f"{cause}there is no connection{f' to {self._target}' if self._target else ''}{self._by_proxy()}"
         message = f"no {what} within the timeout of {timeout:g} s: {why}"
         return exchange.ended(grpc.StatusCode.DEADLINE_EXCEEDED, message)
+
+    def is_waiting(self, error: grpc.RpcError | grpc.aio.AioRpcError) -> bool:
+        """Whether a call has waited in vain for a connection by TLS, which may have become impossible."""
+        late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        return late and self._secure and self.answered and not self._is_connected()
 
     def _by_tls(self, details: str) -> str:
         shown = None if self._tls is None else self._tls.cert is not None
@@ -147,6 +161,7 @@ class BlockingConnection(Connection[threading.Event]):
             )
         self._channel = channel
         self._rpcs = _rpcs_over(channel)
+        self._health: Any = channel.unary_unary(_HEALTH)
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -169,9 +184,19 @@ class BlockingConnection(Connection[threading.Event]):
                 exchange.request, timeout=timeout, metadata=exchange.metadata, wait_for_ready=self._link.answered
             )
         except grpc.RpcError as error:
-            raise self._link.failure(exchange, error, timeout) from error
+            raise self._link.failure(exchange, error, timeout, self._obstacle(error)) from error
         self._link.answered = True
         return exchange.result(response, call.trailing_metadata())
+
+    def _obstacle(self, error: grpc.RpcError) -> str:
+        """Why there is no connection, in gRPC's words: a call that does not wait for one is told at once."""
+        if not self._link.is_waiting(error):
+            return ""
+        try:
+            self._health(b"", timeout=_OBSTACLE_SECONDS)
+        except grpc.RpcError as told:
+            return str(told.details())
+        return ""
 
     def _is_connected(self) -> bool:
         if self.closed:
@@ -214,6 +239,7 @@ class AsyncConnection(Connection[asyncio.Event]):
             )
         self._channel = channel
         self._rpcs = _rpcs_over(channel)
+        self._health: Any = channel.unary_unary(_HEALTH)
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -237,13 +263,23 @@ class AsyncConnection(Connection[asyncio.Event]):
         try:
             response = await call
         except grpc.RpcError as error:
-            raise self._link.failure(exchange, error, timeout) from error
+            raise self._link.failure(exchange, error, timeout, await self._obstacle(error)) from error
         except asyncio.CancelledError as error:
             if not cancelled_by_closing(self.closed):
                 raise
             raise self._link.closed_under_way(exchange) from error
         self._link.answered = True
         return exchange.result(response, await call.trailing_metadata())
+
+    async def _obstacle(self, error: grpc.RpcError) -> str:
+        """As BlockingConnection's."""
+        if not self._link.is_waiting(error):
+            return ""
+        try:
+            await self._health(b"", timeout=_OBSTACLE_SECONDS)
+        except grpc.RpcError as told:
+            return str(told.details())
+        return ""
 
     def _is_connected(self) -> bool:
         return not self.closed and self._channel.get_state() is grpc.ChannelConnectivity.READY
