@@ -23,7 +23,8 @@ REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
 SOURCES := $(CURDIR)/proto:$(CURDIR)/server:$(CURDIR)/clients/python:$(CURDIR)/training
 
-.PHONY: help setup wheels demo test test-quick test-client test-server test-training test-kernels test-observability test-oldest docs-test test-processors test-zoo lint format proto proto-check serve dashboard dashboard-picture gpu-check bench bench-quick bench-tls image clean
+# Every target that the list below shows.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*##.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s :
 
@@ -174,6 +175,24 @@ bench-tls: demo/done  ## Measure what TLS costs a call, on the demo's models (on
 
 image:  ## Build the CPU server image.
 	docker build --target cpu -t latentserve-server:cpu .
+
+.venv/supply/installed: deploy/supply/requirements.txt | setup
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(PIP) --python $(@D) $(INSTALL) -r $<
+	touch $@
+
+# What the CPU image installs, and nothing else.
+.venv/image/installed: constraints.txt server/pyproject.toml proto/pyproject.toml | setup
+	$(PYTHON) -m venv --clear --without-pip $(@D)
+	$(PIP) --python $(@D) $(INSTALL) -c constraints.txt './server[cpu]'
+	touch $@
+
+sbom: .venv/supply/installed .venv/image/installed  ## Write what the CPU image installs, as CycloneDX, to DIST.
+	mkdir -p $(DIST)
+	.venv/supply/bin/cyclonedx-py environment --output-reproducible --mc-type application --pyproject server/pyproject.toml --output-file $(DIST)/latentserve-server.cdx.json .venv/image
+
+audit: .venv/supply/installed .venv/image/installed  ## Look for known vulnerabilities of what the CPU image installs; asks PyPI, and needs its JSON interface.
+	.venv/supply/bin/pip-audit --strict --path .venv/image/lib/python3.*/site-packages
 
 clean:  ## Remove what make made.
 	rm -rf .venv demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
