@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 from model_shelf import Shelf
+from name_server import name_server
 from running_server import running_server
 
 from latentserve_client import AsyncClient, CallError, Client, DeadlineExceededError
 
 CALLERS = 48
 BACKSTOP_SECONDS = 60
+NOTICE_SECONDS = 15.0
+"""Within which a client must find the servers of its name when all that it knew have gone."""
 
 
 class Tally:
@@ -126,3 +129,15 @@ async def test_a_call_waits_no_longer_than_its_timeout(tmp_path: Path) -> None:
             await awaited.models(timeout=0.2)
         with pytest.raises(DeadlineExceededError):
             await anext(awaited.stream_samples("vae", 1, timeout=0.2))
+
+
+async def test_a_client_soon_finds_the_new_servers_of_its_name(tmp_path: Path) -> None:
+    root = Shelf.of(tmp_path, 1).root
+    async with name_server("127.0.0.1") as names:
+        async with running_server(root) as first:
+            port = first.server.port
+            client = AsyncClient(f"dns://127.0.0.1:{names.port}/replicas.test:{port}")
+            await client.models()
+            names.addresses[:] = ["127.0.0.2"]
+        async with running_server(root, listen=f"127.0.0.2:{port}"), client:
+            await client.models(timeout=NOTICE_SECONDS)

@@ -53,6 +53,9 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     # The default of 1 s would let every retry above meet the same failed connection.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # With the default of 30 s a client whose servers are all replaced within that time would know none until its end.
+    # Five seconds are what Kubernetes's name server lets its answers live.
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
 )
 """The options of every channel that the client opens; give them to a channel of your own to keep its behaviour."""
