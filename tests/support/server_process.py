@@ -94,4 +94,4 @@ async def server_process(
     finally:
         if process.returncode is None:
             process.kill()
-        await process.wait()
+        await process.communicate()  # wait() would never return where more has been written than was read
