@@ -113,6 +113,9 @@ docs-test: setup demo/done  ## Run what README and the docs show, against a serv
 test-deploy: setup .venv/deploy/installed  ## Render and check the Kubernetes manifests, and check the Dockerfile.
 	$(BIN)/python -m pytest tests/deploy
 
+rollout: setup  ## Replace, kill and add replicas under load, and say what callers notice (6 minutes).
+	PYTHONPATH=tests:tests/support $(BIN)/python -m e2e.rollout
+
 test-processors: setup  ## Run the tests that want other processors, which QEMU emulates.
 	$(BIN)/python -m pytest tests/processors
 
