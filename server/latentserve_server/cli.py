@@ -30,11 +30,16 @@ _logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; returns the process's exit status.
+    """Serve until SIGTERM or SIGINT, or make a token; returns the process's exit status.
 
     Until the event loop answers signals, these two end the process at once: libraries that are half imported fail in
     ways of their own before an exception gets through them, and their threads crash under one that does.
     """
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["token"]:  # no argument of a server stands alone
+        from latentserve_server.access import token_command
+
+        return token_command.main(words[1:])
     standard_error = os.dup(2)  # which stays itself when what libraries write there becomes log lines
     end = partial(_end_while_starting, standard_error)
     before = {number: signal.signal(number, end) for number in _STOPPING}

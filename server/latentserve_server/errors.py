@@ -4,7 +4,9 @@ LatentServeError
 ├── InvalidArgument         the request is malformed; names the field
 ├── ModelNotFound           no such model, version or alias
 ├── CapabilityMissing       the model cannot answer this kind of call
-├── NotPermitted            the call is known but not for this service's callers
+├── Unauthenticated         the call brings no valid token along
+├── KeysMissing             whether a token is valid cannot be said, for now
+├── NotPermitted            the call is known but not for this caller, or for none of this service
 ├── ModelNotReady           the model is known but cannot answer now
 ├── ChangeRefused           the repository is not in a state that allows the change
 ├── StoreFailure            a bundle cannot be had from where it is stored, or not be loaded in time, for now
@@ -62,8 +64,33 @@ class CapabilityMissing(LatentServeError):
     """The model exists but cannot answer this kind of call, as a GAN cannot encode."""
 
 
+class Unauthenticated(LatentServeError):
+    """The call brings no valid token along. The message is the same whatever is wrong, and helps nobody to guess.
+
+    `reason` is one of few words, for the metrics; `token` is the id of a token that has one, for the log.
+    """
+
+    def __init__(self, reason: str, token: str = "") -> None:
+        super().__init__("a valid bearer token is needed")
+        self.reason = reason
+        self.token = token
+
+
+class KeysMissing(LatentServeError):
+    """Whether a token is valid cannot be said, for now: the keys of who signs them are still being fetched."""
+
+    reason = "keys"
+
+
 class NotPermitted(LatentServeError):
-    """The call is known, and not for the callers of this service."""
+    """The call is known, and not for this caller, or for none of this service.
+
+    `reason` is what the caller's token does not permit: "scope" or "model".
+    """
+
+    def __init__(self, message: str, *, reason: str = "scope") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ModelNotReady(LatentServeError):

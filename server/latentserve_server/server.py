@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2
 
 from latentserve.oip import inference_pb2
 from latentserve.v1 import generation_pb2, models_pb2
+from latentserve_server.access.authentication import authentication
 from latentserve_server.api.admin import ModelAdminServicer
 from latentserve_server.api.admin_listener import AdminListener
 from latentserve_server.api.generation import GenerationServicer
@@ -87,7 +88,8 @@ class Server:
 
         Raises:
             DeviceError: the device asked for does not work. ConfigError: the repository's URL is not understood,
-                or the folder of links is not there, or the certificate cannot be taken.
+                or the folder of links is not there, or the certificate cannot be taken, or tokens, or keys to verify
+                them with, cannot be read.
         """
         self._config = config
         self._certificates = open_certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
@@ -116,6 +118,7 @@ class Server:
         self._admission: Admission[Exchange] = Admission(config.max_calls)
         self._under_way = under_way = BytesUnderWay(config.max_inflight_bytes)
         self.metrics.watch_bytes(lambda: under_way.total)
+        self._authentication = authentication(config)
         self._completions = Completions(self._admission.is_busy)
         self.administration = ModelAdminServicer(self._repository)
         """Answers ModelAdminService, and may be asked without a listener once the models are loaded."""
@@ -140,6 +143,7 @@ class Server:
         """
         warn_of_exposure(self._config)
         self._bind()
+        self._follow_tokens()
         await self._set_health(serving=False)
         self._listener.start()
         for listener in (self._admin, self._probes):
@@ -157,6 +161,7 @@ class Server:
         Raises:
             ConfigError: the repository cannot be read. StartupError: no model can be served.
         """
+        self._follow_tokens()
         await self._set_health(serving=False)
         await self._load()
 
@@ -174,6 +179,10 @@ class Server:
             self.health_port = self._probes.bind()
             self._probes.start()
         await self._begin_serving()
+
+    def _follow_tokens(self) -> None:
+        if self._authentication is not None:
+            self._authentication.start()
 
     async def _load(self) -> None:
         await self._repository.open()
@@ -196,6 +205,8 @@ class Server:
     async def stop(self) -> None:
         """Say NOT_SERVING, let the calls under way end, and free everything. Harmless when start failed."""
         await self._health.enter_graceful_shutdown()
+        if self._authentication is not None:
+            self._authentication.stop()
         if self._watcher is not None:
             self._watcher.cancel()
         if self._admin is not None:
@@ -286,6 +297,7 @@ class Server:
             max_header_bytes=config.max_header_bytes,
             unread_timeout=config.unread_timeout,
             access_log=config.access_log,
+            authentication=self._authentication,
         )
         named = partial(model_of, is_model=self._repository.__contains__)
         generation = GenerationServicer(self._repository, self._workers)
@@ -301,9 +313,13 @@ class Server:
             totals=self.metrics.graph_totals,
         )
         oip_model_of = partial(model_names.model_of, is_model=self._repository.__contains__)
-        answering.add_methods(methods_of(_INFERENCE, inference, driven=("ModelInfer",), model_of=oip_model_of))
+        base_of = partial(model_names.base_of, is_model=self._repository.__contains__)
+        answering.add_methods(
+            methods_of(_INFERENCE, inference, driven=("ModelInfer",), model_of=oip_model_of, repository_name=base_of)
+        )
         answering.add_methods(methods_of(_HEALTH, self._health, is_own=False))
-        add_reflection((*SERVICES, health.SERVICE_NAME), answering)
+        if config.reflection:
+            add_reflection((*SERVICES, health.SERVICE_NAME), answering)
         options = [
             *listener_options(
                 config.listen, self._connections(), config.max_header_bytes, is_shared=config.workers > 1
@@ -324,6 +340,7 @@ class Server:
             self.administration,
             is_model,
             self._certificates,
+            self._authentication,
         )
 
     def _build_health(self) -> HealthListener:

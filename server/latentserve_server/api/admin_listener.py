@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from latentserve.v1 import models_pb2
+from latentserve_server.access.authentication import Authentication
 from latentserve_server.api.requests import model_of
 from latentserve_server.certificates import Certificates
 from latentserve_server.configuration.config import ServerConfig
@@ -38,8 +39,12 @@ class AdminListener:
         servicer: object,
         is_model: Callable[[str], bool],
         certificates: Certificates | None = None,
+        authentication: Authentication | None = None,
     ) -> None:
-        """`is_model` tells whether a name is one of the repository's. With `certificates` it speaks TLS."""
+        """`is_model` tells whether a name is one of the repository's, and `authentication` who calls.
+
+        With `certificates` it speaks TLS.
+        """
         self._address = config.admin_listen
         self._admission: Admission[Exchange] = Admission(_MAX_ADMIN_CALLS)
         answering = Answering(
@@ -51,9 +56,11 @@ class AdminListener:
             max_header_bytes=config.max_header_bytes,
             unread_timeout=config.unread_timeout,
             access_log=config.access_log,
+            authentication=authentication,
         )
         answering.add_methods(methods_of(_ADMIN, servicer, model_of=partial(model_of, is_model=is_model)))
-        add_reflection((_ADMIN.full_name,), answering)
+        if config.reflection:
+            add_reflection((_ADMIN.full_name,), answering)
         options = listener_options(config.admin_listen, MAX_ADMIN_CONNECTIONS, config.max_header_bytes)
         self._listener = Listener(completions, options, answering, certificates)
 

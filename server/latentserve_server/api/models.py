@@ -48,8 +48,9 @@ class ModelServicer:
         self._repository = repository
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Exchange) -> pb.ListModelsResponse:
-        """Every version of every model."""
-        return pb.ListModelsResponse(models=list_models(self._repository))
+        """Every version of every model that the caller may use."""
+        models = [model for model in list_models(self._repository) if context.may_use(model.name)]
+        return pb.ListModelsResponse(models=models)
 
     async def GetModel(self, request: pb.GetModelRequest, context: Exchange) -> pb.GetModelResponse:
         """One READY version, described."""

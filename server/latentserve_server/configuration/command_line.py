@@ -59,7 +59,7 @@ def _parser(options: Mapping[str, Option]) -> _Parser:
         prog=PROG,
         usage="%(prog)s --repository DIRECTORY [--config FILE] [--OPTION VALUE ...]",
         description="Serve model bundles over gRPC.",
-        epilog="Flags rank above variables, variables above the file.",
+        epilog="Flags rank above variables, variables above the file. `%(prog)s token --help` tells of tokens.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('latentserve-server')}")

@@ -36,6 +36,16 @@ class ServerConfig:
     """Address of the gRPC services, host:port; port 0 takes a free one."""
     admin_listen: str = "off"
     """Address of ModelAdminService, host:port; 'off' for none. Whoever reaches it may change what is served."""
+    tokens: str = ""
+    """File of the tokens of those who may call; without it and --jwt-keys everybody may."""
+    jwt_keys: str = ""
+    """Keys that JSON Web Tokens of callers are verified with: a JSON Web Key Set in a file, or its https URL."""
+    jwt_issuer: str = ""
+    """What the claim `iss` of such a token must be."""
+    jwt_audience: str = ""
+    """What the claim `aud` of such a token must be, or have in it."""
+    reflection: bool = True
+    """Describe the services to whoever asks, without a token, as grpcurl does."""
     metrics_listen: str = "127.0.0.1:9090"
     """Address of the Prometheus metrics, host:port, at /metrics; 'off' for none."""
     tls_cert: str = ""
@@ -124,6 +134,10 @@ class ServerConfig:
         self._check("repository", self.repository.strip() != "", "names no directory and no URL")
         known = scheme_of(self.repository) in (None, *SCHEMES)
         self._check("repository", known, f"write a directory, or a URL of {', '.join(SCHEMES)}")
+        self._check("jwt_keys", "://" not in self.jwt_keys or self.jwt_keys.startswith("https://"), "must be https")
+        for name in ("jwt_issuer", "jwt_audience"):
+            needed = "is needed beside --jwt-keys" if self.jwt_keys else "does nothing without --jwt-keys"
+            self._check(name, bool(getattr(self, name)) == bool(self.jwt_keys), needed)
         for name in ("max_rows_per_request", "max_queue_rows", "max_connections", "max_calls"):
             self._check(name, getattr(self, name) >= 1, "must be at least 1")
         self._check("workers", 1 <= self.workers <= _MAX_WORKERS, f"must be 1 to {_MAX_WORKERS}")

@@ -1,7 +1,8 @@
 """The server's Prometheus metrics, counters and histograms that are cheap to raise, and totals read back from them.
 
 Base units, one prefix but for those of the process, and labels from closed sets alone: methods of the contract, models
-of the repository. Histograms are cheap to fill: those of prometheus_client lock and check at every observation.
+of the repository, callers of the file of tokens. Histograms are cheap to fill: those of prometheus_client lock and
+check at every observation.
 """
 
 from __future__ import annotations
@@ -59,6 +60,10 @@ class Metrics:
         calls, graphs = ("method", "model"), ("model", "version", "graph")
         self._requests = Tallies("requests", "Calls answered, by status code.", (*calls, "code"), self.registry)
         self._duration = self._histogram("request_duration_seconds", "Time from request to reply.", calls, _SECONDS)
+        text = "Calls answered, by the caller that a token names; jwt: all with JSON Web Tokens."
+        self._of_callers = Tallies("caller_calls", text, ("caller", "code"), self.registry)
+        text = "Calls that were refused for who makes them, and requests of streams."
+        self._refused_callers = Tallies("refused_callers", text, ("reason",), self.registry)
         self._calls: dict[tuple[str, str, str], tuple[Tally, Buckets]] = {}
         self._calls_in_flight: dict[str, int] = {}
         self._in_flight = self._gauge("requests_in_flight", "Calls being answered.", ("method",))
@@ -136,6 +141,14 @@ class Metrics:
         requests, duration = self._calls[key]
         requests.count += 1
         duration.observe(seconds)
+
+    def caller_answered(self, caller: str, code: str) -> None:
+        """A call of a known caller was answered."""
+        self._of_callers.labels(caller, code).count += 1
+
+    def caller_refused(self, reason: str) -> None:
+        """A call, or a request of a stream, was refused for who makes it."""
+        self._refused_callers.labels(reason).count += 1
 
     def watch_bytes(self, under_way: Callable[[], int]) -> None:
         """`under_way` tells how many bytes of requests are being answered."""
@@ -307,7 +320,8 @@ class Tallies(Collector):
 
     def labels(self, *values: str) -> Tally:
         """The tally for these values of the labels."""
-        return self._tallies.setdefault(values, Tally())
+        found = self._tallies.get(values)
+        return found if found is not None else self._tallies.setdefault(values, Tally())
 
     def describe(self) -> Iterator[CounterMetricFamily]:
         """Its name, for scrapes that ask for some metrics alone."""

@@ -13,7 +13,17 @@ import grpc
 from google.protobuf.message import Message
 
 from latentserve.contract import REQUEST_ID_KEY
-from latentserve_server.errors import InvalidArgument, LatentServeError, ShuttingDown, Unread
+from latentserve_server.access.authentication import Authentication
+from latentserve_server.access.demands import FORBIDDEN, check_scope
+from latentserve_server.errors import (
+    InvalidArgument,
+    KeysMissing,
+    LatentServeError,
+    NotPermitted,
+    ShuttingDown,
+    Unauthenticated,
+    Unread,
+)
 from latentserve_server.telemetry.logs import request_id
 from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.wire.admission import (
@@ -56,7 +66,9 @@ class Answering:
         max_header_bytes: int,
         unread_timeout: float,
         access_log: bool,
+        authentication: Authentication | None = None,
     ) -> None:
+        """`authentication` tells who calls; without, nobody is asked."""
         self._loop = asyncio.get_running_loop()
         self._completions = completions
         self._methods: dict[str, Method] = {}
@@ -68,6 +80,7 @@ class Answering:
         self._limits = limits
         self._headers = Headers(max_header_bytes)
         self._unread_timeout = unread_timeout
+        self._authentication = authentication
         self._access_level = logging.INFO if access_log else logging.DEBUG
 
     def add_methods(self, methods: Mapping[str, Method]) -> None:
@@ -83,6 +96,8 @@ class Answering:
             return
         exchange.method = method
         exchange.request_id, refusal = self._headers.read(exchange.metadata)
+        if self._authentication is not None and refusal is None:
+            refusal = self._identify(exchange, self._authentication)
         if method.is_own:
             exchange.trailers = ((REQUEST_ID_KEY, exchange.request_id),)
         exchange.places = places = self._admission if method.is_own else self._watches if method.gives_stream else None
@@ -96,6 +111,40 @@ class Answering:
             self._begin(exchange, None)
         else:
             exchange.receive()
+
+    def _identify(self, exchange: Exchange, authentication: Authentication) -> LatentServeError | None:
+        """Note who calls; returns why the call is refused, or None where it is not."""
+        demand = exchange.method.demand
+        if demand is not None and demand.is_open:
+            return None
+        try:
+            exchange.caller = authentication.caller_of(exchange.metadata)
+            check_scope(exchange.caller, demand)
+        except (Unauthenticated, KeysMissing, NotPermitted) as error:
+            self._note_refusal(exchange, error)
+            return error
+        return None
+
+    def check_model(self, exchange: Exchange, request: Any) -> None:
+        """Hold a request of a known caller to the models that this may use, whether there is the one that it names.
+
+        Raises:
+            NotPermitted: it names another one.
+        """
+        named = exchange.method.named
+        if exchange.caller is None or named is None:
+            return
+        model = named(request)
+        if model and not exchange.caller.may_use(model):  # without a name it is refused for that, or concerns no model
+            refusal = NotPermitted(FORBIDDEN, reason="model")
+            self._note_refusal(exchange, refusal)
+            raise refusal
+
+    def _note_refusal(self, exchange: Exchange, refusal: Unauthenticated | KeysMissing | NotPermitted) -> None:
+        exchange.refused_for = refusal.reason
+        if isinstance(refusal, Unauthenticated):
+            exchange.token = refusal.token
+        self._metrics.caller_refused(refusal.reason)
 
     def request_came(self, exchange: Exchange, raw: bytes | None) -> None:
         """Answer a call whose request is here, or of which there is none."""
@@ -209,6 +258,7 @@ class Answering:
 
         Raises:
             Overloaded: there are too many, of all calls. InvalidArgument: they are no message, or hold too much.
+            NotPermitted: it names a model that the caller may not use.
         """
         method = exchange.method
         if method.is_own:
@@ -222,13 +272,31 @@ class Answering:
             raise not_a_message() from error
         if method.is_own:
             exchange.model = method.model_of(request)
+            if exchange.caller is not None and method.demand is not None and not method.demand.in_band:
+                self.check_model(exchange, request)
         return request
 
     def _record(self, exchange: Exchange) -> None:
         method, code = exchange.method.name, exchange.code.name
         seconds = (time.monotonic_ns() - exchange.began_ns) / 1e9
         self._metrics.call_ended(method, exchange.model, code, seconds)
+        if exchange.caller is not None:
+            self._metrics.caller_answered(exchange.caller.counted_as, code)
         level = logging.ERROR if exchange.code is grpc.StatusCode.INTERNAL else self._access_level
+        if exchange.refused_for:
+            level = max(level, logging.INFO)
         if _logger.isEnabledFor(level):
             fields = {"method": method, "model": exchange.model, "code": code, "seconds": round(seconds, 6)}
-            _logger.log(level, "%s %s", method, exchange.message or code, extra=fields)
+            _logger.log(level, "%s %s", method, _outcome(exchange), extra=fields | _caller_fields(exchange))
+
+
+def _outcome(exchange: Exchange) -> str:
+    outcome = exchange.message or exchange.code.name
+    return f"{outcome} ({exchange.refused_for})" if exchange.refused_for else outcome
+
+
+def _caller_fields(exchange: Exchange) -> dict[str, str]:
+    """What the log says of who called: names and ids, never a secret."""
+    caller = "" if exchange.caller is None else exchange.caller.name
+    fields = {"caller": caller, "refused_for": exchange.refused_for, "token": exchange.token}
+    return {name: text for name, text in fields.items() if text}

@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from latentserve_server.access.caller import Caller
 from latentserve_server.batching.batch import AwaitedResult
 from latentserve_server.batching.scheduling import NEVER
 from latentserve_server.errors import LatentServeError, Unread
@@ -41,6 +42,14 @@ class Answers(Protocol):
         """Answer the request of these bytes, or that there is none."""
         ...
 
+    def check_model(self, exchange: Exchange, request: Any) -> None:
+        """Hold a request to the models that the caller may use.
+
+        Raises:
+            NotPermitted: it names another one.
+        """
+        ...
+
 
 class Exchange(Call):
     """One call and its end, which is OK unless something is noted. To the servicer it is the call's context."""
@@ -56,6 +65,7 @@ class Exchange(Call):
         "_under_way",
         "_unread_timeout",
         "began_ns",
+        "caller",
         "code",
         "deadline",
         "is_cut_off",
@@ -63,8 +73,10 @@ class Exchange(Call):
         "method",
         "model",
         "places",
+        "refused_for",
         "request_id",
         "task",
+        "token",
         "trailers",
     )
 
@@ -78,7 +90,9 @@ class Exchange(Call):
     ) -> None:
         """`unread_timeout` seconds is how long a message of a stream waits for its reader."""
         super().__init__(arrival, completions)
-        self.request_id = self.model = self.message = ""
+        self.request_id = self.model = self.message = self.refused_for = self.token = ""
+        self.caller: Caller | None = None
+        """Who calls, where that is asked."""
         self.code = grpc.StatusCode.OK
         self.trailers: Metadata = ()
         self.task: asyncio.Task[None] | Driver | None = None
@@ -158,6 +172,18 @@ class Exchange(Call):
             raise asyncio.CancelledError
         self._under_way.enter(size)
         self._sizes.append(size)
+
+    def may_use(self, model: str) -> bool:
+        """Whether the caller may use, and know of, a model of the repository."""
+        return self.caller is None or self.caller.may_use(model)
+
+    def check_model(self, request: Message) -> None:
+        """Hold a request of a stream to the models that the caller may use.
+
+        Raises:
+            NotPermitted: it names another one.
+        """
+        self._answers.check_model(self, request)
 
     def cut_off(self) -> None:
         """End it as UNAVAILABLE: the server stops."""

@@ -32,6 +32,11 @@ def split_name(name: str, is_model: Callable[[str], bool]) -> tuple[str, Part]:
     return name, Part.DECODER
 
 
+def base_of(name: str, is_model: Callable[[str], bool]) -> str:
+    """The name in the repository, be there such a model or not."""
+    return split_name(name, is_model)[0]
+
+
 def model_of(request: Any, is_model: Callable[[str], bool]) -> str:
     """The model that a request is for; empty where it is for none, or for none of the repository's."""
     name, _ = split_name(str(getattr(request, "model_name", "") or getattr(request, "name", "")), is_model)

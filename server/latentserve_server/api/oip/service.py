@@ -129,7 +129,7 @@ class InferenceServicer:
 
     async def ModelStreamInfer(self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Exchange) -> None:
         """A response to every request, in order."""
-        answer = partial(self._answer_in_band, deadline=context.deadline)
+        answer = partial(self._answer_in_band, context=context)
         await answer_in_order(
             request_iterator, answer, context.write, self._draining, weigh=_rows_of, room=self._stream_rows
         )
@@ -137,22 +137,23 @@ class InferenceServicer:
     async def ModelStatistics(
         self, request: pb.ModelStatisticsRequest, context: Exchange
     ) -> pb.ModelStatisticsResponse:
-        """What a model has run, or every one that is READY."""
+        """What a model has run, or every one that is READY and that the caller may use."""
         totals = self._totals()
         if request.name:
             with lease_model(self._repository, request.name, request.version) as model:
                 return pb.ModelStatisticsResponse(model_stats=[statistics_of(model, totals)])
-        ready = [entry.model for entry in self._repository.entries() if entry.model]
+        ready = [entry.model for entry in self._repository.entries() if entry.model and context.may_use(entry.name)]
         models = [InferenceModel(served, part) for served in ready for part in parts_of(served)]
         return pb.ModelStatisticsResponse(model_stats=[statistics_of(model, totals) for model in models])
 
     async def RepositoryIndex(
         self, request: pb.RepositoryIndexRequest, context: Exchange
     ) -> pb.RepositoryIndexResponse:
-        """Every model of the repository."""
+        """Every model of the repository that the caller may use."""
         if request.repository_name:
             raise InvalidArgument("repository_name", "must be empty; there is one repository")
-        return index_of(self._repository.entries(), ready=request.ready)
+        entries = (entry for entry in self._repository.entries() if context.may_use(entry.name))
+        return index_of(entries, ready=request.ready)
 
     async def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, context: Exchange
@@ -180,12 +181,13 @@ class InferenceServicer:
             arrays = await model.run(inputs, names, scheduling)
         return Outcome(self._heads.of(model, rows, wanted, names), wanted, arrays)
 
-    async def _answer_in_band(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelStreamInferResponse:
+    async def _answer_in_band(self, request: pb.ModelInferRequest, context: Exchange) -> pb.ModelStreamInferResponse:
         answer = pb.ModelStreamInferResponse()
         response = answer.infer_response
         try:
+            context.check_model(request)
             parameters = read_parameters(request.parameters)
-            outcome = await self._infer(request, deadline, parameters)
+            outcome = await self._infer(request, context.deadline, parameters)
             write = _raw if parameters.raw else _typed
             response.CopyFrom(await self._workers.run(outcome.size, write, outcome, request.id))
         except LatentServeError as error:
