@@ -1,5 +1,6 @@
 """The Python clients of latentserve: what they take, return and raise."""
 
+from latentserve_client._calls.bearer import TokenFile
 from latentserve_client._calls.channel import CHANNEL_OPTIONS
 from latentserve_client.admin import AdminClient, AsyncAdminClient
 from latentserve_client.client import AsyncClient, Client
@@ -104,6 +105,7 @@ __all__ = [
     "Served",
     "Timing",
     "Tls",
+    "TokenFile",
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",

@@ -23,6 +23,10 @@ class Client(BlockingConnection):
         credentials: gRPC's own, where `tls` cannot say what is needed; one of the two.
         channel: a channel of the caller's own, used as it is and left open by close(), instead of target, tls
             and credentials. CHANNEL_OPTIONS are the options that it would have had.
+        token: the bearer token that tells the server who calls, or a function that gives the one which is valid now:
+            it is asked before every call, and so must not wait, as TokenFile does not. Sent to another machine under
+            TLS alone; over a channel of the caller's own always.
+        token_in_plain_text: whether to send it to another machine without TLS, where the network itself is encrypted.
 
     Raises:
         RequestError: at once, where the files of `tls` cannot be used; and from any call, for arguments that no server
@@ -56,6 +60,8 @@ class AsyncClient(AsyncConnection):
         tls: as Client's.
         credentials: as Client's.
         channel: a grpc.aio channel of the caller's own, used as it is and left open by close().
+        token: as Client's.
+        token_in_plain_text: as Client's.
     """
 
     models = awaited(model_calls.models)

@@ -114,11 +114,17 @@ class UnimplementedError(CallError):
 
 
 class UnauthenticatedError(CallError):
-    """The call carries no valid credentials."""
+    """The server asks who calls, and the call brought no token along that is valid: give the client one as `token`.
+
+    A token may have expired or been withdrawn. What is wrong with it is in the server's log, under the request id.
+    """
 
 
 class PermissionDeniedError(CallError):
-    """The caller is known and may not make this call."""
+    """The caller is known and may not make this call: its token has not the scope, or may not use the model.
+
+    The server says the same of a model that it does not have. Or the call is for another service, as loads are.
+    """
 
 
 class ResourceExhaustedError(CallError):

@@ -29,6 +29,7 @@ class _Stream(Generic[EventT]):
         self._timeout = connection._begin(self._exchange)
         self._rpc = connection._rpcs[self._exchange.method]
         self._link = connection._link
+        self._metadata = connection._metadata
         self._closed = False
         self._call: Any = None
 
@@ -61,7 +62,9 @@ class _Stream(Generic[EventT]):
         """The call under way; makes one if there is none."""
         if self._call is None:
             self._call = self._rpc(
-                self._exchange.request, metadata=self._exchange.metadata, wait_for_ready=self._link.answered
+                self._exchange.request,
+                metadata=self._metadata(self._exchange),
+                wait_for_ready=self._link.answered,
             )
         return self._call
 

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
+from client.scripted_server import Script
+
 COMMAND = Path(sys.executable).with_name("latentserve")
 
 
@@ -27,3 +30,25 @@ def test_the_admin_listener_has_a_variable_of_its_own(target: str, unused_tcp_po
     names = {"LATENTSERVE_SERVER": target, "LATENTSERVE_ADMIN_SERVER": nobody}
     answer = command("admin", "rescan", **names)
     assert (answer.returncode, nobody in answer.stderr) == (1, True)
+
+
+def test_a_file_and_a_variable_name_the_token(target: str, script: Script, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(f"{name}\n")
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    assert command("--server", target, "models", LATENTSERVE_TOKEN_FILE=one).returncode == 0
+    assert command("--server", target, "--token-file", two, "models", LATENTSERVE_TOKEN_FILE=one).returncode == 0
+    assert script.authorizations == ["Bearer one", "Bearer two"]
+
+
+def test_a_token_that_is_missing_or_not_valid_is_one_line(target: str, script: Script, tmp_path: Path) -> None:
+    nowhere = command("--server", target, "--token-file", str(tmp_path / "none"), "models")
+    assert (nowhere.returncode, nowhere.stderr.count("\n"), "none: " in nowhere.stderr) == (1, 1, True)
+    elsewhere = command("--server", "models.example:1", "--token-file", str(tmp_path / "none"), "models")
+    assert (elsewhere.returncode, "plain text" in elsewhere.stderr) == (2, True)
+    (tmp_path / "token").write_text("expired")
+    script.faults += [grpc.StatusCode.UNAUTHENTICATED] * 2
+    for flags, advice in ((("--token-file", str(tmp_path / "token")), "is not valid"), ((), "--token-file")):
+        refused = command("--server", target, *flags, "models")
+        assert (refused.returncode, refused.stderr.count("\n"), advice in refused.stderr) == (1, 1, True)
+        assert "expired" not in refused.stderr

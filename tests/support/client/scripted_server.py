@@ -36,12 +36,14 @@ class Script(grpc.ServerInterceptor):
         attempts: method, request id and request of every attempt that reached the server, retries included.
         stalled: the request ids of the calls that the server is sitting on.
         ended: the request ids of the streams that have ended, however they did.
+        authorizations: what each attempt said of who calls; empty where it said nothing.
     """
 
     faults: list[Any] = field(default_factory=list)
     attempts: list[tuple[str, str, Any]] = field(default_factory=list)
     stalled: queue.Queue[str] = field(default_factory=queue.Queue)
     ended: queue.Queue[str] = field(default_factory=queue.Queue)
+    authorizations: list[str] = field(default_factory=list)
 
     def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         handler = continuation(details)
@@ -49,6 +51,7 @@ class Script(grpc.ServerInterceptor):
         method = details.method.rpartition("/")[2]
 
         def begin(request: Any, context: ServicerContext) -> Any:
+            self.authorizations.append(str(dict(details.invocation_metadata).get("authorization", "")))
             self.attempts.append((method, request_id, request))
             context.set_trailing_metadata((("x-request-id", request_id),))
             return self.faults.pop(0) if self.faults else None

@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 import grpc
 
 from latentserve.v1 import generation_pb2_grpc, models_pb2_grpc
+from latentserve_client._calls.bearer import Bearer, Token, check_secrecy
 from latentserve_client._calls.channel import (
     BLOCKING_CHANNEL_OPTIONS,
     CHANNEL_OPTIONS,
@@ -116,9 +117,10 @@ class Connection(Generic[EventT]):
 
     _rpcs: dict[str, Any]
 
-    def __init__(self, timeout: float, link: Link[EventT]) -> None:
+    def __init__(self, timeout: float, link: Link[EventT], token: Token | None) -> None:
         self._timeout = build_timeout(timeout)
         self._link = link
+        self._bearer = Bearer(token)
 
     @property
     def closed(self) -> bool:
@@ -134,6 +136,10 @@ class Connection(Generic[EventT]):
         self._check_open()
         return self._timeout if exchange.timeout is None else exchange.timeout
 
+    def _metadata(self, exchange: Exchange[Any]) -> tuple[tuple[str, str], ...]:
+        """What is sent along with the message, and who calls."""
+        return exchange.metadata + self._bearer.metadata
+
 
 class BlockingConnection(Connection[threading.Event]):
     """A channel to a server, open until close()."""
@@ -146,13 +152,17 @@ class BlockingConnection(Connection[threading.Event]):
         tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         channel: grpc.Channel | None = None,
+        token: Token | None = None,
+        token_in_plain_text: bool = False,
     ) -> None:
         credentials = _credentials(tls, credentials, channel)
         address = None if channel else check_address(target)
         link = Link(address, threading.Event(), self._is_connected, secure=credentials is not None, tls=tls)
-        super().__init__(timeout, link)
+        super().__init__(timeout, link, token)
         self._owns_channel = channel is None
         if channel is None:
+            has_token, is_encrypted = token is not None, credentials is not None
+            check_secrecy(target, has_token=has_token, is_encrypted=is_encrypted, allowed=token_in_plain_text)
             options = (*for_address(target, BLOCKING_CHANNEL_OPTIONS), *(tls.options() if tls else ()))
             channel = (
                 grpc.insecure_channel(target, options=options)
@@ -181,7 +191,10 @@ class BlockingConnection(Connection[threading.Event]):
         timeout = self._begin(exchange)
         try:
             response, call = self._rpcs[exchange.method].with_call(
-                exchange.request, timeout=timeout, metadata=exchange.metadata, wait_for_ready=self._link.answered
+                exchange.request,
+                timeout=timeout,
+                metadata=self._metadata(exchange),
+                wait_for_ready=self._link.answered,
             )
         except grpc.RpcError as error:
             raise self._link.failure(exchange, error, timeout, self._obstacle(error)) from error
@@ -224,13 +237,17 @@ class AsyncConnection(Connection[asyncio.Event]):
         tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         channel: grpc.aio.Channel | None = None,
+        token: Token | None = None,
+        token_in_plain_text: bool = False,
     ) -> None:
         credentials = _credentials(tls, credentials, channel)
         address = None if channel else check_address(target)
         link = Link(address, asyncio.Event(), self._is_connected, secure=credentials is not None, tls=tls)
-        super().__init__(timeout, link)
+        super().__init__(timeout, link, token)
         self._owns_channel = channel is None
         if channel is None:
+            has_token, is_encrypted = token is not None, credentials is not None
+            check_secrecy(target, has_token=has_token, is_encrypted=is_encrypted, allowed=token_in_plain_text)
             options = (*for_address(target, CHANNEL_OPTIONS), *(tls.options() if tls else ()))
             channel = (
                 grpc.aio.insecure_channel(target, options=options)
@@ -258,7 +275,10 @@ class AsyncConnection(Connection[asyncio.Event]):
     async def _run(self, exchange: Exchange[ResultT]) -> ResultT:
         timeout = self._begin(exchange)
         call = self._rpcs[exchange.method](
-            exchange.request, timeout=timeout, metadata=exchange.metadata, wait_for_ready=self._link.answered
+            exchange.request,
+            timeout=timeout,
+            metadata=self._metadata(exchange),
+            wait_for_ready=self._link.answered,
         )
         try:
             response = await call

@@ -13,7 +13,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from typing import Any
 
+from latentserve_client._calls.bearer import TokenFile
 from latentserve_client._calls.channel import check_address
 from latentserve_client.admin import AdminClient
 from latentserve_client.cli import compare, images, models, sample, score, walk
@@ -27,6 +29,7 @@ from latentserve_client.errors import (
     LatentServeError,
     NotFoundError,
     RequestError,
+    UnauthenticatedError,
     UnavailableError,
     UnimplementedError,
 )
@@ -35,6 +38,7 @@ _SERVER = "127.0.0.1:50051"
 _ADMIN_SERVER = "127.0.0.1:50052"
 _SERVER_VARIABLE = "LATENTSERVE_SERVER"
 _ADMIN_SERVER_VARIABLE = "LATENTSERVE_ADMIN_SERVER"
+_TOKEN_VARIABLE = "LATENTSERVE_TOKEN_FILE"  # noqa: S105  # the name of a file, and no token
 
 _UNREAD = 141
 """What a shell shows of a command that SIGPIPE has ended, as it ends most commands whose reader leaves."""
@@ -72,6 +76,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--timeout", type=seconds, default=30.0, help="seconds that one call may take; default 30")
     add_tls(parser)
+    # No option takes the token itself: every user of the machine sees command lines.
+    text = f"file of the token that tells the server who calls; default ${_TOKEN_VARIABLE}, else none"
+    parser.add_argument("--token-file", metavar="FILE", help=text)
+    text = "send it to another machine without TLS, where the network itself is encrypted"
+    parser.add_argument("--token-in-plain-text", action="store_true", help=text)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (models, sample, images, walk, score, compare):
         module.add_to(commands)
@@ -80,6 +89,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     try:
         args.server = check_address(args.server or _default_server(args.command))
         args.tls = read_tls(args)
+        args.token_file = args.token_file or os.environ.get(_TOKEN_VARIABLE)
         if "check" in args:
             args.check(args)
     except RequestError as error:
@@ -105,6 +115,9 @@ def _answer(args: argparse.Namespace) -> int:
         return _fail(str(error) if error.answered else f"no answer from {args.server}: {error}", error, 1)
     except DeadlineExceededError as error:
         return _fail(f"{error}; --timeout gives a call other than {args.timeout:g} s", error, 1)
+    except UnauthenticatedError as error:
+        whose = f"the token in {args.token_file} is not valid" if args.token_file else "--token-file names one"
+        return _fail(f"{error}; {whose}", error, 1)
     except UnimplementedError as error:
         return _fail(f"{args.server} does not answer this call; {_LISTENERS}: {error}", error, 1)
     except StandardOutputError:
@@ -120,10 +133,13 @@ def _answer(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> Outcome:
+    token = TokenFile(args.token_file) if args.token_file else None
+    options: dict[str, Any] = {"timeout": args.timeout, "tls": args.tls, "token": token}
+    options["token_in_plain_text"] = args.token_in_plain_text
     if args.command == "admin":
-        with AdminClient(args.server, timeout=args.timeout, tls=args.tls) as admin_client:
+        with AdminClient(args.server, **options) as admin_client:
             return models.admin(admin_client, args)
-    with Client(args.server, timeout=args.timeout, tls=args.tls) as client:
+    with Client(args.server, **options) as client:
         try:
             outcome: Outcome = args.run(client, args)
         except NotFoundError as error:
