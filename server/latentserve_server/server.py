@@ -119,6 +119,8 @@ class Server:
         self._under_way = under_way = BytesUnderWay(config.max_inflight_bytes)
         self.metrics.watch_bytes(lambda: under_way.total)
         self._authentication = authentication(config)
+        if self._authentication is not None:
+            self.metrics.watch_access_files(self._authentication.stale_files)
         self._completions = Completions(self._admission.is_busy)
         self.administration = ModelAdminServicer(self._repository)
         """Answers ModelAdminService, and may be asked without a listener once the models are loaded."""

@@ -40,6 +40,10 @@ class Authentication:
         for task in self._following:
             task.cancel()
 
+    def stale_files(self) -> int:
+        """How many of what is followed make no sense now, so that what they said before counts."""
+        return sum(source is not None and source.is_stale for source in (self._tokens, self._signed))
+
     def caller_of(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         """Whose call it is that has this metadata.
 

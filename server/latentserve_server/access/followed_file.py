@@ -44,6 +44,11 @@ class FollowedFile(Generic[T]):
             verb = "change" if mode & stat.S_IWOTH else "read"
             _logger.warning("%s %s: others on this machine may %s it; its mode is %o", option, path, verb, mode & 0o777)
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether what it says now makes no sense, so that what it said before counts."""
+        return bool(self._problem)
+
     async def follow(self, changed: Callable[[], None] = lambda: None) -> None:
         """Read it again and again, and say when it says something else. Ends by cancellation alone."""
         while True:

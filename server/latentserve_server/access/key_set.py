@@ -55,6 +55,11 @@ class KeySet(Protocol):
         """Those that count now."""
         ...
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether they cannot be had now, so that those of before count."""
+        ...
+
     def is_being_renewed(self) -> bool:
         """Whether a key that is not there may be there soon; asks for that where it is time to."""
         ...
@@ -112,6 +117,11 @@ class KeyFile:
         """Those that the file holds."""
         return self._file.value
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the file makes no sense now."""
+        return self._file.is_stale
+
     def is_being_renewed(self) -> bool:
         """Never: it is looked at often enough."""
         return False
@@ -134,6 +144,11 @@ class KeyUrl:
         self._wanted = asyncio.Event()
         self.keys: Keys = {}
         """Those that were fetched last."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the last fetch failed."""
+        return bool(self._problem)
 
     def is_being_renewed(self) -> bool:
         """Whether they are being fetched, or have never been; where the last fetch is long ago, another is begun."""
@@ -173,6 +188,8 @@ class KeyUrl:
             with opener.open(Request(self._url), timeout=_FETCH_SECONDS) as reply:  # noqa: S310  # https alone is let in
                 data: bytes = reply.read(_MAX_BYTES + 1)
         except (OSError, HTTPException, ValueError) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             raise ConfigError(f"--jwt-keys {self._url}: cannot be fetched: {error}") from error
         if len(data) > _MAX_BYTES:
             raise ConfigError(f"--jwt-keys {self._url}: is over {_MAX_BYTES} bytes")

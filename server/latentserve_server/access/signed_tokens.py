@@ -29,6 +29,11 @@ class SignedTokens:
         self._audience = audience
         self._known: dict[bytes, tuple[Caller, float]] = {}
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the keys cannot be had now, so that those of before count."""
+        return self._keys.is_stale
+
     async def follow(self) -> None:
         """Keep the keys up to date. Ends by cancellation alone."""
         await self._keys.follow(self._known.clear)

@@ -30,6 +30,8 @@ class Administration:
         self._completions = Completions()
         self._forwarded = forwarded = ForwardedAdmin(peers)
         self._authentication = authentication(config)
+        if self._authentication is not None:
+            self._metrics.watch_access_files(self._authentication.stale_files)
         self._listener = AdminListener(
             config,
             self._completions,

@@ -30,6 +30,7 @@ GAUGES: Mapping[str, Callable[[list[float]], float]] = {
     "latentserve_requests_in_flight": sum,
     "latentserve_request_bytes_in_flight": sum,
     "latentserve_queue_rows": sum,
+    "latentserve_access_files_stale": max,
     "latentserve_graph_memory_bytes": sum,
     "latentserve_graph_cpu_nodes": max,
     "latentserve_graph_fell_back": max,

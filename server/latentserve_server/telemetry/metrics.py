@@ -64,6 +64,8 @@ class Metrics:
         self._of_callers = Tallies("caller_calls", text, ("caller", "code"), self.registry)
         text = "Calls that were refused for who makes them, and requests of streams."
         self._refused_callers = Tallies("refused_callers", text, ("reason",), self.registry)
+        text = "Files of tokens and keys that make no sense now, so that what they said before counts."
+        self._stale = self._gauge("access_files_stale", text, ())
         self._calls: dict[tuple[str, str, str], tuple[Tally, Buckets]] = {}
         self._calls_in_flight: dict[str, int] = {}
         self._in_flight = self._gauge("requests_in_flight", "Calls being answered.", ("method",))
@@ -149,6 +151,10 @@ class Metrics:
     def caller_refused(self, reason: str) -> None:
         """A call, or a request of a stream, was refused for who makes it."""
         self._refused_callers.labels(reason).count += 1
+
+    def watch_access_files(self, stale: Callable[[], int]) -> None:
+        """`stale` tells how many files of tokens and keys make no sense now."""
+        self._stale.set_function(stale)
 
     def watch_bytes(self, under_way: Callable[[], int]) -> None:
         """`under_way` tells how many bytes of requests are being answered."""
