@@ -11,6 +11,7 @@ LatentServeError
 ├── ChangeRefused           the repository is not in a state that allows the change
 ├── StoreFailure            a bundle cannot be had from where it is stored, or not be loaded in time, for now
 ├── Overloaded              the queue is full
+│   └── OverLimit           the caller has what it may have
 ├── DeadlineExpired         the caller's deadline passed while its rows waited
 ├── ShuttingDown            the server takes no more calls
 ├── Unread                  a caller does not read the stream that it asked for
@@ -114,6 +115,10 @@ class Overloaded(LatentServeError):
     def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class OverLimit(Overloaded):
+    """The caller has as many calls or rows as it may have; `retry_after` says when it may have more, 0 when unknown."""
 
 
 class DeadlineExpired(LatentServeError):

@@ -15,7 +15,7 @@ from grpc_health.v1 import health, health_pb2
 
 from latentserve.oip import inference_pb2
 from latentserve.v1 import generation_pb2, models_pb2
-from latentserve_server.access.authentication import authentication
+from latentserve_server.access.authentication import allowances, authentication
 from latentserve_server.api.admin import ModelAdminServicer
 from latentserve_server.api.admin_listener import AdminListener
 from latentserve_server.api.generation import GenerationServicer
@@ -121,6 +121,7 @@ class Server:
         self._authentication = authentication(config)
         if self._authentication is not None:
             self.metrics.watch_access_files(self._authentication.stale_files)
+        self._allowances = allowances(config, self.metrics.caller_refused)
         self._completions = Completions(self._admission.is_busy)
         self.administration = ModelAdminServicer(self._repository)
         """Answers ModelAdminService, and may be asked without a listener once the models are loaded."""
@@ -300,6 +301,7 @@ class Server:
             unread_timeout=config.unread_timeout,
             access_log=config.access_log,
             authentication=self._authentication,
+            allowances=self._allowances,
         )
         named = partial(model_of, is_model=self._repository.__contains__)
         generation = GenerationServicer(self._repository, self._workers)

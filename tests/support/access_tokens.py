@@ -48,6 +48,10 @@ class TokenShelf:
         draft.write_text(text)
         draft.replace(self.path)
 
+    def metadata(self, name: str) -> Metadata:
+        """What a caller of this name sends along, whose token is there."""
+        return bearer(self.secrets[name])
+
     def caller(self, name: str, *scopes: str, **more: Any) -> Metadata:
         """What such a caller sends along."""
         return bearer(self.add(name, *scopes, **more))

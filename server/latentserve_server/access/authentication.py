@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
+from latentserve_server.access.allowance import Allowances, Limits
 from latentserve_server.access.authorization import bearer_token
 from latentserve_server.access.caller import Caller
 from latentserve_server.access.followed_file import FollowedFile
@@ -70,6 +71,16 @@ def authentication(config: ServerConfig) -> Authentication | None:
         return None
     tokens = FollowedFile("--tokens", config.tokens, _table) if config.tokens else None
     return Authentication(tokens, _signed_tokens(config) if config.jwt_keys else None)
+
+
+def allowances(config: ServerConfig, refused: Callable[[str], None]) -> Allowances | None:
+    """What callers may have, as it is configured; None where they are not told apart.
+
+    `refused` is told of every refusal, by one of few words.
+    """
+    default = Limits(config.caller_calls_per_second, config.caller_rows_per_second, config.caller_rows_in_flight)
+    tells_apart = config.tokens or config.jwt_keys or default.bound_something
+    return Allowances(default, refused) if tells_apart else None
 
 
 def _table(data: bytes, path: str) -> TokenTable:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from latentserve_server.access.allowance import UNSTATED, Limits
+
 EVERY_MODEL = "*"
 
 
@@ -32,6 +34,8 @@ class Caller:
     """Patterns of the names of models: `*` stands for any characters, `?` for one, `[ab]` for one of these."""
     counted_as: str = ""
     """In the metrics; one of few."""
+    limits: Limits = UNSTATED
+    """What it may have at a time."""
 
     def may(self, scope: Scope) -> bool:
         """Whether it has the scope."""

@@ -15,9 +15,11 @@ from typing import NoReturn, TypeVar
 
 from latentserve_server.access.caller import Scope
 from latentserve_server.access.token_file import (
+    read_count,
     read_expiry,
     read_models,
     read_name,
+    read_rate,
     read_scopes,
     read_token_file,
     write_token_entry,
@@ -29,6 +31,7 @@ T = TypeVar("T")
 
 _PROG = "latentserve-server token"
 _DAY_SECONDS = 86400
+_OPTIONAL = ("models", "expires", "calls_per_second", "rows_per_second", "rows_in_flight")
 _EXIT_FAILURE = 1
 _EXIT_USAGE = 2
 
@@ -77,6 +80,10 @@ def _parser() -> _Parser:
     text = "date and time from which on it is not valid, such as 2027-01-31T00:00:00Z (default: valid for good)"
     expiry.add_argument("--expires", type=_read(_expiry), help=text)
     expiry.add_argument("--days", type=_read(_days), dest="expires", help="the same, so many days from now")
+    text = "that the caller may have; 0: without bound (default: as the server's options say)"
+    parser.add_argument("--calls-per-second", type=_read(read_rate), help=f"calls a second {text}")
+    parser.add_argument("--rows-per-second", type=_read(read_rate), help=f"rows a second {text}")
+    parser.add_argument("--rows-in-flight", type=_read(read_count), help=f"rows at a time {text}")
     parser.add_argument("--file", type=Path, help="file of tokens to append the entry to; made where there is none")
     return parser
 
@@ -117,7 +124,7 @@ def _days(text: str) -> str:
 def _entry(asked: argparse.Namespace, token: NewToken) -> str:
     """The entry's text."""
     wanted = {"name": asked.name, "id": token.id, "sha256": token.digest.hex(), "scopes": asked.scopes}
-    optional = {"models": asked.models, "expires": asked.expires}
+    optional = {name: getattr(asked, name) for name in _OPTIONAL}
     return write_token_entry(wanted | {key: value for key, value in optional.items() if value is not None})
 
 

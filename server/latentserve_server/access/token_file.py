@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from latentserve.contract import NAME
+from latentserve_server.access.allowance import Limits
 from latentserve_server.access.caller import EVERY_MODEL, Caller, Scope
 from latentserve_server.access.tokens import ID, TokenEntry
 from latentserve_server.configuration.option import suggest
@@ -20,6 +21,8 @@ JWT_CALLERS = "jwt"
 """What the metrics call all callers with JSON Web Tokens, and so no entry is called."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_COUNT = re.compile(r"[0-9]{1,12}")
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 _PATTERN = re.compile(r"[A-Za-z0-9_.*?\[\]!-]{1,256}")
 
 
@@ -76,7 +79,8 @@ def _entry(item: Node, path: str) -> TokenEntry:
     for name, key in _KEYS.items():
         if key.is_required and name not in values:
             raise ConfigError(f"{path}:{line_of(item)}: {name} is missing")
-    caller = Caller(values["name"], values["scopes"], values.get("models", (EVERY_MODEL,)), values["name"])
+    limits = Limits(*(values.get(name) for name in ("calls_per_second", "rows_per_second", "rows_in_flight")))
+    caller = Caller(values["name"], values["scopes"], values.get("models", (EVERY_MODEL,)), values["name"], limits)
     return TokenEntry(values["id"], values["sha256"], caller, values.get("expires", math.inf))
 
 
@@ -137,6 +141,28 @@ def read_expiry(text: str) -> float:
     return moment.timestamp()
 
 
+def read_rate(text: str) -> float:
+    """A number of something a second.
+
+    Raises:
+        ValueError: it is none, or below 0.
+    """
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} is no number such as 0.5 or 100; 0 is no bound")
+    return float(text)
+
+
+def read_count(text: str) -> int:
+    """A number of things.
+
+    Raises:
+        ValueError: it is none, or below 0.
+    """
+    if not _COUNT.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} is no whole number such as 100; 0 is no bound")
+    return int(text)
+
+
 def _read_id(text: str) -> str:
     if not ID.fullmatch(text):
         raise ValueError(f"{text[:80]!r} is not 1 to 32 of the letters a to z and digits")
@@ -175,4 +201,7 @@ _KEYS: Mapping[str, _Key] = {
     "scopes": _Key(_of_list(read_scopes), is_required=True),
     "models": _Key(_of_list(read_models)),
     "expires": _Key(_of_text(read_expiry)),
+    "calls_per_second": _Key(_of_text(read_rate)),
+    "rows_per_second": _Key(_of_text(read_rate)),
+    "rows_in_flight": _Key(_of_text(read_count)),
 }

@@ -91,7 +91,8 @@ def stream_request(request: pb.StreamSamplesRequest, model: ServedModel, context
     rows = _chunk_rows(request, model)
     form = form_of(request.output, rows, model)
     sample = _sample_request(request, form, model, context, request.priority or pb.PRIORITY_BULK)
-    return StreamRequest(chunk_rows=rows, sample=sample)
+    patient = sample.scheduling._replace(is_patient=True)
+    return StreamRequest(chunk_rows=rows, sample=sample._replace(scheduling=patient))
 
 
 def encode_request(request: pb.EncodeRequest, model: ServedModel, context: Exchange) -> EncodeRequest:
@@ -269,9 +270,9 @@ def scheduling_of(context: Exchange, priority: pb.Priority) -> Scheduling:
     """
     if priority not in _PRIORITIES:
         raise InvalidArgument("priority", f"{priority} is not one of {', '.join(pb.Priority.keys())}")
-    if context.deadline == NEVER and priority != pb.PRIORITY_BULK:
+    if context.deadline == NEVER and priority != pb.PRIORITY_BULK and context.allowance is None:
         return WHENEVER
-    return Scheduling(context.deadline, bulk=priority == pb.PRIORITY_BULK)
+    return Scheduling(context.deadline, priority == pb.PRIORITY_BULK, context.allowance)
 
 
 def model_of(request: Any, is_model: Callable[[str], bool]) -> str:

@@ -71,7 +71,7 @@ class Entry(AwaitedResult, Ticket):
         AwaitedResult.__init__(self, loop=loop)
         first = next(iter(inputs.values()))
         size = first.nbytes if len(inputs) == 1 else sum(array.nbytes for array in inputs.values())
-        Ticket.__init__(self, len(first), size_bytes=size, bulk=scheduling.bulk)
+        Ticket.__init__(self, len(first), size_bytes=size, bulk=scheduling.bulk, caller=scheduling.caller)
         self.work_bytes = size - first.nbytes + first.work_bytes if isinstance(first, Draw) else size
         self.inputs = inputs
         self.outputs = outputs

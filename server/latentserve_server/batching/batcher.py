@@ -122,21 +122,31 @@ class Batcher:
         A caller that is cancelled leaves the queue.
 
         Raises:
-            Overloaded: the queue is full, or the wait is expected to go beyond the deadline.
+            Overloaded: the queue is full, or the wait is expected to go beyond the deadline, or the caller has as many
+                rows as it may have.
             DeadlineExpired: the deadline passed before all rows had entered the engine.
             ShuttingDown: the batcher was closed. EngineFailure: a batch with rows of this call did not run.
             NotFinite: an output holds NaN or infinity.
         """
         if self._closing:
             raise ShuttingDown("the model takes no more calls")
+        caller = scheduling.caller
+        if caller is not None and scheduling.is_patient:
+            await caller.wait_for_rows(len(next(iter(inputs.values()))))
         entry = Entry(inputs, outputs, scheduling, loop=self._loop)
+        if caller is not None:
+            caller.check_rows(entry.rows)
         self._admit(entry)
+        if caller is not None:
+            caller.enter(entry.rows)
         try:
             return await entry
         except asyncio.CancelledError:
             self._withdraw(entry)
             raise
         finally:
+            if caller is not None:
+                caller.leave(entry.rows)
             del entry  # its error has this frame in its traceback
 
     def _withdraw(self, entry: Entry) -> None:

@@ -4,14 +4,18 @@ There are two lanes. Calls that fit a batch are never split and run in the order
 for bulk work and for larger calls, which are cut and share evenly. They have whole batches while the first lane is
 empty, and beside its rows a quarter of a batch (rounded up): no less, so that they never starve, and no more, because a
 run takes longer the more rows it has. So neither can a call of ten thousand rows hold up calls of one row, nor they it.
+
+Where calls of several callers wait, each lane shares its rows out between the callers, however many calls each has; and
+the last quarter of the queue is for those who have less than an even share of it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from latentserve_server.batching.fairness import FairLine, Share, fair_shares
 from latentserve_server.errors import Overloaded
 
 
@@ -22,11 +26,15 @@ class Ticket:
     owed = 0
     """Rows of its turn that the last batch had no room for."""
     withdrawn = False
+    share: Share[Any]
+    """Its caller's, once it is admitted."""
 
-    def __init__(self, rows: int, *, size_bytes: int = 0, bulk: bool = False) -> None:
+    def __init__(self, rows: int, *, size_bytes: int = 0, bulk: bool = False, caller: object = None) -> None:
+        """Callers share the queue fairly; None stands for all that are not told apart."""
         self.rows = rows
         self.size_bytes = size_bytes
         self.bulk = bulk
+        self.caller = caller
 
     @property
     def remaining(self) -> int:
@@ -58,10 +66,12 @@ class RowQueue(Generic[TicketT]):
         self._max_bytes = max_bytes
         self._quarter = -(-max_batch_rows // 4)
         """Of a batch: what the second lane has beside the first, and a turn in it."""
-        self._whole: deque[TicketT] = deque()
+        self._whole: FairLine[TicketT] = FairLine()
         self._divisible: deque[TicketT] = deque()
         self._whole_rows = 0
         self._divisible_rows = 0
+        self._divisible_level = 0
+        """What the caller of the second lane had that had least; who comes anew had as much."""
         self._reserve_debt = 0
         """Rows of the divisible lane's quarter that went to calls which needed the whole batch."""
         self._bytes = 0
@@ -85,7 +95,14 @@ class RowQueue(Generic[TicketT]):
         if self._is_divisible(ticket):
             return -(-(self.rows + ticket.rows) // self._max_batch_rows)
         room = self._max_batch_rows - (self._quarter if self._divisible_rows else 0)
-        return -(-(self._whole_rows + ticket.rows) // max(1, room))  # of batches of one row, the second lane gets some
+        rows = self._whole_rows + ticket.rows if ticket.caller is None else self._rows_until(ticket)
+        return -(-rows // max(1, room))  # of batches of one row, the second lane gets some
+
+    def _rows_until(self, ticket: TicketT) -> int:
+        """Rows of the first lane that run until a caller's call has run: others have no more than the caller has."""
+        own = self._whole.share_of(ticket.caller)
+        rows = own.whole_rows + ticket.rows
+        return rows + sum(min(share.whole_rows, rows) for share in self._whole.sharers() if share is not own)
 
     def admit(self, ticket: TicketT) -> None:
         """Let the ticket wait.
@@ -98,19 +115,44 @@ class RowQueue(Generic[TicketT]):
         if self._bytes + ticket.size_bytes > self._max_bytes:
             waits = f"{self._bytes} of at most {self._max_bytes} bytes wait"
             raise Overloaded(f"{waits}; {ticket.size_bytes} more do not fit")
+        ticket.share = share = self._whole.share_of(ticket.caller)
+        if ticket.caller is not None and share.rows:
+            self._check_share(ticket, share)
         self._bytes += ticket.size_bytes
+        share.size_bytes += ticket.size_bytes
         if self._is_divisible(ticket):
+            if not share.divisible_rows:
+                share.divisible_had = max(share.divisible_had, self._divisible_level)
             self._divisible.append(ticket)
             self._divisible_rows += ticket.rows
+            share.divisible_rows += ticket.rows
         else:
-            self._whole.append(ticket)
+            self._whole.append(ticket, share)
             self._whole_rows += ticket.rows
+            share.whole_rows += ticket.rows
+
+    def _check_share(self, ticket: TicketT, share: Share[TicketT]) -> None:
+        """Leave the last quarter of the queue to callers who have less than an even share of it; and there is always
+        one more to come.
+
+        Raises:
+            Overloaded: the call would go there, and its caller has more.
+        """
+        for what, total, own, more, most in (
+            ("rows", self.rows, share.rows, ticket.rows, self._max_rows),
+            ("bytes", self._bytes, share.size_bytes, ticket.size_bytes, self._max_bytes),
+        ):
+            if total + more <= most - most // 4:
+                continue
+            if own + more > most // max(2, sum(1 for _ in self._whole.sharers())):
+                waits = f"{total} of at most {most} {what} wait, {own} of them the caller's"
+                raise Overloaded(f"{waits}; the last quarter is for those who have fewer")
 
     def withdraw(self, ticket: TicketT) -> None:
         """Forget the ticket's waiting rows. Harmless when it has none."""
         if ticket.remaining:
             self._leave(ticket, ticket.remaining)
-            self._bytes -= ticket.size_bytes
+            self._free(ticket)
         ticket.withdrawn = True
 
     def gather(self, wanted: Callable[[TicketT], bool]) -> list[Slice[TicketT]]:
@@ -121,6 +163,8 @@ class RowQueue(Generic[TicketT]):
         self._divisible = deque(ticket for ticket in self._divisible if self._still_waits(ticket, wanted))
         slices = self._gather_whole(self._room_for_whole(), wanted)
         room = self._room_for_divisible(sum(part.rows for part in slices))
+        if self._divisible and any(ticket.caller != self._divisible[0].caller for ticket in self._divisible):
+            return slices + self._gather_shared(room)
         for sharers in range(len(self._divisible), 0, -1):
             if not room:
                 break
@@ -136,6 +180,27 @@ class RowQueue(Generic[TicketT]):
                 self._divisible.append(ticket)
         return slices
 
+    def _gather_shared(self, room: int) -> list[Slice[TicketT]]:
+        """Rows of the second lane where several callers wait there: those who had least come first."""
+        lines: dict[object, list[TicketT]] = {}
+        for ticket in self._divisible:
+            lines.setdefault(ticket.caller, []).append(ticket)
+        shares = sorted(map(self._whole.share_of, lines), key=lambda share: share.divisible_had)
+        self._divisible_level = shares[0].divisible_had
+        slices: list[Slice[TicketT]] = []
+        for share, rows in zip(shares, fair_shares(room, [one.divisible_rows for one in shares]), strict=True):
+            share.divisible_had += rows
+            for ticket in lines[share.caller]:
+                if not rows:
+                    break
+                ticket.owed = 0
+                slices.append(self._take(ticket, min(ticket.remaining, rows)))
+                rows -= slices[-1].rows
+        had = {id(part.ticket) for part in slices}
+        waiting = [ticket for ticket in self._divisible if ticket.remaining]
+        self._divisible = deque(sorted(waiting, key=lambda ticket: id(ticket) in had))
+        return slices
+
     def _room_for_whole(self) -> int:
         """Rows of the next batch that the first lane may have."""
         if not self._divisible:
@@ -145,7 +210,8 @@ class RowQueue(Generic[TicketT]):
             self._reserve_debt = 0
             return 0
         room = self._max_batch_rows - self._quarter
-        if self._whole and self._whole[0].remaining > room:
+        first = self._whole.first()
+        if first is not None and first.remaining > room:
             self._reserve_debt += self._quarter
             return self._max_batch_rows
         return room
@@ -157,22 +223,18 @@ class RowQueue(Generic[TicketT]):
 
     def _gather_whole(self, room: int, wanted: Callable[[TicketT], bool]) -> list[Slice[TicketT]]:
         slices: list[Slice[TicketT]] = []
-        while self._whole:
-            ticket = self._whole[0]
-            if ticket.withdrawn:
-                self._whole.popleft()
-                continue
+        while (ticket := self._whole.first()) is not None:
             if not wanted(ticket):
                 self.withdraw(ticket)
                 continue
             if ticket.rows > room:
                 break
             room -= ticket.rows
-            self._whole_rows -= ticket.rows
-            self._bytes -= ticket.size_bytes
+            self._leave(ticket, ticket.rows)
+            self._free(ticket)
             ticket.taken = ticket.rows
             slices.append(Slice(ticket, 0, ticket.rows))
-            self._whole.popleft()
+            self._whole.take()
         return slices
 
     def _still_waits(self, ticket: TicketT, wanted: Callable[[TicketT], bool]) -> bool:
@@ -185,14 +247,20 @@ class RowQueue(Generic[TicketT]):
         self._leave(ticket, rows)
         ticket.taken += rows
         if not ticket.remaining:
-            self._bytes -= ticket.size_bytes
+            self._free(ticket)
         return Slice(ticket, start, ticket.taken)
 
     def _leave(self, ticket: TicketT, rows: int) -> None:
         if self._is_divisible(ticket):
             self._divisible_rows -= rows
+            ticket.share.divisible_rows -= rows
         else:
             self._whole_rows -= rows
+            ticket.share.whole_rows -= rows
+
+    def _free(self, ticket: TicketT) -> None:
+        self._bytes -= ticket.size_bytes
+        ticket.share.size_bytes -= ticket.size_bytes
 
     def _is_divisible(self, ticket: TicketT) -> bool:
         return ticket.bulk or ticket.rows > self._max_batch_rows

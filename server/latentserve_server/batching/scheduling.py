@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from latentserve_server.engine import Arrays
 
@@ -36,13 +36,41 @@ class Result(NamedTuple):
     timing: Timing
 
 
+class RowAllowance(Protocol):
+    """The rows that a caller may have. Callers whose allowance is another share queues fairly."""
+
+    def check_rows(self, rows: int) -> None:
+        """Hold so many rows to what the caller may have now.
+
+        Raises:
+            Overloaded: there are too many.
+        """
+        ...
+
+    async def wait_for_rows(self, rows: int) -> None:
+        """Return once the caller may have so many rows."""
+        ...
+
+    def enter(self, rows: int) -> None:
+        """Count rows that go to a graph."""
+        ...
+
+    def leave(self, rows: int) -> None:
+        """They have come back."""
+        ...
+
+
 class Scheduling(NamedTuple):
-    """A call's deadline and priority."""
+    """A call's deadline and priority, and whose it is."""
 
     deadline: float = NEVER
     """A time of the event loop's clock, in seconds."""
     bulk: bool = False
     """Whether this is bulk work, which gives way to interactive calls."""
+    caller: RowAllowance | None = None
+    """Whose call it is; None where callers are not told apart."""
+    is_patient: bool = False
+    """Whether it waits, where its caller has too many rows, and is not refused."""
 
 
 WHENEVER = Scheduling()

@@ -16,6 +16,9 @@ _MAX_WORKERS = 256
 _MAX_CPU_THREADS = 1024
 """More are a mistake: onnxruntime starts all of them for every graph, and cannot be stopped while it does."""
 
+_MAX_RATE = 1e12
+"""More is no bound."""
+
 _MAX_SECONDS = 1_000_000
 """gRPC counts milliseconds in 31 bits."""
 
@@ -44,6 +47,12 @@ class ServerConfig:
     """What the claim `iss` of such a token must be."""
     jwt_audience: str = ""
     """What the claim `aud` of such a token must be, or have in it."""
+    caller_calls_per_second: float = 0.0
+    """Calls a second of one caller, at most, where its token says nothing else; 0: without bound."""
+    caller_rows_per_second: float = 0.0
+    """Rows a second that graphs run for one caller, at most, where its token says nothing else; 0: without bound."""
+    caller_rows_in_flight: int = 0
+    """Rows of one caller that wait or run at a time, at most, but for a single call; 0: without bound."""
     reflection: bool = True
     """Describe the services to whoever asks, without a token, as grpcurl does."""
     metrics_listen: str = "127.0.0.1:9090"
@@ -138,6 +147,8 @@ class ServerConfig:
         for name in ("jwt_issuer", "jwt_audience"):
             needed = "is needed beside --jwt-keys" if self.jwt_keys else "does nothing without --jwt-keys"
             self._check(name, bool(getattr(self, name)) == bool(self.jwt_keys), needed)
+        for name in ("caller_calls_per_second", "caller_rows_per_second", "caller_rows_in_flight"):
+            self._check(name, 0 <= getattr(self, name) < _MAX_RATE, "must not be negative")
         for name in ("max_rows_per_request", "max_queue_rows", "max_connections", "max_calls"):
             self._check(name, getattr(self, name) >= 1, "must be at least 1")
         self._check("workers", 1 <= self.workers <= _MAX_WORKERS, f"must be 1 to {_MAX_WORKERS}")

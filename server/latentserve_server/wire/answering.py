@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from latentserve.contract import REQUEST_ID_KEY
+from latentserve_server.access.allowance import Allowances
 from latentserve_server.access.authentication import Authentication
 from latentserve_server.access.demands import FORBIDDEN, check_scope
 from latentserve_server.errors import (
@@ -20,6 +21,7 @@ from latentserve_server.errors import (
     KeysMissing,
     LatentServeError,
     NotPermitted,
+    OverLimit,
     ShuttingDown,
     Unauthenticated,
     Unread,
@@ -67,8 +69,9 @@ class Answering:
         unread_timeout: float,
         access_log: bool,
         authentication: Authentication | None = None,
+        allowances: Allowances | None = None,
     ) -> None:
-        """`authentication` tells who calls; without, nobody is asked."""
+        """`authentication` tells who calls; without, nobody is asked. `allowances` are what each may have."""
         self._loop = asyncio.get_running_loop()
         self._completions = completions
         self._methods: dict[str, Method] = {}
@@ -81,6 +84,7 @@ class Answering:
         self._headers = Headers(max_header_bytes)
         self._unread_timeout = unread_timeout
         self._authentication = authentication
+        self._allowances = allowances
         self._access_level = logging.INFO if access_log else logging.DEBUG
 
     def add_methods(self, methods: Mapping[str, Method]) -> None:
@@ -98,6 +102,8 @@ class Answering:
         exchange.request_id, refusal = self._headers.read(exchange.metadata)
         if self._authentication is not None and refusal is None:
             refusal = self._identify(exchange, self._authentication)
+        if self._allowances is not None and refusal is None:
+            refusal = self._allow(exchange, self._allowances)
         if method.is_own:
             exchange.trailers = ((REQUEST_ID_KEY, exchange.request_id),)
         exchange.places = places = self._admission if method.is_own else self._watches if method.gives_stream else None
@@ -122,6 +128,25 @@ class Answering:
             check_scope(exchange.caller, demand)
         except (Unauthenticated, KeysMissing, NotPermitted) as error:
             self._note_refusal(exchange, error)
+            return error
+        return None
+
+    def _allow(self, exchange: Exchange, allowances: Allowances) -> LatentServeError | None:
+        """Note what the caller may have, and count the call; returns why it is refused, or None where it is not.
+
+        Callers who are not asked who they are are told apart by their addresses.
+        """
+        demand, caller = exchange.method.demand, exchange.caller
+        if demand is None or demand.is_open:
+            return None
+        if caller is None:
+            exchange.allowance = allowances.of(exchange.peer_host())
+        else:
+            exchange.allowance = allowances.of(caller.name, caller.limits)
+        try:
+            if not demand.in_band:
+                exchange.allowance.begin_call()
+        except OverLimit as error:
             return error
         return None
 

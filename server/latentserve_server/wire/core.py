@@ -233,6 +233,11 @@ class Call:
         said = cygrpc.auth_context(self._call)
         return tuple(dict.fromkeys(name.decode(errors="replace") for kind in _NAMES for name in said.get(kind, ())))
 
+    def peer_host(self) -> str:
+        """Where its connection comes from, as the core writes it, without the port."""
+        peer: str = self._call.peer().decode("ascii", "replace")
+        return peer.rpartition(":")[0] if peer.startswith("ipv") else peer
+
     def watch(self) -> None:
         """Learn of a caller who goes as soon as that happens, and not only when the call is ended. Harmless twice."""
         if not self._is_watched:

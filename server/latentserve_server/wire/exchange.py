@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from latentserve_server.access.allowance import Allowance
 from latentserve_server.access.caller import Caller
 from latentserve_server.batching.batch import AwaitedResult
 from latentserve_server.batching.scheduling import NEVER
@@ -64,6 +65,7 @@ class Exchange(Call):
         "_sizes",
         "_under_way",
         "_unread_timeout",
+        "allowance",
         "began_ns",
         "caller",
         "code",
@@ -93,6 +95,8 @@ class Exchange(Call):
         self.request_id = self.model = self.message = self.refused_for = self.token = ""
         self.caller: Caller | None = None
         """Who calls, where that is asked."""
+        self.allowance: Allowance | None = None
+        """What its caller may have, where callers are told apart."""
         self.code = grpc.StatusCode.OK
         self.trailers: Metadata = ()
         self.task: asyncio.Task[None] | Driver | None = None
@@ -177,12 +181,14 @@ class Exchange(Call):
         """Whether the caller may use, and know of, a model of the repository."""
         return self.caller is None or self.caller.may_use(model)
 
-    def check_model(self, request: Message) -> None:
-        """Hold a request of a stream to the models that the caller may use.
+    def check_request(self, request: Message) -> None:
+        """Hold a request of a stream to what the caller may have, and to the models that it may use.
 
         Raises:
-            NotPermitted: it names another one.
+            OverLimit: the caller has made too many. NotPermitted: it names another model.
         """
+        if self.allowance is not None:
+            self.allowance.begin_call()
         self._answers.check_model(self, request)
 
     def cut_off(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from latentserve_server.access.allowance import Limits
 from latentserve_server.access.caller import Scope
 from latentserve_server.access.token_file import read_token_file
 from latentserve_server.access.tokens import TokenTable, make_token
@@ -43,6 +44,14 @@ def test_an_entry_is_read_as_it_is_written() -> None:
     assert second.caller.may_use("anything")
 
 
+def test_an_entry_may_state_limits() -> None:
+    text = "\n  ".join((with_value("calls_per_second", "0.5"), "rows_per_second: 100", "rows_in_flight: 0"))
+    (entry,) = read_token_file(text.encode(), "tokens.yaml")
+    assert entry.caller.limits == Limits(0.5, 100.0, 0)
+    (silent,) = read_token_file(GOOD.encode(), "tokens.yaml")
+    assert silent.caller.limits == Limits(None, None, None)
+
+
 def test_a_list_of_nothing_is_no_token() -> None:
     assert read_token_file(b"[]", "tokens.yaml") == []
 
@@ -71,6 +80,9 @@ def test_a_list_of_nothing_is_no_token() -> None:
         (with_value("models", "[]"), "tokens.yaml:5: models: must be a list of one or more names or patterns, such as vae-*"),  # noqa: E501
         (with_value("models", "['a/b']"), "tokens.yaml:5: models: 'a/b' is no pattern of names: letters, digits, and _ . - * ? [ ] !"),  # noqa: E501
         (with_value("expires", "2027-01-31T00:00:00"), "tokens.yaml:5: expires: '2027-01-31T00:00:00' is no date and time with its zone, such as 2027-01-31T00:00:00Z"),  # noqa: E501
+        (with_value("calls_per_second", "-1"), "tokens.yaml:5: calls_per_second: '-1' is no number such as 0.5 or 100; 0 is no bound"),  # noqa: E501
+        (with_value("rows_per_second", "nan"), "tokens.yaml:5: rows_per_second: 'nan' is no number such as 0.5 or 100; 0 is no bound"),  # noqa: E501
+        (with_value("rows_in_flight", "1.5"), "tokens.yaml:5: rows_in_flight: '1.5' is no whole number such as 100; 0 is no bound"),  # noqa: E501
         (with_value("expires", "soon"), "tokens.yaml:5: expires: 'soon' is no date and time with its zone, such as 2027-01-31T00:00:00Z"),  # noqa: E501
     ],
 )  # fmt: skip
@@ -91,7 +103,7 @@ def entry_and_token(capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[st
 
 
 def test_the_command_makes_a_token_and_its_entry(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ("--scopes=read,generate", "--models=vae,colour-*", "--expires=2099-01-31T00:00:00Z")
+    flags = ("--scopes=read,generate", "--models=vae,colour-*", "--expires=2099-01-31T00:00:00Z", "--rows-in-flight=9")
     entry, token = entry_and_token(capsys, *flags)
     assert token.count("\n") == 1
     (found,) = read_token_file(entry.encode(), "tokens.yaml")
@@ -102,6 +114,7 @@ def test_the_command_makes_a_token_and_its_entry(capsys: pytest.CaptureFixture[s
         ("vae", "colour-*"),
     )
     assert found.expires == 4073500800
+    assert caller.limits == Limits(None, None, 9)
     with pytest.raises(Unauthenticated):
         TokenTable([found]).caller_of(token.strip()[:-1] + ("A" if token.strip()[-1] != "A" else "B"))
 
@@ -137,6 +150,7 @@ def test_a_file_that_is_there_keeps_its_mode_and_its_link(capsys: pytest.Capture
         (("--name=a", "--scopes=write"), 2, "--scopes: 'write' is not one of generate, read, admin"),
         (("--name=a", "--models=a/b"), 2, "--models: 'a/b' is no pattern"),
         (("--name=a", "--expires=soon"), 2, "--expires: 'soon' is no date"),
+        (("--name=a", "--calls-per-second=x"), 2, "--calls-per-second: 'x' is no number"),
         (("--name=a", "--days=0"), 2, "--days: '0' is no number of days"),
         (("--name=a", "--days=1", "--expires=2099-01-31T00:00:00Z"), 2, "not allowed with argument"),
         (("--name=a", "--fil=x"), 2, "unrecognized arguments: --fil=x"),

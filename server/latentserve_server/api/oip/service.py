@@ -119,7 +119,7 @@ class InferenceServicer:
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Exchange) -> bytes:
         """A model's outputs."""
         parameters = read_parameters(request.parameters)
-        outcome = await self._infer(request, context.deadline, parameters)
+        outcome = await self._infer(request, context, parameters)
         if parameters.raw:
             contents = raw_contents(outcome.wanted, outcome.arrays)
             if (size := outcome.size) < INLINE_BYTES:
@@ -167,8 +167,9 @@ class InferenceServicer:
         """Not for the callers of this service."""
         raise NotPermitted(f"models are unloaded by {_ADMIN}")
 
-    async def _infer(self, request: pb.ModelInferRequest, deadline: float, parameters: RequestParameters) -> Outcome:
-        scheduling = Scheduling(min(deadline, _now() + parameters.timeout), parameters.bulk)
+    async def _infer(self, request: pb.ModelInferRequest, context: Exchange, parameters: RequestParameters) -> Outcome:
+        deadline = min(context.deadline, _now() + parameters.timeout)
+        scheduling = Scheduling(deadline, parameters.bulk, context.allowance)
         with lease_model(self._repository, request.model_name, request.model_version) as model:
             limits, specs = model.served.limits, model.inputs
             wanted = read_wanted(request, model.outputs)
@@ -185,9 +186,9 @@ class InferenceServicer:
         answer = pb.ModelStreamInferResponse()
         response = answer.infer_response
         try:
-            context.check_model(request)
+            context.check_request(request)
             parameters = read_parameters(request.parameters)
-            outcome = await self._infer(request, context.deadline, parameters)
+            outcome = await self._infer(request, context, parameters)
             write = _raw if parameters.raw else _typed
             response.CopyFrom(await self._workers.run(outcome.size, write, outcome, request.id))
         except LatentServeError as error:
