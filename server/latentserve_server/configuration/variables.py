@@ -9,7 +9,7 @@ from latentserve_server.configuration.option import PREFIX, Option, Setting, sug
 from latentserve_server.errors import ConfigError
 
 _CONFIG = f"{PREFIX}CONFIG"
-_NEIGHBOURS = {f"{PREFIX}MNIST", f"{PREFIX}SERVER", f"{PREFIX}ADMIN_SERVER", f"{PREFIX}TOKEN_FILE"}
+_NEIGHBOURS = {f"{PREFIX}MNIST", f"{PREFIX}SERVER", f"{PREFIX}ADMIN_SERVER"}
 """Variables of the tests and of the client, which may run where a server does."""
 _CLIENT = f"{PREFIX}CLIENT_"
 """What the names of the client's other variables begin with."""

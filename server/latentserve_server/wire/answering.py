@@ -134,13 +134,13 @@ class Answering:
     def _allow(self, exchange: Exchange, allowances: Allowances) -> LatentServeError | None:
         """Note what the caller may have, and count the call; returns why it is refused, or None where it is not.
 
-        Callers who are not asked who they are are told apart by their addresses.
+        Callers without tokens are told apart by their certificates' first names, or else by their addresses.
         """
         demand, caller = exchange.method.demand, exchange.caller
         if demand is None or demand.is_open:
             return None
         if caller is None:
-            exchange.allowance = allowances.of(exchange.peer_host())
+            exchange.allowance = allowances.of(next(iter(exchange.peer_names()), "") or exchange.peer_host())
         else:
             exchange.allowance = allowances.of(caller.name, caller.limits)
         try:

@@ -36,8 +36,8 @@ def test_a_file_and_a_variable_name_the_token(target: str, script: Script, tmp_p
     for name in ("one", "two"):
         (tmp_path / name).write_text(f"{name}\n")
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    assert command("--server", target, "models", LATENTSERVE_TOKEN_FILE=one).returncode == 0
-    assert command("--server", target, "--token-file", two, "models", LATENTSERVE_TOKEN_FILE=one).returncode == 0
+    assert command("--server", target, "models", LATENTSERVE_CLIENT_TOKEN_FILE=one).returncode == 0
+    assert command("--server", target, "--token-file", two, "models", LATENTSERVE_CLIENT_TOKEN_FILE=one).returncode == 0
     assert script.authorizations == ["Bearer one", "Bearer two"]
 
 

@@ -79,7 +79,7 @@ def check_secrecy(target: str, *, has_token: bool, is_encrypted: bool, allowed: 
     if has_token and not is_encrypted and not allowed and not is_on_this_machine(target):
         raise RequestError(
             f"server {target!r}: a token is not sent to another machine in plain text; give credentials for TLS, or "
-            "allow it by token_in_plain_text where the network itself is encrypted"
+            "allow it by token_in_plain_text (--token-in-plain-text) where the network itself is encrypted"
         )
 
 

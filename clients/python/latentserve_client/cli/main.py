@@ -38,7 +38,7 @@ _SERVER = "127.0.0.1:50051"
 _ADMIN_SERVER = "127.0.0.1:50052"
 _SERVER_VARIABLE = "LATENTSERVE_SERVER"
 _ADMIN_SERVER_VARIABLE = "LATENTSERVE_ADMIN_SERVER"
-_TOKEN_VARIABLE = "LATENTSERVE_TOKEN_FILE"  # noqa: S105  # the name of a file, and no token
+_TOKEN_VARIABLE = "LATENTSERVE_CLIENT_TOKEN_FILE"  # noqa: S105  # the name of a file, and no token
 
 _UNREAD = 141
 """What a shell shows of a command that SIGPIPE has ended, as it ends most commands whose reader leaves."""
