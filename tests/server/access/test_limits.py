@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 from access_tokens import Metadata, TokenShelf
+from certificates import CLIENT, LOCAL, Authority, tls_options
 from held_graph import BACKSTOP_SECONDS
 from inference_requests import infer_request, stub_of
 from refusal import refusal
@@ -199,3 +200,21 @@ async def test_without_tokens_callers_are_told_apart_by_their_addresses(reposito
             health: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
             for _ in range(3):
                 await health(b"")
+
+
+async def test_without_tokens_callers_with_certificates_are_told_apart_by_their_names(
+    repository: Path, tmp_path: Path
+) -> None:
+    authority = Authority()
+    authority.issue(*LOCAL).write(tmp_path / "tls")
+    (tmp_path / "ca.crt").write_bytes(authority.pem)
+    options = tls_options(tmp_path / "tls", tmp_path / "ca.crt")
+    async with running_server(repository, caller_calls_per_second=NEVER_AGAIN, **options) as served:
+        for name in ("one", "other"):
+            issued = authority.issue(name, purpose=CLIENT)
+            credentials = grpc.ssl_channel_credentials(authority.pem, issued.key, issued.certificate)
+            own = [("grpc.use_local_subchannel_pool", 1)]
+            async with grpc.aio.secure_channel(f"127.0.0.1:{served.server.port}", credentials, own) as channel:
+                generation = generation_pb2_grpc.GenerationServiceStub(channel)
+                await generation.Sample(pb.SampleRequest(model=VAE, count=1))
+                await over_limit(generation.Sample(pb.SampleRequest(model=VAE, count=1)))
