@@ -185,6 +185,9 @@ bench bench-quick:
 bench-tls: demo/done  ## Measure what TLS costs a call, on the demo's models (one minute).
 	PYTHONPATH=benchmarks $(BIN)/python -m front.tls --repository demo/models
 
+bench-access: demo/done  ## Measure what tokens and limits cost a call, on the demo's models (two minutes).
+	$(BIN)/python benchmarks/access.py --repository demo/models --model mlp_gan
+
 image:  ## Build the CPU server image.
 	docker build --target cpu -t latentserve-server:cpu .
 
