@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,6 @@ from server_process import COMMAND
 
 from latentserve_server.configuration.config import ServerConfig
 
-AWAITED = {"tokens"}
-"""Options that manifests use and this server may not have yet."""
-KNOWN = {field.name for field in fields(ServerConfig)}
 MODEL_SERVICE = "latentserve.v1.ModelService"
 SECRETS = {"latentserve-tls", "latentserve-tokens", "latentserve-s3"}
 """Those that docs/operations.md tells how to make."""
@@ -33,14 +29,7 @@ def pod(documents: list[Document]) -> Pod:
 @pytest.fixture
 def config(pod: Pod, documents: list[Document], tmp_path: Path) -> ServerConfig:
     """What the server makes of the pod's options."""
-    skip_if_awaited(pod)
     return pod.config(documents, tmp_path)
-
-
-def skip_if_awaited(pod: Pod) -> None:
-    wanted = {variable.removeprefix(PREFIX).lower() for variable in pod.variables}
-    if missing := wanted & AWAITED - KNOWN:
-        pytest.skip(f"this server has no options {', '.join(sorted(missing))} yet")
 
 
 def test_pods_meet_the_restricted_standard(pod: Pod) -> None:
@@ -139,7 +128,6 @@ def test_files_that_options_name_are_in_what_is_mounted(pod: Pod) -> None:
 
 
 def test_options_are_those_of_the_server(pod: Pod, documents: list[Document], tmp_path: Path) -> None:
-    skip_if_awaited(pod)
     done = subprocess.run(
         [COMMAND, *pod.arguments(documents, tmp_path), "--print-config"],
         env={"PATH": os.environ["PATH"], **pod.variables},
