@@ -16,7 +16,7 @@ KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 ENVIRONMENT = Path(sys.prefix) / "deploy"
 """Where `make test-deploy` installs what renders and checks."""
 KUBECTL = ENVIRONMENT / "bin" / "kubectl"
-BACKSTOP_SECONDS = 60.0
+BACKSTOP_SECONDS = 300.0
 
 Document = dict[str, Any]
 
