@@ -221,6 +221,18 @@ def models() -> Sequence[Builder[Panel]]:
             (f"sum(latentserve_alias_stuck{{{HERE}}}) or vector(0)", "aliases stuck"),
             ('sum(latentserve_repository_unreadable{job="$job"})', "unreadable"),
         ),
+        _curves(
+            "Drift of latents",
+            "Divergence of what is encoded from the calibration, in nats a latent; an alert fires beyond 0.1.",
+            "short",
+            (f"avg by (model, version) (latentserve_latent_drift_nats{{{HERE}}})", "{{model}} {{version}}"),
+        ),
+        _curves(
+            "Drift of scores",
+            "Population stability index of anomaly percentiles; an alert fires beyond 0.25.",
+            "short",
+            (f"avg by (model, version) (latentserve_anomaly_percentile_psi{{{HERE}}})", "{{model}} {{version}}"),
+        ),
     )
 
 

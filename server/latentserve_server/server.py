@@ -281,6 +281,7 @@ class Server:
             noise=NoiseSource(),
             workers=self._workers,
             observer=self.metrics.observer,
+            drift_observer=self.metrics.drift_observer,
         )
 
     def _connections(self) -> int:

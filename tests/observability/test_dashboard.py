@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from calibrated_model import write_calibrated
 from model_shelf import Shelf
 from observability.conftest import Watch, calls_go_on
 from server_process import BACKSTOP_SECONDS
+from tiny_bundle import TinyModel
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "deploy" / "grafana"
@@ -67,6 +70,7 @@ def has_a_number(found: list[dict[str, Any]]) -> bool:
 
 @pytest.mark.slow
 async def test_every_query_has_data(watch: Watch, shelf: Shelf) -> None:
+    shelf.publish_written(1, partial(write_calibrated, model=TinyModel()))
     async with watch(shelf.root, "--workers=2") as watched, calls_go_on(watched, "vae"):
         for panel in PANELS:
             for target in panel["targets"]:

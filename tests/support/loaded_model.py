@@ -15,6 +15,7 @@ from latentserve_server.engine.device import DeviceQueue
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.model.identity import Limits
 from latentserve_server.model.served_model import ServedModel
+from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.workers import Workers
 
 
@@ -52,6 +53,7 @@ async def loaded(
         noise=NoiseSource(),
         workers=workers,
         observer=lambda name, version, graph: Notes(),
+        drift_observer=Metrics().drift_observer,
     )
     model = await loader.load("model", 1, directory)
     try:

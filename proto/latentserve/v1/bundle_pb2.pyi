@@ -150,12 +150,16 @@ class LabelSpec(_message.Message):
     def __init__(self, count: _Optional[int] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Calibration(_message.Message):
-    __slots__ = ("negative_elbo_quantiles", "images")
+    __slots__ = ("negative_elbo_quantiles", "images", "latent_means", "latent_variances")
     NEGATIVE_ELBO_QUANTILES_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
+    LATENT_MEANS_FIELD_NUMBER: _ClassVar[int]
+    LATENT_VARIANCES_FIELD_NUMBER: _ClassVar[int]
     negative_elbo_quantiles: _containers.RepeatedScalarFieldContainer[float]
     images: int
-    def __init__(self, negative_elbo_quantiles: _Optional[_Iterable[float]] = ..., images: _Optional[int] = ...) -> None: ...
+    latent_means: _containers.RepeatedScalarFieldContainer[float]
+    latent_variances: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, negative_elbo_quantiles: _Optional[_Iterable[float]] = ..., images: _Optional[int] = ..., latent_means: _Optional[_Iterable[float]] = ..., latent_variances: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ImageSpec(_message.Message):
     __slots__ = ("channels", "height", "width", "min_value", "max_value", "reading")

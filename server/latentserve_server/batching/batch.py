@@ -22,6 +22,9 @@ from latentserve_server.latent.noise import Draw, join_rows
 Inputs: TypeAlias = Mapping[str, NDArray[Any] | Draw]
 """The inputs of a call by their names: arrays, or latents that are drawn when they are needed."""
 
+Watch: TypeAlias = Callable[[Arrays], None]
+"""What sees the outputs of a run, without the rows that filled it up."""
+
 _MADE_FROM: Mapping[str, str] = MappingProxyType({"image_uint8": "image"})
 """uint8 outputs, which cannot hold NaN, and the float output that each is made from."""
 
@@ -170,8 +173,10 @@ class Batch:
         }
         return self
 
-    def run(self, graph: Graph) -> Run:
+    def run(self, graph: Graph, watch: Watch | None = None) -> Run:
         """Run the graph on the joined rows, on the engine's thread or, where the run is short, on the event loop.
+
+        `watch` sees the outputs there, where all are finite.
 
         Raises:
             EngineFailure: not as many rows came back as went in, or every caller has gone before the run began.
@@ -188,6 +193,8 @@ class Batch:
                 raise EngineFailure(f"output {name} has {len(outputs[name])} rows where {went_in} went in")
         ended_ns = time.monotonic_ns()
         spoiled = Spoiled({name: outputs[name] for name in computed})
+        if watch is not None and not spoiled:
+            watch({name: rows[: self.rows] for name, rows in outputs.items()})
         given = {name: clip_pixels(outputs[name]) if name == "image" else outputs[name] for name in wanted}
         return Run(given, spoiled, started_ns, ended_ns, time.monotonic_ns(), self.rows)
 

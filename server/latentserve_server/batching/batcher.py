@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
-from latentserve_server.batching.batch import Batch, Entry, Graph, Inputs, Run
+from latentserve_server.batching.batch import Batch, Entry, Graph, Inputs, Run, Watch
 from latentserve_server.batching.queue import RowQueue, RunTimes, Slice, WaitEstimate
 from latentserve_server.batching.scheduling import NEVER, WHENEVER, Result, Scheduling
 from latentserve_server.engine.device import EngineThread
@@ -86,11 +86,12 @@ class Batcher:
         observer: BatchObserver,
         limits: BatchLimits,
         here: EngineThread | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """`executor` is the engine's single thread, which batchers of one model share; `workers` join rows.
 
         `here` is that thread, for a graph whose run takes no longer for any values: where one is known to be short, it
-        is made on the event loop.
+        is made on the event loop. `watch` sees what every run gives, where it is made.
         """
         self._loop = asyncio.get_running_loop()
         self._graph = graph
@@ -99,6 +100,7 @@ class Batcher:
         self._observer = observer
         self._limits = limits
         self._here = here
+        self._watch = watch
         self._queue: RowQueue[Entry] = RowQueue(
             max_batch_rows=limits.max_batch_rows, max_rows=limits.max_queue_rows, max_bytes=limits.max_queue_bytes
         )
@@ -244,8 +246,8 @@ class Batcher:
         run: asyncio.Future[Run] | None = None
         try:
             if self._here is not None and self._is_short(batch.rows + batch.padding):
-                return batch.run(self._graph), None
-            run = self._loop.run_in_executor(self._executor, batch.run, self._graph)
+                return batch.run(self._graph, self._watch), None
+            run = self._loop.run_in_executor(self._executor, batch.run, self._graph, self._watch)
             slices = await self._take_when_full(run)
             following = self._loop.create_task(self._join(slices)) if slices else None
             return await run, following

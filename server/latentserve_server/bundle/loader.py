@@ -28,6 +28,7 @@ from latentserve_server.errors import BundleError, EngineFailure, PrecisionShort
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.latent.noise_inputs import NoiseInputs
 from latentserve_server.latent.prior import PriorSource
+from latentserve_server.model.drift import DriftObserver, DriftWatch
 from latentserve_server.model.identity import Identity, Limits
 from latentserve_server.model.kind import KINDS
 from latentserve_server.model.served_model import REPLY_OVERHEAD_BYTES, Footprint, ServedModel
@@ -94,6 +95,8 @@ class Loader:
     workers: Workers
     observer: Callable[[str, int, str], BatchObserver]
     """The observer of a model's graph, from the model's name, its version and the graph's role."""
+    drift_observer: Callable[[str, int], DriftObserver]
+    """What is told how far a model's inputs have drifted, from its name and its version."""
     _openings: set[tuple[str, int]] = field(default_factory=set)
     """The versions that are being opened, which may be on a thread for which nobody waits any more."""
 
@@ -130,10 +133,12 @@ class Loader:
             buckets=buckets(limits.max_batch_rows) if self.pad_batches else (),
         )
 
+        drift = DriftWatch(bundle.manifest.calibration, self.drift_observer(name, version))
+
         def start_batcher(graph: Graph, label: str, *, steady: bool) -> Batcher:
             here = thread if steady else None
             observer = self.observer(name, version, label)
-            batcher = Batcher(graph, thread, self.workers, observer, batches, here)
+            batcher = Batcher(graph, thread, self.workers, observer, batches, here, drift.ran)
             batcher.start()
             return batcher
 
@@ -179,6 +184,7 @@ class Loader:
             prior=PriorSource(self.noise, bundle.manifest.latent.dim, bundle.mixture),
             noise=self.noise,
             noise_inputs=opened.noise_inputs,
+            drift=drift,
             workers=self.workers,
             release=release,
         )

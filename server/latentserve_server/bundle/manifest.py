@@ -82,7 +82,7 @@ def parse_manifest(raw: bytes) -> pb.Manifest:
     if manifest.HasField("labels"):
         _check_labels(manifest.labels)
     if manifest.HasField("calibration"):
-        _check_calibration(manifest.calibration)
+        _check_calibration(manifest.calibration, manifest.latent.dim)
     return manifest
 
 
@@ -251,7 +251,7 @@ def _check_labels(labels: pb.LabelSpec) -> None:
     _check(len(set(names)) == len(names), "labels.names", "has a name twice")
 
 
-def _check_calibration(calibration: pb.Calibration) -> None:
+def _check_calibration(calibration: pb.Calibration, latents: int) -> None:
     field, quantiles = "calibration.negative_elbo_quantiles", np.array(calibration.negative_elbo_quantiles)
     _check(
         len(quantiles) == CALIBRATION_QUANTILES, field, f"are {len(quantiles)} where {CALIBRATION_QUANTILES} are wanted"
@@ -259,6 +259,12 @@ def _check_calibration(calibration: pb.Calibration) -> None:
     _check(bool(np.isfinite(quantiles).all()), field, "has a value that is not finite")
     _check(bool((quantiles[1:] >= quantiles[:-1]).all()), field, "fall")
     _check(calibration.images >= 1, "calibration.images", "is not at least 1")
+    means, variances = np.array(calibration.latent_means), np.array(calibration.latent_variances)
+    for field, values in (("calibration.latent_means", means), ("calibration.latent_variances", variances)):
+        wanted = f"are {len(values)} where {latents} are wanted, or none of both"
+        _check(len(values) in (0, latents) and len(means) == len(variances), field, wanted)
+        _check(bool(np.isfinite(values).all()), field, "has a value that is not finite")
+    _check(bool((variances >= 0).all()), "calibration.latent_variances", "has a value below 0")
 
 
 def _check(holds: bool, field: str, problem: str) -> None:

@@ -27,6 +27,7 @@ from latentserve_server.latent.psi import Psi
 from latentserve_server.latent.scores import Scores, draw_latents, score_at_mean, score_draws, score_point
 from latentserve_server.model.abilities import Abilities
 from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored
+from latentserve_server.model.drift import DriftWatch
 from latentserve_server.model.identity import Identity, Limits
 from latentserve_server.model.kind import KINDS
 from latentserve_server.model.requests import (
@@ -87,6 +88,7 @@ class ServedModel:
         prior: PriorSource,
         noise: NoiseSource,
         noise_inputs: NoiseInputs | None,
+        drift: DriftWatch,
         workers: Workers,
         release: Callable[[], Awaitable[None]],
     ) -> None:
@@ -94,7 +96,8 @@ class ServedModel:
         where there is no encoder, or no such prior.
 
         `footprints` are those of the graphs, by the names of their roles. `noise_inputs` are the decoder's, or None.
-        `release` frees what the batchers ran on; it is awaited once they are closed.
+        `drift`, which sees what the encoder gives, is told of scores. `release` frees what the batchers ran on; it is
+        awaited once they are closed.
         """
         self.identity = identity
         self.manifest = manifest
@@ -121,6 +124,7 @@ class ServedModel:
         self._prior_noise = PriorSource(noise, manifest.latent.noise_dim, None)
         self._noise = noise
         self._noise_inputs = noise_inputs
+        self._drift = drift
         self._workers = workers
         self._release = release
         self._leases = 0
@@ -222,6 +226,7 @@ class ServedModel:
         scores = await self._workers.run(
             images.nbytes, score_at_mean, likelihood, images, mean, log_variance, result.outputs, quantiles
         )
+        self._drift.scored(scores)
         return result, scores
 
     async def score(self, images: Float32, request: ScoreRequest) -> Scored:

@@ -1,8 +1,8 @@
 """The metrics of several processes as those of one server, and what a supervisor counts of its workers.
 
 What is counted is summed, and goes on where a process ends: what it had counted when it last told is kept. Of gauges,
-the greatest or least value counts where a sum says nothing. What is known of a process alone, such as its memory, has a
-label that names it.
+the greatest or least value counts where a sum says nothing, or the mean where each value is of about as many rows. What
+is known of a process alone, such as its memory, has a label that names it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from statistics import fmean
 from typing import Any, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -40,6 +41,8 @@ GAUGES: Mapping[str, Callable[[list[float]], float]] = {
     "latentserve_model_missing": max,
     "latentserve_model_broken": max,
     "latentserve_alias_stuck": max,
+    "latentserve_latent_drift_nats": fmean,
+    "latentserve_anomaly_percentile_psi": fmean,
     "latentserve_repository_unreadable": max,
     "latentserve_build_info": max,
     "latentserve_memory_limit_bytes": max,

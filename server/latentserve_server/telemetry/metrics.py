@@ -33,6 +33,7 @@ def _geometric(first: float, factor: float, count: int) -> Sequence[float]:
 
 _SECONDS = _geometric(1e-4, 2, 18)  # 0.1 ms to 13 s
 _ROWS = _geometric(1, 2, 13)  # 1 to 4096
+_VERSIONED = ("model", "version")
 _FAILURES = ("UNKNOWN", "INTERNAL", "DATA_LOSS", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 
 
@@ -109,6 +110,12 @@ class Metrics:
         self._stuck = self._gauge("alias_stuck", text, ("model", "alias"))
         self._unreadable = self._gauge("repository_unreadable", "1 if the last scan of the repository failed.", ())
         self._build = self._gauge("build_info", "What this server is made of.", ("version", "onnxruntime", "device"))
+        text = "Divergence of the last window's posterior means from the calibration's, in nats a latent."
+        self._latent_drift = self._gauge("latent_drift_nats", text, _VERSIONED)
+        text = "Population stability index of the last window's anomaly percentiles."
+        self._anomaly_drift = self._gauge("anomaly_percentile_psi", text, _VERSIONED)
+        text = "Windows of rows that were compared with the calibration."
+        self._drift_windows = self._counter("drift_windows", text, (*_VERSIONED, "of"))
         self._exporter: MetricsListener | None = None
 
     def serve(self, host: str, port: int, certificates: Certificates | None = None) -> int:
@@ -203,6 +210,7 @@ class Metrics:
 
     def model_opened(self, identity: Identity, footprints: Mapping[str, Footprint]) -> None:
         """A model answers calls now; `footprints` are those of its graphs, by the names of their roles."""
+        self._forget(identity.name, identity.version, (self._latent_drift, self._anomaly_drift))  # of one before it
         for graph, footprint in footprints.items():
             labels = identity.name, str(identity.version), graph
             self._memory.labels(*labels).set(footprint.memory_bytes)
@@ -218,8 +226,8 @@ class Metrics:
 
     def version_closed(self, model: str, version: int) -> None:
         """Nothing of the version is open any more."""
-        for metric in self._of_graphs:
-            metric.remove_by_labels({"model": model, "version": str(version)})
+        drift = self._latent_drift, self._anomaly_drift, self._drift_windows
+        self._forget(model, version, (*self._of_graphs, *drift))
 
     def observer(self, model: str, version: int, graph: str) -> GraphMetrics:
         """The metrics of one graph."""
@@ -234,6 +242,10 @@ class Metrics:
             {reason: self._dropped.labels(*labels, reason) for reason in ("cancelled", "deadline")},
         )
 
+    def drift_observer(self, model: str, version: int) -> DriftMetrics:
+        """The metrics of one version's drift."""
+        return DriftMetrics(model, str(version), self._latent_drift, self._anomaly_drift, self._drift_windows)
+
     def graph_totals(self) -> Mapping[tuple[str, str, str], GraphTotals]:
         """The totals of every graph that is open, by model, version and graph."""
         waits, runs, rows = (metric.children() for metric in (self._queue, self._compute, self._batch_rows))
@@ -247,6 +259,10 @@ class Metrics:
             )
             for graph in waits.keys() & runs.keys() & rows.keys()
         }
+
+    def _forget(self, model: str, version: int, metrics: Sequence[Counter | Gauge | Histogram]) -> None:
+        for metric in metrics:
+            metric.remove_by_labels({"model": model, "version": str(version)})
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(f"latentserve_{name}", text, labels, registry=self.registry)
@@ -305,6 +321,26 @@ class GraphMetrics:
     def call_dropped(self, reason: str) -> None:
         """A call was dropped before all of its rows ran."""
         self._dropped[reason].inc()
+
+
+class DriftMetrics:
+    """What is told of the drift of one model version, of which there is nothing until a window has ended."""
+
+    def __init__(self, model: str, version: str, latents: Gauge, percentiles: Gauge, windows: Counter) -> None:
+        self._labels = model, version
+        self._latents = latents
+        self._percentiles = percentiles
+        self._windows = windows
+
+    def latents_compared(self, nats: float) -> None:
+        """A window of posterior means was compared."""
+        self._latents.labels(*self._labels).set(nats)
+        self._windows.labels(*self._labels, "latents").inc()
+
+    def percentiles_compared(self, index: float) -> None:
+        """A window of anomaly percentiles was compared."""
+        self._percentiles.labels(*self._labels).set(index)
+        self._windows.labels(*self._labels, "percentiles").inc()
 
 
 class Tally:

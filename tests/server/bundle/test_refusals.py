@@ -70,6 +70,13 @@ PRIORS = "PRIOR_STANDARD_NORMAL, PRIOR_MIXTURE, PRIOR_GRAPH"
 CODES = "graphs that give codes are float32 alone: codes have no signal-to-noise ratio"
 GRAPHS, KIND = "graphs are not those of the kind of model", "does not fit the kind of model"
 QUANTILES = "calibration.negative_elbo_quantiles"
+MEANS, VARIANCES = "calibration.latent_means", "calibration.latent_variances"
+LATENTS: dict[str, Any] = {
+    "negative_elbo_quantiles": [*range(101)],
+    "images": 5,
+    "latent_means": [0, 0, 0],
+    "latent_variances": [1, 1, 1],
+}
 MANIFESTS: list[tuple[str, str, Any, str]] = [
     ("vae", "format_version", 2, "format_version 2 where 1 is understood"),
     ("vae", "format_version", {}, f"format_version is {{}}; {U32}"),
@@ -173,6 +180,17 @@ MANIFESTS: list[tuple[str, str, Any, str]] = [
     ("all", f"{QUANTILES}.100", "Infinity", f"{QUANTILES} has a value that is not finite"),
     ("all", f"{QUANTILES}.100", -1, f"{QUANTILES} fall"),
     ("all", "calibration.images", 0, "calibration.images is not at least 1"),
+    ("all", MEANS, [0, 1], f"{MEANS} are 2 where 3 are wanted, or none of both"),
+    ("all", MEANS, [0, 1, 2], f"{MEANS} are 3 where 3 are wanted, or none of both"),
+    ("all", VARIANCES, [1, 1, 1], f"{MEANS} are 0 where 3 are wanted, or none of both"),
+    ("all", "calibration", LATENTS | {"latent_means": [0, "NaN", 0]}, f"{MEANS} has a value that is not finite"),
+    (
+        "all",
+        "calibration",
+        LATENTS | {"latent_variances": [1, 1, "NaN"]},
+        f"{VARIANCES} has a value that is not finite",
+    ),
+    ("all", "calibration", LATENTS | {"latent_variances": [1, 0, -1]}, f"{VARIANCES} has a value below 0"),
     ("vae", "metrics", [1], "metrics is a list of 1; it must be an object whose values are each a number"),
     ("vae", "metrics.test_nats", None, "metrics.test_nats is null; it must be a number"),
     (

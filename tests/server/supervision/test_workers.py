@@ -18,6 +18,7 @@ import grpc
 import numpy as np
 import pytest
 from admin_server import refusal
+from calibrated_model import bright_images, write_calibrated
 from certificates import LOCAL, Authority, MountedSecret, tls_options
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from model_shelf import Shelf
@@ -124,6 +125,24 @@ async def test_two_workers_answer_at_one_port_and_their_metrics_add_up(repositor
                 (line,) = second.complaints()
                 assert f"--listen 127.0.0.1:{f.port}: the address cannot be bound; is it in use?" in line
         assert not f.process.complaints()
+
+
+async def test_of_drift_the_mean_of_the_workers_is_shown(tmp_path: Path) -> None:
+    model = TinyModel()
+    write_calibrated(tmp_path / "vae" / "1", model)
+    ordinary, bright = (from_ndarray(make(model, 1000)) for make in (TinyModel.random_images, bright_images))
+    shown = []
+    flags = ("--max-rows-per-request=1000", "--max-batch-rows=1000")
+    async with fleet(tmp_path, *flags) as f, f.channels() as channels:
+        for worker, images in ((1, ordinary), (2, ordinary), (2, bright), (1, bright)):
+            stub = generation_pb2_grpc.GenerationServiceStub(channels[worker])
+            await stub.Score(pb.ScoreRequest(model=SAMPLE.model, images=pb.Images(tensor=images)))
+            shown.append([await metric(f.metrics_port, n) for n in ("latent_drift_nats", "anomaly_percentile_psi")])
+        assert await metric(f.metrics_port, "drift_windows_total") == 8
+    one, both, different, moved = np.array(shown)
+    assert both == pytest.approx(one)
+    assert different == pytest.approx((one + moved) / 2)
+    assert (moved > one).all()
 
 
 async def test_a_killed_worker_comes_back_and_no_count_goes_back(repository: Path) -> None:

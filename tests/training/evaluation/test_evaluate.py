@@ -112,6 +112,8 @@ def test_the_mixture_and_the_calibration_are_what_an_export_needs(trained: Runs)
     assert (quantiles[0], quantiles[-1]) == (pytest.approx(scores.min().item()), pytest.approx(scores.max().item()))
     assert quantiles[50] == pytest.approx(scores.median().item(), rel=0.02)
     assert calibration.images == 180
+    assert calibration.latent_means == pytest.approx(mean.mean(0).tolist(), abs=1e-5)
+    assert calibration.latent_variances == pytest.approx(mean.var(0, correction=0).tolist(), rel=1e-4)
 
 
 def test_digits_as_large_as_mnist_s_are_measured_in_the_pinned_features(tmp_path: Path) -> None:

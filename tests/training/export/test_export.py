@@ -367,6 +367,9 @@ def test_the_evaluation_goes_into_the_bundle(evaluated: Path, tmp_path: Path) ->
     calibration = json.loads((evaluated / "calibration.json").read_text())
     assert list(manifest.calibration.negative_elbo_quantiles) == calibration["negative_elbo_quantiles"]
     assert served.manifest.calibration.images == calibration["images"] > 0
+    for name in ("latent_means", "latent_variances"):
+        assert list(getattr(manifest.calibration, name)) == pytest.approx(calibration[name], rel=1e-6)
+        assert len(calibration[name]) == manifest.latent.dim
 
 
 def test_an_evaluation_of_other_weights_stays_out(evaluated: Path, tmp_path: Path) -> None:

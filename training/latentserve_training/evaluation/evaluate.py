@@ -143,7 +143,7 @@ def _vae_sets(model: Vae, dataset: Dataset, config: EvaluationConfig, staged: Ru
     test, labels = torch.from_numpy(dataset.test.images), model.labels_of(dataset.test.labels)
     # As they are served: grey values are encoded and scored as they are, and decoded at the mean.
     served = elbo(model, test.float() / 255, labels, None)
-    Calibration.of(served.negative).save(staged.calibration)
+    Calibration.of(served.negative, served.posterior.mean).save(staged.calibration)
     rows = torch.cat(
         (torch.arange(gallery.RECONSTRUCTED), measurements.subset(config.samples, len(test), config.seed))
     ).clamp(max=len(test) - 1)
