@@ -48,6 +48,7 @@ from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics import Metrics
 from latentserve_server.telemetry.open_files import room_for_connections
 from latentserve_server.telemetry.process_metrics import measure_certificates
+from latentserve_server.telemetry.tracing.calls import open_tracing
 from latentserve_server.wire.admission import Admission, BytesUnderWay
 from latentserve_server.wire.answering import Answering
 from latentserve_server.wire.core import Completions
@@ -68,6 +69,8 @@ SERVICES = (_GENERATION.full_name, _MODELS.full_name, _INFERENCE.full_name)
 DRIVEN = ("Sample", "Encode", "Decode", "Reconstruct", "Score", "Interpolate", "Traverse")
 
 
+_LEAST_TRACES_SECONDS, _MOST_TRACES_SECONDS = 0.2, 2.0
+"""For the last spans to be sent, whatever is left of the drain timeout: a collector that is away is not waited for."""
 _FREE_SECONDS = 0.6
 """For threads to end, before the process ends without them."""
 
@@ -98,6 +101,7 @@ class Server:
         self.metrics = Metrics(log)
         """What this server counts."""
         self.metrics.set_build(version("latentserve-server"), runtime_version(), placement.device)
+        self._tracing = open_tracing(config.trace_ratio, config.trace_endpoint, version("latentserve-server"))
         measure_certificates(self.metrics.registry, self._certificates)
         self._workers = Workers(threads=max(2, _processors(config)))
         models = store or _store(config)
@@ -217,13 +221,23 @@ class Server:
         if self._serving:
             _logger.info("draining")
             await asyncio.sleep(self._config.drain_delay)
+        drained_at = asyncio.get_running_loop().time() + self._config.drain_timeout
         await self._admission.drain(self._config.drain_timeout if self._serving else 0)
         await self._listener.stop()
         if self._probes is not None:
             await self._probes.stop()
         self._completions.close()
+        await self._close_traces(drained_at)
         await self._free()
         _logger.info("stopped")
+
+    async def _close_traces(self, drained_at: float) -> None:
+        """Send the last spans, in what the calls have left of the drain timeout."""
+        if self._tracing is not None:
+            left = drained_at - asyncio.get_running_loop().time()
+            seconds = min(max(left, _LEAST_TRACES_SECONDS), _MOST_TRACES_SECONDS)
+            with suppress(OSError):  # there is no further thread
+                await on_thread("end of traces", self._tracing.close, seconds)
 
     async def _free(self) -> None:
         """Free everything, but wait for nothing that hangs."""
@@ -282,6 +296,7 @@ class Server:
             workers=self._workers,
             observer=self.metrics.observer,
             drift_observer=self.metrics.drift_observer,
+            traces=self._tracing.of_graph if self._tracing is not None else None,
         )
 
     def _connections(self) -> int:
@@ -303,6 +318,7 @@ class Server:
             access_log=config.access_log,
             authentication=self._authentication,
             allowances=self._allowances,
+            tracing=self._tracing,
         )
         named = partial(model_of, is_model=self._repository.__contains__)
         generation = GenerationServicer(self._repository, self._workers)

@@ -41,6 +41,14 @@ class Graph(Protocol):
         ...
 
 
+class Wait(Protocol):
+    """What follows a call that is traced through the queue."""
+
+    def leave(self) -> None:
+        """The call has its result, or waits no longer. Harmless twice."""
+        ...
+
+
 class AwaitedResult(asyncio.Future[Result]):
     """The result of a call, for a task or for what has set `resume`, which goes on as soon as there is one."""
 
@@ -81,6 +89,8 @@ class Entry(AwaitedResult, Ticket):
         self.deadline = scheduling.deadline
         self._arrived_ns = time.monotonic_ns()
         self._collected: _Collected | None = None
+        self.wait: Wait | None = None
+        """Where it is traced."""
 
     def deliver(self, part: Slice[Entry], run: Run, begin: int) -> int | None:
         """Take one slice's output rows, which begin at `begin`; the last one settles the call.
@@ -145,6 +155,9 @@ class Run:
 
 class Batch:
     """Slices of calls that run together."""
+
+    gathered_ns = 0
+    """When they left the queue, on the monotonic clock, where calls are traced."""
 
     def __init__(self, slices: Sequence[Slice[Entry]]) -> None:
         self.slices = slices

@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
-from latentserve_server.batching.batch import Batch, Entry, Graph, Inputs, Run, Watch
+from latentserve_server.batching.batch import Batch, Entry, Graph, Inputs, Run, Wait, Watch
 from latentserve_server.batching.queue import RowQueue, RunTimes, Slice, WaitEstimate
 from latentserve_server.batching.scheduling import NEVER, WHENEVER, Result, Scheduling
 from latentserve_server.engine.device import EngineThread
@@ -60,6 +60,22 @@ class BatchObserver(Protocol):
         ...
 
 
+class BatchTraces(Protocol):
+    """What follows calls that are traced, on the event loop."""
+
+    def wait(self, rows: int) -> Wait | None:
+        """Follow so many rows of the call that is being answered; None where that is not traced."""
+        ...
+
+    def batch_gathered(self, batch: Batch) -> None:
+        """Rows have left the queue for the engine."""
+        ...
+
+    def batch_ended(self, batch: Batch, outcome: Run | Exception) -> None:
+        """The batch ran, or why it did not; its calls are told next."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchLimits:
     """How large batches and their queue may be."""
@@ -87,6 +103,7 @@ class Batcher:
         limits: BatchLimits,
         here: EngineThread | None = None,
         watch: Watch | None = None,
+        traces: BatchTraces | None = None,
     ) -> None:
         """`executor` is the engine's single thread, which batchers of one model share; `workers` join rows.
 
@@ -101,6 +118,7 @@ class Batcher:
         self._limits = limits
         self._here = here
         self._watch = watch
+        self._traces = traces
         self._queue: RowQueue[Entry] = RowQueue(
             max_batch_rows=limits.max_batch_rows, max_rows=limits.max_queue_rows, max_bytes=limits.max_queue_bytes
         )
@@ -138,6 +156,8 @@ class Batcher:
         entry = Entry(inputs, outputs, scheduling, loop=self._loop)
         if caller is not None:
             caller.check_rows(entry.rows)
+        if self._traces is not None:
+            entry.wait = self._traces.wait(entry.rows)
         self._admit(entry)
         if caller is not None:
             caller.enter(entry.rows)
@@ -149,6 +169,8 @@ class Batcher:
         finally:
             if caller is not None:
                 caller.leave(entry.rows)
+            if entry.wait is not None:
+                entry.wait.leave()
             del entry  # its error has this frame in its traceback
 
     def _withdraw(self, entry: Entry) -> None:
@@ -228,6 +250,8 @@ class Batcher:
         if not slices:
             return None
         batch = Batch(slices)
+        if self._traces is not None:
+            self._traces.batch_gathered(batch)
         bucket = self._limits.bucket(batch.rows)
         try:
             if self._is_short(bucket) and batch.work_bytes < _SHORT_BYTES:
@@ -235,7 +259,10 @@ class Batcher:
             return await self._workers.run(batch.work_bytes, batch.join, bucket)
         except Exception as error:
             _logger.exception("the rows of a batch do not fit together")
-            batch.fail(EngineFailure(f"the rows of a batch do not fit together: {error}"))
+            failure = EngineFailure(f"the rows of a batch do not fit together: {error}")
+            if self._traces is not None:
+                self._traces.batch_ended(batch, failure)
+            batch.fail(failure)
             return None
 
     async def _run(self, batch: Batch) -> tuple[Run | Exception, asyncio.Task[Batch | None] | None]:
@@ -273,6 +300,8 @@ class Batcher:
         return self._here is not None and self._here.is_idle and self._run_times.expected(rows) < _SHORT_SECONDS
 
     def _deliver(self, batch: Batch, outcome: Run | Exception) -> None:
+        if self._traces is not None:
+            self._traces.batch_ended(batch, outcome)
         if isinstance(outcome, Run):
             seconds = (outcome.ended_ns - outcome.started_ns) / 1e9
             self._wait_estimate.finish(batch.rows, self._loop.time())

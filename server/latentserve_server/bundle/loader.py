@@ -14,7 +14,7 @@ from latentserve.onnx.graph_rule import GraphRuleError, WeightsFile, check_graph
 from latentserve.row_bits import TRIAL_ROWS
 from latentserve.v1 import bundle_pb2 as pb
 from latentserve_server.batching.batch import Graph
-from latentserve_server.batching.batcher import Batcher, BatchLimits, BatchObserver
+from latentserve_server.batching.batcher import Batcher, BatchLimits, BatchObserver, BatchTraces
 from latentserve_server.blocking_calls import on_thread
 from latentserve_server.bundle import batch_rows
 from latentserve_server.bundle.bundle import Bundle, TensorShapes, read_bundle
@@ -97,6 +97,8 @@ class Loader:
     """The observer of a model's graph, from the model's name, its version and the graph's role."""
     drift_observer: Callable[[str, int], DriftObserver]
     """What is told how far a model's inputs have drifted, from its name and its version."""
+    traces: Callable[[str, int, str], BatchTraces] | None = None
+    """What follows calls through the batches of a graph, from the same; None where no call is traced."""
     _openings: set[tuple[str, int]] = field(default_factory=set)
     """The versions that are being opened, which may be on a thread for which nobody waits any more."""
 
@@ -138,7 +140,8 @@ class Loader:
         def start_batcher(graph: Graph, label: str, *, steady: bool) -> Batcher:
             here = thread if steady else None
             observer = self.observer(name, version, label)
-            batcher = Batcher(graph, thread, self.workers, observer, batches, here, drift.ran)
+            traces = self.traces(name, version, label) if self.traces is not None else None
+            batcher = Batcher(graph, thread, self.workers, observer, batches, here, drift.ran, traces)
             batcher.start()
             return batcher
 

@@ -133,6 +133,10 @@ class ServerConfig:
     """Form of log lines, on standard error."""
     access_log: bool = True
     """Log every call, at level info."""
+    trace_ratio: float = 0.0
+    """Share of calls, 0 to 1, that are traced where the caller's traceparent does not decide; 0 traces none at all."""
+    trace_endpoint: str = "http://127.0.0.1:4317"
+    """URL of the collector that traces are sent to by OTLP over gRPC, http://host:port, or https:// for TLS."""
 
     def __post_init__(self) -> None:
         """Check the values against each other.
@@ -187,6 +191,8 @@ class ServerConfig:
         self._check("tls_cert", bool(self.tls_key) or not self.tls_cert, "needs --tls-key, too")
         self._check("tls_key", bool(self.tls_cert) or not self.tls_key, "needs --tls-cert, too")
         self._check("tls_client_ca", bool(self.tls_cert) or not self.tls_client_ca, "needs --tls-cert and --tls-key")
+        self._check("trace_ratio", 0 <= self.trace_ratio <= 1, "must be 0 to 1")
+        self._check("trace_endpoint", _is_endpoint(self.trace_endpoint), "write http://host:port or https://host:port")
         VersionPolicy.parse(self.version_policy)
         parse_address("--listen", self.listen)
         if self.admin_listen != "off":
@@ -203,6 +209,17 @@ class ServerConfig:
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+def _is_endpoint(url: str) -> bool:
+    scheme, separator, address = url.removesuffix("/").partition("://")
+    if not separator or scheme not in ("http", "https"):
+        return False
+    try:
+        parse_address("--trace-endpoint", address)
+    except OptionError:
+        return False
+    return not set(address) & set("/?#@ ")
 
 
 def parse_address(option: str, address: str) -> tuple[str, int]:

@@ -28,6 +28,7 @@ from latentserve_server.errors import (
 )
 from latentserve_server.telemetry.logs import request_id
 from latentserve_server.telemetry.metrics import Metrics
+from latentserve_server.telemetry.tracing.calls import Tracing, current_call
 from latentserve_server.wire.admission import (
     FREE_BYTES,
     STOPPING,
@@ -70,6 +71,7 @@ class Answering:
         access_log: bool,
         authentication: Authentication | None = None,
         allowances: Allowances | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """`authentication` tells who calls; without, nobody is asked. `allowances` are what each may have."""
         self._loop = asyncio.get_running_loop()
@@ -85,6 +87,7 @@ class Answering:
         self._unread_timeout = unread_timeout
         self._authentication = authentication
         self._allowances = allowances
+        self._tracing = tracing
         self._access_level = logging.INFO if access_log else logging.DEBUG
 
     def add_methods(self, methods: Mapping[str, Method]) -> None:
@@ -221,6 +224,8 @@ class Answering:
         exchange.fail(error)
         if exchange.method.is_own:
             self._metrics.call_started(exchange.method.name)
+            if self._tracing is not None:
+                self._trace(exchange, self._tracing)
             outer = request_id.set(exchange.request_id)
             self._record(exchange)
             request_id.reset(outer)
@@ -236,6 +241,10 @@ class Answering:
         request_id.set(exchange.request_id)
         if method.is_own:
             self._metrics.call_started(method.name)
+            if self._tracing is not None:
+                self._trace(exchange, self._tracing)
+                if exchange.trace is not None:
+                    current_call.set(exchange.trace)
         try:
             requests = self._parse_all(exchange) if raw is None else self._parse(exchange, raw)
             if method.gives_stream:
@@ -301,17 +310,24 @@ class Answering:
                 self.check_model(exchange, request)
         return request
 
+    def _trace(self, exchange: Exchange, tracing: Tracing) -> None:
+        exchange.trace = tracing.begin(exchange.path, exchange.request_id, exchange.metadata, exchange.began_ns)
+
     def _record(self, exchange: Exchange) -> None:
         method, code = exchange.method.name, exchange.code.name
         seconds = (time.monotonic_ns() - exchange.began_ns) / 1e9
         self._metrics.call_ended(method, exchange.model, code, seconds)
         if exchange.caller is not None:
             self._metrics.caller_answered(exchange.caller.counted_as, code)
+        if exchange.trace is not None:
+            exchange.trace.end(exchange.model, code, exchange.message)
         level = logging.ERROR if exchange.code is grpc.StatusCode.INTERNAL else self._access_level
         if exchange.refused_for:
             level = max(level, logging.INFO)
         if _logger.isEnabledFor(level):
             fields = {"method": method, "model": exchange.model, "code": code, "seconds": round(seconds, 6)}
+            if exchange.trace is not None:
+                fields["trace_id"] = exchange.trace.trace_id
             _logger.log(level, "%s %s", method, _outcome(exchange), extra=fields | _caller_fields(exchange))
 
 

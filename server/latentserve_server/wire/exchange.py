@@ -18,6 +18,7 @@ from latentserve_server.access.caller import Caller
 from latentserve_server.batching.batch import AwaitedResult
 from latentserve_server.batching.scheduling import NEVER
 from latentserve_server.errors import LatentServeError, Unread
+from latentserve_server.telemetry.tracing.calls import CallTrace
 from latentserve_server.wire.admission import Admission, BytesUnderWay
 from latentserve_server.wire.core import Call, Completions, Metadata
 from latentserve_server.wire.services import Method
@@ -79,6 +80,7 @@ class Exchange(Call):
         "request_id",
         "task",
         "token",
+        "trace",
         "trailers",
     )
 
@@ -99,6 +101,8 @@ class Exchange(Call):
         """What its caller may have, where callers are told apart."""
         self.code = grpc.StatusCode.OK
         self.trailers: Metadata = ()
+        self.trace: CallTrace | None = None
+        """None where it is not sampled."""
         self.task: asyncio.Task[None] | Driver | None = None
         """What answers it."""
         self.is_cut_off = False

@@ -85,6 +85,8 @@ def test_every_field_is_a_flag() -> None:
         "log_level": "debug",
         "log_format": "text",
         "access_log": False,
+        "trace_ratio": 0.25,
+        "trace_endpoint": "https://collector:4317",
     }
     assert given.keys() == {field.name for field in dataclasses.fields(ServerConfig)}
     flags = [

@@ -147,6 +147,7 @@ def test_a_value_of_a_file_counts_as_it_is_written(file: Path, name: str, writte
 
 ADDRESS = "write host:port, with a port of 0 to 65535"
 POLICY = "write all, latest:N with N of at least 1, or explicit"
+ENDPOINT = "write http://host:port or https://host:port"
 DEVICE = "write auto, cpu, cuda or cuda:N"
 CUDA = "needs CUDA and padded batches"
 NOT_BELOW_MESSAGES = "must not be below --max-message-bytes, which is 67108864"
@@ -169,6 +170,8 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("cpu_threads", "-1", "1025"): "must be 0 to 1024",
     ("workers", "0", "257"): "must be 1 to 256",
     ("cache_bytes", "0", str((1 << 20) - 1)): "must be at least 1 MiB",
+    ("trace_ratio", "-0.1", "1.01"): "must be 0 to 1",
+    ("trace_endpoint", "", "host:4317", "ftp://host:1", "http://host", "http://h:1/v1"): ENDPOINT,
     ("drain_delay", "nan"): "must be a number",
     ("drain_delay", "-1", "-0.1"): "must not be negative",
     ("drain_timeout", "soon", "inf"): "must be a number",

@@ -1,0 +1,1 @@
+"""Traces of calls: which calls are sampled, and the spans of those."""
