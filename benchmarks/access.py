@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import struct
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,15 +19,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from front.calls import GENERATION, sample_body
 from front.closed_loop import run
 from front.http2 import Connection, header_block
+from front.processes import choose_cores, cpu_seconds
 from server_process import ServerProcess, serving
 
-from latentserve.v1 import generation_pb2 as pb
 from latentserve_server.access.token_file import write_token_entry
 from latentserve_server.access.tokens import make_token
 
-SAMPLE = "/latentserve.v1.GenerationService/Sample"
+SAMPLE = f"{GENERATION}/Sample"
 CONNECTIONS, CALLERS = 8, 64
 OTHERS = 100
 """Tokens beside the one that calls."""
@@ -80,12 +80,6 @@ def ratios(own: Sequence[float], other: Sequence[float]) -> tuple[float, float, 
     return middle, low, high
 
 
-def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has taken."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def token_file(folder: Path) -> tuple[Path, str]:
     """A file of tokens, and one of them."""
     tokens = [make_token() for _ in range(OTHERS + 1)]
@@ -101,13 +95,11 @@ def token_file(folder: Path) -> tuple[Path, str]:
 
 def measure(repository: Path, model: str, rounds: int, seconds: float) -> Sequence[Measured]:
     """The servers, measured in turn."""
-    message = pb.SampleRequest(model=pb.ModelRef(name=model), count=1, seed=1).SerializeToString()
-    request = struct.pack(">BI", 0, len(message)) + message
-    cores = sorted(os.sched_getaffinity(0))
+    request, cores = sample_body(model, 1), choose_cores()
     with ExitStack() as stack:
         tokens, token = token_file(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         bearer, asked = {"authorization": f"Bearer {token}"}, f"--tokens={tokens}"
-        os.sched_setaffinity(0, {cores[0]})
+        os.sched_setaffinity(0, {cores.server})
         measured = [
             Measured(name, stack.enter_context(serving(repository, "--access-log=false", *options)), headers)
             for name, options, headers in (
@@ -116,7 +108,7 @@ def measure(repository: Path, model: str, rounds: int, seconds: float) -> Sequen
                 ("tokens and limits", (asked, *LIMITS), bearer),
             )
         ]
-        os.sched_setaffinity(0, {cores[-1]})
+        os.sched_setaffinity(0, {cores.load})
         for one in measured:
             one.measure(request, seconds)  # to warm up
             one.rates.clear()

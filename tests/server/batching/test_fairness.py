@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, rule
+from queue_account import QueueAccount
 
 from latentserve_server.batching.fairness import fair_shares
 from latentserve_server.batching.queue import RowQueue, Slice, Ticket
@@ -150,12 +151,8 @@ def test_callers_that_are_not_told_apart_may_fill_the_queue() -> None:
     assert waiting.rows == 100
 
 
-class SharedQueueMachine(RuleBasedStateMachine):
-    """Arrivals, departures and batches of several callers in any order, beside a plain account of what waits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waiting: dict[Ticket, int] = {}
+class SharedQueueMachine(QueueAccount):
+    """Arrivals of several callers, in both lanes."""
 
     @initialize(max_batch_rows=st.integers(1, 20))
     def build(self, max_batch_rows: int) -> None:
@@ -167,36 +164,6 @@ class SharedQueueMachine(RuleBasedStateMachine):
         ticket = Ticket(rows, bulk=bulk, caller=caller)
         self.queue.admit(ticket)
         self.waiting[ticket] = rows
-
-    @rule(place=st.integers(0, 50))
-    def leave(self, place: int) -> None:
-        if self.waiting:
-            ticket = list(self.waiting)[place % len(self.waiting)]
-            self.queue.withdraw(ticket)
-            del self.waiting[ticket]
-
-    @rule(unwanted=st.sets(st.integers(0, 20)))
-    def run_batch(self, unwanted: set[int]) -> None:
-        gone = {ticket for place, ticket in enumerate(self.waiting) if place in unwanted}
-        slices = self.queue.gather(lambda ticket: ticket not in gone)
-        assert sum(part.rows for part in slices) <= self.max_batch_rows
-        assert len({part.ticket for part in slices}) == len(slices)
-        for part in slices:
-            assert part.ticket not in gone
-            assert part.start == part.ticket.rows - self.waiting[part.ticket]
-            self.waiting[part.ticket] -= part.rows
-        self.waiting = {t: rows for t, rows in self.waiting.items() if rows and not t.withdrawn}
-        assert slices or not self.waiting
-
-    @invariant()
-    def the_counter_is_the_sum_of_what_waits(self) -> None:
-        if hasattr(self, "queue"):
-            assert self.queue.rows == sum(self.waiting.values())
-
-    def teardown(self) -> None:
-        for _ in range(len(self.waiting) + sum(self.waiting.values())):
-            self.run_batch(set())
-        assert not self.waiting
 
 
 TestSharedQueueMachine = SharedQueueMachine.TestCase

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, rule
+from queue_account import QueueAccount
 
 from latentserve_server.batching.queue import RowQueue, Slice, Ticket
 from latentserve_server.errors import Overloaded
@@ -23,19 +24,13 @@ def gather(queue: RowQueue[Ticket]) -> list[Slice[Ticket]]:
     return queue.gather(lambda _: True)
 
 
-class QueueMachine(RuleBasedStateMachine):
-    """Arrivals, departures and batches in any order, beside a plain account of what waits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waiting: dict[Ticket, int] = {}
+class QueueMachine(QueueAccount):
+    """Arrivals of callers who are not told apart, at a queue that may be full."""
 
     @initialize(max_batch_rows=st.integers(1, 40), spare=st.integers(0, 100))
     def build(self, max_batch_rows: int, spare: int) -> None:
         self.max_batch_rows, self.max_rows = max_batch_rows, 60 + spare
-        self.queue: RowQueue[Ticket] = RowQueue(
-            max_batch_rows=max_batch_rows, max_rows=self.max_rows, max_bytes=1 << 40
-        )
+        self.queue = RowQueue(max_batch_rows=max_batch_rows, max_rows=self.max_rows, max_bytes=1 << 40)
 
     @rule(rows=st.integers(1, 60))
     def arrive(self, rows: int) -> None:
@@ -46,40 +41,6 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             self.queue.admit(ticket)
             self.waiting[ticket] = rows
-
-    @rule(place=st.integers(0, 50))
-    def leave(self, place: int) -> None:
-        if self.waiting:
-            ticket = list(self.waiting)[place % len(self.waiting)]
-            self.queue.withdraw(ticket)
-            self.queue.withdraw(ticket)
-            del self.waiting[ticket]
-
-    @rule(unwanted=st.sets(st.integers(0, 20)))
-    def run_batch(self, unwanted: set[int]) -> None:
-        gone = {ticket for place, ticket in enumerate(self.waiting) if place in unwanted}
-        slices = self.queue.gather(lambda ticket: ticket not in gone)
-        assert sum(part.rows for part in slices) <= self.max_batch_rows
-        assert len({part.ticket for part in slices}) == len(slices)
-        for part in slices:
-            assert part.ticket not in gone
-            assert part.rows > 0
-            assert part.start == part.ticket.rows - self.waiting[part.ticket]
-            self.waiting[part.ticket] -= part.rows
-        self.waiting = {t: rows for t, rows in self.waiting.items() if rows and not t.withdrawn}
-        assert slices or not self.waiting
-
-    @invariant()
-    def the_counter_is_the_sum_of_what_waits(self) -> None:
-        if hasattr(self, "queue"):
-            assert self.queue.rows == sum(self.waiting.values())
-
-    def teardown(self) -> None:
-        for _ in range(len(self.waiting) + sum(self.waiting.values())):
-            self.run_batch(set())
-        assert not self.waiting
-        if hasattr(self, "queue"):
-            assert self.queue.rows == 0
 
 
 TestQueueMachine = QueueMachine.TestCase

@@ -125,7 +125,7 @@ class InferenceServicer:
             if (size := outcome.size) < INLINE_BYTES:
                 return serialized(outcome.head, request.id, contents)
             return await self._workers.run(size, serialized, outcome.head, request.id, contents)
-        return await self._workers.run(outcome.size, lambda: _typed(outcome, request.id).SerializeToString())
+        return await self._workers.run(outcome.size, _typed, outcome, request.id)
 
     async def ModelStreamInfer(self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Exchange) -> None:
         """A response to every request, in order."""
@@ -189,8 +189,8 @@ class InferenceServicer:
             context.check_request(request)
             parameters = read_parameters(request.parameters)
             outcome = await self._infer(request, context, parameters)
-            write = _raw if parameters.raw else _typed
-            response.CopyFrom(await self._workers.run(outcome.size, write, outcome, request.id))
+            write = _write_raw if parameters.raw else _write_typed
+            await self._workers.run(outcome.size, write, response, outcome, request.id)
         except LatentServeError as error:
             _logger.info("a request of a stream was refused: %s", error)
             answer.error_message = str(error)
@@ -203,16 +203,22 @@ class InferenceServicer:
         return answer
 
 
-def _raw(outcome: Outcome, request_id: str) -> pb.ModelInferResponse:
-    contents = raw_contents(outcome.wanted, outcome.arrays)
-    return pb.ModelInferResponse.FromString(serialized(outcome.head, request_id, contents))
+def _write_raw(response: pb.ModelInferResponse, outcome: Outcome, request_id: str) -> None:
+    response.MergeFromString(outcome.head)
+    response.id = request_id
+    response.raw_output_contents.extend(array.tobytes() for array in raw_contents(outcome.wanted, outcome.arrays))
 
 
-def _typed(outcome: Outcome, request_id: str) -> pb.ModelInferResponse:
-    response = pb.ModelInferResponse.FromString(outcome.head)
+def _write_typed(response: pb.ModelInferResponse, outcome: Outcome, request_id: str) -> None:
+    response.MergeFromString(outcome.head)
     response.id = request_id
     write_typed(response, outcome.wanted, outcome.arrays)
-    return response
+
+
+def _typed(outcome: Outcome, request_id: str) -> bytes:
+    response = pb.ModelInferResponse()
+    _write_typed(response, outcome, request_id)
+    return response.SerializeToString()
 
 
 def _rows_of(request: pb.ModelInferRequest) -> int:
