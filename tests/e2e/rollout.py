@@ -68,18 +68,10 @@ class Crashed:
     lost: list[list[Attempt]]
     """The calls that failed, for each replica."""
 
-    def were_under_way_together(self) -> bool:
-        """Whether of each replica only such calls were lost as were all under way at one moment."""
-        return all(max(one.began for one in lost) < min(one.ended for one in lost) for lost in self.lost if lost)
-
-    def were_answered_when_made_again(self) -> bool:
-        """Whether the next call of each caller who lost one was answered."""
-        following: dict[int, Attempt] = {}
-        for attempt in reversed(self.callers.attempts):
-            if attempt.error is not None and (attempt.caller not in following or following[attempt.caller].error):
-                return False
-            following[attempt.caller] = attempt
-        return True
+    def all_were_answered_at_last(self) -> bool:
+        """Whether the last call of every caller was answered."""
+        last = {attempt.caller: attempt.error for attempt in self.callers.attempts}
+        return not any(last.values())
 
 
 async def crash(repository: Path, rounds: int, *, retries: bool) -> Crashed:
@@ -168,8 +160,7 @@ async def measure(repository: Path, rounds: int = 20) -> AsyncIterator[str]:
         crashed = await crash(repository, rounds, retries=retries)
         lost = [len(calls) for calls in crashed.lost]
         yield f"{rounds} replicas killed, retries {'on' if retries else 'off'}: {summary(crashed.callers)};"
-        yield f"  {min(lost)} to {max(lost)} with each, all under way together: {crashed.were_under_way_together()},"
-        yield f"  all answered when made again: {crashed.were_answered_when_made_again()}"
+        yield f"  {min(lost)} to {max(lost)} with each, all answered at last: {crashed.all_were_answered_at_last()}"
     for age, patience in ((0.0, 40.0), (20.0, 60.0)):
         yield f"a third replica, connections {f'of {age:g} s' if age else 'without an age'}: calls by replica"
         for window in await spread(repository, age, patience):
