@@ -47,6 +47,14 @@ async def test_every_result_has_a_row_for_each(
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
 
 
+async def test_a_map_comes_in_the_form_that_was_asked_for(invoke: Invoke) -> None:
+    assert (await invoke("score", "linear", PICTURES)).map is None
+    for form in ("float32", "float16", "uint8"):
+        shown = (await invoke("score", "linear", PICTURES, map=form)).map
+        assert (shown.images.dtype, shown.images.shape) == (np.dtype(form), (2, 3, 4, 6))
+    assert [file[1:4] for file in (await invoke("score", "linear", PICTURES, map="png")).map.files] == [b"PNG"] * 2
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8])
 async def test_images_have_the_number_format_that_was_asked_for(invoke: Invoke, dtype: type) -> None:
     images = (await invoke("sample", "linear", 2, seed=100, format=np.dtype(dtype).name)).images

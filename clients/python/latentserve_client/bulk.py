@@ -14,7 +14,7 @@ from latentserve_client.client import Client
 from latentserve_client.errors import RequestError
 from latentserve_client.inputs import ArrayFormat
 from latentserve_client.models import ModelInfo, ModelRef
-from latentserve_client.results import Scores
+from latentserve_client.results import Pictures, Scores
 
 _ENVELOPE_BYTES = 64 * 1024  # what a message holds besides its rows, generously
 _FLOAT_BYTES = 4
@@ -85,14 +85,25 @@ class BulkClient:
             _joined(reply.kl for reply in replies),
         )
 
-    def score(self, files: Sequence[bytes], *, draws: int, seed: int, resize: bool) -> Scores:
-        """The scores of the files; served by the last call."""
+    def score(
+        self, files: Sequence[bytes], *, draws: int, seed: int, resize: bool, map_format: ArrayFormat | None = None
+    ) -> Scores:
+        """The scores of the files, with their maps where a format of these is given; served by the last call."""
+        map_bytes = 0 if map_format is None else image_bytes(self._info, map_format)
         replies = [
             self._client.score(
-                self._model, files[rows], first_index=rows.start, resize=resize, labels=labels, draws=draws, seed=seed
+                self._model,
+                files[rows],
+                first_index=rows.start,
+                resize=resize,
+                labels=labels,
+                draws=draws,
+                seed=seed,
+                map=map_format,
             )
-            for rows, labels in self._parts([len(file) for file in files], rows_each=draws)
+            for rows, labels in self._parts([max(len(file), map_bytes) for file in files], rows_each=draws)
         ]
+        maps = [reply.map.images for reply in replies if reply.map is not None]
         return Scores(
             reconstruction_error=np.concatenate([reply.reconstruction_error for reply in replies]),
             kl=_joined(reply.kl for reply in replies),
@@ -100,6 +111,7 @@ class BulkClient:
             importance_bound=_joined(reply.importance_bound for reply in replies),
             served=replies[-1].served,
             anomaly_percentile=_joined(reply.anomaly_percentile for reply in replies),
+            map=Pictures(np.concatenate(maps)) if maps else None,
         )
 
     def _parts(self, row_bytes: Sequence[int], rows_each: int = 0) -> Iterator[tuple[slice, Sequence[int] | None]]:

@@ -184,6 +184,9 @@ class Scores:
         served: who answered.
         anomaly_percentile: the share, 0 to 100, of ordinary images that are explained no worse by the model than this
             one; None where the model was not calibrated, and with draws.
+        map: where the reconstruction error comes from, if that was asked for. Its `images` are float32 or float16
+            [n, channels, height, width] in nats, which sum to the error, or uint8 [n, 1, height, width] in grey; its
+            `files` are grey pictures. None otherwise.
     """
 
     reconstruction_error: NDArray[np.float32]
@@ -192,3 +195,4 @@ class Scores:
     importance_bound: NDArray[np.float32] | None
     served: Served
     anomaly_percentile: NDArray[np.float32] | None = None
+    map: Pictures | None = None

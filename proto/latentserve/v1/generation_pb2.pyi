@@ -362,7 +362,7 @@ class TraverseResponse(_message.Message):
     def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., latents: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., served: _Optional[_Union[Served, _Mapping]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("model", "images", "draws", "seed", "first_index", "priority", "labels")
+    __slots__ = ("model", "images", "draws", "seed", "first_index", "priority", "labels", "map")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     DRAWS_FIELD_NUMBER: _ClassVar[int]
@@ -370,6 +370,7 @@ class ScoreRequest(_message.Message):
     FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    MAP_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     images: Images
     draws: int
@@ -377,20 +378,23 @@ class ScoreRequest(_message.Message):
     first_index: int
     priority: Priority
     labels: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., draws: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
+    map: Output
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., draws: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., labels: _Optional[_Iterable[int]] = ..., map: _Optional[_Union[Output, _Mapping]] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
-    __slots__ = ("reconstruction_error", "kl", "elbo", "importance_bound", "served", "anomaly_percentile")
+    __slots__ = ("reconstruction_error", "kl", "elbo", "importance_bound", "served", "anomaly_percentile", "map")
     RECONSTRUCTION_ERROR_FIELD_NUMBER: _ClassVar[int]
     KL_FIELD_NUMBER: _ClassVar[int]
     ELBO_FIELD_NUMBER: _ClassVar[int]
     IMPORTANCE_BOUND_FIELD_NUMBER: _ClassVar[int]
     SERVED_FIELD_NUMBER: _ClassVar[int]
     ANOMALY_PERCENTILE_FIELD_NUMBER: _ClassVar[int]
+    MAP_FIELD_NUMBER: _ClassVar[int]
     reconstruction_error: _containers.RepeatedScalarFieldContainer[float]
     kl: _containers.RepeatedScalarFieldContainer[float]
     elbo: _containers.RepeatedScalarFieldContainer[float]
     importance_bound: _containers.RepeatedScalarFieldContainer[float]
     served: Served
     anomaly_percentile: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, reconstruction_error: _Optional[_Iterable[float]] = ..., kl: _Optional[_Iterable[float]] = ..., elbo: _Optional[_Iterable[float]] = ..., importance_bound: _Optional[_Iterable[float]] = ..., served: _Optional[_Union[Served, _Mapping]] = ..., anomaly_percentile: _Optional[_Iterable[float]] = ...) -> None: ...
+    map: Images
+    def __init__(self, reconstruction_error: _Optional[_Iterable[float]] = ..., kl: _Optional[_Iterable[float]] = ..., elbo: _Optional[_Iterable[float]] = ..., importance_bound: _Optional[_Iterable[float]] = ..., served: _Optional[_Union[Served, _Mapping]] = ..., anomaly_percentile: _Optional[_Iterable[float]] = ..., map: _Optional[_Union[Images, _Mapping]] = ...) -> None: ...

@@ -31,10 +31,11 @@ from latentserve_server.api.streams import chunks
 from latentserve_server.api.walk_requests import interpolate_request, traverse_request
 from latentserve_server.batching.scheduling import Timing
 from latentserve_server.latent.noise import NOISE_SCHEME
+from latentserve_server.latent.scores import shade
 from latentserve_server.latent.shape import shaped
 from latentserve_server.latent.walks import interpolate, interpolation_bytes, traverse
 from latentserve_server.model.answers import Decoded
-from latentserve_server.model.requests import DecodeRequest, EncodeRequest
+from latentserve_server.model.requests import UINT8_PIXELS, DecodeRequest, EncodeRequest, ScoreRequest
 from latentserve_server.model.served_model import ServedModel
 from latentserve_server.repository.repository import Repository
 from latentserve_server.wire.exchange import Exchange
@@ -177,12 +178,14 @@ class GenerationServicer:
             asked = score_request(request, model, context)
             scored = await model.score(await self._read(request.images, model), asked)
             scores = scored.scores
+            error_map = await self._write_map(scores.error_map, asked, request.map)
             reply = pb.ScoreResponse(
                 reconstruction_error=scores.reconstruction_error,
                 kl=scores.kl,
                 elbo=scores.elbo,
                 importance_bound=scores.importance_bound,
                 anomaly_percentile=scores.anomaly_percentile,
+                map=error_map,
             )
             _tell_served(reply.served, model, scored.timing, began_ns)
             return reply
@@ -205,6 +208,15 @@ class GenerationServicer:
     ) -> tuple[Decoded, pb.Images]:
         decoded = await model.decode(latents, asked)
         return decoded, await self._write(decoded.images, output)
+
+    async def _write_map(
+        self, error_map: NDArray[np.float32] | None, asked: ScoreRequest, output: pb.Output
+    ) -> pb.Images | None:
+        if error_map is None:
+            return None
+        if asked.map_form == UINT8_PIXELS:
+            return await self._write(await self._workers.run(error_map.nbytes, shade, error_map), output)
+        return await self._write(error_map, output)
 
     async def _read(self, images: pb.Images, model: ServedModel) -> NDArray[np.float32]:
         return await read_images("images", images, model.image, self._workers)

@@ -52,20 +52,20 @@ def check_channels(field: str, channels: int) -> None:
         raise InvalidArgument(field, f"{held}; send a tensor")
 
 
-def check_wanted(output: generation_pb2.Output, rows: int, spec: bundle_pb2.ImageSpec) -> None:
+def check_wanted(output: generation_pb2.Output, rows: int, spec: bundle_pb2.ImageSpec, field: str) -> None:
     """Hold the files that are wanted of `rows` images, or the grid, to what can be made. Of no rows every grid can.
 
     Raises:
         InvalidArgument: the format shows other channels than files hold, bands are none of the model's, or the grid is
             too large.
     """
-    _check_bands(output, spec.channels)
+    _check_bands(output, spec.channels, field)
     if not output.grid_columns or not rows:
         return
     columns = min(output.grid_columns, rows)
     width, height = columns * (spec.width + GAP), -(-rows // columns) * (spec.height + GAP)
     if max(width, height) > MAX_SIDE:
-        raise InvalidArgument("output.grid_columns", f"{width}x{height} pixels; {MAX_SIDE} a side are allowed")
+        raise InvalidArgument(f"{field}.grid_columns", f"{width}x{height} pixels; {MAX_SIDE} a side are allowed")
 
 
 def count_pixels(field: str, data: bytes, spec: bundle_pb2.ImageSpec, *, resize: bool) -> int:
@@ -129,20 +129,22 @@ def _opened(field: str, data: bytes, spec: bundle_pb2.ImageSpec, *, resize: bool
         raise InvalidArgument(field, str(error)) from error
 
 
-def _check_bands(output: generation_pb2.Output, channels: int) -> None:
+def _check_bands(output: generation_pb2.Output, channels: int, field: str) -> None:
     """Hold bands to the model's channels, and what a file would show to what its format holds."""
     bands = output.bands
     if bands and len(bands) not in PICTURE_CHANNELS:
-        raise InvalidArgument("output.bands", f"{len(bands)} bands; {CHANNEL_NUMBERS} are allowed")
+        raise InvalidArgument(f"{field}.bands", f"{len(bands)} bands; {CHANNEL_NUMBERS} are allowed")
     for place, band in enumerate(bands):
         if band >= channels:
-            raise InvalidArgument(f"output.bands[{place}]", f"{band}; 0 to {channels - 1} are allowed")
+            raise InvalidArgument(f"{field}.bands[{place}]", f"{band}; 0 to {channels - 1} are allowed")
     shown = len(bands) or channels
     if shown not in PICTURE_CHANNELS:
         problem = f"files hold {CHANNEL_NUMBERS} channels and the model's images {channels}"
-        raise InvalidArgument("output.format", f"{problem}; name some in output.bands, or ask for a tensor")
+        raise InvalidArgument(f"{field}.format", f"{problem}; name some in {field}.bands, or ask for a tensor")
     if shown > _JPEG_CHANNELS and output.format == generation_pb2.IMAGE_FORMAT_JPEG:
-        raise InvalidArgument("output.format", "JPEG has no alpha; name 1 or 3 output.bands, or ask for PNG or WebP")
+        raise InvalidArgument(
+            f"{field}.format", f"JPEG has no alpha; name 1 or 3 {field}.bands, or ask for PNG or WebP"
+        )
 
 
 def _check_size(field: str, size: tuple[int, int], spec: bundle_pb2.ImageSpec, *, resize: bool) -> None:

@@ -77,7 +77,7 @@ def sample_request(request: pb.SampleRequest, model: ServedModel, context: Excha
         InvalidArgument: a field is out of bounds. CapabilityMissing: the model has no such prior.
     """
     count = request.count
-    form = form_of(request.output, count, model)
+    form = form_of(request.output, count, model.image)
     model.check_rows("count", count)
     return _sample_request(request, form, model, context, request.priority)
 
@@ -89,7 +89,7 @@ def stream_request(request: pb.StreamSamplesRequest, model: ServedModel, context
         InvalidArgument: a field is out of bounds. CapabilityMissing: the model has no such prior.
     """
     rows = _chunk_rows(request, model)
-    form = form_of(request.output, rows, model)
+    form = form_of(request.output, rows, model.image)
     sample = _sample_request(request, form, model, context, request.priority or pb.PRIORITY_BULK)
     patient = sample.scheduling._replace(is_patient=True)
     return StreamRequest(chunk_rows=rows, sample=sample._replace(scheduling=patient))
@@ -120,7 +120,7 @@ def decode_request(request: pb.DecodeRequest, model: ServedModel, context: Excha
         InvalidArgument: a field is out of bounds.
     """
     rows = check_latents("latents", request.latents, model)
-    form = form_of(request.output, rows, model)
+    form = form_of(request.output, rows, model.image)
     labels = labels_of(request, model, rows)
     return DecodeRequest(form=form, labels=labels, scheduling=scheduling_of(context, request.priority))
 
@@ -133,7 +133,7 @@ def reconstruct_request(request: pb.ReconstructRequest, model: ServedModel, cont
     """
     model.abilities.check(models_pb2.CAPABILITY_RECONSTRUCT)
     rows = check_images("images", request.images, model)
-    form = form_of(request.output, rows, model)
+    form = form_of(request.output, rows, model.image)
     labels = labels_of(request, model, rows)
     return ReconstructRequest(form=form, labels=labels, scheduling=scheduling_of(context, request.priority))
 
@@ -156,7 +156,15 @@ def score_request(request: pb.ScoreRequest, model: ServedModel, context: Exchang
         first_index=request.first_index,
         labels=labels_of(request, model, images),
         scheduling=scheduling_of(context, request.priority),
+        map_form=_map_form(request.map, images, model) if request.HasField("map") else None,
     )
+
+
+def _map_form(output: pb.Output, images: int, model: ServedModel) -> str:
+    if output.bands:
+        raise InvalidArgument("map.bands", "are of images; pictures of a map are grey, the sum over channels")
+    grey = bundle_pb2.ImageSpec(channels=1, height=model.image.height, width=model.image.width)
+    return form_of(output, images, grey, "map")
 
 
 def _sample_request(
@@ -212,8 +220,8 @@ def _psi(shaping: pb.Shaping, model: ServedModel) -> float | None:
     return shaping.psi
 
 
-def form_of(output: pb.Output, rows: int, model: ServedModel) -> str:
-    """The decoder's output that has the form wanted of `rows` images, or what is made into it.
+def form_of(output: pb.Output, rows: int, spec: bundle_pb2.ImageSpec, field: str = "output") -> str:
+    """The decoder's output that has the form wanted of `rows` images, or what is made into it; `field` is for errors.
 
     Raises:
         InvalidArgument: there is no such format, it cannot be made of the model's images, or something is asked of
@@ -222,13 +230,13 @@ def form_of(output: pb.Output, rows: int, model: ServedModel) -> str:
     form = _FORMS.get(output.format)
     if form is None:
         known = ", ".join(pb.ImageFormat.keys())
-        raise InvalidArgument("output.format", f"{output.format} is not one of {known}")
+        raise InvalidArgument(f"{field}.format", f"{output.format} is not one of {known}")
     if output.format in FILE_FORMATS:
-        check_wanted(output, rows, model.image)
+        check_wanted(output, rows, spec, field)
     elif output.bands:
-        raise InvalidArgument("output.bands", "are of pictures: the format must be PNG, JPEG or WebP")
+        raise InvalidArgument(f"{field}.bands", "are of pictures: the format must be PNG, JPEG or WebP")
     elif output.grid_columns and rows:
-        raise InvalidArgument("output.grid_columns", "a grid is a picture: the format must be PNG, JPEG or WebP")
+        raise InvalidArgument(f"{field}.grid_columns", "a grid is a picture: the format must be PNG, JPEG or WebP")
     return form
 
 

@@ -53,7 +53,7 @@ def interpolate_request(request: pb.InterpolateRequest, model: ServedModel, cont
     pairs = _check_points("from", getattr(request, "from"), model)
     _check_points("to", request.to, model, expected=pairs)
     model.check_rows("pairs * steps", pairs * request.steps)
-    form = form_of(request.output, pairs * request.steps, model)
+    form = form_of(request.output, pairs * request.steps, model.image)
     labels = labels_of(request, model, pairs)
     spread = labels.spread(pairs, request.steps)
     return InterpolateRequest(
@@ -78,7 +78,7 @@ def traverse_request(request: pb.TraverseRequest, model: ServedModel, context: E
     elif Prior.STANDARD_NORMAL not in model.abilities.priors:
         raise InvalidArgument("origin", "is not set; it is 0 only where N(0, I) is a prior of the model: give a point")
     rows = math.prod(axis.steps for axis in axes)
-    form, labels = form_of(request.output, rows, model), labels_of(request, model, 1)
+    form, labels = form_of(request.output, rows, model.image), labels_of(request, model, 1)
     return TraverseRequest(
         axes=axes,
         encode=EncodeRequest(labels=labels, scheduling=scheduling),

@@ -17,13 +17,17 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One value of each an image, float32 [n], in nats; the percentile is from 0 to 100. None: there is none."""
+    """One value of each an image, float32 [n], in nats; the percentile is from 0 to 100. None: there is none.
+
+    The map, float32 [n, channels, height, width], has the nats of every pixel and channel: they sum to the error.
+    """
 
     reconstruction_error: Float32 | None = None
     kl: Float32 | None = None
     elbo: Float32 | None = None
     importance_bound: Float32 | None = None
     anomaly_percentile: Float32 | None = None
+    error_map: Float32 | None = None
 
 
 def score_at_mean(
@@ -33,20 +37,26 @@ def score_at_mean(
     log_variance: Float32,
     decoded: Mapping[str, NDArray[Any]],
     quantiles: Sequence[float] = (),
+    *,
+    with_map: bool = False,
 ) -> Scores:
     """The scores at the posterior mean, from which the decoder's outputs `decoded` are.
 
     Without `quantiles` of a calibration there is no percentile.
     """
-    error = likelihood.nats(images, decoded)
+    terms = likelihood.terms(images, decoded)
+    error = sum_rows(terms)
     kl = gaussian_kl_nats(mean, log_variance)
     percentile = anomaly_percentile(quantiles, error + kl) if quantiles else None
-    return Scores(error, kl, -(error + kl), anomaly_percentile=percentile)
+    return Scores(error, kl, -(error + kl), None, percentile, _as_map(terms) if with_map else None)
 
 
-def score_point(likelihood: Likelihood, images: Float32, decoded: Mapping[str, NDArray[Any]]) -> Scores:
+def score_point(
+    likelihood: Likelihood, images: Float32, decoded: Mapping[str, NDArray[Any]], *, with_map: bool = False
+) -> Scores:
     """The reconstruction error alone, of the decoder's outputs for latents that have no distribution."""
-    return Scores(likelihood.nats(images, decoded))
+    terms = likelihood.terms(images, decoded)
+    return Scores(sum_rows(terms), error_map=_as_map(terms) if with_map else None)
 
 
 def score_draws(
@@ -57,6 +67,8 @@ def score_draws(
     decoded: Mapping[str, NDArray[Any]],
     noise: Float32,
     latents: Float32,
+    *,
+    with_map: bool = False,
 ) -> Scores:
     """The scores over k draws an image: noise, latents and the decoder's outputs, [n * k, ...], image by image.
 
@@ -64,7 +76,8 @@ def score_draws(
     2015, "Importance weighted autoencoders", equation 8. The normalising constants of p(z) and q(z|x) cancel.
     """
     draws = len(latents) // len(images)
-    errors = likelihood.nats(np.repeat(images, draws, axis=0), decoded).astype(np.float64)
+    terms = likelihood.terms(np.repeat(images, draws, axis=0), decoded)
+    errors = sum_rows(terms).astype(np.float64)
     log_prior = -0.5 * np.sum(np.square(latents, dtype=np.float64), axis=1)
     log_posterior = -0.5 * np.sum(
         np.square(noise, dtype=np.float64) + np.repeat(log_variance, draws, axis=0), axis=1, dtype=np.float64
@@ -72,7 +85,9 @@ def score_draws(
     log_weights = (log_prior - log_posterior - errors).reshape(-1, draws)
     error = errors.reshape(-1, draws).mean(axis=1).astype(np.float32)
     kl = gaussian_kl_nats(mean, log_variance)
-    return Scores(error, kl, -(error + kl), _log_mean_exp(log_weights).astype(np.float32))
+    bound = _log_mean_exp(log_weights).astype(np.float32)
+    of_draws = terms.reshape(-1, draws, *terms.shape[1:])
+    return Scores(error, kl, -(error + kl), bound, None, _as_map(of_draws.mean(axis=1)) if with_map else None)
 
 
 def draw_latents(mean: Float32, log_variance: Float32, noise: Float32) -> Float32:
@@ -80,6 +95,27 @@ def draw_latents(mean: Float32, log_variance: Float32, noise: Float32) -> Float3
     draws = len(noise) // len(mean)
     deviation: Float32 = np.exp(log_variance * np.float32(0.5))
     return np.repeat(mean, draws, axis=0) + np.repeat(deviation, draws, axis=0) * noise
+
+
+def shade(error_map: Float32) -> NDArray[np.uint8]:
+    """Maps [n, channels, height, width] in nats as grey pictures, uint8 [n, 1, height, width].
+
+    The sum over channels, from 0 at the least of each image to 255 at its most; infinite nats are white. An image whose
+    pixels all cost the same is black.
+    """
+    costs = error_map.sum(axis=1, keepdims=True, dtype=np.float64)
+    rows = costs.reshape(len(costs), -1)
+    finite = np.isfinite(rows)
+    low = rows.min(axis=1, keepdims=True, where=finite, initial=np.inf)
+    high = rows.max(axis=1, keepdims=True, where=finite, initial=-np.inf)
+    spread = np.where(high > low, high - low, 1.0)
+    levels = np.clip((rows - np.where(high >= low, low, 0.0)) / spread, 0, 1) * 255
+    pictures: NDArray[np.uint8] = np.rint(levels).astype(np.uint8).reshape(costs.shape)
+    return pictures
+
+
+def _as_map(terms: NDArray[np.floating[Any]]) -> Float32:
+    return terms.astype(np.float32, copy=False)
 
 
 def _log_mean_exp(values: NDArray[np.float64]) -> NDArray[np.float64]:

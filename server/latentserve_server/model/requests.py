@@ -68,3 +68,5 @@ class ScoreRequest(NamedTuple):
     """Of the images: image i has the noise of (first_index + i) * draws and so on."""
     labels: Labels = NO_LABELS
     scheduling: Scheduling = WHENEVER
+    map_form: str | None = None
+    """How the nats of every pixel are wanted, if they are."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -200,7 +201,7 @@ class ServedModel:
         return Reconstructed(result.outputs[output], scores, result.timing)
 
     async def reconstruct_and_score(
-        self, inputs: Arrays, forms: tuple[str, ...], scheduling: Scheduling
+        self, inputs: Arrays, forms: tuple[str, ...], scheduling: Scheduling, *, with_map: bool = False
     ) -> tuple[Result, Scores]:
         """The named forms of images, decoded from the latents that the encoder gives, the posterior means of a VAE, and
         the scores there.
@@ -220,11 +221,13 @@ class ServedModel:
         if likelihood is None:
             return result, Scores()
         if not posterior:
-            return result, await self._workers.run(images.nbytes, score_point, likelihood, images, result.outputs)
+            score = partial(score_point, with_map=with_map)
+            return result, await self._workers.run(images.nbytes, score, likelihood, images, result.outputs)
         mean, log_variance = result.outputs["mean"], result.outputs["log_variance"]
         quantiles = self.manifest.calibration.negative_elbo_quantiles
+        at_mean = partial(score_at_mean, with_map=with_map)
         scores = await self._workers.run(
-            images.nbytes, score_at_mean, likelihood, images, mean, log_variance, result.outputs, quantiles
+            images.nbytes, at_mean, likelihood, images, mean, log_variance, result.outputs, quantiles
         )
         self._drift.scored(scores)
         return result, scores
@@ -235,14 +238,17 @@ class ServedModel:
         draws, scheduling = request.draws, request.scheduling
         if not draws:
             inputs = _labelled({"image": images}, request.labels.of_rows(len(images)))
-            result, scores = await self.reconstruct_and_score(inputs, (), scheduling)
+            result, scores = await self.reconstruct_and_score(
+                inputs, (), scheduling, with_map=request.map_form is not None
+            )
             return Scored(scores, result.timing)
         encoded = await self.encode(images, EncodeRequest(labels=request.labels, scheduling=scheduling))
         noise, latents = await self._draw_posterior(encoded, request.seed, request.first_index * draws, draws)
         labels = request.labels.spread(len(images), draws).of_rows(len(latents))
         result = await self._run(_DECODER, {"latent": latents}, self.likelihood.outputs, scheduling, labels)
         decoded = self.likelihood, images, *encoded.posterior, result.outputs
-        scores = await self._workers.run(len(latents) * images[0].nbytes, score_draws, *decoded, noise, latents)
+        score = partial(score_draws, with_map=request.map_form is not None)
+        scores = await self._workers.run(len(latents) * images[0].nbytes, score, *decoded, noise, latents)
         return Scored(scores, encoded.timing.then(result.timing))
 
     async def draw_latents(self, seeds: Sequence[int], request: EncodeRequest) -> tuple[Float32, Timing]:

@@ -93,6 +93,7 @@ REFUSED: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("traverse", ("linear", [Axis(-1, -1, 1, 2)]), {}, "axes[0].dimension -1 is not from 0 to 4294967295"),
     ("traverse", ("linear", [Axis(0, float("inf"), 1, 2)]), {}, "axes[0].low inf is not finite"),
     ("traverse", ("linear", [Axis(0, -1, 1, 1)]), {}, "axes[0].steps 1 is not from 2 to 4294967295"),
+    ("score", ("linear", IMAGES), {"map": "tiff"}, "map 'tiff' is not one of float32, float16, uint8, png, jpeg, webp"),
     ("score", ("linear", IMAGES), {"draws": -1}, "draws -1 is not from 0 to 4294967295"),
     (
         "score",
@@ -296,6 +297,12 @@ def drop_a_file(response: Any) -> None:
 
 
 UNTYPED = "dtype 0 is not one of DTYPE_FLOAT32, DTYPE_UINT8, DTYPE_FLOAT16, DTYPE_INT64"
+
+
+def drop_a_map(response: Any) -> None:
+    response.map.encoded.files.pop()
+
+
 BROKEN: list[tuple[Callable[[Any], None], str, tuple[Any, ...], dict[str, Any], str]] = [
     (
         shorten_images,
@@ -322,6 +329,7 @@ BROKEN: list[tuple[Callable[[Any], None], str, tuple[Any, ...], dict[str, Any], 
         {"format": "png", "grid_columns": 2},
         "images: the reply has 0 files; 1 were asked for",
     ),
+    (drop_a_map, "score", ("linear", IMAGES), {"map": "png"}, "map: the reply has 1 files; 2 were asked for"),
     (drop_a_latent, "interpolate", ("linear", LATENTS, LATENTS, 2), {}, f"latents: {UNTYPED}"),
     (
         drop_the_bound,

@@ -114,6 +114,7 @@ WRONG_USAGE: list[tuple[list[str], str]] = [
     (["sample", "linear", "-o", "a.tiff"], f"output 'a.tiff' does not end in {ENDINGS} or /{PIPE}"),
     (["sample", "linear", "-o", "folder"], f"output 'folder' does not end in {ENDINGS} or /{PIPE}"),
     (["reconstruct", "linear", "a.png", "-o", "folder/"], f"output 'folder/' does not end in {ENDINGS}{PIPE}"),
+    (["score", "linear", "a.png", "--map", "maps/"], f"output 'maps/' does not end in {ENDINGS}{PIPE}"),
     (["encode", "linear", "a.png", "-o", "z.png"], f"output 'z.png' does not end in .npy{PIPE}"),
     (
         ["sample", "linear", "-o", "a.npy", "--bands", "0"],

@@ -17,7 +17,7 @@ from running_server import RunningServer, running_server
 from latentserve.ndarray import from_ndarray, to_ndarray
 from latentserve.v1 import generation_pb2 as pb
 from latentserve.v1 import models_pb2
-from latentserve_server.latent.likelihood import bernoulli_nats, gaussian_nats
+from latentserve_server.latent.likelihood import bernoulli_terms, gaussian_terms, sum_rows
 
 SAMPLE, ENCODE, DECODE, RECONSTRUCT, SCORE = models_pb2.Capability.values()[1:]
 PICTURES = KINDS["plain"].random_images(5)
@@ -145,8 +145,8 @@ def latents_of(name: str) -> NDArray[Any]:
 def error_of(name: str) -> NDArray[np.float32]:
     model, latents = KINDS[name], latents_of(name)
     if model.likelihood == "gaussian":
-        return gaussian_nats(PIXELS, model.images(latents), model.log_scale(latents))
-    return bernoulli_nats(PIXELS, model.logits(latents))
+        return sum_rows(gaussian_terms(PIXELS, model.images(latents), model.log_scale(latents)))
+    return sum_rows(bernoulli_terms(PIXELS, model.logits(latents)))
 
 
 @pytest.mark.parametrize("name", ["plain", "mixed", "vq", "blind", "drawn"])

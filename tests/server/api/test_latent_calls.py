@@ -129,6 +129,53 @@ async def test_scores_by_draws_are_deterministic_and_split_by_index(served: Runn
     assert_agree(list(whole.reconstruction_error[2:]), list(part.reconstruction_error))
 
 
+@pytest.mark.parametrize("draws", [0, 8])
+async def test_a_map_says_where_the_error_comes_from(served: RunningServer, vae: TinyModel, draws: int) -> None:
+    images = pb.Images(tensor=from_ndarray(vae.random_images(4)))
+    plain = pb.ScoreRequest(model=VAE, images=images, draws=draws)
+    reply = await served.generation.Score(pb.ScoreRequest(model=VAE, images=images, draws=draws, map=pb.Output()))
+    nats = to_ndarray(reply.map.tensor)
+    assert (nats.dtype, nats.shape) == (np.dtype(np.float32), (4, 1, 4, 5))
+    np.testing.assert_allclose(nats.sum(axis=(1, 2, 3)), reply.reconstruction_error, rtol=1e-4)
+    without = await served.generation.Score(plain)
+    assert not without.HasField("map")
+    assert_agree(list(without.reconstruction_error), list(reply.reconstruction_error))
+
+
+async def test_a_map_is_at_hand_in_grey(served: RunningServer, vae: TinyModel) -> None:
+    images = pb.Images(tensor=from_ndarray(vae.random_images(4)))
+
+    async def map_as(form: pb.ImageFormat, columns: int = 0) -> pb.Images:
+        output = pb.Output(format=form, grid_columns=columns)
+        return (await served.generation.Score(pb.ScoreRequest(model=VAE, images=images, map=output))).map
+
+    nats = to_ndarray((await map_as(pb.IMAGE_FORMAT_FLOAT32)).tensor).sum(axis=1).reshape(4, -1)
+    grey = to_ndarray((await map_as(pb.IMAGE_FORMAT_UINT8)).tensor)
+    assert (grey.dtype, grey.shape) == (np.dtype(np.uint8), (4, 1, 4, 5))
+    assert [row.argmax() for row in grey.reshape(4, -1)] == [row.argmax() for row in nats]
+    assert {(row.min(), row.max()) for row in grey.reshape(4, -1)} == {(0, 255)}
+    files = (await map_as(pb.IMAGE_FORMAT_PNG)).encoded.files
+    shown = [np.asarray(Image.open(io.BytesIO(file))) for file in files]
+    np.testing.assert_allclose(shown, grey[:, 0].astype(float), atol=1)
+    (grid,) = (await map_as(pb.IMAGE_FORMAT_PNG, 2)).encoded.files
+    assert Image.open(io.BytesIO(grid)).size == (12, 10)
+
+
+@pytest.mark.parametrize(
+    ("output", "field"),
+    [
+        (pb.Output(format=9), "map.format"),
+        (pb.Output(format=pb.IMAGE_FORMAT_PNG, bands=[0]), "map.bands"),
+        (pb.Output(grid_columns=2), "map.grid_columns"),
+    ],
+)
+async def test_a_map_that_cannot_be_made_names_its_field(
+    served: RunningServer, vae: TinyModel, output: pb.Output, field: str
+) -> None:
+    images = pb.Images(tensor=from_ndarray(vae.random_images(1)))
+    assert await invalid_field(served.generation.Score(pb.ScoreRequest(model=VAE, images=images, map=output))) == field
+
+
 async def test_the_bound_is_tighter_with_more_draws(served: RunningServer, vae: TinyModel) -> None:
     images = pb.Images(tensor=from_ndarray(vae.random_images(1)))
 

@@ -8,9 +8,9 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from latentserve.v1 import bundle_pb2
-from latentserve_server.latent.likelihood import LIKELIHOODS, bernoulli_nats
+from latentserve_server.latent.likelihood import LIKELIHOODS, bernoulli_terms, sum_rows
 from latentserve_server.latent.noise import NoiseSource, Stream
-from latentserve_server.latent.scores import draw_latents, gaussian_kl_nats, score_at_mean, score_draws
+from latentserve_server.latent.scores import draw_latents, gaussian_kl_nats, score_at_mean, score_draws, shade
 
 BERNOULLI = LIKELIHOODS[bundle_pb2.LIKELIHOOD_BERNOULLI]
 ROWS, PIXELS, DIM, DRAWS = 3, 12, 2, 5
@@ -26,11 +26,11 @@ def test_a_bernoulli_costs_what_its_probabilities_say(random: np.random.Generato
     logits = random.normal(0, 3, (ROWS, 1, 3, 4)).astype(np.float32)
     p = 1 / (1 + np.exp(-logits.astype(np.float64)))
     expected = -(images * np.log(p) + (1 - images) * np.log(1 - p)).sum(axis=(1, 2, 3))
-    np.testing.assert_allclose(bernoulli_nats(images, logits), expected, rtol=1e-5)
+    np.testing.assert_allclose(sum_rows(bernoulli_terms(images, logits)), expected, rtol=1e-5)
 
 
 def test_a_certain_wrong_pixel_costs_its_logit() -> None:
-    assert bernoulli_nats(np.zeros((1, 1), np.float32), np.full((1, 1), 90, np.float32)).tolist() == [90]
+    assert sum_rows(bernoulli_terms(np.zeros((1, 1), np.float32), np.full((1, 1), 90, np.float32))).tolist() == [90]
 
 
 def test_kl_is_zero_at_the_prior_and_known_elsewhere() -> None:
@@ -59,7 +59,7 @@ def test_the_bound_is_the_mean_of_the_weights(random: np.random.Generator) -> No
         weights = []
         for j in range(i * DRAWS, (i + 1) * DRAWS):
             z = latents[j].astype(np.float64)
-            likelihood = -bernoulli_nats(images[i : i + 1], logits[j : j + 1])[0]
+            likelihood = -sum_rows(bernoulli_terms(images[i : i + 1], logits[j : j + 1]))[0]
             posterior = norm(mean[i], np.exp(log_variance[i] / 2)).logpdf(z).sum()
             weights.append(likelihood + norm.logpdf(z).sum() - posterior)
         assert scores.importance_bound[i] == pytest.approx(logsumexp(weights) - np.log(DRAWS), rel=1e-4)
@@ -76,6 +76,16 @@ def test_at_the_true_posterior_every_weight_is_the_likelihood() -> None:
     scores = score_draws(BERNOULLI, images, mean, log_variance, {"logits": logits}, noise, latents)
     assert scores.importance_bound is not None
     assert scores.importance_bound[0] == pytest.approx(-PIXELS * np.log(2), rel=1e-6)
+
+
+def test_a_shaded_map_is_black_where_least_is_lost_and_white_where_most_is() -> None:
+    nats = np.array([[[[0, 1], [2, 4]], [[1, 1], [1, 1]]]], np.float32)
+    assert shade(nats).tolist() == [[[[0, 64], [128, 255]]]]
+
+
+def test_a_shaded_map_shows_impossible_pixels_beside_the_others() -> None:
+    nats = np.array([[[[-1, np.inf], [1, 3]]], [[[2, 2], [2, 2]]], [[[np.inf] * 2] * 2]], np.float32)
+    assert shade(nats).reshape(3, 4).tolist() == [[0, 255, 128, 255], [0] * 4, [255] * 4]
 
 
 def test_an_image_that_no_draw_can_explain_has_no_likelihood_at_all() -> None:

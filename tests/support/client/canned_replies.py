@@ -142,6 +142,7 @@ class Generation(generation_pb2_grpc.GenerationServiceServicer):
             kl=costs,
             elbo=[-3.0 for _ in costs],
             importance_bound=bound,
+            map=write_images(drawn(0, 0, len(costs)), request.map) if request.HasField("map") else None,
             served=served(request.model),
         )
 

@@ -171,6 +171,7 @@ def score(
     first_index: int = 0,
     resize: bool = False,
     labels: LabelsLike | None = None,
+    map: Format | None = None,  # noqa: A002 - as the field
     priority: Priority | None = None,
     timeout: float | None = None,
     request_id: str | None = None,
@@ -191,6 +192,8 @@ def score(
         first_index: the first image's index, which the noise of its draws follows.
         resize: whether files of any size are brought to the model's, as its manifest says; refused unless it is set.
         labels: of a conditional model, which demands them, from 0: one for all images, or one for each.
+        map: asks for the reconstruction error pixel by pixel: "float32" or "float16" in nats; "uint8", "png", "jpeg" or
+            "webp" in grey, the sum over channels, from black at each image's least to white at its most.
         priority: "bulk" lets others go first, "interactive" does not; "interactive" unless given.
         timeout: seconds that the call may take, retries included; the client's own unless given.
         request_id: 1 to 128 visible ASCII characters by which the server's log has the call; a UUID unless given.
@@ -210,5 +213,6 @@ def score(
         first_index=integer("first_index", first_index, 0, MAX_INDEX // max(1, draws) - count_images(pictures)),
         priority=build_priority(priority),
         labels=build_labels(labels),
+        map=None if map is None else build_output(map, None, None, field="map"),
     )
     return Exchange("Score", request, replies.parse_score, timeout, request_id)

@@ -33,12 +33,14 @@ _FORMATS = _ARRAY_FORMATS | _FILE_FORMATS
 _DTYPES: dict[int, np.dtype[Any]] = {code: np.dtype(name) for name, code in _ARRAY_FORMATS.items()}
 
 
-def build_output(format: Format, grid_columns: int | None, bands: Sequence[int] | None) -> generation_pb2.Output:
+def build_output(
+    format: Format, grid_columns: int | None, bands: Sequence[int] | None, field: str = "format"
+) -> generation_pb2.Output:
     """The form in which images are wanted: each by itself, or as one picture of `grid_columns` columns.
 
-    Pictures show the channels that `bands` names.
+    Pictures show the channels that `bands` names. `field` is where the format is from.
     """
-    output = generation_pb2.Output(format=choice("format", format, _FORMATS))
+    output = generation_pb2.Output(format=choice(field, format, _FORMATS))
     if bands is not None:
         if format not in _FILE_FORMATS:
             raise RequestError(f"bands are of pictures; format {format!r} is none of {', '.join(_FILE_FORMATS)}")
@@ -136,15 +138,15 @@ def count_images(images: generation_pb2.Images) -> int:
 
 
 def parse_images(
-    images: generation_pb2.Images, output: generation_pb2.Output, expected: int
+    images: generation_pb2.Images, output: generation_pb2.Output, expected: int, field: str = "images"
 ) -> NDArray[Any] | list[bytes]:
-    """The `expected` images of a reply, in the form that `output` asked for."""
+    """The `expected` images of a reply's field, in the form that `output` asked for."""
     dtype = _DTYPES.get(output.format)
     if dtype is not None:
-        return _parse_tensor("images", images.tensor, dtype, expected, axes=range(4, 5))
+        return _parse_tensor(field, images.tensor, dtype, expected, axes=range(4, 5))
     files = 1 if output.grid_columns else expected
     if len(images.encoded.files) != files:
-        raise ReplyError(f"images: the reply has {len(images.encoded.files)} files; {files} were asked for")
+        raise ReplyError(f"{field}: the reply has {len(images.encoded.files)} files; {files} were asked for")
     return list(images.encoded.files)
 
 

@@ -20,7 +20,17 @@ from latentserve_client._calls.payload import (
     parse_scores,
 )
 from latentserve_client.errors import ReplyError
-from latentserve_client.results import Decoded, Posterior, Reconstruction, Samples, Scores, Served, Timing, Walk
+from latentserve_client.results import (
+    Decoded,
+    Pictures,
+    Posterior,
+    Reconstruction,
+    Samples,
+    Scores,
+    Served,
+    Timing,
+    Walk,
+)
 
 
 def parse_sample(
@@ -119,6 +129,7 @@ def parse_score(
         ),
         served=_parse_served(response.served, request_id),
         anomaly_percentile=_scores_or_none("anomaly_percentile", response.anomaly_percentile, expected),
+        map=Pictures(parse_images(response.map, request.map, expected, "map")) if request.HasField("map") else None,
     )
 
 

@@ -38,7 +38,10 @@ SEPARATOR = 2
 
 _BORDER = 160
 _PAIR_LINE = 96
-_ALPHA, _RGBA, _OPAQUE = 3, 4, 255
+ALPHA, OPAQUE = 3, 255
+"""The channel of a picture that says what covers, and the level that covers all."""
+
+_RGBA = 4
 
 _LONGEST_SIDE = MappingProxyType({"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383})
 
@@ -187,7 +190,7 @@ def draw_grid(images: NDArray[np.uint8], columns: int | None = None) -> Image.Im
     rows = math.ceil(count / columns)
     down, across = height + SEPARATOR, width + SEPARATOR
     canvas = np.full((rows * down + SEPARATOR, columns * across + SEPARATOR, channels), _BORDER, np.uint8)
-    canvas[..., _ALPHA:] = _OPAQUE
+    canvas[..., ALPHA:] = OPAQUE
     for index, image in enumerate(images):
         top = SEPARATOR + index // columns * down
         left = SEPARATOR + index % columns * across
@@ -199,7 +202,7 @@ def draw_pairs(originals: NDArray[np.uint8], reconstructions: NDArray[np.uint8])
     """A grid whose cells are an original above its reconstruction, a dark line between; both as draw_grid's images."""
     count, channels, _, width = originals.shape
     line = np.full((count, channels, 1, width), _PAIR_LINE, np.uint8)
-    line[:, _ALPHA:] = _OPAQUE
+    line[:, ALPHA:] = OPAQUE
     return draw_grid(np.concatenate([originals, line, reconstructions], axis=2))
 
 

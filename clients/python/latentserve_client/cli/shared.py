@@ -91,8 +91,13 @@ def resolve_output(args: argparse.Namespace) -> None:
         raise RequestError("--bands is for pictures; a .npy array has all channels")
     if args.output.is_folder and args.output.form == "npy":
         raise RequestError("--format npy is one array; a folder/ has a picture an image")
-    if args.output.path is None and (sys.stdout is None or sys.stdout.isatty()):
-        raise RequestError("-o - is for a file or a pipe on standard output, not for a terminal")
+    check_standard_output(args.output, "-o")
+
+
+def check_standard_output(output: Output, option: str) -> None:
+    """Refuse to write what no person can read to a terminal. Raises RequestError."""
+    if output.path is None and (sys.stdout is None or sys.stdout.isatty()):
+        raise RequestError(f"{option} - is for a file or a pipe on standard output, not for a terminal")
 
 
 def model_ref(value: str) -> ModelRef:
