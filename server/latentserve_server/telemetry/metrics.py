@@ -1,22 +1,16 @@
-"""The server's Prometheus metrics, counters and histograms that are cheap to raise, and totals read back from them.
+"""The server's Prometheus metrics, and totals read back from them.
 
 Base units, one prefix but for those of the process, and labels from closed sets alone: methods of the contract, models
-of the repository, callers of the file of tokens. Histograms are cheap to fill: those of prometheus_client lock and
-check at every observation.
+of the repository, callers of the file of tokens.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
+from prometheus_client import Counter, Gauge
 
 from latentserve_server.certificates import Certificates
 from latentserve_server.model.identity import Identity
@@ -25,6 +19,7 @@ from latentserve_server.repository.version import State
 from latentserve_server.telemetry.log_writer import LogWriter
 from latentserve_server.telemetry.metrics_listener import MetricsListener
 from latentserve_server.telemetry.process_metrics import process_registry, serve_registry
+from latentserve_server.telemetry.tallies import Buckets, Histogram, Tallies, Tally
 
 
 def _geometric(first: float, factor: float, count: int) -> Sequence[float]:
@@ -341,106 +336,3 @@ class DriftMetrics:
         """A window of anomaly percentiles was compared."""
         self._percentiles.labels(*self._labels).set(index)
         self._windows.labels(*self._labels, "percentiles").inc()
-
-
-class Tally:
-    """How often something has happened. Counted by one thread; read by any."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-
-class Tallies(Collector):
-    """A metric of Prometheus's type counter, with labels."""
-
-    def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
-        self._name, self._text, self._labels = f"latentserve_{name}", text, labels
-        self._tallies: dict[tuple[str, ...], Tally] = {}
-        registry.register(self)
-
-    def labels(self, *values: str) -> Tally:
-        """The tally for these values of the labels."""
-        found = self._tallies.get(values)
-        return found if found is not None else self._tallies.setdefault(values, Tally())
-
-    def describe(self) -> Iterator[CounterMetricFamily]:
-        """Its name, for scrapes that ask for some metrics alone."""
-        yield CounterMetricFamily(self._name, self._text, labels=self._labels)
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """What a scrape shows."""
-        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
-        for values, tally in dict(self._tallies).items():
-            family.add_metric(values, tally.count)
-        yield family
-
-
-class Buckets:
-    """How often values were observed, by their size. Filled by one thread; read by any."""
-
-    __slots__ = ("_bounds", "_counts", "_total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._total = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._total += value
-
-    @property
-    def count(self) -> int:
-        """Values that were observed."""
-        return sum(self._counts)
-
-    @property
-    def total(self) -> float:
-        """Their sum."""
-        return self._total
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Upper bounds, as Prometheus writes them, and how many values are not above them."""
-        bounds = [*map(floatToGoString, self._bounds), "+Inf"]
-        return list(zip(bounds, accumulate(self._counts), strict=True))
-
-
-class Histogram(Collector):
-    """A metric of Prometheus's type histogram, with labels."""
-
-    def __init__(
-        self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float], registry: CollectorRegistry
-    ) -> None:
-        """`bounds` are the upper bounds of the buckets, ascending, without infinity."""
-        self._name, self._text, self._labels, self._bounds = name, text, labels, bounds
-        self._buckets: dict[tuple[str, ...], Buckets] = {}
-        registry.register(self)
-
-    def labels(self, *values: str) -> Buckets:
-        """The buckets for these values of the labels."""
-        found = self._buckets.get(values)
-        return found if found is not None else self._buckets.setdefault(values, Buckets(self._bounds))
-
-    def remove_by_labels(self, labels: Mapping[str, str]) -> None:
-        """Forget the buckets that have these values of these labels."""
-        for values in list(self._buckets):
-            if labels.items() <= dict(zip(self._labels, values, strict=True)).items():
-                del self._buckets[values]
-
-    def children(self) -> Mapping[tuple[str, ...], Buckets]:
-        """All buckets, by the values of their labels."""
-        return dict(self._buckets)
-
-    def describe(self) -> Iterator[HistogramMetricFamily]:
-        """Its name, for scrapes that ask for some metrics alone."""
-        yield HistogramMetricFamily(self._name, self._text, labels=self._labels)
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        """What a scrape shows."""
-        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
-        for values, buckets in self.children().items():
-            family.add_metric(values, buckets.cumulative(), buckets.total)
-        yield family
