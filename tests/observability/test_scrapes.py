@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 
 import pytest
@@ -11,8 +12,10 @@ from model_shelf import Shelf
 from observability.conftest import FIRING, RULES, Watch, calls_go_on
 from prometheus import promtool
 from running_server import channel_to, scrape
+from trace_receiver import trace_receiver
 
-from latentserve.v1 import models_pb2, models_pb2_grpc
+from latentserve.v1 import generation_pb2 as pb
+from latentserve.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
 
 pytestmark = pytest.mark.slow
 
@@ -50,3 +53,22 @@ async def test_the_page_is_that_of_all_workers(watch: Watch, shelf: Shelf) -> No
         await watched.prometheus.until(f'sum(latentserve_requests_total{{method="ListModels"}}) == {calls}')
         found = watched.prometheus.query("process_resident_memory_bytes")
         assert {one["metric"]["worker"] for one in found} == {"1", "2", "supervisor"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_prometheus_leads_from_a_histogram_to_a_trace(watch: Watch, shelf: Shelf, workers: int) -> None:
+    trace, histogram = "0af7651916cd43dd8448eb211c80319c", "latentserve_request_duration_seconds_bucket"
+    async with trace_receiver() as receiver:
+        flags = (f"--workers={workers}", "--trace-ratio=1e-12", f"--trace-endpoint={receiver.endpoint}")
+        async with watch(shelf.root, *flags) as watched, channel_to(watched.port) as channel:
+            stub, began = generation_pb2_grpc.GenerationServiceStub(channel), time.time()
+            metadata = [("traceparent", f"00-{trace}-b7ad6b7169203331-01")]
+            await stub.Sample(pb.SampleRequest(model=pb.ModelRef(name="vae"), count=1), metadata=metadata)
+            await watched.prometheus.until(f'{histogram}{{method="Sample", le="+Inf"}} == 1')
+            (found,) = watched.prometheus.ask(
+                "query_exemplars", query=histogram, start=str(began - 1), end=str(time.time() + 1)
+            )
+            assert found["seriesLabels"]["method"] == "Sample"
+            (exemplar,) = found["exemplars"]
+            assert exemplar["labels"] == {"trace_id": trace}
+            assert float(exemplar["value"]) <= float(found["seriesLabels"]["le"])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentserve_server.batching.batch import Waited
 from latentserve_server.batching.batcher import BatchLimits
 from latentserve_server.engine.engine import Cancellation
 from latentserve_server.errors import EngineFailure
@@ -102,9 +103,9 @@ class Notes:
         self.batches.append(rows)
         self.paddings.append(padding)
 
-    def calls_waited(self, seconds: Sequence[float]) -> None:
+    def calls_waited(self, waits: Sequence[Waited]) -> None:
         """Calls were answered."""
-        self.waits.extend(seconds)
+        self.waits.extend(seconds for seconds, _ in waits)
 
     def call_refused(self, reason: str) -> None:
         """A call was not admitted."""

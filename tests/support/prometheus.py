@@ -74,6 +74,7 @@ async def prometheus(folder: Path, target: str, rules: Path) -> AsyncIterator[Pr
     config = folder / "prometheus.yml"  # of which JSON is a part
     config.write_text(json.dumps({"global": seconds, "rule_files": [str(rules)], "scrape_configs": [job]}))
     flags = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", "--web.listen-address=127.0.0.1:0"]
+    flags.append("--enable-feature=exemplar-storage")
     process = await asyncio.create_subprocess_exec(program("prometheus"), *flags, stderr=asyncio.subprocess.PIPE)
     assert process.stderr is not None
     reading: asyncio.Future[bytes] | None = None

@@ -46,15 +46,15 @@ async def metric(port: int, name: str, **labels: str) -> float:
     return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
 
-def scrape(port: int, query: str = "", context: ssl.SSLContext | None = None) -> str:
-    """The text of /metrics, by https where there is a context."""
+def scrape(port: int, query: str = "", context: ssl.SSLContext | None = None, accept: str = "*/*") -> str:
+    """The text of /metrics, by https where there is a context, of a type that `accept` names."""
     connection = (
         http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         if context is None
         else http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
     )
     try:
-        connection.request("GET", f"/metrics{query}")
+        connection.request("GET", f"/metrics{query}", headers={"Accept": accept})
         reply = connection.getresponse()
         assert reply.status == 200
         return reply.read().decode()

@@ -25,6 +25,9 @@ Inputs: TypeAlias = Mapping[str, NDArray[Any] | Draw]
 Watch: TypeAlias = Callable[[Arrays], None]
 """What sees the outputs of a run, without the rows that filled it up."""
 
+Waited: TypeAlias = tuple[float, str]
+"""The seconds that a call waited for the engine, and the id of its trace; empty where it is not traced."""
+
 _MADE_FROM: Mapping[str, str] = MappingProxyType({"image_uint8": "image"})
 """uint8 outputs, which cannot hold NaN, and the float output that each is made from."""
 
@@ -43,6 +46,11 @@ class Graph(Protocol):
 
 class Wait(Protocol):
     """What follows a call that is traced through the queue."""
+
+    @property
+    def trace_id(self) -> str:
+        """That of the call: 32 hexadecimal digits."""
+        ...
 
     def leave(self) -> None:
         """The call has its result, or waits no longer. Harmless twice."""
@@ -211,12 +219,12 @@ class Batch:
         given = {name: clip_pixels(outputs[name]) if name == "image" else outputs[name] for name in wanted}
         return Run(given, spoiled, started_ns, ended_ns, time.monotonic_ns(), self.rows)
 
-    def deliver(self, run: Run) -> Sequence[float]:
+    def deliver(self, run: Run) -> Sequence[Waited]:
         """Give every call its own rows, or the error of the first one that is not finite.
 
-        Returns what the calls waited that this batch has answered, in seconds.
+        Returns what the calls waited that this batch has answered.
         """
-        row, waits = 0, list[float]()
+        row, waits = 0, list[Waited]()
         for part in self.slices:
             begin, row = row, row + part.rows
             if run.spoiled and (spoiled := run.spoiled.first(part.ticket.outputs, begin, row)) is not None:
@@ -224,7 +232,8 @@ class Batch:
                 continue
             try:
                 if (queue_ns := part.ticket.deliver(part, run, begin)) is not None:
-                    waits.append(queue_ns / 1e9)
+                    wait = part.ticket.wait
+                    waits.append((queue_ns / 1e9, "" if wait is None else wait.trace_id))
             except ValueError as error:
                 part.ticket.settle(EngineFailure(f"the graph's rows change their shape between batches: {error}"))
         return waits

@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
-from latentserve_server.batching.batch import Batch, Entry, Graph, Inputs, Run, Wait, Watch
+from latentserve_server.batching.batch import Batch, Entry, Graph, Inputs, Run, Wait, Waited, Watch
 from latentserve_server.batching.queue import RowQueue, RunTimes, Slice, WaitEstimate
 from latentserve_server.batching.scheduling import NEVER, WHENEVER, Result, Scheduling
 from latentserve_server.engine.device import EngineThread
@@ -47,8 +47,8 @@ class BatchObserver(Protocol):
         """A batch of `rows` rows, and `padding` rows for nothing, took `seconds` to run."""
         ...
 
-    def calls_waited(self, seconds: Sequence[float]) -> None:
-        """Calls were answered after waiting so many seconds each for the engine."""
+    def calls_waited(self, waits: Sequence[Waited]) -> None:
+        """Calls were answered after waiting for the engine."""
         ...
 
     def call_refused(self, reason: str) -> None:

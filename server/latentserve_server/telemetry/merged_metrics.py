@@ -2,7 +2,7 @@
 
 What is counted is summed, and goes on where a process ends: what it had counted when it last told is kept. Of gauges,
 the greatest or least value counts where a sum says nothing, or the mean where each value is of about as many rows. What
-is known of a process alone, such as its memory, has a label that names it.
+is known of a process alone, such as its memory, has a label that names it. Of exemplars the latest is shown.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from latentserve_server.blocking_calls import on_thread
 from latentserve_server.certificates import Certificates
@@ -68,7 +69,7 @@ def snapshot(registry: CollectorRegistry) -> str:
             family.name,
             family.type,
             family.documentation,
-            [[each.name, each.labels, each.value] for each in family.samples],
+            [[each.name, each.labels, each.value, each.exemplar] for each in family.samples],
         ]
         for family in registry.collect()
     )
@@ -103,17 +104,21 @@ class MergedMetrics:
         self._kinds: dict[str, tuple[str, str]] = {}
         self._told: dict[str, _Values] = {}
         self._kept: _Values = {}
+        self._exemplars: dict[_Sample, Exemplar] = {}
 
     def note(self, process: str, told: str) -> None:
         """Note the snapshot of a process."""
         values: _Values = {}
         for family, kind, text, samples in json.loads(told):
             self._kinds.setdefault(family, (kind, text))
-            for name, labels, value in samples:
+            for name, labels, value, exemplar in samples:
                 if family.startswith(_OF_A_PROCESS):
                     labels["worker"] = process
                 series = family, _sorted(labels, but="le")
-                values.setdefault(series, {})[name, _sorted(labels)] = value
+                sample = name, _sorted(labels)
+                values.setdefault(series, {})[sample] = value
+                if exemplar is not None:
+                    self._note_exemplar(sample, Exemplar(*exemplar))
         self._keep_what_ends(process, values)
         self._told[process] = values
 
@@ -130,14 +135,24 @@ class MergedMetrics:
             for (family, _), samples in values.items():
                 for sample, value in samples.items():
                     merged[family][sample].append(value)
-        metrics = []
+        metrics, exemplars = [], self._exemplars
+        self._exemplars = {}  # those of what is not shown any more are left behind
         for family, samples_of_all in merged.items():
             kind, text = self._kinds[family]
             metric = Metric(family, text, kind)
             for (name, labels), found in samples_of_all.items():
-                metric.add_sample(name, dict(labels), _merge(family, kind, name, found))
+                exemplar = exemplars.get((name, labels))
+                if exemplar is not None:
+                    self._exemplars[name, labels] = exemplar
+                metric.add_sample(name, dict(labels), _merge(family, kind, name, found), exemplar=exemplar)
             metrics.append(metric)
         return metrics
+
+    def _note_exemplar(self, sample: _Sample, exemplar: Exemplar) -> None:
+        """Note it unless there is a later one: Prometheus takes none that is earlier than its last."""
+        known = self._exemplars.get(sample)
+        if known is None or float(known.timestamp or 0.0) < float(exemplar.timestamp or 0.0):
+            self._exemplars[sample] = exemplar
 
     def _keep_what_ends(self, process: str, now: _Values) -> None:
         """Keep the counts of the series that the process does not go on with. A graph may be opened anew, from 0."""

@@ -12,6 +12,7 @@ from functools import partial
 
 from prometheus_client import Counter, Gauge
 
+from latentserve_server.batching.batch import Waited
 from latentserve_server.certificates import Certificates
 from latentserve_server.model.identity import Identity
 from latentserve_server.model.served_model import Footprint
@@ -134,8 +135,8 @@ class Metrics:
             self._in_flight.labels(method).set_function(partial(self._calls_in_flight.__getitem__, method))
         self._calls_in_flight[method] += 1
 
-    def call_ended(self, method: str, model: str, code: str, seconds: float) -> None:
-        """The call was answered with the status code after so many seconds."""
+    def call_ended(self, method: str, model: str, code: str, seconds: float, trace_id: str = "") -> None:
+        """The call, which may have a trace, was answered with the status code after so many seconds."""
         self._calls_in_flight[method] -= 1
         key = method, model, code
         if key not in self._calls:
@@ -144,7 +145,7 @@ class Metrics:
             self._calls[key] = self._requests.labels(method, model, code), self._duration.labels(method, model)
         requests, duration = self._calls[key]
         requests.count += 1
-        duration.observe(seconds)
+        duration.observe(seconds, trace_id)
 
     def caller_answered(self, caller: str, code: str) -> None:
         """A call of a known caller was answered."""
@@ -304,10 +305,10 @@ class GraphMetrics:
         self._padding.inc(padding)
         self._compute.observe(seconds)
 
-    def calls_waited(self, seconds: Sequence[float]) -> None:
-        """Calls were answered after waiting so many seconds each for the engine."""
-        for one in seconds:
-            self._queue.observe(one)
+    def calls_waited(self, waits: Sequence[Waited]) -> None:
+        """Calls were answered after waiting for the engine."""
+        for seconds, trace_id in waits:
+            self._queue.observe(seconds, trace_id)
 
     def call_refused(self, reason: str) -> None:
         """A call was not admitted."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
+from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 
@@ -46,20 +49,29 @@ class Tallies(Collector):
         yield family
 
 
+Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
+"""An upper bound as Prometheus writes it, how many values are not above it, and one of its own values, with a trace.
+OpenMetrics shows that; Prometheus's own text has no place for it."""
+
+
 class Buckets:
     """How often values were observed, by their size. Filled by one thread; read by any."""
 
-    __slots__ = ("_bounds", "_counts", "_total")
+    __slots__ = ("_bounds", "_counts", "_exemplars", "_total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._total = 0.0
+        self._exemplars: dict[int, Exemplar] = {}
 
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
+    def observe(self, value: float, trace_id: str = "") -> None:
+        """Count one value. That of a call with a trace stands for its bucket until the next one of such a call."""
+        place = bisect_left(self._bounds, value)
+        self._counts[place] += 1
         self._total += value
+        if trace_id:
+            self._exemplars[place] = Exemplar({"trace_id": trace_id}, value, time.time())
 
     @property
     def count(self) -> int:
@@ -71,10 +83,13 @@ class Buckets:
         """Their sum."""
         return self._total
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Upper bounds, as Prometheus writes them, and how many values are not above them."""
+    def cumulative(self) -> list[Bucket]:
+        """All buckets, from the lowest on."""
         bounds = [*map(floatToGoString, self._bounds), "+Inf"]
-        return list(zip(bounds, accumulate(self._counts), strict=True))
+        counts: list[Bucket] = list(zip(bounds, accumulate(self._counts), strict=True))
+        for place, exemplar in dict(self._exemplars).items():
+            counts[place] = (*counts[place][:2], exemplar)
+        return counts
 
 
 class Histogram(Collector):

@@ -316,7 +316,8 @@ class Answering:
     def _record(self, exchange: Exchange) -> None:
         method, code = exchange.method.name, exchange.code.name
         seconds = (time.monotonic_ns() - exchange.began_ns) / 1e9
-        self._metrics.call_ended(method, exchange.model, code, seconds)
+        trace_id = "" if exchange.trace is None else exchange.trace.trace_id
+        self._metrics.call_ended(method, exchange.model, code, seconds, trace_id)
         if exchange.caller is not None:
             self._metrics.caller_answered(exchange.caller.counted_as, code)
         if exchange.trace is not None:
@@ -326,8 +327,8 @@ class Answering:
             level = max(level, logging.INFO)
         if _logger.isEnabledFor(level):
             fields = {"method": method, "model": exchange.model, "code": code, "seconds": round(seconds, 6)}
-            if exchange.trace is not None:
-                fields["trace_id"] = exchange.trace.trace_id
+            if trace_id:
+                fields["trace_id"] = trace_id
             _logger.log(level, "%s %s", method, _outcome(exchange), extra=fields | _caller_fields(exchange))
 
 

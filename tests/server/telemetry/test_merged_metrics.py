@@ -101,6 +101,38 @@ def test_it_is_said_of_every_gauge_what_several_come_to(tmp_path: Path) -> None:
     assert {name for name in gauges if not name.startswith("process_")} == GAUGES.keys()
 
 
+def shown_traces(merged: MergedMetrics, name: str) -> list[str]:
+    """The traces of the exemplars of a histogram."""
+    samples = [sample for family in merged.families() if family.name == name for sample in family.samples]
+    return [sample.exemplar.labels["trace_id"] for sample in samples if sample.exemplar is not None]
+
+
+def test_of_exemplars_the_latest_is_shown_also_where_its_process_has_ended() -> None:
+    merged, both, name = MergedMetrics(), [Metrics(), Metrics()], "latentserve_request_duration_seconds"
+    for trace, number in (("a" * 32, 0), ("b" * 32, 1)):
+        both[number].call_started("Sample")
+        both[number].call_ended("Sample", "vae", "OK", 0.001, trace)
+    for number in (1, 0):
+        merged.note(str(number), snapshot(both[number].registry))
+    assert shown_traces(merged, name) == ["b" * 32]
+    merged.forget("1")
+    merged.note("0", snapshot(both[0].registry))
+    assert shown_traces(merged, name) == ["b" * 32]
+
+
+def test_the_exemplars_of_a_closed_version_are_forgotten() -> None:
+    merged, metrics, name = MergedMetrics(), Metrics(), "latentserve_queue_duration_seconds"
+    metrics.observer("vae", 1, "decoder").calls_waited([(0.001, "a" * 32)])
+    merged.note("1", snapshot(metrics.registry))
+    assert shown_traces(merged, name) == ["a" * 32]
+    metrics.version_closed("vae", 1)
+    merged.note("1", snapshot(metrics.registry))
+    assert shown_traces(merged, name) == []
+    metrics.observer("vae", 1, "decoder").calls_waited([(0.001, "")])
+    merged.note("1", snapshot(metrics.registry))
+    assert shown_traces(merged, name) == []
+
+
 class Interrupted(Collector):
     """A counter that is read at once, but for the first time: not until it was read again, where that may happen."""
 

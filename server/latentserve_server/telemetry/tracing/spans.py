@@ -216,6 +216,11 @@ class QueueSpan:
         self.gathered_ns = 0
         """When they left; 0 until then."""
 
+    @property
+    def trace_id(self) -> str:
+        """That of the call."""
+        return self.call.trace_id
+
     def leave(self) -> None:
         """The call has its result, or waits no longer: it is an error where no row has left the queue."""
         self.end(None)
