@@ -258,3 +258,35 @@ async def test_a_scrape_does_not_wait_for_handshakes_that_are_not_finished(secur
         assert "latentserve_build_info" in await secured.scrape(secured.context())
     for _, writer in silent:
         writer.close()
+
+
+def client_hello(context: ssl.SSLContext) -> bytes:
+    """The first that a client says."""
+    said = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), said, server_hostname="localhost").do_handshake()
+    return said.read()
+
+
+@pytest.mark.slow
+async def test_a_handshake_that_is_not_finished_ends_and_holds_up_nobody(secured: Secured) -> None:
+    """20 s, by grpc.server_handshake_timeout_ms, however much of it there was."""
+    context, port = secured.context(), secured.served.server.port
+    context.set_alpn_protocols(["h2"])
+    hello = client_hello(context)
+    async with AsyncExitStack() as stack, asyncio.timeout(BACKSTOP_SECONDS):
+        silent: set[asyncio.Future[bytes]] = set()
+        for said in (b"", hello[:3], hello[:-1], hello):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+            writer.write(said)
+            silent.add(asyncio.ensure_future(reader.read()))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+        stack.callback(writer.close)
+        silent.add(asyncio.ensure_future(reader.read()))  # who speaks TLS, and then says nothing
+        answered = 0
+        while silent:
+            await sampled(secured.channel(port))
+            answered += 1
+            _, silent = await asyncio.wait(silent, timeout=0.1)
+    assert answered > 1

@@ -8,9 +8,10 @@ import os
 import select
 import signal
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,14 @@ class Fleet:
         return int((await self.process.log(name))["worker"])
 
     @asynccontextmanager
-    async def channels(self) -> AsyncIterator[dict[int, grpc.aio.Channel]]:
-        """A channel to each of the two workers."""
+    async def channels(
+        self, connect: Callable[[int], grpc.aio.Channel] = channel_to
+    ) -> AsyncIterator[dict[int, grpc.aio.Channel]]:
+        """A channel to each of the two workers; `connect` opens one to a port."""
         async with AsyncExitStack() as stack, asyncio.timeout(BACKSTOP_SECONDS):
             found: dict[int, grpc.aio.Channel] = {}
             while found.keys() != BOTH:  # which worker has a connection is the kernel's to choose
-                channel = await stack.enter_async_context(channel_to(self.port))
+                channel = await stack.enter_async_context(connect(self.port))
                 found[await self.worker_that_answers(channel)] = channel
             yield found
 
@@ -288,11 +291,6 @@ async def test_workers_speak_tls_with_a_certificate_that_is_replaced(shelf: Shel
         settings = [("grpc.use_local_subchannel_pool", 1)]
         return grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, settings)
 
-    def expiry(port: int) -> float:
-        lines = scrape(port, context=context).splitlines()
-        (line,) = [line for line in lines if line.startswith("latentserve_tls_certificate_expiry")]
-        return float(line.split()[1])
-
     async with fleet(shelf.root, "--health-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", *flags) as servers:
         async with asyncio.timeout(BACKSTOP_SECONDS), channel_to(servers.health_port) as plain:
             reply: Any = await health_pb2_grpc.HealthStub(plain).Check(health_pb2.HealthCheckRequest())
@@ -303,11 +301,60 @@ async def test_workers_speak_tls_with_a_certificate_that_is_replaced(shelf: Shel
         secret.put(issued)
         async with asyncio.timeout(BACKSTOP_SECONDS):
             # That which ends first is shown: all processes have the new one then.
-            while await asyncio.to_thread(expiry, servers.metrics_port) != issued.expiry:
+            while await certificate_expiry(servers.metrics_port, context) != issued.expiry:
                 pass
         for _ in range(8):  # whichever worker has the connection
             async with channel(servers.port) as each:
                 await generation_pb2_grpc.GenerationServiceStub(each).Sample(SAMPLE)
+
+
+async def test_no_call_fails_while_the_certificate_of_workers_is_replaced(repository: Path, tmp_path: Path) -> None:
+    old, new = Authority("Old"), Authority("New")
+    secret, issued = MountedSecret(tmp_path / "tls", old.issue(*LOCAL)), new.issue(*LOCAL, ends=timedelta(days=8))
+    flags = [f"--{name.replace('_', '-')}={path}" for name, path in tls_options(tmp_path / "tls").items()]
+    context = ssl.create_default_context(cadata=(old.pem + new.pem).decode())
+    replaced, answers = asyncio.Event(), asyncio.Semaphore(0)
+
+    def trusting(authorities: bytes, port: int) -> grpc.aio.Channel:
+        settings = [("grpc.use_local_subchannel_pool", 1)]
+        return grpc.aio.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(authorities), settings)
+
+    async def call_again_and_again(channel: grpc.aio.Channel) -> None:
+        while not replaced.is_set():
+            await generation_pb2_grpc.GenerationServiceStub(channel).Sample(SAMPLE)
+            answers.release()
+
+    async def connect_again_and_again(port: int) -> None:
+        while not replaced.is_set():
+            async with trusting(old.pem + new.pem, port) as channel:
+                await generation_pb2_grpc.GenerationServiceStub(channel).Sample(SAMPLE)
+                answers.release()
+
+    async with fleet(repository, *flags) as f, f.channels(partial(trusting, old.pem)) as there:
+        reading = asyncio.ensure_future(f.process.exit_status())  # the log, of which lines are else dropped
+        async with asyncio.timeout(BACKSTOP_SECONDS), asyncio.TaskGroup() as group:
+            for channel in there.values():
+                group.create_task(call_again_and_again(channel))
+                group.create_task(connect_again_and_again(f.port))
+            for _ in range(20):
+                await answers.acquire()
+            secret.put(issued)
+            # That which ends first is shown: all processes have the new one then.
+            while await certificate_expiry(f.metrics_port, context) != issued.expiry:
+                pass
+            for _ in range(20):
+                await answers.acquire()
+            replaced.set()
+        reading.cancel()
+        async with f.channels(partial(trusting, new.pem)) as anew:
+            assert anew.keys() == BOTH
+
+
+async def certificate_expiry(port: int, context: ssl.SSLContext) -> float:
+    """When the certificate of a server ends, by its metrics."""
+    lines = (await asyncio.to_thread(scrape, port, context=context)).splitlines()
+    (line,) = [line for line in lines if line.startswith("latentserve_tls_certificate_expiry")]
+    return float(line.split()[1])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
