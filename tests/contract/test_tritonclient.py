@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from access_tokens import NEEDED, TokenShelf
 from certificates import LOCAL, Authority, tls_options
 from google.protobuf import descriptor_pb2
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ BACKSTOP_SECONDS = 60.0
 
 ADMIN = "latentserve.v1.ModelAdminService, on the server's admin listener"
 VAE = pb.ModelRef(name="vae")
+CLIENTS = ("sync", "stream", "aio")
 MODEL = TinyModel()
 PIXELS = MODEL.random_images(6).astype(np.float32) / np.float32(255)
 LATENTS = np.random.default_rng(2).standard_normal((6, 3)).astype(np.float32)
@@ -203,6 +205,23 @@ async def test_the_blocking_client_speaks_tls_with_a_certificate_of_its_own(tmp_
         await run_script("tls", f"127.0.0.1:{running.server.port}", tmp_path)
     with np.load(tmp_path / "outputs.npz") as outputs:
         assert outputs["vae/image"].shape == (len(LATENTS), *PIXELS.shape[1:])
+
+
+async def test_every_client_is_answered_with_a_token_and_not_without(tmp_path: Path) -> None:
+    MODEL.write(tmp_path / "models" / "vae" / "1")
+    np.savez(tmp_path / "inputs.npz", latent=LATENTS)
+    tokens = TokenShelf(tmp_path / "tokens.yaml")
+    (tmp_path / "token.txt").write_text(tokens.add("triton"))
+    async with running_server(tmp_path / "models", tokens=str(tokens.path)) as running:
+        await run_script("token", f"127.0.0.1:{running.server.port}", tmp_path)
+        decode = pb.DecodeRequest(model=VAE, latents=from_ndarray(LATENTS))
+        decoded = await running.generation.Decode(decode, metadata=tokens.metadata("triton"))
+    images = to_ndarray(decoded.images.tensor)
+    with np.load(tmp_path / "outputs.npz") as outputs:
+        assert_same(dict(outputs), {f"{client} with": images for client in CLIENTS})
+        assert len(outputs.files) == len(CLIENTS)
+    refusal = ["StatusCode.UNAUTHENTICATED", NEEDED]
+    assert json.loads((tmp_path / "report.json").read_text()) == {f"{client} without": refusal for client in CLIENTS}
 
 
 async def test_names_and_numbers_are_those_of_tritonclient(tmp_path: Path) -> None:

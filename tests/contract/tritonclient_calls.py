@@ -3,8 +3,8 @@
     tritonclient_calls.py MODE ADDRESS FOLDER
 
 reads FOLDER/inputs.npz, and writes FOLDER/outputs.npz and FOLDER/report.json. MODE is "sync", "aio" or "stream"; "tls",
-which reads FOLDER/ca.crt, FOLDER/tls.crt and FOLDER/tls.key, too; or "descriptors", which calls nothing and writes
-tritonclient's copy of the protocol to FOLDER/descriptors.binpb.
+which reads FOLDER/ca.crt, FOLDER/tls.crt and FOLDER/tls.key, too; "token", which reads FOLDER/token.txt, too; or
+"descriptors", which calls nothing and writes tritonclient's copy of the protocol to FOLDER/descriptors.binpb.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import queue
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,54 @@ def call_tls(address: str, inputs: dict[str, np.ndarray], folder: Path) -> tuple
     return result.get_response().model_version, {"vae/image": result.as_numpy("image")}
 
 
+def call_with_token(address: str, inputs: dict[str, np.ndarray], folder: Path) -> tuple[Any, dict[str, np.ndarray]]:
+    """One call each of the blocking client, of its stream and of the asyncio client: with a token, and without."""
+    latents = [input_of("latent", inputs["latent"])]
+    token = {"authorization": f"Bearer {(folder / 'token.txt').read_text()}"}
+    report: dict[str, Any] = {}
+    outputs: dict[str, np.ndarray] = {}
+    for case, headers in (("with", token), ("without", None)):
+        calls = {
+            "sync": lambda headers=headers: infer(address, latents, headers),
+            "stream": lambda headers=headers: infer_by_stream(address, latents, headers),
+            "aio": lambda headers=headers: asyncio.run(infer_aio(address, latents, headers)),
+        }
+        for client, call in calls.items():
+            try:
+                outputs[f"{client} {case}"] = call().as_numpy("image")
+            except InferenceServerException as error:
+                report[f"{client} {case}"] = problem_of(error)
+    return report, outputs
+
+
+Headers = dict[str, str] | None
+
+
+def infer(address: str, latents: list[triton.InferInput], headers: Headers) -> triton.InferResult:
+    """A call of the blocking client."""
+    with triton.InferenceServerClient(address) as client:
+        return client.infer("vae", latents, headers=headers)
+
+
+def infer_by_stream(address: str, latents: list[triton.InferInput], headers: Headers) -> triton.InferResult:
+    """A request in a stream, which may be refused as a whole before the request is asked for."""
+    answers: queue.Queue[Any] = queue.Queue()
+    with triton.InferenceServerClient(address) as client:
+        client.start_stream(lambda result, error: answers.put((result, error)), headers=headers)
+        with suppress(InferenceServerException):  # says only that the stream has ended
+            client.async_stream_infer("vae", latents)
+        result, error = answers.get(timeout=WAIT_SECONDS)
+    if error is not None:
+        raise error
+    return result
+
+
+async def infer_aio(address: str, latents: list[triton.InferInput], headers: Headers) -> triton.InferResult:
+    """A call of the asyncio client."""
+    async with triton_aio.InferenceServerClient(address) as client:
+        return await client.infer("vae", latents, headers=headers)
+
+
 def main() -> None:
     """Do what the arguments say."""
     mode, address, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
@@ -183,6 +232,8 @@ def main() -> None:
             report, outputs = call_stream(address, inputs)
         case "tls":
             report, outputs = call_tls(address, inputs, folder)
+        case "token":
+            report, outputs = call_with_token(address, inputs, folder)
     (folder / "report.json").write_text(json.dumps(report))
     np.savez(folder / "outputs.npz", **outputs)
 
