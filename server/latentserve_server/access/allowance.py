@@ -1,4 +1,4 @@
-"""What callers may have: calls a second, rows a second, and rows in flight."""
+"""What callers may have: calls and rows a second, and calls and rows in flight."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ class Limits:
     calls_per_second: float | None = None
     rows_per_second: float | None = None
     rows_in_flight: int | None = None
+    calls_in_flight: int | None = None
 
     @property
     def bound_something(self) -> bool:
         """Whether any of them is a bound."""
-        return any((self.calls_per_second, self.rows_per_second, self.rows_in_flight))
+        return any((self.calls_per_second, self.rows_per_second, self.rows_in_flight, self.calls_in_flight))
 
     def over(self, default: Limits) -> Limits:
         """These, and the default's where they say nothing."""
-        calls, rows, in_flight = self.calls_per_second, self.rows_per_second, self.rows_in_flight
+        calls, rows = self.calls_per_second, self.rows_per_second
+        rows_in_flight, calls_in_flight = self.rows_in_flight, self.calls_in_flight
         return Limits(
             default.calls_per_second if calls is None else calls,
             default.rows_per_second if rows is None else rows,
-            default.rows_in_flight if in_flight is None else in_flight,
+            default.rows_in_flight if rows_in_flight is None else rows_in_flight,
+            default.calls_in_flight if calls_in_flight is None else calls_in_flight,
         )
 
 
@@ -74,13 +77,13 @@ class Pace:
 class Allowance:
     """What one caller has, and may have; by it the queues tell callers apart, too."""
 
-    __slots__ = ("_calls", "_freed", "_limits", "_refused", "_rows", "_rows_in_flight", "stated")
+    __slots__ = ("_calls", "_calls_in_flight", "_freed", "_limits", "_refused", "_rows", "_rows_in_flight", "stated")
 
     def __init__(self, refused: Callable[[str], None]) -> None:
         """`refused` is told of every refusal, by one of few words."""
         self._refused = refused
         self._calls, self._rows = Pace(), Pace()
-        self._rows_in_flight = 0
+        self._calls_in_flight = self._rows_in_flight = 0
         self._freed: asyncio.Event | None = None
         self._limits = self.stated = UNSTATED
 
@@ -99,6 +102,24 @@ class Allowance:
             if wait := self._calls.wait(1, rate, now):
                 raise self._refusal("calls", f"{rate:g} calls a second", wait)
             self._calls.take(1, rate, now)
+
+    def check_place(self) -> None:
+        """Hold one more call under way to the limits.
+
+        Raises:
+            OverLimit: there are too many.
+        """
+        most = self._limits.calls_in_flight
+        if most and self._calls_in_flight >= most:
+            raise self._refusal("calls_in_flight", f"{most} calls in flight", 0.0)
+
+    def take_place(self) -> None:
+        """Count a call as under way."""
+        self._calls_in_flight += 1
+
+    def leave_place(self) -> None:
+        """Count a call as under way no longer."""
+        self._calls_in_flight -= 1
 
     def check_rows(self, rows: int) -> None:
         """Hold so many rows to the limits.
@@ -139,7 +160,8 @@ class Allowance:
 
     def is_idle(self, now: float) -> bool:
         """Whether a new one would be the same."""
-        return not self._rows_in_flight and self._calls.is_full(now) and self._rows.is_full(now)
+        under_way = self._calls_in_flight or self._rows_in_flight
+        return not under_way and self._calls.is_full(now) and self._rows.is_full(now)
 
     def _refusal(self, reason: str, most: str, wait: float) -> OverLimit:
         self._refused(reason)

@@ -78,7 +78,12 @@ def allowances(config: ServerConfig, refused: Callable[[str], None]) -> Allowanc
 
     `refused` is told of every refusal, by one of few words.
     """
-    default = Limits(config.caller_calls_per_second, config.caller_rows_per_second, config.caller_rows_in_flight)
+    default = Limits(
+        config.caller_calls_per_second,
+        config.caller_rows_per_second,
+        config.caller_rows_in_flight,
+        config.caller_calls_in_flight,
+    )
     tells_apart = config.tokens or config.jwt_keys or default.bound_something
     return Allowances(default, refused) if tells_apart else None
 

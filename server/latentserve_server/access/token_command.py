@@ -15,6 +15,7 @@ from typing import NoReturn, TypeVar
 
 from latentserve_server.access.caller import Scope
 from latentserve_server.access.token_file import (
+    LIMITS,
     read_count,
     read_expiry,
     read_models,
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 _PROG = "latentserve-server token"
 _DAY_SECONDS = 86400
-_OPTIONAL = ("models", "expires", "calls_per_second", "rows_per_second", "rows_in_flight")
+_OPTIONAL = ("models", "expires", *LIMITS)
 _EXIT_FAILURE = 1
 _EXIT_USAGE = 2
 
@@ -84,6 +85,7 @@ def _parser() -> _Parser:
     parser.add_argument("--calls-per-second", type=_read(read_rate), help=f"calls a second {text}")
     parser.add_argument("--rows-per-second", type=_read(read_rate), help=f"rows a second {text}")
     parser.add_argument("--rows-in-flight", type=_read(read_count), help=f"rows at a time {text}")
+    parser.add_argument("--calls-in-flight", type=_read(read_count), help=f"calls at a time {text}")
     parser.add_argument("--file", type=Path, help="file of tokens to append the entry to; made where there is none")
     return parser
 

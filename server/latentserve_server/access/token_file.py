@@ -20,6 +20,9 @@ from latentserve_server.errors import ConfigError
 JWT_CALLERS = "jwt"
 """What the metrics call all callers with JSON Web Tokens, and so no entry is called."""
 
+LIMITS = ("calls_per_second", "rows_per_second", "rows_in_flight", "calls_in_flight")
+"""The keys of what a caller may have."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COUNT = re.compile(r"[0-9]{1,12}")
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
@@ -79,7 +82,7 @@ def _entry(item: Node, path: str) -> TokenEntry:
     for name, key in _KEYS.items():
         if key.is_required and name not in values:
             raise ConfigError(f"{path}:{line_of(item)}: {name} is missing")
-    limits = Limits(*(values.get(name) for name in ("calls_per_second", "rows_per_second", "rows_in_flight")))
+    limits = Limits(*map(values.get, LIMITS))
     caller = Caller(values["name"], values["scopes"], values.get("models", (EVERY_MODEL,)), values["name"], limits)
     return TokenEntry(values["id"], values["sha256"], caller, values.get("expires", math.inf))
 
@@ -204,4 +207,5 @@ _KEYS: Mapping[str, _Key] = {
     "calls_per_second": _Key(_of_text(read_rate)),
     "rows_per_second": _Key(_of_text(read_rate)),
     "rows_in_flight": _Key(_of_text(read_count)),
+    "calls_in_flight": _Key(_of_text(read_count)),
 }

@@ -53,6 +53,8 @@ class ServerConfig:
     """Rows a second that graphs run for one caller, at most, where its token says nothing else; 0: without bound."""
     caller_rows_in_flight: int = 0
     """Rows of one caller that wait or run at a time, at most, but for a single call; 0: without bound."""
+    caller_calls_in_flight: int = 0
+    """Calls of one caller under way at a time, at most, whatever they ask for; 0: without bound."""
     reflection: bool = True
     """Describe the services to whoever asks, without a token, as grpcurl does."""
     metrics_listen: str = "127.0.0.1:9090"
@@ -151,8 +153,9 @@ class ServerConfig:
         for name in ("jwt_issuer", "jwt_audience"):
             needed = "is needed beside --jwt-keys" if self.jwt_keys else "does nothing without --jwt-keys"
             self._check(name, bool(getattr(self, name)) == bool(self.jwt_keys), needed)
-        for name in ("caller_calls_per_second", "caller_rows_per_second", "caller_rows_in_flight"):
-            self._check(name, 0 <= getattr(self, name) < _MAX_RATE, "must not be negative")
+        for name in ("calls_per_second", "rows_per_second", "rows_in_flight", "calls_in_flight"):
+            limit = getattr(self, f"caller_{name}")
+            self._check(f"caller_{name}", 0 <= limit < _MAX_RATE, "must not be negative")
         for name in ("max_rows_per_request", "max_queue_rows", "max_connections", "max_calls"):
             self._check(name, getattr(self, name) >= 1, "must be at least 1")
         self._check("workers", 1 <= self.workers <= _MAX_WORKERS, f"must be 1 to {_MAX_WORKERS}")

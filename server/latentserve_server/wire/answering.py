@@ -111,7 +111,7 @@ class Answering:
             exchange.trailers = ((REQUEST_ID_KEY, exchange.request_id),)
         exchange.places = places = self._admission if method.is_own else self._watches if method.gives_stream else None
         if places is not None and refusal is None and (refusal := places.refusal()) is None:
-            places.take(exchange)
+            exchange.take_place()
         if not method.is_driven:
             exchange.watch()
         if refusal is not None:
@@ -147,6 +147,7 @@ class Answering:
         else:
             exchange.allowance = allowances.of(caller.name, caller.limits)
         try:
+            exchange.allowance.check_place()
             if not demand.in_band:
                 exchange.allowance.begin_call()
         except OverLimit as error:

@@ -62,6 +62,7 @@ class Exchange(Call):
     __slots__ = (
         "_allowed",
         "_answers",
+        "_has_place",
         "_reading",
         "_sizes",
         "_under_way",
@@ -118,6 +119,7 @@ class Exchange(Call):
         self._under_way = under_way
         self.places: Admission[Exchange] | None = None
         """What counts it."""
+        self._has_place = False
         self._sizes: list[int] = []
 
     def received(self, message: bytes | None) -> None:
@@ -127,10 +129,21 @@ class Exchange(Call):
         elif not self._reading.done():
             self._reading.set_result(message)
 
+    def take_place(self) -> None:
+        """Count it among the calls under way, and among those of its caller."""
+        if self.places is not None:
+            self.places.take(self)
+        if self.allowance is not None:
+            self.allowance.take_place()
+            self._has_place = True
+
     def leave_place(self) -> None:
         """Count it no longer among the calls under way. Harmless where it is not counted."""
         if self.places is not None:
             self.places.leave(self)
+        if self._has_place and self.allowance is not None:
+            self.allowance.leave_place()
+            self._has_place = False
 
     async def read(self) -> bytes | None:
         """The next message of a stream of requests; None after the last one."""

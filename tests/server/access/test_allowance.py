@@ -74,17 +74,37 @@ def test_rows_in_flight_are_bounded_but_for_a_single_call(most: int, rows: list[
         assert sum(inside) <= most or len(inside) == 1
 
 
+@given(most=st.integers(1, 20), leaves=st.lists(st.booleans(), max_size=60))
+def test_calls_in_flight_are_bounded(most: int, leaves: list[bool]) -> None:
+    allowance, inside = Allowance(lambda _: None), 0
+    allowance.limit(Limits(calls_in_flight=most), Limits())
+    for leave in leaves:
+        if leave and inside:
+            allowance.leave_place()
+            inside -= 1
+        elif inside == most:
+            with pytest.raises(OverLimit, match=f"the caller may have {most} calls in flight"):
+                allowance.check_place()
+        else:
+            allowance.check_place()
+            allowance.take_place()
+            inside += 1
+
+
 def test_a_token_says_more_than_the_default_and_zero_is_no_bound() -> None:
-    default = Limits(1.0, 2.0, 3)
+    default = Limits(1.0, 2.0, 3, 4)
     assert Limits().over(default) == default
-    assert Limits(0.0, None, 0).over(default) == Limits(0.0, 2.0, 0)
+    assert Limits(0.0, None, 0, None).over(default) == Limits(0.0, 2.0, 0, 4)
+    assert Limits(None, 5.0, None, 0).over(default) == Limits(1.0, 5.0, 3, 0)
 
 
 def test_callers_that_are_idle_are_forgotten_and_others_are_not() -> None:
     known = Allowances(Limits(calls_per_second=0.001), lambda _: None)
     known.of("spent").begin_call()
+    (busy := known.of("busy")).take_place()
     for number in range(5000):
         known.of(f"idle-{number}")
     with pytest.raises(OverLimit):
         known.of("spent").begin_call()
+    assert known.of("busy") is busy
     assert len(known) < 3000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,19 @@ from access_tokens import Metadata, TokenShelf
 from certificates import CLIENT, LOCAL, Authority, tls_options
 from held_graph import BACKSTOP_SECONDS
 from inference_requests import infer_request, stub_of
+from raw_connection import (
+    CANCEL,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    RST_STREAM,
+    SAMPLE,
+    Frame,
+    header_block,
+    message,
+    raw_connection,
+)
 from refusal import refusal
 from running_server import RunningServer, channel_to, running_server
 from tiny_bundle import TinyModel
@@ -149,6 +163,59 @@ async def test_rows_in_flight_are_bounded_until_calls_end_or_leave(slow: Running
     held.cancel()
     await asyncio.gather(stays, again)
     await sample(slow, one, 16)  # alone, a call may be larger
+
+
+async def test_calls_in_flight_are_bounded_until_they_end_or_leave(repository: Path, tokens: TokenShelf) -> None:
+    one, other = tokens.caller("one", calls_in_flight=3), tokens.caller("other")
+    options = {"tokens": str(tokens.path), "metrics_listen": "127.0.0.1:0"}
+    async with running_server(repository, **options) as served, raw_connection(served.server.port) as silent:
+        await silent.say(*(Frame(HEADERS, END_HEADERS, number, header_block(SAMPLE, one)) for number in (1, 3, 5)))
+        stream = stub_of(served).ModelStreamInfer(metadata=one)
+        assert await over_limit(stream.read()) == ("the caller may have 3 calls in flight", 50)
+        for call in (sample(served, one), served.models.ListModels(models_pb2.ListModelsRequest(), metadata=one)):
+            assert await over_limit(call) == ("the caller may have 3 calls in flight", 50)
+        assert await served.metric("refused_callers_total", reason="calls_in_flight") == 3
+        await sample(served, other)
+
+        await silent.say(Frame(RST_STREAM, 0, 1, struct.pack(">I", CANCEL)))
+        await answered_again(served, one)
+        request = pb.SampleRequest(model=VAE, count=1).SerializeToString()
+        await silent.say(Frame(DATA, END_STREAM, 3, message(request)))
+        await silent.until(DATA)
+        stays = [stub_of(served).ModelStreamInfer(metadata=one) for _ in range(2)]
+        for stream in stays:
+            await stream.write(infer_request("vae", "latent", LATENTS))
+            assert not (await stream.read()).error_message
+        await over_limit(sample(served, one))
+        for stream in stays:
+            await stream.done_writing()
+            assert await stream.read() is grpc.aio.EOF
+        await answered_again(served, one)
+
+
+async def answered_again(served: RunningServer, caller: Metadata) -> None:
+    """Return once a call of the caller is answered."""
+    async with asyncio.timeout(BACKSTOP_SECONDS):
+        while True:
+            try:
+                await sample(served, caller)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+            else:
+                return
+
+
+async def test_without_tokens_calls_in_flight_are_bounded_by_address(repository: Path) -> None:
+    options = {"caller_calls_in_flight": 2, "metrics_listen": "127.0.0.1:0"}
+    async with running_server(repository, **options) as served, raw_connection(served.server.port) as silent:
+        await silent.say(*(Frame(HEADERS, END_HEADERS, number, header_block(SAMPLE)) for number in (1, 3, 5)))
+        (refused,) = await silent.until(HEADERS)
+        assert refused.stream == 5
+        assert (await over_limit(sample(served, ())))[0] == "the caller may have 2 calls in flight"
+    async with running_server(repository, **options) as served:
+        for _ in range(5):  # each leaves its place
+            await sample(served, ())
 
 
 async def test_a_caller_of_many_calls_holds_up_one_of_few_by_no_more_than_its_share(

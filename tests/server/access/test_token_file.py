@@ -45,11 +45,13 @@ def test_an_entry_is_read_as_it_is_written() -> None:
 
 
 def test_an_entry_may_state_limits() -> None:
-    text = "\n  ".join((with_value("calls_per_second", "0.5"), "rows_per_second: 100", "rows_in_flight: 0"))
+    text = "\n  ".join(
+        (with_value("calls_per_second", "0.5"), "rows_per_second: 100", "rows_in_flight: 0", "calls_in_flight: 7")
+    )
     (entry,) = read_token_file(text.encode(), "tokens.yaml")
-    assert entry.caller.limits == Limits(0.5, 100.0, 0)
+    assert entry.caller.limits == Limits(0.5, 100.0, 0, 7)
     (silent,) = read_token_file(GOOD.encode(), "tokens.yaml")
-    assert silent.caller.limits == Limits(None, None, None)
+    assert silent.caller.limits == Limits()
 
 
 def test_a_list_of_nothing_is_no_token() -> None:
@@ -103,7 +105,8 @@ def entry_and_token(capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[st
 
 
 def test_the_command_makes_a_token_and_its_entry(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ("--scopes=read,generate", "--models=vae,colour-*", "--expires=2099-01-31T00:00:00Z", "--rows-in-flight=9")
+    flags = ("--scopes=read,generate", "--models=vae,colour-*", "--expires=2099-01-31T00:00:00Z")
+    flags += ("--rows-in-flight=9", "--calls-in-flight=8")
     entry, token = entry_and_token(capsys, *flags)
     assert token.count("\n") == 1
     (found,) = read_token_file(entry.encode(), "tokens.yaml")
@@ -114,7 +117,7 @@ def test_the_command_makes_a_token_and_its_entry(capsys: pytest.CaptureFixture[s
         ("vae", "colour-*"),
     )
     assert found.expires == 4073500800
-    assert caller.limits == Limits(None, None, 9)
+    assert caller.limits == Limits(None, None, 9, 8)
     with pytest.raises(Unauthenticated):
         TokenTable([found]).caller_of(token.strip()[:-1] + ("A" if token.strip()[-1] != "A" else "B"))
 

@@ -67,6 +67,7 @@ def test_every_field_is_a_flag() -> None:
         "caller_calls_per_second": 12.5,
         "caller_rows_per_second": 13.5,
         "caller_rows_in_flight": 10,
+        "caller_calls_in_flight": 11,
         "max_rows_per_request": 5,
         "max_batch_rows": 6,
         "max_queue_rows": 7,
