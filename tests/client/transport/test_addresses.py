@@ -83,6 +83,24 @@ async def test_an_error_names_the_proxy(unused_tcp_port: int, kind: Kind, monkey
     assert "secret" not in str(raised.value)
 
 
+@KINDS
+async def test_where_grpc_hides_what_an_address_of_localhost_says_the_error_names_it(kind: Kind) -> None:
+    """gRPC tells of 127.0.0.1, or that ::1 refused, as it happens: so several are asked."""
+
+    async def told_of_one_who_hangs_up() -> tuple[int, str]:
+        listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        async with listener:
+            port = listener.sockets[0].getsockname()[1]
+            with pytest.raises(UnavailableError) as raised:
+                await ask(kind, f"localhost:{port}", timeout=30)
+        return port, raised.value.message
+
+    for port, message in await asyncio.gather(*(told_of_one_who_hangs_up() for _ in range(8))):
+        cause = message.startswith(f"localhost:{port} closed the connection at once; does it speak TLS?: ")
+        hint = f"; localhost has another address, of which gRPC says nothing: call 127.0.0.1:{port} to hear of it"
+        assert cause != message.endswith(hint), message
+
+
 async def test_a_deadline_says_whether_the_server_was_reached(invoke: Invoke, faults: list[Any], silent: str) -> None:
     faults.append("stall")
     with pytest.raises(DeadlineExceededError) as raised:

@@ -70,6 +70,7 @@ BLOCKING_CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
 
 _HOST_AND_PORT = re.compile(r"(?P<host>[^\s/:@\[\]]+|\[[^\s/\[\]]+\]):(?P<port>[0-9]{1,5})", re.ASCII)
 _URI = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds):\S+", re.ASCII)
+_REFUSED_BY_IPV6 = re.compile(r"ipv6:(\[|%5B)::1(\]|%5D):[0-9]+: .*Connection refused")
 _MAX_PORT = 65535
 _PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 """Environment variables in the order in which gRPC looks for a proxy."""
@@ -111,6 +112,18 @@ def proxy_variable(address: str) -> str | None:
     if is_on_this_machine(address):
         return None
     return next((name for name in _PROXY_VARIABLES if os.environ.get(name)), None)
+
+
+def untold_address(address: str, details: str) -> str | None:
+    """127.0.0.1 and the port, where `address` names localhost and the details of an error tell only of ::1's refusal.
+
+    Where a name has several addresses gRPC tells of one of them, and hides that another one took the connection and
+    ended it.
+    """
+    match = _HOST_AND_PORT.fullmatch(address.rpartition("/")[2])
+    if match is None or match["host"] != "localhost" or _REFUSED_BY_IPV6.search(details) is None:
+        return None
+    return f"127.0.0.1:{match['port']}"
 
 
 def for_address(address: str, options: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:

@@ -18,6 +18,7 @@ from latentserve_client._calls.channel import (
     check_address,
     for_address,
     proxy_variable,
+    untold_address,
 )
 from latentserve_client._calls.exchange import Exchange, ResultT, build_timeout
 from latentserve_client._calls.handshake import explain_handshake
@@ -81,7 +82,8 @@ class Link(Generic[EventT]):
             return self.late(exchange, "answer", timeout, self._by_tls(obstacle))
         if failure.code is grpc.StatusCode.CANCELLED and self.closing.is_set():
             return self.closed_under_way(exchange)
-        return exchange.ended(failure.code, f"{self._by_tls(failure.message)}{failure.message}{self._by_proxy()}")
+        hints = f"{self._by_name(failure.message)}{self._by_proxy()}"
+        return exchange.ended(failure.code, f"{self._by_tls(failure.message)}{failure.message}{hints}")
 
     def closed_under_way(self, exchange: Exchange[Any]) -> CallError:
         """The error for a call that close() has ended."""
@@ -105,6 +107,12 @@ class Link(Generic[EventT]):
         shown = None if self._tls is None else self._tls.cert is not None
         cause = explain_handshake(details, self._target or "the server", secure=self._secure, shown=shown)
         return f"{cause}: " if cause else ""
+
+    def _by_name(self, details: str) -> str:
+        other = None if self._target is None else untold_address(self._target, details)
+        return (
+            f"; localhost has another address, of which gRPC says nothing: call {other} to hear of it" if other else ""
+        )
 
     def _by_proxy(self) -> str:
         if self._proxy is None:
