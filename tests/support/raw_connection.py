@@ -74,6 +74,10 @@ class RawConnection:
             self._writer.write(b"".join(frame.encoded() for frame in frames))
             await self._writer.drain()
 
+    def fall_silent(self) -> None:
+        """Acknowledge nothing any more, as a peer that has vanished."""
+        self._is_silent = True
+
     async def until(self, kind: int, times: int = 1) -> list[Frame]:
         """The frames of a kind, once there are so many or the connection is closed."""
         async with self._news:

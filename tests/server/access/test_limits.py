@@ -169,12 +169,13 @@ async def test_calls_in_flight_are_bounded_until_they_end_or_leave(repository: P
     one, other = tokens.caller("one", calls_in_flight=3), tokens.caller("other")
     options = {"tokens": str(tokens.path), "metrics_listen": "127.0.0.1:0"}
     async with running_server(repository, **options) as served, raw_connection(served.server.port) as silent:
-        await silent.say(*(Frame(HEADERS, END_HEADERS, number, header_block(SAMPLE, one)) for number in (1, 3, 5)))
+        await silent.say(*(Frame(HEADERS, END_HEADERS, number, header_block(SAMPLE, one)) for number in (1, 3, 5, 7)))
+        assert [frame.stream for frame in await silent.until(HEADERS)] == [7]
         stream = stub_of(served).ModelStreamInfer(metadata=one)
         assert await over_limit(stream.read()) == ("the caller may have 3 calls in flight", 50)
         for call in (sample(served, one), served.models.ListModels(models_pb2.ListModelsRequest(), metadata=one)):
             assert await over_limit(call) == ("the caller may have 3 calls in flight", 50)
-        assert await served.metric("refused_callers_total", reason="calls_in_flight") == 3
+        assert await served.metric("refused_callers_total", reason="calls_in_flight") == 4
         await sample(served, other)
 
         await silent.say(Frame(RST_STREAM, 0, 1, struct.pack(">I", CANCEL)))

@@ -149,6 +149,22 @@ async def test_connections_that_say_nothing_hold_up_nobody(served: RunningServer
         await answers(served.server.port)
 
 
+@pytest.mark.slow
+async def test_peers_who_vanish_are_given_up_and_their_calls_with_them(repository: Path) -> None:
+    """A ping after 60 s, by grpc.keepalive_time_ms, and another 60 s: the machine of this one still answers."""
+    async with running_server(repository, max_calls=1) as served, raw_connection(served.server.port) as gone:
+        gone.fall_silent()
+        await gone.say(begun(1), begun(3))
+        assert [frame.stream for frame in await gone.until(HEADERS)] == [3]
+        error = await refusal(served.generation.Sample(REQUEST))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        async with asyncio.timeout(60 + 60 + BACKSTOP_SECONDS):
+            await gone.until_closed()
+        (goodbye,) = gone.of(GOAWAY)
+        assert b"ping_timeout" in goodbye.payload
+        await answers(served.server.port)
+
+
 async def test_what_is_not_http2_is_closed_at_once(served: RunningServer) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", served.server.port)
     writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
