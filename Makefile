@@ -182,11 +182,11 @@ bench bench-quick:
 	test $(REPOSITORY) != demo/models || $(MAKE) demo/done
 	PYTHONPATH=benchmarks $(BIN)/python -m front --repository $(REPOSITORY) --environments .venv $(if $(findstring quick,$@),--quick)
 
-bench-tls: demo/done  ## Measure what TLS costs a call, on the demo's models (one minute).
-	PYTHONPATH=benchmarks $(BIN)/python -m front.tls --repository demo/models
+bench-security: demo/done  ## Measure what TLS, tokens and limits cost a call, on the demo's models (three minutes).
+	PYTHONPATH=benchmarks $(BIN)/python -m front.security --repository demo/models
 
-bench-access: demo/done  ## Measure what tokens and limits cost a call, on the demo's models (two minutes).
-	$(BIN)/python benchmarks/access.py --repository demo/models --model mlp_gan
+bench-traces: demo/done  ## Measure what traces cost a call, on the demo's models (ten minutes).
+	PYTHONPATH=benchmarks $(BIN)/python benchmarks/tracing.py --repository demo/models
 
 image:  ## Build the CPU server image.
 	docker build --target cpu -t latentserve-server:cpu .

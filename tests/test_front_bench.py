@@ -33,7 +33,18 @@ traffic: 24.76MB (25959281) total, 88.48KB (90600) headers (space savings 96.27%
 def front(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The benchmark's modules."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "benchmarks")])
-    names = ("figures", "goals", "growth", "growth_report", "load", "open_loop", "processes", "report", "rounds", "tls")
+    names = (
+        "figures",
+        "goals",
+        "growth",
+        "growth_report",
+        "load",
+        "open_loop",
+        "processes",
+        "report",
+        "rounds",
+        "security",
+    )
     return SimpleNamespace(**{name: importlib.import_module(f"front.{name}") for name in names})
 
 
@@ -50,15 +61,16 @@ def test_a_summary_without_one_of_its_lines_is_refused(front: SimpleNamespace, m
         front.load.parse(cut)
 
 
-def test_tls_is_compared_with_plain_text_round_by_round(front: SimpleNamespace) -> None:
+def test_a_secured_server_is_compared_with_another_one_round_by_round(front: SimpleNamespace) -> None:
     figures = front.figures.Figures()
-    for lane in front.tls.LANES:
-        for plain, secured in ((1000.0, 900.0), (2000.0, 1000.0), (4000.0, 3200.0)):
-            figures.add(f"plain/{lane}.calls_per_second", plain)
-            figures.add(f"tls/{lane}.calls_per_second", secured)
-        for name, microseconds in (("plain", 100.0), ("tls", 125.0)):
-            figures.add(f"{name}/{lane}.cpu_us_a_call", microseconds)
-    assert "| 1 row | 2,000 | 1,000 | 0.800 | 0.500 to 0.900 | 100 | 125 |" in front.tls.table(figures).splitlines()
+    for plain, secured in ((1000.0, 900.0), (2000.0, 1000.0), (4000.0, 3200.0)):
+        for side, rate, microseconds in (("none", plain, 100.0), ("tls", secured, 125.0)):
+            figures.add(f"{side}/1.calls_per_second", rate)
+            figures.add(f"{side}/1.cpu_us_a_call", microseconds)
+    assert front.security.table(figures).splitlines()[2:] == [
+        "| 1 row | nothing | 2,000 | 1.000 | 1.000 to 1.000 | 100 | 1.000 |",
+        "| 1 row | TLS | 1,000 | 0.800 | 0.500 to 0.900 | 125 | 1.250 |",
+    ]
 
 
 def test_a_goal_is_judged_by_the_median_and_says_where_rounds_differ(front: SimpleNamespace) -> None:

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from numpy.typing import NDArray
 
-from front.load import Call, frame
+from front.load import GRPC_HEADERS, Call, frame
 from front.models import Model
 from front.peers import Peer
 from front.processes import BenchError
@@ -213,7 +213,7 @@ def _checked(name: str, peer: Peer, method: str, request: Message, expected: Arr
     try:
         with peer.channel(MESSAGE_BYTES) as channel:
             call_it: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method, bytes, bytes)
-            reply = call_it(request.SerializeToString(), timeout=60)
+            reply = call_it(request.SerializeToString(), timeout=60, metadata=peer.metadata)
     except grpc.RpcError as error:
         raise BenchError(f"{name}: {error.code().name}: {error.details()}") from None
     answer = _arrays(method, reply)
@@ -226,7 +226,8 @@ def _checked(name: str, peer: Peer, method: str, request: Message, expected: Arr
         if not same:
             raise BenchError(f"{name}: {key} is not what onnxruntime computes")
     payload = sum(array.size * min(4, array.itemsize) for array in expected.values())
-    call = Call(name, peer, method, frame(request), payload)
+    headers = (*GRPC_HEADERS, *(f"{key}: {value!s}" for key, value in peer.metadata))
+    call = Call(name, peer, method, frame(request), payload, headers=headers)
     return replace(call, counted=peer.answered() - before if counts else 0)
 
 

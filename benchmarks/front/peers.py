@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
@@ -46,17 +46,26 @@ class Peer:
     """From the start of its process until it said that it serves."""
     certificate: bytes | None = None
     """PEM, of a server that speaks TLS; a caller who trusts it needs no more."""
+    token: str = ""
+    """What a server that asks for tokens is told."""
 
     @property
     def target(self) -> str:
         """Its address."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """What calls to it carry."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
     def answered(self) -> int:
         """Calls that it has answered since it started, by its own statistics of all models; failures do not count."""
         with self.channel() as channel:
             stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
-            reply = stub.ModelStatistics(inference_pb2.ModelStatisticsRequest(), timeout=START_SECONDS)
+            reply = stub.ModelStatistics(
+                inference_pb2.ModelStatisticsRequest(), timeout=START_SECONDS, metadata=self.metadata
+            )
         return sum(model.inference_stats.success.count for model in reply.model_stats)
 
     def channel(self, options: Sequence[tuple[str, int]] = ()) -> grpc.Channel:
@@ -66,14 +75,14 @@ class Peer:
 
 @contextmanager
 def latentserve(
-    core: int | Sequence[int], repository: Path, *options: str, certificate: bytes | None = None
+    core: int | Sequence[int], repository: Path, *options: str, certificate: bytes | None = None, token: str = ""
 ) -> Iterator[Peer]:
-    """This checkout's server over the repository; with the certificate that its options name, if they name one."""
+    """This checkout's server over the repository; with the certificate and a token of its options' files, if any."""
     port = free_port()
     command = [sys.executable, "-c", SERVER, "--repository", str(repository), f"--listen=127.0.0.1:{port}"]
     command += [*SERVER_OPTIONS, *options]
     with serving("latentserve", core, command, port, _healthy, _installed(), certificate) as peer:
-        yield peer
+        yield replace(peer, token=token)
 
 
 def _installed() -> dict[str, str]:
