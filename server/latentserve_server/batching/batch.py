@@ -18,6 +18,7 @@ from latentserve_server.batching.scheduling import Result, Scheduling, Timing
 from latentserve_server.engine import Arrays, Cancellation
 from latentserve_server.errors import EngineFailure, NotFinite
 from latentserve_server.latent.noise import Draw, join_rows
+from latentserve_server.latent.scores import SCORES
 
 Inputs: TypeAlias = Mapping[str, NDArray[Any] | Draw]
 """The inputs of a call by their names: arrays, or latents that are drawn when they are needed."""
@@ -213,7 +214,7 @@ class Batch:
                 went_in = self.rows + self.padding
                 raise EngineFailure(f"output {name} has {len(outputs[name])} rows where {went_in} went in")
         ended_ns = time.monotonic_ns()
-        spoiled = Spoiled({name: outputs[name] for name in computed})
+        spoiled = Spoiled({name: outputs[name] for name in computed if name not in SCORES})
         if watch is not None and not spoiled:
             watch({name: rows[: self.rows] for name, rows in outputs.items()})
         given = {name: clip_pixels(outputs[name]) if name == "image" else outputs[name] for name in wanted}

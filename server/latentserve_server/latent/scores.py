@@ -15,6 +15,10 @@ from latentserve_server.latent.likelihood import Likelihood, sum_rows
 Float32 = NDArray[np.float32]
 
 
+SCORES = frozenset({"reconstruction_error", "kl", "anomaly_percentile"})
+"""Names of those at the posterior mean. Unlike what a graph computes, nats may be infinite."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scores:
     """One value of each an image, float32 [n], in nats; the percentile is from 0 to 100. None: there is none.
@@ -28,6 +32,18 @@ class Scores:
     importance_bound: Float32 | None = None
     anomaly_percentile: Float32 | None = None
     error_map: Float32 | None = None
+
+    def by_name(self) -> dict[str, Float32]:
+        """Those of `SCORES` that there are."""
+        found = {name: getattr(self, name) for name in SCORES}
+        return {name: rows for name, rows in found.items() if rows is not None}
+
+    @classmethod
+    def at_mean(cls, found: Mapping[str, NDArray[Any]]) -> Scores:
+        """What `by_name` gave, or rows of it."""
+        error, kl = found["reconstruction_error"], found.get("kl")
+        elbo = None if kl is None else -(error + kl)
+        return cls(error, kl, elbo, anomaly_percentile=found.get("anomaly_percentile"))
 
 
 def score_at_mean(

@@ -38,7 +38,7 @@ from latentserve_server.model.requests import (
     SampleRequest,
     ScoreRequest,
 )
-from latentserve_server.workers import Workers
+from latentserve_server.workers import INLINE_BYTES, Workers
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
@@ -118,6 +118,7 @@ class ServedModel:
         self._reconstruction = reconstruction
         self._generation = generation
         self.likelihood = LIKELIHOODS.get(manifest.likelihood)
+        self._scores = self._scores_in_run()
         asked = manifest.psi
         self.psi = Psi(asked.default_value, asked.min_value, asked.max_value) if manifest.HasField("psi") else None
         """The decoder's; None where it takes none."""
@@ -212,14 +213,19 @@ class ServedModel:
         assert self._reconstruction is not None
         likelihood, images = self.likelihood, inputs["image"]
         scored = likelihood.outputs if likelihood else ()
+        in_run = self._scores if not with_map else ()
         posterior = self.kind.encodes if self.kind.has_variances else ()
         codes = (_CODES,) if self.kind.has_codes else ()
-        wanted = tuple(dict.fromkeys((*forms, *posterior, *scored, *codes)))
+        wanted = tuple(dict.fromkeys((*forms, *posterior, *scored, *codes, *in_run)))
         result = await self._reconstruction.submit(self._completed(inputs), wanted, scheduling)
         if codes:
             self._check_codes(result, "encoder")
         if likelihood is None:
             return result, Scores()
+        if in_run:
+            scores = Scores.at_mean(result.outputs)
+            self._drift.scored(scores)
+            return result, scores
         if not posterior:
             score = partial(score_point, with_map=with_map)
             return result, await self._workers.run(images.nbytes, score, likelihood, images, result.outputs)
@@ -345,6 +351,14 @@ class ServedModel:
         if _CODES in result.outputs:
             self._check_codes(result, "encoder")
         return result
+
+    def _scores_in_run(self) -> tuple[str, ...]:
+        """The scores that a reconstruction's run computes: all, unless images are so large that threads should."""
+        image, quantiles = self.manifest.image, self.manifest.calibration.negative_elbo_quantiles
+        if self.likelihood is None or 4 * image.channels * image.height * image.width >= INLINE_BYTES:
+            return ()
+        kl = ("kl",) if self.kind.has_variances else ()
+        return ("reconstruction_error", *kl, *(("anomaly_percentile",) if kl and quantiles else ()))
 
     def _check_codes(self, result: Result, graph: str) -> None:
         """Hold the codes that a graph, which is called so, gave for the rows of a call to the codebook.

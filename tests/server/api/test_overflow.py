@@ -121,6 +121,33 @@ async def test_calls_beside_one_that_is_refused_are_answered(server: RunningServ
             assert_agree(to_ndarray(ending.images.tensor), expected)
 
 
+async def test_images_beside_one_whose_reconstruction_is_refused_are_scored(server: RunningServer) -> None:
+    model = TinyModel()
+    images = model.random_images(24)
+    refused = model.posterior(images / 255)[0][:, 0] < 0
+    assert 0 < refused.sum() < len(images)
+    requests = [pb.ReconstructRequest(model=ROOT, images=pb.Images(tensor=from_ndarray(one[None]))) for one in images]
+    endings = await asyncio.gather(*map(server.generation.Reconstruct, requests), return_exceptions=True)
+    for request, ending, is_refused in zip(requests, endings, refused, strict=True):
+        assert isinstance(ending, grpc.aio.AioRpcError) == is_refused
+        if isinstance(ending, pb.ReconstructResponse):
+            alone = await server.generation.Reconstruct(request)
+            assert_agree(list(ending.reconstruction_error), list(alone.reconstruction_error))
+            assert_agree(list(ending.kl), list(alone.kl))
+
+
+async def test_an_image_that_is_impossible_costs_infinite_nats_and_is_no_failure(tmp_path: Path) -> None:
+    model = TinyModel(likelihood="gaussian")
+    model.weights["log_scale_weight"][:] = 0
+    model.weights["log_scale_bias"][:] = -800
+    model.write(tmp_path / "sure" / "1")
+    images = pb.Images(tensor=from_ndarray(model.random_images(3)))
+    async with running_server(tmp_path) as served:
+        scores = await served.generation.Score(pb.ScoreRequest(model=pb.ModelRef(name="sure"), images=images))
+    assert list(scores.reconstruction_error) == [np.inf] * 3
+    assert np.isfinite(scores.kl).all()
+
+
 async def test_infinite_logits_of_an_image_that_is_0_and_1_matter_to_those_who_ask_for_them(
     server: RunningServer,
 ) -> None:
