@@ -31,7 +31,7 @@ from latentserve_server.latent.prior import PriorSource
 from latentserve_server.model.drift import DriftObserver, DriftWatch
 from latentserve_server.model.identity import Identity, Limits
 from latentserve_server.model.kind import KINDS
-from latentserve_server.model.scored_graph import scored
+from latentserve_server.model.scorer import ScoredGraph, Scorer
 from latentserve_server.model.served_model import REPLY_OVERHEAD_BYTES, Footprint, ServedModel
 from latentserve_server.workers import Workers
 
@@ -160,7 +160,8 @@ class Loader:
             codes, second = bundle.manifest.latent.codes, engines[pb.GRAPH_ROLE_DECODER]
             resident = first == pb.GRAPH_ROLE_ENCODER and not codes
             pipeline = Pipeline(engines[first], second, link, resident=resident, codes=codes)
-            graph = scored(bundle.manifest, pipeline) if first == pb.GRAPH_ROLE_ENCODER else pipeline
+            scorer = Scorer.of(bundle.manifest) if first == pb.GRAPH_ROLE_ENCODER else None
+            graph = pipeline if scorer is None else ScoredGraph(pipeline, scorer)
             return start_batcher(graph, label, steady=steady >= pair)
 
         return ServedModel(

@@ -52,7 +52,7 @@ def score_at_mean(
     mean: Float32,
     log_variance: Float32,
     decoded: Mapping[str, NDArray[Any]],
-    quantiles: Sequence[float] = (),
+    quantiles: Sequence[float] | NDArray[np.float64] = (),
     *,
     with_map: bool = False,
 ) -> Scores:
@@ -63,7 +63,7 @@ def score_at_mean(
     terms = likelihood.terms(images, decoded)
     error = sum_rows(terms)
     kl = gaussian_kl_nats(mean, log_variance)
-    percentile = anomaly_percentile(quantiles, error + kl) if quantiles else None
+    percentile = anomaly_percentile(quantiles, error + kl) if len(quantiles) else None
     return Scores(error, kl, -(error + kl), None, percentile, _as_map(terms) if with_map else None)
 
 
@@ -139,7 +139,9 @@ def _log_mean_exp(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def anomaly_percentile(quantiles: Sequence[float], negative_elbo: NDArray[np.float32]) -> NDArray[np.float32]:
+def anomaly_percentile(
+    quantiles: Sequence[float] | NDArray[np.float64], negative_elbo: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """The share of calibrated images that score no higher, from 0 to 100, float32 [n], of -ELBO in nats, [n].
 
     `quantiles` are 101 values that never fall. Between two of them the share grows linearly; below the first it is 0,

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -25,7 +24,7 @@ from latentserve_server.latent.noise import Draw, NoiseSource, Stream
 from latentserve_server.latent.noise_inputs import NoiseInputs
 from latentserve_server.latent.prior import STANDARD_NORMAL, Prior, PriorSource, SamplingSpec
 from latentserve_server.latent.psi import Psi
-from latentserve_server.latent.scores import Scores, draw_latents, score_at_mean, score_draws, score_point
+from latentserve_server.latent.scores import Scores, draw_latents, score_draws
 from latentserve_server.model.abilities import Abilities
 from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored
 from latentserve_server.model.drift import DriftWatch
@@ -38,7 +37,8 @@ from latentserve_server.model.requests import (
     SampleRequest,
     ScoreRequest,
 )
-from latentserve_server.workers import INLINE_BYTES, Workers
+from latentserve_server.model.scorer import Scorer
+from latentserve_server.workers import Workers
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
@@ -118,7 +118,7 @@ class ServedModel:
         self._reconstruction = reconstruction
         self._generation = generation
         self.likelihood = LIKELIHOODS.get(manifest.likelihood)
-        self._scores = self._scores_in_run()
+        self._scorer = Scorer.of(manifest)
         asked = manifest.psi
         self.psi = Psi(asked.default_value, asked.min_value, asked.max_value) if manifest.HasField("psi") else None
         """The decoder's; None where it takes none."""
@@ -211,29 +211,20 @@ class ServedModel:
         scores.
         """
         assert self._reconstruction is not None
-        likelihood, images = self.likelihood, inputs["image"]
-        scored = likelihood.outputs if likelihood else ()
-        in_run = self._scores if not with_map else ()
-        posterior = self.kind.encodes if self.kind.has_variances else ()
+        scorer, images = self._scorer, inputs["image"]
+        in_run = scorer.in_run if scorer is not None and not with_map else ()
+        read = scorer.reads if scorer is not None else ()
         codes = (_CODES,) if self.kind.has_codes else ()
-        wanted = tuple(dict.fromkeys((*forms, *posterior, *scored, *codes, *in_run)))
+        wanted = tuple(dict.fromkeys((*forms, *read, *codes, *in_run)))
         result = await self._reconstruction.submit(self._completed(inputs), wanted, scheduling)
         if codes:
             self._check_codes(result, "encoder")
-        if likelihood is None:
+        if scorer is None:
             return result, Scores()
-        if in_run:
-            scores = Scores.at_mean(result.outputs)
-            self._drift.scored(scores)
-            return result, scores
-        if not posterior:
-            score = partial(score_point, with_map=with_map)
-            return result, await self._workers.run(images.nbytes, score, likelihood, images, result.outputs)
-        mean, log_variance = result.outputs["mean"], result.outputs["log_variance"]
-        quantiles = self.manifest.calibration.negative_elbo_quantiles
-        at_mean = partial(score_at_mean, with_map=with_map)
-        scores = await self._workers.run(
-            images.nbytes, at_mean, likelihood, images, mean, log_variance, result.outputs, quantiles
+        scores = (
+            Scores.at_mean(result.outputs)
+            if in_run
+            else await self._workers.run(images.nbytes, scorer.score, images, result.outputs, with_map=with_map)
         )
         self._drift.scored(scores)
         return result, scores
@@ -253,8 +244,8 @@ class ServedModel:
         labels = request.labels.spread(len(images), draws).of_rows(len(latents))
         result = await self._run(_DECODER, {"latent": latents}, self.likelihood.outputs, scheduling, labels)
         decoded = self.likelihood, images, *encoded.posterior, result.outputs
-        score = partial(score_draws, with_map=request.map_form is not None)
-        scores = await self._workers.run(len(latents) * images[0].nbytes, score, *decoded, noise, latents)
+        size, with_map = len(latents) * images[0].nbytes, request.map_form is not None
+        scores = await self._workers.run(size, score_draws, *decoded, noise, latents, with_map=with_map)
         return Scored(scores, encoded.timing.then(result.timing))
 
     async def draw_latents(self, seeds: Sequence[int], request: EncodeRequest) -> tuple[Float32, Timing]:
@@ -351,14 +342,6 @@ class ServedModel:
         if _CODES in result.outputs:
             self._check_codes(result, "encoder")
         return result
-
-    def _scores_in_run(self) -> tuple[str, ...]:
-        """The scores that a reconstruction's run computes: all, unless images are so large that threads should."""
-        image, quantiles = self.manifest.image, self.manifest.calibration.negative_elbo_quantiles
-        if self.likelihood is None or 4 * image.channels * image.height * image.width >= INLINE_BYTES:
-            return ()
-        kl = ("kl",) if self.kind.has_variances else ()
-        return ("reconstruction_error", *kl, *(("anomaly_percentile",) if kl and quantiles else ()))
 
     def _check_codes(self, result: Result, graph: str) -> None:
         """Hold the codes that a graph, which is called so, gave for the rows of a call to the codebook.
