@@ -37,6 +37,18 @@ def header_block(path: str, fields: Iterable[tuple[str, str]] = ()) -> bytes:
     return b"".join(b"\x00" + _text(name) + _text(value) for name, value in all_fields)
 
 
+def begun(
+    stream: int, *, path: str = SAMPLE, flags: int = END_HEADERS, fields: Iterable[tuple[str, str]] = ()
+) -> Frame:
+    """The headers of a call, which has no message yet."""
+    return Frame(HEADERS, flags, stream, header_block(path, fields))
+
+
+def given_up(stream: int) -> Frame:
+    """The end of a call that its caller waits for no longer."""
+    return Frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL))
+
+
 def _text(value: str) -> bytes:
     """A string with its length, an integer with a prefix of 7 bits (RFC 7541, 5.1)."""
     data, length = value.encode(), b""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,19 +15,7 @@ from access_tokens import Metadata, TokenShelf
 from certificates import CLIENT, LOCAL, Authority, tls_options
 from held_graph import BACKSTOP_SECONDS
 from inference_requests import infer_request, stub_of
-from raw_connection import (
-    CANCEL,
-    DATA,
-    END_HEADERS,
-    END_STREAM,
-    HEADERS,
-    RST_STREAM,
-    SAMPLE,
-    Frame,
-    header_block,
-    message,
-    raw_connection,
-)
+from raw_connection import DATA, END_STREAM, HEADERS, Frame, begun, given_up, message, raw_connection
 from refusal import refusal
 from running_server import RunningServer, channel_to, running_server
 from tiny_bundle import TinyModel
@@ -169,7 +156,7 @@ async def test_calls_in_flight_are_bounded_until_they_end_or_leave(repository: P
     one, other = tokens.caller("one", calls_in_flight=3), tokens.caller("other")
     options = {"tokens": str(tokens.path), "metrics_listen": "127.0.0.1:0"}
     async with running_server(repository, **options) as served, raw_connection(served.server.port) as silent:
-        await silent.say(*(Frame(HEADERS, END_HEADERS, number, header_block(SAMPLE, one)) for number in (1, 3, 5, 7)))
+        await silent.say(*(begun(number, fields=one) for number in (1, 3, 5, 7)))
         assert [frame.stream for frame in await silent.until(HEADERS)] == [7]
         stream = stub_of(served).ModelStreamInfer(metadata=one)
         assert await over_limit(stream.read()) == ("the caller may have 3 calls in flight", 50)
@@ -178,7 +165,7 @@ async def test_calls_in_flight_are_bounded_until_they_end_or_leave(repository: P
         assert await served.metric("refused_callers_total", reason="calls_in_flight") == 4
         await sample(served, other)
 
-        await silent.say(Frame(RST_STREAM, 0, 1, struct.pack(">I", CANCEL)))
+        await silent.say(given_up(1))
         await answered_again(served, one)
         request = pb.SampleRequest(model=VAE, count=1).SerializeToString()
         await silent.say(Frame(DATA, END_STREAM, 3, message(request)))
@@ -210,7 +197,7 @@ async def answered_again(served: RunningServer, caller: Metadata) -> None:
 async def test_without_tokens_calls_in_flight_are_bounded_by_address(repository: Path) -> None:
     options = {"caller_calls_in_flight": 2, "metrics_listen": "127.0.0.1:0"}
     async with running_server(repository, **options) as served, raw_connection(served.server.port) as silent:
-        await silent.say(*(Frame(HEADERS, END_HEADERS, number, header_block(SAMPLE)) for number in (1, 3, 5)))
+        await silent.say(*(begun(number) for number in (1, 3, 5)))
         (refused,) = await silent.until(HEADERS)
         assert refused.stream == 5
         assert (await over_limit(sample(served, ())))[0] == "the caller may have 2 calls in flight"

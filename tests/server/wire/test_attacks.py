@@ -4,7 +4,6 @@ answered."""
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,7 +12,6 @@ import grpc
 import pytest
 from held_graph import BACKSTOP_SECONDS, turn_loop
 from raw_connection import (
-    CANCEL,
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -24,6 +22,8 @@ from raw_connection import (
     RST_STREAM,
     SAMPLE,
     Frame,
+    begun,
+    given_up,
     header_block,
     message,
     raw_connection,
@@ -61,11 +61,6 @@ async def until(holds: Callable[[], bool]) -> None:
             await turn_loop()  # for what the loop reads
 
 
-def begun(stream: int, *, path: str = SAMPLE, flags: int = END_HEADERS) -> Frame:
-    """The headers of a call, which has no message yet."""
-    return Frame(HEADERS, flags, stream, header_block(path))
-
-
 async def test_streams_beyond_those_of_a_connection_are_refused(served: RunningServer) -> None:
     async with raw_connection(served.server.port) as greedy, asyncio.timeout(BACKSTOP_SECONDS):
         for first in range(0, STREAMS + 200, 100):
@@ -77,11 +72,9 @@ async def test_streams_beyond_those_of_a_connection_are_refused(served: RunningS
 
 
 async def test_calls_that_are_begun_and_given_up_at_once_leave_nothing_behind(served: RunningServer) -> None:
-    cancelled = struct.pack(">I", CANCEL)
     async with raw_connection(served.server.port) as hasty:
         for number in range(2000):
-            stream = 2 * number + 1
-            await hasty.say(begun(stream), Frame(RST_STREAM, 0, stream, cancelled))
+            await hasty.say(begun(2 * number + 1), given_up(2 * number + 1))
         await answers(served.server.port)
     async with asyncio.timeout(BACKSTOP_SECONDS):
         while await served.metric("requests_in_flight"):
