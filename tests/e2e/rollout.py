@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -67,6 +68,18 @@ class Crashed:
     callers: Callers
     lost: list[list[Attempt]]
     """The calls that failed, for each replica."""
+
+    def most_in_a_row(self) -> int:
+        """The most calls that one caller lost one after another."""
+        rows, most = Counter[int](), 0
+        for attempt in self.callers.attempts:
+            rows[attempt.caller] = rows[attempt.caller] + 1 if attempt.error is not None else 0
+            most = max(most, rows[attempt.caller])
+        return most
+
+    def most_of_one_caller(self) -> int:
+        """The most calls that one caller lost with one replica."""
+        return max(max(Counter(one.caller for one in lost).values(), default=0) for lost in self.lost)
 
     def all_were_answered_at_last(self) -> bool:
         """Whether the last call of every caller was answered."""
@@ -160,7 +173,8 @@ async def measure(repository: Path, rounds: int = 20) -> AsyncIterator[str]:
         crashed = await crash(repository, rounds, retries=retries)
         lost = [len(calls) for calls in crashed.lost]
         yield f"{rounds} replicas killed, retries {'on' if retries else 'off'}: {summary(crashed.callers)};"
-        yield f"  {min(lost)} to {max(lost)} with each, all answered at last: {crashed.all_were_answered_at_last()}"
+        yield f"  {min(lost)} to {max(lost)} with each, at most {crashed.most_of_one_caller()} of one caller, and"
+        yield f"  {crashed.most_in_a_row()} in a row; all answered at last: {crashed.all_were_answered_at_last()}"
     for age, patience in ((0.0, 40.0), (20.0, 60.0)):
         yield f"a third replica, connections {f'of {age:g} s' if age else 'without an age'}: calls by replica"
         for window in await spread(repository, age, patience):

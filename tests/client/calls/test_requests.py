@@ -296,13 +296,11 @@ def drop_a_file(response: Any) -> None:
     response.images.encoded.files.pop()
 
 
-UNTYPED = "dtype 0 is not one of DTYPE_FLOAT32, DTYPE_UINT8, DTYPE_FLOAT16, DTYPE_INT64"
-
-
 def drop_a_map(response: Any) -> None:
     response.map.encoded.files.pop()
 
 
+UNTYPED = "dtype 0 is not one of DTYPE_FLOAT32, DTYPE_UINT8, DTYPE_FLOAT16, DTYPE_INT64"
 BROKEN: list[tuple[Callable[[Any], None], str, tuple[Any, ...], dict[str, Any], str]] = [
     (
         shorten_images,
