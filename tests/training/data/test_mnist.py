@@ -76,6 +76,13 @@ def test_downloads_what_is_missing_once(tmp_path: Path, mirror: Publication) -> 
     np.testing.assert_array_equal(read.images, downloaded.images)
 
 
+def test_who_may_read_what_a_user_writes_may_read_what_was_downloaded(tmp_path: Path, mirror: Publication) -> None:
+    root, other = tmp_path / "data", tmp_path / "other"
+    other.touch()
+    read_mnist(root, mirror)
+    assert {file.stat().st_mode for file in root.rglob("*.gz")} == {other.stat().st_mode}
+
+
 def test_keeps_nothing_that_was_downloaded_wrong(tmp_path: Path, shelf: Path, mirror: Publication) -> None:
     (shelf / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(to_idx(np.zeros(4, np.uint8))))
     root = tmp_path / "root"

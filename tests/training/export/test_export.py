@@ -49,6 +49,15 @@ def role_of(graph: bundle_pb2.Graph) -> str:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_its_files_may_be_read_by_all_who_may_read_what_its_maker_writes(
+    exported: Bundles, tmp_path: Path, family: str
+) -> None:
+    bundle, other = exported(family), tmp_path / "other"
+    other.touch()
+    assert {file.stat().st_mode for file in bundle.iterdir()} == {other.stat().st_mode}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_manifest_names_every_file_with_its_size_and_digest(exported: Bundles, family: str) -> None:
     bundle = exported(family)
     manifest = manifest_of(bundle)

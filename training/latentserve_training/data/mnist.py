@@ -6,8 +6,8 @@ import gzip
 import hashlib
 import http.client
 import math
-import tempfile
 import urllib.request
+import uuid
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,13 +95,12 @@ def _download(path: Path, publication: Publication) -> bytes:
             packed = reply.read()
         content = _checked(packed, url, publication.digests[path.stem])
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                file.write(packed)
-                file.flush()
-                Path(file.name).replace(path)
-            finally:
-                Path(file.name).unlink(missing_ok=True)
+        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            unfinished.write_bytes(packed)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except (OSError, http.client.HTTPException) as error:
         raise DataError(
             f"data.root {path.parent} lacks {path.stem} (plain or .gz; needed are {', '.join(publication.digests)}), "

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from latentserve_training.errors import RunError
 
@@ -96,7 +96,8 @@ class Mixture:
     def save(self, path: Path) -> None:
         """Write the safetensors file that a bundle takes: "weights", "means" and "factors"."""
         arrays = {"weights": self.weights, "means": self.means, "factors": self.factors}
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+        # The library would write a file that its owner alone may read.
+        path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
     @classmethod
     def load(cls, path: Path) -> Self:
