@@ -1,25 +1,37 @@
 # The server in a container: no training code, no client, no compiler. Targets: cpu, gpu.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
-# ",s3" or ",gcs" for repositories at a URL.
+# "s3" or "gcs" for repositories at a URL.
 ARG STORES=""
 
-FROM ${PYTHON_IMAGE} AS sources
+FROM ${PYTHON_IMAGE} AS wheels
 WORKDIR /src
-COPY constraints.txt ./
+COPY deploy/image/locks/build.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv /opt/build && /opt/build/bin/pip install --require-hashes --only-binary :all: -r build.txt
 COPY proto proto
 COPY server server
+RUN /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /wheels ./proto ./server
+
+FROM ${PYTHON_IMAGE} AS environment
+WORKDIR /src
+COPY deploy/image/install_wheels.sh deploy/image/locks ./
 # The base image's pip installs into a virtual environment that has none itself.
 RUN python -m venv --without-pip /opt/latentserve
+ENV INSTALL="pip --python /opt/latentserve/bin/python install --no-compile --require-hashes --only-binary :all:"
 
-FROM sources AS packages-cpu
+FROM environment AS packages-cpu
 ARG STORES
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/latentserve/bin/python install -c constraints.txt "./server[cpu${STORES}]"
+    $INSTALL -r server-cpu.txt ${STORES:+-r $STORES.txt}
+COPY --from=wheels /wheels /wheels
+RUN sh install_wheels.sh /opt/latentserve /wheels
 
-FROM sources AS packages-gpu
+FROM environment AS packages-gpu
 ARG STORES
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/latentserve/bin/python install -c constraints.txt "./server[gpu${STORES}]"
+    $INSTALL -r server-gpu.txt ${STORES:+-r $STORES.txt}
+COPY --from=wheels /wheels /wheels
+RUN sh install_wheels.sh /opt/latentserve /wheels
 
 FROM ${PYTHON_IMAGE} AS runtime
 LABEL org.opencontainers.image.title="latentserve-server" \

@@ -188,18 +188,34 @@ bench-security: demo/done  ## Measure what TLS, tokens and limits cost a call, o
 bench-traces: demo/done  ## Measure what traces cost a call, on the demo's models (ten minutes).
 	PYTHONPATH=benchmarks $(BIN)/python benchmarks/tracing.py --repository demo/models
 
-image:  ## Build the CPU server image.
-	docker build --target cpu -t latentserve-server:cpu .
+# "podman --runtime runc", and "--isolation chroot --build-arg PYTHON_IMAGE=…", say.
+CONTAINERS ?= docker
+IMAGE_OPTIONS ?=
+image:  ## Build the CPU server image, with CONTAINERS (default: docker) and IMAGE_OPTIONS.
+	$(CONTAINERS) build $(IMAGE_OPTIONS) --target cpu -t latentserve-server:cpu .
+
+image-test: image setup  ## Try the image with CONTAINERS: read-only, as any user, in little memory; calls, signals, size, and the same bytes anew.
+	CONTAINERS="$(CONTAINERS)" IMAGE_OPTIONS="$(IMAGE_OPTIONS)" $(BIN)/python -m pytest tests/image
+
 
 .venv/supply/installed: deploy/supply/requirements.txt | setup
 	$(PYTHON) -m venv --without-pip $(@D)
 	$(PIP) --python $(@D) $(INSTALL) -r $<
 	touch $@
 
+LOCKS := deploy/image/locks
+LOCK = .venv/supply/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes -c constraints.txt \
+	--no-emit-package latentserve-proto --custom-compile-command "make locks"
+locks: .venv/supply/installed  ## Write what the images install, with the digest of every file, after a change of constraints.txt.
+	for runtime in cpu gpu; do $(LOCK) server/pyproject.toml --extra $$runtime --extra jwt --extra otel -o $(LOCKS)/server-$$runtime.txt || exit 1; done
+	for store in s3 gcs; do $(LOCK) server/pyproject.toml --extra $$store -o $(LOCKS)/$$store.txt || exit 1; done
+	$(LOCK) $(LOCKS)/build.in -o $(LOCKS)/build.txt
+
 # What the CPU image installs, and nothing else.
-.venv/image/installed: constraints.txt server/pyproject.toml proto/pyproject.toml | setup
+.venv/image/installed: $(LOCKS)/server-cpu.txt server/pyproject.toml proto/pyproject.toml | setup
 	$(PYTHON) -m venv --clear --without-pip $(@D)
-	$(PIP) --python $(@D) $(INSTALL) -c constraints.txt './server[cpu]'
+	$(PIP) --python $(@D) $(INSTALL) --require-hashes --only-binary :all: -r $<
+	$(PIP) --python $(@D) $(INSTALL) --no-deps ./proto ./server
 	touch $@
 
 sbom: .venv/supply/installed .venv/image/installed  ## Write what the CPU image installs, as CycloneDX, to DIST.
