@@ -34,6 +34,7 @@ from latentserve_server.configuration.config import ServerConfig, parse_address,
 from latentserve_server.configuration.exposure import warn_of_exposure
 from latentserve_server.engine import Cpu, Cuda, Device, Placement, choose_placement, runtime_version
 from latentserve_server.engine.device import DeviceQueue
+from latentserve_server.engine.engine import trim_heap
 from latentserve_server.errors import ConfigError
 from latentserve_server.latent.noise import NoiseSource
 from latentserve_server.model.identity import Limits
@@ -55,6 +56,7 @@ from latentserve_server.wire.core import Completions
 from latentserve_server.wire.exchange import Exchange
 from latentserve_server.wire.field_count import FieldLimits
 from latentserve_server.wire.listener import Listener, listener_options, renewal_options
+from latentserve_server.wire.memory_room import MemoryRoom, available_memory, resident_memory
 from latentserve_server.wire.reflection import add_reflection
 from latentserve_server.wire.services import methods_of
 from latentserve_server.workers import Workers
@@ -306,7 +308,7 @@ class Server:
         return min(wanted, room)
 
     def _build_listener(self) -> Listener:
-        config = self._config
+        config, loop = self._config, asyncio.get_running_loop()
         answering = Answering(
             self._completions,
             self.metrics,
@@ -319,6 +321,12 @@ class Server:
             authentication=self._authentication,
             allowances=self._allowances,
             tracing=self._tracing,
+            memory=MemoryRoom(
+                config.max_memory_share,
+                resident_memory,
+                available_memory(config.workers),
+                lambda: loop.run_in_executor(None, trim_heap),
+            ),
         )
         named = partial(model_of, is_model=self._repository.__contains__)
         generation = GenerationServicer(self._repository, self._workers)

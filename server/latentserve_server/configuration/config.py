@@ -109,6 +109,8 @@ class ServerConfig:
     """Bytes of input that may wait for a graph; beyond, calls are refused at once."""
     max_inflight_bytes: int = 512 << 20
     """Bytes of requests that are not answered yet, at most; beyond, calls are refused before they are parsed."""
+    max_memory_share: float = 0.75
+    """Share of the memory, beside what it takes to be idle, that calls may take; beyond, they are refused; 0: any."""
     max_connections: int = 10_000
     """Connections to the gRPC services at a time, or fewer, so that files can be opened; those beyond are closed."""
     max_connection_age: float = 0.0
@@ -187,6 +189,7 @@ class ServerConfig:
         ):
             problem = f"must not be below {_flag(floor)}, which is {getattr(self, floor)}"
             self._check(name, getattr(self, name) >= getattr(self, floor), problem)
+        self._check("max_memory_share", 0 <= self.max_memory_share <= 1, "must be 0 to 1")
         self._check("poll_interval", self.poll_interval == 0 or self.poll_interval >= 0.1, "must be 0 or at least 0.1")
         for name in ("scan_timeout", "load_timeout"):
             self._check(name, getattr(self, name) > 0, "must be above 0")

@@ -72,6 +72,8 @@ class Metrics:
         self._compute = self._histogram("compute_duration_seconds", "Time of one run of a graph.", graphs, _SECONDS)
         self._batch_rows = self._histogram("batch_rows", "Rows in one run of a graph.", graphs, _ROWS)
         self._padding = self._counter("padding_rows", "Rows of batches that were filled up with zeros.", graphs)
+        text = "Calls that were refused before their request was read, for want of memory."
+        self._memory_refused = Tallies("memory_refused_calls", text, (), self.registry).labels()
         self._refused = self._counter("refused_calls", "Calls that a queue did not admit.", (*graphs, "reason"))
         self._dropped = self._counter("dropped_calls", "Calls that left before they ran.", (*graphs, "reason"))
         self._memory = self._gauge("graph_memory_bytes", "Weights, and buffers of the largest batch.", graphs)
@@ -150,6 +152,10 @@ class Metrics:
     def caller_answered(self, caller: str, code: str) -> None:
         """A call of a known caller was answered."""
         self._of_callers.labels(caller, code).count += 1
+
+    def memory_lacked(self) -> None:
+        """A call was refused for want of memory."""
+        self._memory_refused.count += 1
 
     def caller_refused(self, reason: str) -> None:
         """A call, or a request of a stream, was refused for who makes it."""

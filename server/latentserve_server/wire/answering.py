@@ -40,6 +40,7 @@ from latentserve_server.wire.admission import (
 from latentserve_server.wire.core import Completions
 from latentserve_server.wire.exchange import Aborted, Driver, Exchange
 from latentserve_server.wire.field_count import FieldLimits, not_a_message
+from latentserve_server.wire.memory_room import MemoryRoom
 from latentserve_server.wire.services import Method
 
 _logger = logging.getLogger(__name__)
@@ -72,8 +73,12 @@ class Answering:
         authentication: Authentication | None = None,
         allowances: Allowances | None = None,
         tracing: Tracing | None = None,
+        memory: MemoryRoom | None = None,
     ) -> None:
-        """`authentication` tells who calls; without, nobody is asked. `allowances` are what each may have."""
+        """`authentication` tells who calls; without, nobody is asked. `allowances` are what each may have.
+
+        Without `memory`, calls are let in whatever the process holds.
+        """
         self._loop = asyncio.get_running_loop()
         self._completions = completions
         self._methods: dict[str, Method] = {}
@@ -88,6 +93,7 @@ class Answering:
         self._authentication = authentication
         self._allowances = allowances
         self._tracing = tracing
+        self._memory = memory
         self._access_level = logging.INFO if access_log else logging.DEBUG
 
     def add_methods(self, methods: Mapping[str, Method]) -> None:
@@ -110,7 +116,7 @@ class Answering:
         if method.is_own:
             exchange.trailers = ((REQUEST_ID_KEY, exchange.request_id),)
         exchange.places = places = self._admission if method.is_own else self._watches if method.gives_stream else None
-        if places is not None and refusal is None and (refusal := places.refusal()) is None:
+        if places is not None and refusal is None and (refusal := self._lacks_room(exchange, places)) is None:
             exchange.take_place()
         if not method.is_driven:
             exchange.watch()
@@ -119,7 +125,18 @@ class Answering:
         elif method.takes_stream:
             self._begin(exchange, None)
         else:
+            if self._memory is not None:
+                self._memory.expect()
             exchange.receive()
+
+    def _lacks_room(self, exchange: Exchange, places: Admission[Exchange]) -> LatentServeError | None:
+        """Why there is no place for the call, or no memory for its request; None where there is both."""
+        refusal = places.refusal()
+        if refusal is None and self._memory is not None and exchange.method.is_own:
+            refusal = self._memory.refusal(exchange.began_ns, len(places.under_way))
+            if refusal is not None:
+                self._metrics.memory_lacked()
+        return refusal
 
     def _identify(self, exchange: Exchange, authentication: Authentication) -> LatentServeError | None:
         """Note who calls; returns why the call is refused, or None where it is not."""
@@ -177,6 +194,8 @@ class Answering:
 
     def request_came(self, exchange: Exchange, raw: bytes | None) -> None:
         """Answer a call whose request is here, or of which there is none."""
+        if self._memory is not None:
+            self._memory.came(0 if raw is None else len(raw))
         if exchange.closed:
             return
         if raw is None:  # which a caller who goes looks like, too, until the core says so

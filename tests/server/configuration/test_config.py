@@ -73,6 +73,7 @@ def test_every_field_is_a_flag() -> None:
         "max_queue_rows": 7,
         "max_queue_bytes": 2 << 20,
         "max_inflight_bytes": 3 << 20,
+        "max_memory_share": 0.5,
         "max_connections": 8,
         "max_connection_age": 10.5,
         "max_connection_grace": 11.5,

@@ -183,6 +183,7 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("concurrent_runs", "-1"): "must not be negative",
     ("max_queue_bytes", "0", str((64 << 20) - 1)): NOT_BELOW_MESSAGES,
     ("max_inflight_bytes", "0", str((64 << 20) - 1)): NOT_BELOW_MESSAGES,
+    ("max_memory_share", "-0.1", "1.1"): "must be 0 to 1",
     ("max_message_bytes", "0", str((1 << 20) - 1), str(1 << 31)): "must be 1 MiB to 2 GiB - 1",
     ("listen", "", "50051", "host:", ":50051", "host:65536", "host:-1", "host:http", "host:1 ", "host:٣"): ADDRESS,
     ("metrics_listen", "on", "9090", "host:99999"): ADDRESS,
