@@ -195,7 +195,7 @@ class Answering:
     def request_came(self, exchange: Exchange, raw: bytes | None) -> None:
         """Answer a call whose request is here, or of which there is none."""
         if self._memory is not None:
-            self._memory.came(0 if raw is None else len(raw))
+            self._memory.came(None if raw is None else len(raw))
         if exchange.closed:
             return
         if raw is None:  # which a caller who goes looks like, too, until the core says so

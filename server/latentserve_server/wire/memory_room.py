@@ -64,10 +64,11 @@ class MemoryRoom:
         """Count a request that is on its way."""
         self._coming += 1
 
-    def came(self, size: int) -> None:
-        """Count it no longer: it is here, with so many bytes, or none will come."""
+    def came(self, size: int | None) -> None:
+        """Count it no longer: it is here, with so many bytes, or None will come."""
         self._coming -= 1
-        self._length += _LATELY * (size - self._length)
+        if size is not None:
+            self._length += _LATELY * (size - self._length)
 
     def _look(self, now_ns: int, *, is_idle: bool) -> None:
         self._looked_ns = now_ns
