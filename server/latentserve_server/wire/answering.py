@@ -53,6 +53,8 @@ much as to reply."""
 _FIRST_MESSAGE_SECONDS = 0.05
 """For the first message of a refused stream to leave its caller. grpc.aio's client takes a status that comes earlier
 for an error of its own, and says INTERNAL."""
+_RELIEF_SECONDS = 0.01
+"""How often what the process holds is looked at while requests are on their way."""
 _CUT_OFF = "the server stopped before the call was answered; ask another one"
 
 
@@ -82,7 +84,7 @@ class Answering:
         self._loop = asyncio.get_running_loop()
         self._completions = completions
         self._methods: dict[str, Method] = {}
-        self._will_watch = False
+        self._will_watch = self._will_relieve = False
         self._metrics = metrics
         self._admission = admission
         self._watches: Admission[Exchange] = Admission(_MAX_WATCHES)
@@ -94,6 +96,8 @@ class Answering:
         self._allowances = allowances
         self._tracing = tracing
         self._memory = memory
+        self._coming: dict[Exchange, None] = {}
+        """The calls whose requests are on their way, from the first one on, where memory is looked at."""
         self._access_level = logging.INFO if access_log else logging.DEBUG
 
     def add_methods(self, methods: Mapping[str, Method]) -> None:
@@ -125,8 +129,7 @@ class Answering:
         elif method.takes_stream:
             self._begin(exchange, None)
         else:
-            if self._memory is not None:
-                self._memory.expect()
+            self._expect_request(exchange)
             exchange.receive()
 
     def _lacks_room(self, exchange: Exchange, places: Admission[Exchange]) -> LatentServeError | None:
@@ -137,6 +140,43 @@ class Answering:
             if refusal is not None:
                 self._metrics.memory_lacked()
         return refusal
+
+    def _lacks_memory(self, exchange: Exchange, size: int) -> LatentServeError | None:
+        """Why a request of so many bytes, which is here, is not read; None where it is."""
+        if self._memory is None or not exchange.method.is_own:
+            return None
+        refusal = self._memory.refusal_of(size, time.monotonic_ns(), len(self._admission.under_way))
+        if refusal is not None:
+            self._metrics.memory_lacked()
+        return refusal
+
+    def _expect_request(self, exchange: Exchange) -> None:
+        """Count a request that is asked for, and see that the process can hold those that are on their way."""
+        if self._memory is None or not exchange.method.is_own:
+            return
+        self._memory.expect()
+        self._coming[exchange] = None
+        self._relieve_soon()
+
+    def _relieve_soon(self) -> None:
+        if not self._will_relieve:
+            self._will_relieve = True
+            self._loop.call_later(_RELIEF_SECONDS, self._relieve)
+
+    def _relieve(self) -> None:
+        """Give up the younger half of the requests on their way where the process holds too much."""
+        self._will_relieve = False
+        if not self._coming or self._memory is None:
+            return
+        self._relieve_soon()
+        if len(self._coming) == 1 or (refusal := self._memory.is_exceeded(time.monotonic_ns())) is None:
+            return
+        for exchange in list(self._coming)[(len(self._coming) + 1) // 2 :]:
+            del self._coming[exchange]
+            self._memory.came(None)
+            self._metrics.memory_lacked()
+            if not exchange.closed:
+                self._refuse(exchange, refusal)
 
     def _identify(self, exchange: Exchange, authentication: Authentication) -> LatentServeError | None:
         """Note who calls; returns why the call is refused, or None where it is not."""
@@ -194,9 +234,15 @@ class Answering:
 
     def request_came(self, exchange: Exchange, raw: bytes | None) -> None:
         """Answer a call whose request is here, or of which there is none."""
-        if self._memory is not None:
+        if self._memory is not None and exchange.method.is_own:
+            if exchange not in self._coming:  # it was given up
+                return
+            del self._coming[exchange]
             self._memory.came(None if raw is None else len(raw))
         if exchange.closed:
+            return
+        if raw is not None and (refusal := self._lacks_memory(exchange, len(raw))) is not None:
+            self._refuse(exchange, refusal)
             return
         if raw is None:  # which a caller who goes looks like, too, until the core says so
             exchange.watch()

@@ -14,6 +14,8 @@ _LOOK_NS = 5_000_000
 """How old a look at the memory in use may be. A look takes microseconds, and a call not many more."""
 _LIMIT_NS = 1_000_000_000
 """The same of the limit, which changes where a pod is resized, and takes longer to read."""
+_SHORT = 1 << 16
+"""A request of fewer bytes is not held against the memory once it is here."""
 _LATELY = 1 / 16
 """The weight of the last request in what requests take on average."""
 _COPIES = 2
@@ -26,6 +28,7 @@ class MemoryRoom:
 
     How long a request is, gRPC tells when it has received all of it. Until then it counts as long as those before it
     were on average, so that many long ones that come at once are not all let in because none of them is there yet.
+    Where they were taken for short ones, some are given up on their way.
     """
 
     def __init__(
@@ -52,13 +55,25 @@ class MemoryRoom:
             return None
         if now_ns - self._looked_ns >= _LOOK_NS:
             self._look(now_ns, is_idle=not calls)
-        most = self._bytes_idle + int(self._share * max(0, self._allowed - self._bytes_idle))
-        wanted = self._bytes_used + int(_COPIES * self._length * (self._coming + 1))
-        if not calls or wanted <= most:
+        return self._refuse_beyond(_COPIES * self._length * (self._coming + 1)) if calls else None
+
+    def refusal_of(self, size: int, now_ns: int, calls: int) -> Overloaded | None:
+        """The same of a request of so many bytes, which is here: why it is not read; None where it is."""
+        if not self._share or size < _SHORT:
             return None
-        wait = random.uniform(*_COME_BACK_SECONDS)
-        used = f"{self._bytes_used} of at most {most} bytes are in use"
-        return Overloaded(f"memory: {used}, and {self._coming} requests are on their way", retry_after=wait)
+        if now_ns - self._looked_ns >= _LOOK_NS:
+            self._look(now_ns, is_idle=False)
+        refusal = self._refuse_beyond(_COPIES * size) if calls > 1 else None
+        if refusal is None:
+            self._bytes_used += _COPIES * size
+        return refusal
+
+    def is_exceeded(self, now_ns: int) -> Overloaded | None:
+        """Why requests that are on their way are given up: more is held than may be; None where it is not."""
+        if not self._share:
+            return None
+        self._look(now_ns, is_idle=False)
+        return self._refuse_beyond(0)
 
     def expect(self) -> None:
         """Count a request that is on its way."""
@@ -69,6 +84,14 @@ class MemoryRoom:
         self._coming -= 1
         if size is not None:
             self._length += _LATELY * (size - self._length)
+
+    def _refuse_beyond(self, wanted: float) -> Overloaded | None:
+        most = self._bytes_idle + int(self._share * max(0, self._allowed - self._bytes_idle))
+        if self._bytes_used + wanted <= most:
+            return None
+        used = f"{self._bytes_used} of at most {most} bytes are in use"
+        wait = random.uniform(*_COME_BACK_SECONDS)
+        return Overloaded(f"memory: {used}, and {self._coming} requests are on their way", retry_after=wait)
 
     def _look(self, now_ns: int, *, is_idle: bool) -> None:
         self._looked_ns = now_ns

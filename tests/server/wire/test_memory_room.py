@@ -92,6 +92,27 @@ def test_what_an_idle_process_holds_leaves_room_for_calls_however_much_it_is() -
     assert heavy.refusal(3 * SECOND, 1) is not None
 
 
+@given(st.integers(0, 99), st.integers(1 << 16, 1 << 20))
+def test_a_request_that_is_here_counts_twice_and_short_ones_do_not(used: int, size: int) -> None:
+    whole = room(used, 100 * size)
+    assert whole.refusal(SECOND, 1) is None
+    taken = 0
+    while whole.refusal_of(size, SECOND, 2) is None:
+        taken += 1
+    assert taken == pytest.approx(25, abs=1)
+    assert whole.refusal_of(100, SECOND, 2) is None
+
+
+def test_what_is_exceeded_is_told_again_until_it_is_not() -> None:
+    holds = [10]
+    whole = MemoryRoom(0.5, lambda: holds[0], lambda: 100, lambda: None)
+    assert whole.refusal(SECOND, 0) is None
+    holds[0] = 70
+    assert whole.is_exceeded(SECOND) is not None
+    holds[0] = 50
+    assert whole.is_exceeded(SECOND) is None
+
+
 def test_a_limit_that_changes_counts_from_then_on() -> None:
     limits = [100, 1000]
     resized = MemoryRoom(0.5, lambda: 60, lambda: limits[0], lambda: None)
