@@ -74,7 +74,7 @@ async def test_the_precision_asked_for_runs_where_the_bundle_has_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     add_int8_decoder(MODEL.write(tmp_path / "vae" / "1"))
-    caplog.set_level("INFO", logger="latentserve_server.bundle.loader")
+    caplog.set_level("INFO", logger="latentserve_server.bundle.opening")
     async with running_server(tmp_path, precision="int8") as served:
         images = await decoded(served)
         assert (await described(served)).precision == bundle_pb2.PRECISION_INT8

@@ -22,7 +22,7 @@ from latentserve_server.errors import PrecisionShortfall
 
 from .test_precision import LATENTS, MODEL, add_int8_decoder, decoded, described
 
-LOG = "latentserve_server.bundle.loader"
+LOG = "latentserve_server.bundle.opening"
 
 
 def noisy(images: NDArray[np.float64], decibels: float) -> NDArray[np.float64]:
