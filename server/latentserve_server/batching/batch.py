@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
@@ -207,17 +207,13 @@ class Batch:
             raise EngineFailure("every caller of the batch has gone")
         started_ns = time.monotonic_ns()
         wanted = {name for part in self.slices for name in part.ticket.outputs}
-        computed = sorted(wanted | {_MADE_FROM[name] for name in wanted if name in _MADE_FROM})
-        outputs = graph.run(self._inputs, computed, self._cancellation)
-        for name in computed:
-            if len(outputs[name]) != self.rows + self.padding:
-                went_in = self.rows + self.padding
-                raise EngineFailure(f"output {name} has {len(outputs[name])} rows where {went_in} went in")
+        computed = to_compute(wanted)
+        outputs = compute(graph, self._inputs, computed, self.rows + self.padding, self._cancellation)
         ended_ns = time.monotonic_ns()
-        spoiled = Spoiled({name: outputs[name] for name in computed if name not in SCORES})
+        spoiled = Spoiled.among(outputs, computed)
         if watch is not None and not spoiled:
             watch({name: rows[: self.rows] for name, rows in outputs.items()})
-        given = {name: clip_pixels(outputs[name]) if name == "image" else outputs[name] for name in wanted}
+        given = as_given(outputs, wanted)
         return Run(given, spoiled, started_ns, ended_ns, time.monotonic_ns(), self.rows)
 
     def deliver(self, run: Run) -> Sequence[Waited]:
@@ -257,8 +253,17 @@ class Spoiled:
             if rows.dtype.kind == "f" and not np.isfinite(rows).all()
         }
 
+    @classmethod
+    def among(cls, outputs: Arrays, names: Iterable[str]) -> Spoiled:
+        """Those in the named outputs. Scores may be infinite."""
+        return cls({name: outputs[name] for name in names if name not in SCORES})
+
     def __bool__(self) -> bool:
         return bool(self._rows)
+
+    def every(self) -> Mapping[int, str]:
+        """Every row that is spoiled, and in which output."""
+        return {int(row): name for name, spoiled in self._rows.items() for row in np.flatnonzero(spoiled)}
 
     def first(self, outputs: Iterable[str], start: int, stop: int) -> tuple[int, str] | None:
         """The first row from `start` to `stop` that is spoiled in one of these outputs, from 0 on, and in which."""
@@ -269,6 +274,29 @@ class Spoiled:
             and (rows := spoiled[start:stop]).any()
         ]
         return min(found, default=None)
+
+
+def to_compute(wanted: Collection[str]) -> Sequence[str]:
+    """The wanted outputs, and those that tell whether they are finite."""
+    return sorted({*wanted, *(_MADE_FROM[name] for name in wanted if name in _MADE_FROM)})
+
+
+def compute(graph: Graph, inputs: Arrays, names: Sequence[str], rows: int, cancellation: Cancellation) -> Arrays:
+    """The named outputs for so many rows of inputs, and what else the graph gives.
+
+    Raises:
+        EngineFailure: the graph did not run, was cancelled, or gave back another number of rows.
+    """
+    outputs = graph.run(inputs, names, cancellation)
+    for name in names:
+        if len(outputs[name]) != rows:
+            raise EngineFailure(f"output {name} has {len(outputs[name])} rows where {rows} went in")
+    return outputs
+
+
+def as_given(outputs: Arrays, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
+    """The wanted ones of what `compute` gave, as callers have them: pixels are clipped to [0, 1]."""
+    return {name: clip_pixels(outputs[name]) if name == "image" else outputs[name] for name in wanted}
 
 
 def _rows_of(part: Slice[Entry], name: str) -> NDArray[Any] | Draw:

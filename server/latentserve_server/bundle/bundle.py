@@ -133,8 +133,7 @@ def read_bundle(
         BundleError: a file is missing, too large, or not what the manifest says; the manifest is not one.
         StoreFailure: a file cannot be read now.
     """
-    raw = _read(directory, MANIFEST, MAX_MANIFEST_BYTES, links_within)
-    manifest = parse_manifest(raw)
+    manifest, digest = read_manifest(directory, links_within)
     verified = [(graph, _read_verified(directory, graph.file, links_within)) for graph in manifest.graphs]
     exact = {graph.role: data for graph, data in verified if precision_of(graph) == pb.PRECISION_FLOAT32}
     wanted = {graph.role: data for graph, data in verified if precision_of(graph) == precision}
@@ -148,12 +147,21 @@ def read_bundle(
         for graph, weights in _read_all_weights(directory, manifest, links_within)
         if precision_of(graph) in (precision, pb.PRECISION_FLOAT32)
     }
-    digest = hashlib.sha256(raw).hexdigest()
     bundle = Bundle(manifest, digest, {**exact, **wanted}, golden, mixture, precisions, exact, beside)
     for graph in manifest.graphs:
         _check_tensors(graph, bundle)
         _check_golden(graph, bundle)
     return bundle
+
+
+def read_manifest(directory: Path, links_within: Path | None = None) -> tuple[pb.Manifest, str]:
+    """The manifest of the bundle in `directory`, checked, and its SHA-256 in hexadecimal.
+
+    Raises:
+        BundleError: it is missing, or none. StoreFailure: it cannot be read now.
+    """
+    raw = _read(directory, MANIFEST, MAX_MANIFEST_BYTES, links_within)
+    return parse_manifest(raw), hashlib.sha256(raw).hexdigest()
 
 
 def open_file(path: Path, links_within: Path | None = None) -> BufferedReader:

@@ -26,8 +26,10 @@ class Scorer:
     """The encoder's outputs that say how a posterior is spread; none where it gives latents alone."""
     quantiles: NDArray[np.float64]
     """Those of the calibration; none where there is no calibration."""
+    names: tuple[str, ...]
+    """The scores that it computes, of `SCORES`."""
     in_run: tuple[str, ...]
-    """The scores that a run computes for its whole batch: all, or none of images that are for threads of their own."""
+    """Those that a run computes for its whole batch: all, or none of images that are for threads of their own."""
 
     @classmethod
     def of(cls, manifest: bundle_pb2.Manifest) -> Scorer | None:
@@ -42,7 +44,7 @@ class Scorer:
             scores += ["kl", "anomaly_percentile"] if len(quantiles) else ["kl"]
         is_small = 4 * image.channels * image.height * image.width < INLINE_BYTES
         posterior = kind.encodes if kind.has_variances else ()
-        return cls(likelihood, posterior, quantiles, tuple(scores) if is_small else ())
+        return cls(likelihood, posterior, quantiles, tuple(scores), tuple(scores) if is_small else ())
 
     @property
     def reads(self) -> tuple[str, ...]:

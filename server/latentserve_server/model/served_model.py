@@ -20,15 +20,15 @@ from latentserve_server.errors import EngineFailure, InvalidArgument, NotFinite
 from latentserve_server.latent.codes import UnknownCode, check_codes
 from latentserve_server.latent.labels import Int64
 from latentserve_server.latent.likelihood import LIKELIHOODS
-from latentserve_server.latent.noise import Draw, NoiseSource, Stream
+from latentserve_server.latent.noise import NoiseSource, Stream
 from latentserve_server.latent.noise_inputs import NoiseInputs
-from latentserve_server.latent.prior import STANDARD_NORMAL, Prior, PriorSource, SamplingSpec
-from latentserve_server.latent.psi import Psi
+from latentserve_server.latent.prior import Prior, PriorSource
 from latentserve_server.latent.scores import Scores, draw_latents, score_draws
 from latentserve_server.model.abilities import Abilities
 from latentserve_server.model.answers import Decoded, Encoded, Reconstructed, Scored
 from latentserve_server.model.drift import DriftWatch
 from latentserve_server.model.identity import Identity, Limits
+from latentserve_server.model.inputs import GraphInputs, labelled
 from latentserve_server.model.kind import KINDS
 from latentserve_server.model.requests import (
     DecodeRequest,
@@ -105,7 +105,6 @@ class ServedModel:
         self.image = manifest.image
         self.tensors = _tensors(manifest)
         """What its graphs take and give, by name, in callers' shapes; axis 0, the rows, is left out."""
-        self._latent_dim = manifest.latent.dim
         self.latent_shape = self.tensors["latent"].shape
         """The shape of a latent for callers; the graphs have rows of its values."""
         self.known_labels = manifest.labels.count
@@ -119,13 +118,12 @@ class ServedModel:
         self._generation = generation
         self.likelihood = LIKELIHOODS.get(manifest.likelihood)
         self._scorer = Scorer.of(manifest)
-        asked = manifest.psi
-        self.psi = Psi(asked.default_value, asked.min_value, asked.max_value) if manifest.HasField("psi") else None
+        self._inputs = GraphInputs(manifest, prior, noise, noise_inputs)
+        self.psi = self._inputs.psi
         """The decoder's; None where it takes none."""
         self._prior = prior
         self._prior_noise = PriorSource(noise, manifest.latent.noise_dim, None)
         self._noise = noise
-        self._noise_inputs = noise_inputs
         self._drift = drift
         self._workers = workers
         self._release = release
@@ -152,22 +150,14 @@ class ServedModel:
 
     async def sample(self, request: SampleRequest) -> Decoded:
         """The images of a seed's rows."""
-        rows, seed, first_index, output = request.rows, request.seed, request.first_index, request.form
-        if request.sampling is STANDARD_NORMAL:
-            batcher = self._batchers[_DECODER]
-            inputs: Inputs = {"latent": Draw(self._noise, self._latent_dim, seed, first_index, rows)}
-        else:
-            batcher, inputs = self._source_of(request)
-        if self._noise_inputs is not None:
-            inputs = {**inputs, **self._noise_inputs.drawn(seed, first_index, rows)}
-        if self.psi is not None:
-            inputs = {**inputs, _PSI: self.psi.rows(rows, request.psi)}
-        labels = request.labels.of_indices(first_index, rows) if self.known_labels else None
+        role, inputs, labels = self._inputs.of_sample(request)
+        batcher, output = self._generation if role == _PRIOR else self._batchers[role], request.form
+        assert batcher is not None
         wanted = (output, _CODES) if self.kind.has_codes else (output,)
-        result = await batcher.submit(_labelled(inputs, labels), wanted, request.scheduling)
+        result = await batcher.submit(inputs, wanted, request.scheduling)
         if self.kind.has_codes:
             self._check_codes(result, "prior")
-        return Decoded(result.outputs[output], result.timing, seed, labels)
+        return Decoded(result.outputs[output], result.timing, request.seed, labels)
 
     async def decode(self, latents: Float32 | Int64, request: DecodeRequest) -> Decoded:
         """The images of latents or codes [n, latent_dim].
@@ -196,7 +186,7 @@ class ServedModel:
 
     async def reconstruct(self, images: Float32, request: ReconstructRequest) -> Reconstructed:
         """The images decoded from the posterior means of images, and what each cost."""
-        inputs = _labelled({"image": images}, request.labels.of_rows(len(images)))
+        inputs = labelled({"image": images}, request.labels.of_rows(len(images)))
         output = request.form
         result, scores = await self.reconstruct_and_score(inputs, (output,), request.scheduling)
         return Reconstructed(result.outputs[output], scores, result.timing)
@@ -216,7 +206,7 @@ class ServedModel:
         read = scorer.reads if scorer is not None else ()
         codes = (_CODES,) if self.kind.has_codes else ()
         wanted = tuple(dict.fromkeys((*forms, *read, *codes, *in_run)))
-        result = await self._reconstruction.submit(self._completed(inputs), wanted, scheduling)
+        result = await self._reconstruction.submit(self._inputs.completed(inputs), wanted, scheduling)
         if codes:
             self._check_codes(result, "encoder")
         if scorer is None:
@@ -234,7 +224,7 @@ class ServedModel:
         assert self.likelihood is not None
         draws, scheduling = request.draws, request.scheduling
         if not draws:
-            inputs = _labelled({"image": images}, request.labels.of_rows(len(images)))
+            inputs = labelled({"image": images}, request.labels.of_rows(len(images)))
             result, scores = await self.reconstruct_and_score(
                 inputs, (), scheduling, with_map=request.map_form is not None
             )
@@ -305,17 +295,6 @@ class ServedModel:
         """Let `close` wait no longer: the calls that hold leases have been given up."""
         self._unused.set()
 
-    def _source_of(self, request: SampleRequest) -> tuple[Batcher, Inputs]:
-        """What draws images from another prior than N(0, I) as it is, and from which noise."""
-        sampling, where = request.sampling, (request.seed, request.first_index, request.rows)
-        if sampling.prior is not Prior.GRAPH:
-            latents = self._prior.shaped(sampling)
-            return self._batchers[_DECODER], {"latent": Draw(self._noise, self._latent_dim, *where, latents)}
-        assert self._generation is not None
-        plain = sampling.shaping == STANDARD_NORMAL.shaping
-        noise = None if plain else self._prior_noise.shaped(SamplingSpec(shaping=sampling.shaping))
-        return self._generation, {"noise": Draw(self._noise, self._prior_noise.dim, *where, noise)}
-
     async def _draw_posterior(
         self, encoded: Encoded, seed: int, first_index: int, draws: int
     ) -> tuple[Float32, Float32]:
@@ -337,8 +316,8 @@ class ServedModel:
         scheduling: Scheduling,
         labels: Int64 | None = None,
     ) -> Result:
-        inputs = self._completed(inputs) if role == _DECODER else inputs
-        result = await self._batchers[role].submit(_labelled(inputs, labels), outputs, scheduling)
+        inputs = self._inputs.completed(inputs) if role == _DECODER else inputs
+        result = await self._batchers[role].submit(labelled(inputs, labels), outputs, scheduling)
         if _CODES in result.outputs:
             self._check_codes(result, "encoder")
         return result
@@ -354,15 +333,6 @@ class ServedModel:
         except UnknownCode as error:
             failure = f"model {self.identity.name!r}: output {_CODES!r} of its {graph}: {error}"
             raise EngineFailure(failure) from error
-
-    def _completed(self, inputs: Inputs) -> Inputs:
-        """The inputs of rows whose latents are given, with the noise and the psi that the decoder takes beside them."""
-        rows = len(next(iter(inputs.values())))
-        if self._noise_inputs is not None:
-            inputs = {**inputs, **self._noise_inputs.of_given_latents(rows)}
-        if self.psi is not None and _PSI not in inputs:
-            inputs = {**inputs, _PSI: self.psi.rows(rows)}
-        return inputs
 
 
 def _tensors(manifest: bundle_pb2.Manifest) -> Mapping[str, TensorSpec]:
@@ -394,7 +364,3 @@ def _blaming(field: str) -> Iterator[None]:
     except NotFinite as error:
         problem = f"row {error.row} is beyond what the decoder computes: output {error.output} is not finite there"
         raise InvalidArgument(field, problem) from None
-
-
-def _labelled(inputs: Mapping[str, T], labels: Int64 | None) -> Mapping[str, T | Int64]:
-    return inputs if labels is None else {**inputs, "label": labels}
