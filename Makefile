@@ -5,7 +5,7 @@ PIP := $(BIN)/pip
 INSTALL := install --quiet --no-compile
 # onnxruntime and onnxruntime-gpu share one import package: exactly one of the two is installed.
 RUNTIME := $(if $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null),gpu,cpu)
-PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client clients/python/latentserve_command.py training/latentserve_training server/build_backend.py scripts benchmarks
+PACKAGES := proto/latentserve server/latentserve_server clients/python/latentserve_client clients/python/latentserve_command.py training/latentserve_training server/build_backend.py scripts benchmarks bulk/latentserve_bulk
 # Tests that assert types, which only a type checker sees.
 TYPE_TESTS := $(shell grep -rl --include=*.py assert_type tests)
 # Tests wait for servers, so three run at a time on two cores; nproc takes OMP_NUM_THREADS for their number.
@@ -17,7 +17,7 @@ WORDING := $(addprefix tests/client/cli/test_,errors.py files.py servers.py)
 # Tests whose outcome depends on no product or sum of NumPy's. What is added to the folders runs until it is named here.
 WITHOUT_NUMBERS := $(WORDING) tests/client/cli/test_endings.py tests/client/cli/test_models.py tests/client/transport tests/client/test_errors.py tests/client/test_models.py tests/client/test_package.py $(wildcard tests/contract/test_picture_*.py) tests/contract/test_pace.py
 DEMO = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py && touch demo/done
-DISTRIBUTIONS := proto server clients/python training
+DISTRIBUTIONS := proto server clients/python training bulk
 DIST ?= dist
 REPOSITORY ?= models
 GPU_PYTHON ?= $(BIN)/python
@@ -32,13 +32,13 @@ help:  ## Show this list.
 .venv/pyvenv.cfg:
 	$(PYTHON) -m venv .venv
 
-setup: .venv/installed  ## Make .venv with the four packages and the tools.
+setup: .venv/installed  ## Make .venv with the packages and the tools, without Ray.
 .venv/installed: constraints.txt requirements-dev.txt $(wildcard */pyproject.toml clients/*/pyproject.toml) | .venv/pyvenv.cfg
 	$(PIP) $(INSTALL) -c constraints.txt -e './server[$(RUNTIME)]' -e ./clients/python -e './training[$(RUNTIME)]' -r requirements-dev.txt
-	$(PIP) $(INSTALL) --no-deps -e ./proto
+	$(PIP) $(INSTALL) --no-deps -e ./proto -e ./bulk
 	touch $@
 
-wheels: setup  ## Build the four packages, and check them, into DIST (default: dist).
+wheels: setup  ## Build the packages, and check them, into DIST (default: dist).
 	rm -f $(DIST)/latentserve_*
 	for folder in $(DISTRIBUTIONS); do $(BIN)/python -m build --no-isolation --outdir $(DIST) $$folder || exit 1; done
 	$(BIN)/python -m twine check --strict $(DIST)/latentserve_*
@@ -115,6 +115,16 @@ test-deploy: setup .venv/deploy/installed  ## Render and check the Kubernetes ma
 
 rollout: setup  ## Replace, kill and add replicas under load, and say what callers notice (6 minutes).
 	PYTHONPATH=tests:tests/support $(BIN)/python -m e2e.rollout
+
+# Ray and what reads Parquet, apart: neither server nor client has any of it.
+.venv/bulk/installed: tests/bulk/requirements.txt constraints.txt $(wildcard */pyproject.toml) | .venv/pyvenv.cfg
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(PIP) --python $(@D) $(INSTALL) -c constraints.txt -e './bulk[$(RUNTIME)]' -r $<
+	$(PIP) --python $(@D) $(INSTALL) --no-deps -e ./proto -e ./server
+	touch $@
+
+test-bulk: .venv/bulk/installed  ## Run the tests of jobs, with a Ray on this machine.
+	.venv/bulk/bin/python -m pytest tests/bulk
 
 test-processors: setup  ## Run the tests that want other processors, which QEMU emulates.
 	$(BIN)/python -m pytest tests/processors

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("folder", ["proto", "server", "clients", "clients/python", "training"])
+@pytest.mark.parametrize("folder", ["bulk", "proto", "server", "clients", "clients/python", "training"])
 def test_a_role_folder_is_not_a_package(folder: str) -> None:
     assert not (ROOT / folder / "__init__.py").exists()
 

@@ -1,7 +1,8 @@
-"""The build backend: hatchling, with the version that all packages share. Server, client and training have it alike.
+"""The build backend: hatchling, with the version that all packages share. All but latentserve-proto have it alike.
 
-The four packages have one version, which stands in proto/pyproject.toml. The other three ask for a latentserve-proto
-that is compatible with it. It is on no registry, so who installs from a checkout is told to take it from proto/ there.
+The packages have one version, which stands in proto/pyproject.toml. The others ask for a latentserve-proto that is
+compatible with it, and jobs for a latentserve-server. These are on no registry, so who installs from a checkout is told
+to take them from proto/ and server/ there.
 Only the installer is told. A wheel or a source distribution that named a folder of the machine where it was built
 could be installed nowhere else.
 """
@@ -26,11 +27,11 @@ from hatchling.build import (  # noqa: F401  # what a build backend offers besid
 )
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-_PROTO = r"latentserve-proto(\[[^]]*\])?"
+_SIBLING = r"latentserve-(proto|server)(\[[^]]*\])?"
 
 
 class SharedVersion(MetadataHookInterface):
-    """Fills in the version, and the requirement that depends on it."""
+    """Fills in the version, and the requirements that depend on it."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Set `version` and `dependencies`; source distributions bring both along and do not come here.
@@ -43,7 +44,7 @@ class SharedVersion(MetadataHookInterface):
         version = tomllib.loads((proto / "pyproject.toml").read_text())["project"]["version"]
         metadata["version"] = version
         metadata["dependencies"] = [
-            f"{entry}~={version}" if re.fullmatch(_PROTO, entry) else entry for entry in self.config["dependencies"]
+            f"{entry}~={version}" if re.fullmatch(_SIBLING, entry) else entry for entry in self.config["dependencies"]
         ]
 
 
@@ -64,7 +65,8 @@ def _prepare(build: Callable[..., str], metadata_directory: str, config_settings
         (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = wheel.read(name).decode()
     if (proto := _proto()) is not None:
-        metadata = re.sub(f"(?m)^(Requires-Dist: {_PROTO}).*$", rf"\1 @ {proto.as_uri()}", metadata)
+        folder = proto.parent.as_uri()
+        metadata = re.sub(f"(?m)^(Requires-Dist: {_SIBLING}).*$", rf"\1 @ {folder}/\2", metadata)
     target = Path(metadata_directory, name)
     target.parent.mkdir()
     target.write_text(metadata)

@@ -1,4 +1,4 @@
-"""The four packages as they are given away: built, looked into, and installed where there is no checkout."""
+"""The packages as they are given away: built, looked into, and installed where there is no checkout."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ FOLDERS = {
     "latentserve-server": ROOT / "server",
     "latentserve-client": ROOT / "clients" / "python",
     "latentserve-training": ROOT / "training",
+    "latentserve-bulk": ROOT / "bulk",
 }
 VERSION = tomllib.loads((ROOT / "proto" / "pyproject.toml").read_text())["project"]["version"]
-FROM_A_CHECKOUT = ("latentserve-server", "latentserve-client", "latentserve-training")
+FROM_A_CHECKOUT = ("latentserve-server", "latentserve-client", "latentserve-training", "latentserve-bulk")
+# What jobs need of third parties has an environment of its own: tests/bulk installs and runs them there.
+INSTALLED = FROM_A_CHECKOUT[:-1]
 TRAINING_COMMANDS = ("train", "evaluate", "export", "import")
 SAMPLE = ("sample", "tiny", "--count", "5", "--seed", "7")
 # The runtime that the tests run with: both are the import package onnxruntime.
@@ -87,6 +90,7 @@ def test_a_wheel_says_what_it_is_and_needs(dist: Path, name: str) -> None:
     package = described(dist, name)
     assert (package.name, package.version) == (name, VERSION)
     beside = [] if name == "latentserve-proto" else [("latentserve-proto", f"~={VERSION}")]
+    beside += [("latentserve-server", f"~={VERSION}")] if name == "latentserve-bulk" else []
     assert [(each.name, str(each.specifier)) for each in siblings(package)] == beside
     assert not [requirement for requirement in package.requires or () if "@" in requirement]
     assert package.metadata["License-Expression"] == "Apache-2.0"
@@ -142,7 +146,7 @@ def test_the_commands_of_training_run_from_what_was_built_alone(dist: Path, envi
         assert environment.run(f"latentserve-{command}", "--version") == f"latentserve-{command} {VERSION}\n"
 
 
-@pytest.mark.parametrize("name", FROM_A_CHECKOUT)
+@pytest.mark.parametrize("name", INSTALLED)
 def test_a_checkout_is_installed_by_one_command(environment: FreshEnvironment, dist: Path, name: str) -> None:
     environment.provide(*needs(dist, name), "hatchling")
     environment.pip("install", "--no-index", "--no-build-isolation", FOLDERS[name])

@@ -1,0 +1,1 @@
+"""Very large jobs for the models of latentserve, on Ray Data."""

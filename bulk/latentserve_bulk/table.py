@@ -1,0 +1,80 @@
+"""Tables of rows: their columns in Arrow, and their bytes as Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from latentserve_bulk.job import ImageForm
+from latentserve_server.offline.pictures import png
+
+ROW_GROUP_BYTES = 16 << 20
+"""What the rows of a row group take, about, which is what must be read to have one of them."""
+
+REJECTED: pa.Schema = pa.schema([("index", pa.int64()), ("source", pa.string()), ("reason", pa.string())])
+"""Columns of rows that could not be made."""
+
+
+def tensor_field(name: str, dtype: Any, shape: Sequence[int]) -> pa.Field:
+    """A column of arrays of one shape, which the schema holds."""
+    return pa.field(name, pa.fixed_shape_tensor(pa.from_numpy_dtype(np.dtype(dtype)), list(shape)), nullable=False)
+
+
+def tensor_column(rows: NDArray[Any], shape: Sequence[int]) -> pa.Array:
+    """Rows [n, ...] as such a column."""
+    array = np.ascontiguousarray(rows.reshape(len(rows), *shape))
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(array)
+
+
+def image_field(form: ImageForm, shape: Sequence[int]) -> pa.Field:
+    """The column of images [channels, height, width]."""
+    if form == "png":
+        return pa.field("image", pa.binary(), nullable=False)
+    return tensor_field("image", form, shape)
+
+
+def image_column(form: ImageForm, images: NDArray[Any]) -> pa.Array:
+    """Images [n, channels, height, width], uint8 for "png" and "uint8", as such a column."""
+    if form == "png":
+        return pa.array([png(image) for image in images], pa.binary())
+    return tensor_column(images, images.shape[1:])
+
+
+def rows_of_group(row_bytes: int) -> int:
+    """How many rows of so many bytes a row group has."""
+    return max(1, ROW_GROUP_BYTES // row_bytes)
+
+
+class ParquetBuffer:
+    """A Parquet file in memory, a row group at a time."""
+
+    def __init__(self, schema: pa.Schema, *, repeats: bool = False) -> None:
+        """`repeats` says that values repeat, as bytes do, so that they are written as indices of a dictionary."""
+        self._schema = schema
+        self._sink = pa.BufferOutputStream()
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            schema,
+            compression="snappy",
+            use_dictionary=repeats,
+            write_statistics=[field.name for field in schema if field.name in ("index", "source")],
+        )
+        self.rows = 0
+        """Rows so far."""
+
+    def add(self, columns: Mapping[str, pa.Array]) -> None:
+        """Add rows as one row group, where there are any."""
+        table = pa.Table.from_arrays([columns[name] for name in self._schema.names], schema=self._schema)
+        if table.num_rows:
+            self._writer.write_table(table, row_group_size=table.num_rows)
+            self.rows += table.num_rows
+
+    def close(self) -> pa.Buffer:
+        """The file's bytes."""
+        self._writer.close()
+        return self._sink.getvalue()
