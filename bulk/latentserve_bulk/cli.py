@@ -54,9 +54,9 @@ def _make(request: Request, ended: list[RowRange]) -> int:
     from latentserve_bulk.run import run
 
     began = time.monotonic()
-    job = plan(request)
+    job, inputs = plan(request)
     try:
-        outcome = run(job, request.place, request.execution, ended)
+        outcome = run(job, request.place, request.execution, ended, inputs)
     except OSError as error:
         raise BulkError(f"{request.place.output}: {error.strerror or error}") from error
     seconds = time.monotonic() - began

@@ -11,12 +11,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 from latentserve.contract import MAX_INDEX, MAX_VERSION, NAME, TEMPERATURES, TRUNCATIONS
-from latentserve_bulk.job import IMAGE_FORMS, Numerics, SampleOptions
+from latentserve_bulk.job import IMAGE_FORMS, Command, ImageOptions, Numerics, SampleOptions
 from latentserve_bulk.run import Execution
 from latentserve_bulk.worker import Place
 from latentserve_server.offline.requests import PRIOR_NAMES
 
 PROG = "latentserve-bulk"
+LAKE_COMMANDS = {
+    "encode": "means and log variances, or codes, of images",
+    "score": "how well a model explains images",
+    "reconstruct": "images encoded and decoded again",
+}
 _MAX_SEED = 2**64 - 1
 _MAX_THREADS = 1024
 
@@ -34,9 +39,13 @@ class ModelName:
 class Request:
     """A job as it is asked for. What it is asked of is not looked at yet."""
 
+    command: Command
     model: ModelName
     rows: int
-    sample: SampleOptions
+    """Of samples; 0 of a lake."""
+    sample: SampleOptions | None
+    images: ImageOptions | None
+    """Without what only the lake and the model tell."""
     labels: tuple[str, ...]
     """By number or name."""
     range_rows: int | None
@@ -61,6 +70,8 @@ def read(argv: Sequence[str] | None) -> Request | Verification:
     parser.add_argument("--version", action="version", version=f"{PROG} {version('latentserve-server')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_sample(commands.add_parser("sample", help="draw images from the prior, into Parquet"))
+    for name, what in LAKE_COMMANDS.items():
+        _add_lake(commands.add_parser(name, help=what), name)
     verify = commands.add_parser("verify", help="hold the files of a finished job to its manifest")
     verify.add_argument("output", metavar="FOLDER", help="the job's output")
     arguments = parser.parse_args(argv)
@@ -79,10 +90,25 @@ def _add_sample(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truncation", type=number(*TRUNCATIONS), metavar="T", help="cut the noise off at +-T")
     parser.add_argument("--psi", type=number(-math.inf, math.inf), metavar="P", help="of models that take one")
     parser.add_argument("--labels", metavar="L,L,...", help="by number or name, in turn; default all there are")
+    _add_image(parser)
+    parser.add_argument("--latents", action="store_true", help="write the latents, too")
+
+
+def _add_lake(parser: argparse.ArgumentParser, command: str) -> None:
+    _add_common(parser)
+    what = "folder or URL of picture files, or of Parquet files"
+    parser.add_argument("--images", required=True, metavar="PATH", help=what)
+    parser.add_argument("--column", default="image", metavar="NAME", help="of images, in Parquet; default %(default)s")
+    parser.add_argument("--resize", action="store_true", help="bring pictures of other sizes to the model's")
+    parser.add_argument("--label", metavar="L", help="of all images, by number or name, of a conditional model")
+    if command == "reconstruct":
+        _add_image(parser)
+
+
+def _add_image(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image", choices=IMAGE_FORMS, default=IMAGE_FORMS[0], help="files, or tensors; default %(default)s"
     )
-    parser.add_argument("--latents", action="store_true", help="write the latents, too")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -108,20 +134,15 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
+    is_sample = arguments.command == "sample"
+    labels = arguments.labels if is_sample else arguments.label
     return Request(
+        command=arguments.command,
         model=arguments.model,
-        rows=arguments.count,
-        sample=SampleOptions(
-            seed=arguments.seed,
-            first_index=arguments.first_index,
-            prior=arguments.prior,
-            temperature=arguments.temperature,
-            truncation=arguments.truncation,
-            psi=arguments.psi,
-            image=arguments.image,
-            latents=arguments.latents,
-        ),
-        labels=tuple(arguments.labels.split(",")) if arguments.labels else (),
+        rows=arguments.count if is_sample else 0,
+        sample=_sample_options(arguments) if is_sample else None,
+        images=None if is_sample else _image_options(arguments),
+        labels=(tuple(labels.split(",")) if is_sample else (labels,)) if labels else (),
         range_rows=arguments.range_rows,
         batch_rows=arguments.batch_rows,
         device=arguments.device,
@@ -130,6 +151,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         place=Place(
             repository=_absolute(arguments.repository),
             output=_absolute(arguments.output),
+            images="" if is_sample else _absolute(arguments.images),
             threads=arguments.threads,
             cache=arguments.cache_dir and _absolute(arguments.cache_dir),
             strict=arguments.strict,
@@ -137,6 +159,26 @@ def _request(arguments: argparse.Namespace) -> Request:
         execution=Execution(
             address=arguments.address, workers=arguments.workers, shard=arguments.shard, quiet=arguments.quiet
         ),
+    )
+
+
+def _sample_options(arguments: argparse.Namespace) -> SampleOptions:
+    return SampleOptions(
+        seed=arguments.seed,
+        first_index=arguments.first_index,
+        prior=arguments.prior,
+        temperature=arguments.temperature,
+        truncation=arguments.truncation,
+        psi=arguments.psi,
+        image=arguments.image,
+        latents=arguments.latents,
+    )
+
+
+def _image_options(arguments: argparse.Namespace) -> ImageOptions:
+    form = arguments.image if arguments.command == "reconstruct" else IMAGE_FORMS[0]
+    return ImageOptions(
+        kind="pictures", lake="", column=arguments.column, resize=arguments.resize, labels=(), image=form
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from latentserve_bulk.errors import BulkError
 
-Command = Literal["sample"]
+Command = Literal["sample", "encode", "score", "reconstruct"]
 Numerics = Literal["fast", "portable"]
 ImageForm = Literal["png", "uint8", "float32"]
 IMAGE_FORMS: tuple[ImageForm, ...] = get_args(ImageForm)
@@ -57,6 +57,23 @@ class SampleOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ImageOptions:
+    """Which images are encoded, scored or reconstructed, and how they are read."""
+
+    kind: Literal["pictures", "parquet"]
+    lake: str
+    """SHA-256 of the names and sizes of the files, in hexadecimal."""
+    column: str
+    """That of the images, in Parquet."""
+    resize: bool
+    """Whether pictures of other sizes than the model's are brought to it."""
+    labels: tuple[int, ...]
+    """The one label of all, of a conditional model."""
+    image: ImageForm
+    """Of reconstructions."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """All that decides what is written. Two jobs that are equal write the same rows into the same files."""
 
@@ -73,7 +90,8 @@ class Job:
     device: str
     precision: str
     numerics: Numerics
-    sample: SampleOptions
+    sample: SampleOptions | None = None
+    images: ImageOptions | None = None
     format: int = FORMAT
 
     @property

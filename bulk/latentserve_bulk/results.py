@@ -1,6 +1,7 @@
 """The output folder of a job: its files, a record of every finished range, and the manifest of all.
 
-_job.json                    the job, written before anything else
+_inputs/<range>.parquet      where the images of a range are, of a job over a lake
+_job.json                    the job, written before all that follows
 rows-<start>-<stop>.parquet  the rows of a range
 _rejected/<range>.parquet    the rows that could not be made, with why; only where there are any
 _ranges/<range>.json         the record of a range, written last: a range with a record is finished
@@ -11,16 +12,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from latentserve_bulk.errors import BulkError, JobDiffers
 from latentserve_bulk.folder import Folder
 from latentserve_bulk.job import Job, RowRange
 
 JOB, MANIFEST = "_job.json", "_manifest.json"
-_RANGES, _REJECTED = "_ranges", "_rejected"
+_INPUTS, _RANGES, _REJECTED = "_inputs", "_ranges", "_rejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,8 @@ class Results:
         self._folder = folder
         self._job = job
 
-    def begin(self) -> None:
-        """Claim the folder for the job, or go on with it.
+    def begin(self, inputs: Iterable[pa.Table] = ()) -> None:
+        """Claim the folder for the job, or go on with it. `inputs` are written for every range, where there are any.
 
         Raises:
             JobDiffers: the folder has another job, or files of none. OSError: it cannot be written.
@@ -87,9 +91,24 @@ class Results:
         if written is None:
             if self._folder.sizes():
                 raise JobDiffers(f"{self._folder.url}: there are files of no job; name an empty folder")
+            for part, table in zip(self._job.ranges, inputs, strict=False):
+                sink = pa.BufferOutputStream()
+                pq.write_table(table, sink)
+                self._folder.write(f"{_INPUTS}/{part.name}.parquet", sink.getvalue())
             self._folder.write(JOB, self._job.to_json().encode())
         elif differences := self._job.differences(written.decode()):
             raise JobDiffers(f"{self._folder.url}: is of another job: {'; '.join(differences)}")
+
+    def inputs(self, part: RowRange) -> pa.Table:
+        """Where the images of a range are, as they were written.
+
+        Raises:
+            BulkError: they are not there. OSError: they cannot be read.
+        """
+        data = self._folder.read(f"{_INPUTS}/{part.name}.parquet")
+        if data is None:
+            raise BulkError(f"{self._folder.url}: {_INPUTS}/{part.name}.parquet is missing; begin with an empty folder")
+        return pq.read_table(pa.BufferReader(data))
 
     def finished(self) -> dict[RowRange, Record]:
         """The ranges that have a record and the files that it names.
@@ -146,7 +165,7 @@ class Results:
             "ranges": [json.loads(record.to_json()) for record in records],
         }
         self._folder.write(MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-        for folder in ("", _RANGES, _REJECTED):
+        for folder in ("", _INPUTS, _RANGES, _REJECTED):
             self._folder.remove_unfinished(folder)
         return manifest
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import pyarrow as pa
 from tqdm import tqdm
 
 from latentserve_bulk.cluster import ray_session
@@ -43,14 +44,16 @@ class Outcome:
     """Whether no range is missing, so that there is a manifest."""
 
 
-def run(job: Job, place: Place, execution: Execution, ended: list[RowRange]) -> Outcome:
+def run(
+    job: Job, place: Place, execution: Execution, ended: list[RowRange], inputs: Iterable[pa.Table] = ()
+) -> Outcome:
     """Make the ranges of the job that are missing. Those that are there are added to `ended`, also as they come.
 
     Raises:
         BulkError: the folder is of another job, or a range cannot be made. OSError: the folder cannot be used.
     """
     results = Results(Folder(place.output), job)
-    results.begin()
+    results.begin(inputs)
     mine = _shard(job.ranges, execution.shard)
     finished = results.finished()
     ended += [part for part in mine if part in finished]

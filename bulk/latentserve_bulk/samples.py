@@ -65,6 +65,7 @@ class SampleMaker:
     """Makes the ranges of one job with a model that is open."""
 
     def __init__(self, job: Job, found: FoundVersion, model: OfflineModel) -> None:
+        assert job.sample is not None
         self._options = job.sample
         self._found = found
         self._model = model

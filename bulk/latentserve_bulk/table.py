@@ -53,9 +53,14 @@ def rows_of_group(row_bytes: int) -> int:
 class ParquetBuffer:
     """A Parquet file in memory, a row group at a time."""
 
-    def __init__(self, schema: pa.Schema, *, repeats: bool = False) -> None:
-        """`repeats` says that values repeat, as bytes do, so that they are written as indices of a dictionary."""
+    def __init__(self, schema: pa.Schema, *, repeats: bool = False, group_rows: int = 1) -> None:
+        """`repeats` says that values repeat, as bytes do, so that they are written as indices of a dictionary.
+
+        Rows that are added are a row group each time, or once there are `group_rows`.
+        """
         self._schema = schema
+        self._group_rows = group_rows
+        self._waiting = list[pa.Table]()
         self._sink = pa.BufferOutputStream()
         self._writer = pq.ParquetWriter(
             self._sink,
@@ -68,13 +73,20 @@ class ParquetBuffer:
         """Rows so far."""
 
     def add(self, columns: Mapping[str, pa.Array]) -> None:
-        """Add rows as one row group, where there are any."""
+        """Add rows."""
         table = pa.Table.from_arrays([columns[name] for name in self._schema.names], schema=self._schema)
-        if table.num_rows:
-            self._writer.write_table(table, row_group_size=table.num_rows)
-            self.rows += table.num_rows
+        self._waiting.append(table)
+        self.rows += table.num_rows
+        if sum(part.num_rows for part in self._waiting) >= self._group_rows:
+            self._write()
 
     def close(self) -> pa.Buffer:
         """The file's bytes."""
+        self._write()
         self._writer.close()
         return self._sink.getvalue()
+
+    def _write(self) -> None:
+        if rows := sum(part.num_rows for part in self._waiting):
+            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=rows)
+        self._waiting.clear()

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from latentserve_bulk.errors import BulkError, RowRejected
 from latentserve_bulk.folder import Folder
 from latentserve_bulk.job import Job, RowRange
+from latentserve_bulk.lake import Lake
+from latentserve_bulk.lake_rows import LakeMaker
 from latentserve_bulk.results import Made, Record, Results
 from latentserve_bulk.samples import SampleMaker
 from latentserve_server.errors import LatentServeError
@@ -33,6 +35,8 @@ class Place:
     """The path or URL of the output folder, as every worker reaches it."""
     threads: int
     """Threads of each worker."""
+    images: str = ""
+    """The path or URL of the lake, as every worker reaches it; empty where there is none."""
     cache: str = ""
     """Directory for the bundles of a URL; empty for one that goes with the process."""
     strict: bool = False
@@ -47,7 +51,7 @@ class RangeWorker:
         self._place = place
         self._results = Results(Folder(place.output), job)
         self._opened = ExitStack()
-        self._maker: SampleMaker | None = None
+        self._maker: SampleMaker | LakeMaker | None = None
 
     def __call__(self, batch: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Make the ranges of a batch, columns "start" and "stop"; returns "record", JSON, or "error", and "start"."""
@@ -83,7 +87,7 @@ class RangeWorker:
         self._opened.close()
         self._maker = None
 
-    def _open(self) -> SampleMaker:
+    def _open(self) -> SampleMaker | LakeMaker:
         if self._maker is not None:
             return self._maker
         job, cache = self._job, Path(self._place.cache) if self._place.cache else None
@@ -99,7 +103,11 @@ class RangeWorker:
         )
         model = OfflineModel(found, options)
         self._opened.callback(model.close)
-        self._maker = SampleMaker(job, found, model)
+        if job.images is None:
+            self._maker = SampleMaker(job, found, model)
+        else:
+            lake = Lake(self._place.images, job.images.column)
+            self._maker = LakeMaker(job, found, model, lake, self._results.inputs)
         return self._maker
 
 

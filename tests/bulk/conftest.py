@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_bundle import TinyModel
 
@@ -14,6 +15,8 @@ Command = Callable[..., tuple[int, str, str]]
 
 MODELS = {
     "vae": TinyModel(),
+    "calibrated": TinyModel(quantiles=tuple(np.linspace(5, 40, 101))),
+    "gan": TinyModel(kind="gan"),
     "conditional": TinyModel(labels=3, channels=3, conv=True),
     "fragile": TinyModel(fragile=True),
     "codes": TinyModel(kind="vq", codes=8, noise_dim=4, latent_dim=6, latent_shape=(2, 3)),

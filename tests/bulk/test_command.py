@@ -17,7 +17,7 @@ def sample(repository: Path, output: Path, *words: object, model: str = "vae") -
 @pytest.mark.parametrize(
     ("model", "words", "problem"),
     [
-        ("other", (), "there is no model 'other'; it has codes, conditional, fragile, many, vae"),
+        ("other", (), "there is no model 'other'; it has calibrated, codes, conditional, fragile, gan, many, vae"),
         ("vae:2", (), "model 'vae' has no version 2; it has 1"),
         ("vae@best", (), "model 'vae' has no alias 'best'"),
         ("vae", ("--prior", "mixture"), "prior: the model's bundle carries no mixture"),
