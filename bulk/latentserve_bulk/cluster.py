@@ -21,6 +21,8 @@ _MOST_BLOCKS = 10_000
 _OBJECT_STORE_BYTES = 100 << 20
 """What a Ray that is started here keeps for objects, of which there are ranges and their records alone."""
 
+_THIS_MACHINE = ("127.0.0.1", "localhost")
+
 
 @contextmanager
 def ray_session(address: str | None) -> Iterator[RaySession]:
@@ -33,7 +35,7 @@ def ray_session(address: str | None) -> Iterator[RaySession]:
     # there is to be no cluster, by a variable that is named after other systems.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    if address is None:
+    if address is None or address.partition(":")[0] in _THIS_MACHINE:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
