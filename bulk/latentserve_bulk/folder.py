@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pyarrow import fs
 
 from latentserve_bulk.errors import BulkError
 
 _UNFINISHED = ".unfinished-"
+
+
+class Sink(io.RawIOBase):
+    """A file that is being written, with what it will be known by.
+
+    Rows go to it as they are made: to gather a file of 100 MB in new memory may take longer than to compute it.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.size_bytes = 0
+        """Bytes so far."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes so far, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """As `size_bytes`."""
+        return self.size_bytes
+
+    def write(self, data: Any) -> int:
+        """Add bytes; returns how many."""
+        self._digest.update(data)
+        self._file.write(data)
+        self.size_bytes += (size := memoryview(data).nbytes)
+        return size
 
 
 class Folder:
@@ -32,7 +70,13 @@ class Folder:
         self._is_local = isinstance(self._files, fs.LocalFileSystem)
 
     def write(self, name: str, data: Any) -> None:
-        """Put a file of these bytes in its place, in which there may be another one. A reader never sees a part of it.
+        """Put a file of these bytes in its place; as `writing`."""
+        with self.writing(name) as file:
+            file.write(data)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Sink]:
+        """A file that is put in its place, in which there may be another one, as the block ends, or not at all.
 
         Raises:
             OSError: it cannot be written.
@@ -40,14 +84,16 @@ class Folder:
         path = f"{self._root}/{name}"
         folder = path.rpartition("/")[0]
         self._files.create_dir(folder, recursive=True)
-        if not self._is_local:  # an object is there once all of it is
+        if not self._is_local:  # an object is there once its stream is closed, also by an error
+            buffer = io.BytesIO()
+            yield Sink(buffer)
             with self._files.open_output_stream(path) as stream:
-                stream.write(data)
+                stream.write(buffer.getbuffer())
             return
         unfinished = Path(folder, f"{_UNFINISHED}{uuid.uuid4().hex}")
         try:
             with unfinished.open("wb") as file:
-                file.write(data)
+                yield Sink(file)
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)

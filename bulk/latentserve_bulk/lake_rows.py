@@ -17,7 +17,7 @@ from latentserve_bulk.results import Made
 from latentserve_bulk.samples import FORMS
 from latentserve_bulk.table import (
     REJECTED,
-    ParquetBuffer,
+    ParquetFile,
     image_column,
     image_field,
     rows_of_group,
@@ -95,20 +95,21 @@ class LakeMaker:
         self._at_once = min(rows_of_group(pixel_bytes), _MOST_AT_ONCE)
         self._group_rows = rows_of_group(row_bytes)
 
-    def make(self, part: RowRange) -> Made:
-        """The rows of a range."""
+    def make(self, part: RowRange, sink: Any) -> Made:
+        """Write the rows of a range to a sink, as Parquet."""
         repeats = self._command == "reconstruct" and self._options.image == "uint8"
-        rows = ParquetBuffer(self._schema, repeats=repeats, group_rows=self._group_rows)
-        rejected = ParquetBuffer(REJECTED)
+        rows = ParquetFile(sink, self._schema, repeats=repeats, group_rows=self._group_rows)
+        unmade = pa.BufferOutputStream()
+        rejected = ParquetFile(unmade, REJECTED)
         index = part.start
         for read in self._lake.rows(self._pieces(part), self._options.kind, self._at_once):
             self._add(read, index, rows, rejected)
             index += len(read)
-        return Made(
-            rows.close(), rows.rows, rejected.close(), rejected.rows, self._model.numerics, str(self._model.device)
-        )
+        rows.close()
+        rejected.close()
+        return Made(rows.rows, unmade.getvalue(), rejected.rows, self._model.numerics, str(self._model.device))
 
-    def _add(self, read: Sequence[Row], first: int, rows: ParquetBuffer, rejected: ParquetBuffer) -> None:
+    def _add(self, read: Sequence[Row], first: int, rows: ParquetFile, rejected: ParquetFile) -> None:
         """Add images, of which the first has this index."""
         reasons: dict[int, str] = {}
         pixels = list[NDArray[np.float32]]()

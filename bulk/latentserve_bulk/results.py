@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from latentserve_bulk.errors import BulkError, JobDiffers
-from latentserve_bulk.folder import Folder
+from latentserve_bulk.folder import Folder, Sink
 from latentserve_bulk.job import Job, RowRange
 
 JOB, MANIFEST = "_job.json", "_manifest.json"
@@ -132,16 +132,21 @@ class Results:
                 found[part] = record
         return found
 
-    def write(self, part: RowRange, made: Made) -> Record:
-        """Write the files of a range, and its record last.
+    def write(self, part: RowRange, make: Callable[[Sink], Made]) -> Record:
+        """Write the files of a range, and its record last. `make` writes the rows.
 
         Raises:
-            OSError: one cannot be written.
+            OSError: one cannot be written. Exception: what `make` raises, of which nothing is left.
         """
-        rejected = None
+        path = f"{part.name}.parquet"
+        with self._folder.writing(path) as sink:
+            made = make(sink)
+        file, rejected = WrittenFile(path, sink.size_bytes, sink.sha256, made.rows), None
         if made.rejected_rows:
-            rejected = self._write(f"{_REJECTED}/{part.name}.parquet", made.rejected, made.rejected_rows)
-        file = self._write(f"{part.name}.parquet", made.parquet, made.rows)
+            path = f"{_REJECTED}/{path}"
+            with self._folder.writing(path) as sink:
+                sink.write(made.rejected)
+            rejected = WrittenFile(path, sink.size_bytes, sink.sha256, made.rejected_rows)
         record = Record(part.start, part.stop, file, rejected, made.numerics, made.device)
         self._folder.write(f"{_RANGES}/{part.name}.json", record.to_json().encode())
         return record
@@ -169,17 +174,11 @@ class Results:
             self._folder.remove_unfinished(folder)
         return manifest
 
-    def _write(self, path: str, data: Any, rows: int) -> WrittenFile:
-        self._folder.write(path, data)
-        return WrittenFile(path, len(memoryview(data)), hashlib.sha256(data).hexdigest(), rows)
-
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The rows of a range as Parquet files, and those that could not be made."""
+    """What was written of a range, and the rows that could not be made, as a Parquet file in a buffer."""
 
-    parquet: Any
-    """A buffer."""
     rows: int
     rejected: Any
     rejected_rows: int

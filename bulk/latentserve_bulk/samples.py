@@ -15,7 +15,7 @@ from latentserve_bulk.job import ImageForm, Job, RowRange, SampleOptions
 from latentserve_bulk.results import Made
 from latentserve_bulk.table import (
     REJECTED,
-    ParquetBuffer,
+    ParquetFile,
     image_column,
     image_field,
     rows_of_group,
@@ -75,17 +75,18 @@ class SampleMaker:
         self._latent = "codes" if latent.codes else "latent"
         self._schema = self._columns()
 
-    def make(self, part: RowRange) -> Made:
-        """The rows of a range."""
-        rows = ParquetBuffer(self._schema, repeats=self._options.image == "uint8")
-        rejected = ParquetBuffer(REJECTED)
+    def make(self, part: RowRange, sink: Any) -> Made:
+        """Write the rows of a range to a sink, as Parquet."""
+        rows = ParquetFile(sink, self._schema, repeats=self._options.image == "uint8")
+        unmade = pa.BufferOutputStream()
+        rejected = ParquetFile(unmade, REJECTED)
         for start in range(part.start, part.stop, self._group_rows):
             self._add(start, min(start + self._group_rows, part.stop), rows, rejected)
-        return Made(
-            rows.close(), rows.rows, rejected.close(), rejected.rows, self._model.numerics, str(self._model.device)
-        )
+        rows.close()
+        rejected.close()
+        return Made(rows.rows, unmade.getvalue(), rejected.rows, self._model.numerics, str(self._model.device))
 
-    def _add(self, start: int, stop: int, rows: ParquetBuffer, rejected: ParquetBuffer) -> None:
+    def _add(self, start: int, stop: int, rows: ParquetFile, rejected: ParquetFile) -> None:
         """Add rows `start` to `stop - 1` of the job."""
         options, first = self._options, self._options.first_index + start
         form = FORMS[options.image]

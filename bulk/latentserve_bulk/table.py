@@ -50,10 +50,10 @@ def rows_of_group(row_bytes: int) -> int:
     return max(1, ROW_GROUP_BYTES // row_bytes)
 
 
-class ParquetBuffer:
-    """A Parquet file in memory, a row group at a time."""
+class ParquetFile:
+    """A Parquet file that is being written, a row group at a time."""
 
-    def __init__(self, schema: pa.Schema, *, repeats: bool = False, group_rows: int = 1) -> None:
+    def __init__(self, sink: Any, schema: pa.Schema, *, repeats: bool = False, group_rows: int = 1) -> None:
         """`repeats` says that values repeat, as bytes do, so that they are written as indices of a dictionary.
 
         Rows that are added are a row group each time, or once there are `group_rows`.
@@ -61,9 +61,8 @@ class ParquetBuffer:
         self._schema = schema
         self._group_rows = group_rows
         self._waiting = list[pa.Table]()
-        self._sink = pa.BufferOutputStream()
         self._writer = pq.ParquetWriter(
-            self._sink,
+            sink,
             schema,
             compression="snappy",
             use_dictionary=repeats,
@@ -80,11 +79,10 @@ class ParquetBuffer:
         if sum(part.num_rows for part in self._waiting) >= self._group_rows:
             self._write()
 
-    def close(self) -> pa.Buffer:
-        """The file's bytes."""
+    def close(self) -> None:
+        """Write what is left of it, and leave the sink open."""
         self._write()
         self._writer.close()
-        return self._sink.getvalue()
 
     def _write(self) -> None:
         if rows := sum(part.num_rows for part in self._waiting):

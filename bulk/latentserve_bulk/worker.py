@@ -73,14 +73,17 @@ class RangeWorker:
                 be made.
         """
         try:
-            made = self._open().make(part)
-            if made.rejected_rows and self._place.strict:
-                raise RowRejected(f"--strict: {_first_reason(made)}")
-            return self._results.write(part, made)
+            maker = self._open()
+            return self._results.write(part, lambda sink: self._checked(maker.make(part, sink)))
         except OSError as error:
             raise BulkError(f"{self._place.output}: {error.strerror or error}") from error
         except LatentServeError as error:
             raise BulkError(f"{self._job.model}:{self._job.version}: {error}") from error
+
+    def _checked(self, made: Made) -> Made:
+        if made.rejected_rows and self._place.strict:
+            raise RowRejected(f"--strict: {_first_reason(made)}")
+        return made
 
     def close(self) -> None:
         """Close the model."""
