@@ -192,6 +192,9 @@ bench bench-quick:
 	test $(REPOSITORY) != demo/models || $(MAKE) demo/done
 	PYTHONPATH=benchmarks $(BIN)/python -m front --repository $(REPOSITORY) --environments .venv $(if $(findstring quick,$@),--quick)
 
+bench-bulk: .venv/bulk/installed demo/done  ## Measure jobs beside bare onnxruntime and beside a script on Ray, on the demo's models (three minutes).
+	OMP_NUM_THREADS=1 PYTHONPATH=benchmarks .venv/bulk/bin/python -m bulk --repository demo/models --ray
+
 bench-security: demo/done  ## Measure what TLS, tokens and limits cost a call, on the demo's models (three minutes).
 	PYTHONPATH=benchmarks $(BIN)/python -m front.security --repository demo/models
 

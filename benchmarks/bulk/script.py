@@ -37,7 +37,13 @@ class Decode:
 def main(decoder: str, output: str, count: int, workers: int, folder: str) -> None:
     """Draw so many rows; prints the seconds of the pipeline, without those that Ray took to start."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.init(address="local", num_cpus=workers + 1, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    ray.init(
+        address="local",
+        num_cpus=workers + 1,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+    )
     ray.data.DataContext.get_current().enable_progress_bars = False
     began = time.perf_counter()
     ray.data.range(count).map_batches(

@@ -64,7 +64,7 @@ class ParquetFile:
         self._writer = pq.ParquetWriter(
             sink,
             schema,
-            compression="snappy",
+            compression="snappy" if repeats else {"source": "snappy"},  # floats and PNG files do not shrink
             use_dictionary=repeats,
             write_statistics=[field.name for field in schema if field.name in ("index", "source")],
         )

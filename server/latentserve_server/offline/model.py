@@ -32,6 +32,8 @@ Float32 = NDArray[np.float32]
 
 _ENCODER, _DECODER, _PRIOR = pb.GRAPH_ROLE_ENCODER, pb.GRAPH_ROLE_DECODER, pb.GRAPH_ROLE_PRIOR
 _CODES = "codes"
+_DRAWN_BYTES = 1 << 20
+"""Noise that is drawn at once: the less at a time, the more a row costs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,9 +141,13 @@ class OfflineModel:
         count, most = len(next(iter(inputs.values()))), self._opened.max_batch_rows
         collected: dict[str, NDArray[Any]] = {}
         failed: dict[int, str] = {}
+        at_once = most * max(1, _DRAWN_BYTES * count // (most * sum(rows.nbytes for rows in inputs.values())))
+        drawn: Mapping[str, NDArray[Any]] = {}
         for start in range(0, count, most):
-            batch = {name: _drawn(rows[start : start + most]) for name, rows in inputs.items()}
-            part = self._run_batch(graph, batch, wanted)
+            first = start % at_once
+            if not first:
+                drawn = {name: _drawn(rows[start : start + at_once]) for name, rows in inputs.items()}
+            part = self._run_batch(graph, {name: rows[first : first + most] for name, rows in drawn.items()}, wanted)
             failed |= {start + row: why for row, why in part.failed.items()}
             for name, rows in part.outputs.items():
                 if name not in collected:
