@@ -2,14 +2,13 @@
 
     python -m bulk --repository demo/models [--ray]
 
-On one core, each measured between runs of bare onnxruntime, whose rows go nowhere. With `--ray`, jobs of two sizes: what
-the larger one takes longer is without what Ray takes to start.
+On one core, each measured between runs of bare onnxruntime, whose rows go nowhere. With `--ray`, whole commands
+of two workers each, the start of Ray among it.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import subprocess
 import sys
@@ -86,22 +85,17 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def on_ray(repository: Path, model: str, rows: int) -> None:
-    """Jobs and scripts of two sizes, one after the other, with two workers."""
-    sizes, folder = (4 * rows, 12 * rows), Path(tempfile.mkdtemp())
-    decoder = str(repository / model / "1" / "decoder.onnx")
-    taken: dict[str, list[float]] = {"bulk": [], "script": []}
-    for count in sizes:
-        output = str(folder / str(count))
+    """A job and a script of the same rows, one after the other, with two workers each."""
+    count, decoder = 12 * rows, str(repository / model / "1" / "decoder.onnx")
+    with tempfile.TemporaryDirectory() as folder:
         words = ["--count", str(count), "--range-rows", str(rows), "--image", "float32", "--workers", "2", "--quiet"]
-        job = ["sample", model, "--repository", str(repository), "--seed", "1", "--output", f"{output}-bulk", *words]
-        command = [sys.executable, "-c", "from latentserve_bulk.cli import main; raise SystemExit(main())", *job]
-        taken["bulk"].append(seconds(lambda command=command: subprocess.run(command, check=True)))  # type: ignore[misc]
-        script = [sys.executable, "-m", "bulk.script", decoder, "image", str(count), "2", f"{output}-script"]
-        taken["script"].append(seconds(lambda script=script: subprocess.run(script, check=True)))  # type: ignore[misc]
-    shutil.rmtree(folder)
-    rates = {name: (sizes[1] - sizes[0]) / (large - small) for name, (small, large) in taken.items()}
-    ratio = rates["bulk"] / rates["script"]
-    print(f"{model} on Ray: {rates['bulk']:.0f} rows/s, {ratio:.2f} of the script's {rates['script']:.0f}")
+        where = ["--repository", str(repository), "--seed", "1", "--output", f"{folder}/bulk"]
+        command = "from latentserve_bulk.cli import main; raise SystemExit(main())"
+        job = [sys.executable, "-c", command, "sample", model, *where, *words]
+        script = [sys.executable, "-m", "bulk.script", decoder, "image", str(count), "2", f"{folder}/script"]
+        own = seconds(lambda: subprocess.run(job, check=True))
+        other = seconds(lambda: subprocess.run(script, check=True))
+    print(f"{model} on Ray: {count / own:.0f} rows/s, {other / own:.2f} of the script's {count / other:.0f}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from pathlib import Path
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read by Ray as it is imported: 127.0.0.1 is to be meant
@@ -35,17 +34,11 @@ class Decode:
 
 
 def main(decoder: str, output: str, count: int, workers: int, folder: str) -> None:
-    """Draw so many rows; prints the seconds of the pipeline, without those that Ray took to start."""
+    """Draw so many rows into a folder of Parquet files."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.init(
-        address="local",
-        num_cpus=workers + 1,
-        include_dashboard=False,
-        log_to_driver=False,
-        _node_ip_address="127.0.0.1",
-    )
+    cpus = workers + 1
+    ray.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
     ray.data.DataContext.get_current().enable_progress_bars = False
-    began = time.perf_counter()
     ray.data.range(count).map_batches(
         Decode,
         fn_constructor_args=(str(Path(decoder).resolve()), output),
@@ -53,7 +46,6 @@ def main(decoder: str, output: str, count: int, workers: int, folder: str) -> No
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
     ).write_parquet(folder)
-    print(time.perf_counter() - began)
     ray.shutdown()
 
 
