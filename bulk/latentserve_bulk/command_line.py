@@ -115,7 +115,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=model_name, metavar="MODEL", help="name, name:3 (version) or name@stable (alias)")
     parser.add_argument("--repository", required=True, metavar="PATH", help="directory or URL of bundles")
     parser.add_argument("--output", required=True, metavar="PATH", help="folder or URL, as every worker reaches it")
-    parser.add_argument("--address", help="of a cluster of Ray, host:port or auto; default: start Ray here")
+    parser.add_argument("--address", help="of a cluster of Ray, host:port; default: start Ray here")
     parser.add_argument("--workers", type=integer(1, 1 << 20), metavar="N", help="at a time, at most; default all room")
     parser.add_argument(
         "--threads", type=integer(1, _MAX_THREADS), default=1, metavar="K", help="of each worker on the CPU; default 1"

@@ -56,7 +56,7 @@ def job(repository: Path, output: Path, *more: object) -> Iterator[subprocess.Po
         if process.poll() is None:
             process.kill()
         process.communicate()
-        if not all_end(started, 3):  # of a driver that was killed, Ray's agents look after it once a minute
+        if not all_end(started, 3):  # Ray's agents outlive a driver that was killed
             for pid in named(started, "ray::"):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
