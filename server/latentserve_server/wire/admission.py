@@ -17,8 +17,11 @@ from latentserve_server.errors import InvalidArgument, LatentServeError, Overloa
 from latentserve_server.wire.field_count import FieldLimits, count_fields
 
 STOPPING = "the server is stopping; ask another one"
-_COME_BACK_SECONDS = (0.5, 1.5)
-"""A refused caller is told a time between these, drawn at random, so that those of a burst do not return as one."""
+
+
+def come_back_seconds() -> float:
+    """When a refused caller is to come back, drawn at random, so that those of a burst do not return as one."""
+    return random.uniform(0.5, 1.5)
 
 
 class Admitted(Protocol):
@@ -60,8 +63,8 @@ class Admission(Generic[CallT]):
             return ShuttingDown(STOPPING)
         if len(self.under_way) < self._max_calls:
             return None
-        wait = random.uniform(*_COME_BACK_SECONDS)
-        return Overloaded(f"{len(self.under_way)} of at most {self._max_calls} calls are under way", retry_after=wait)
+        text = f"{len(self.under_way)} of at most {self._max_calls} calls are under way"
+        return Overloaded(text, retry_after=come_back_seconds())
 
     def take(self, call: CallT) -> None:
         """Count a call, which has a place until `leave`."""

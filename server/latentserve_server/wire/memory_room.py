@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable
 from pathlib import Path
 
 from latentserve.control_group import memory_limit
 from latentserve_server.errors import Overloaded
+from latentserve_server.wire.admission import come_back_seconds
 
 _LOOK_NS = 5_000_000
 """How old a look at the memory in use may be. A look takes microseconds, and a call not many more."""
@@ -20,7 +20,6 @@ _LATELY = 1 / 16
 """The weight of the last request in what requests take on average."""
 _COPIES = 2
 """A request is in memory as gRPC received it, and as it is read."""
-_COME_BACK_SECONDS = (0.5, 1.5)
 
 
 class MemoryRoom:
@@ -90,8 +89,8 @@ class MemoryRoom:
         if self._bytes_used + wanted <= most:
             return None
         used = f"{self._bytes_used} of at most {most} bytes are in use"
-        wait = random.uniform(*_COME_BACK_SECONDS)
-        return Overloaded(f"memory: {used}, and {self._coming} requests are on their way", retry_after=wait)
+        text = f"memory: {used}, and {self._coming} requests are on their way"
+        return Overloaded(text, retry_after=come_back_seconds())
 
     def _look(self, now_ns: int, *, is_idle: bool) -> None:
         self._looked_ns = now_ns
