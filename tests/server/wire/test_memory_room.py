@@ -50,8 +50,10 @@ async def test_beside_others_a_call_is_refused_where_memory_is_short(repository:
 
 
 async def test_without_a_share_nobody_is_refused(repository: Path) -> None:
-    async with running_server(repository, max_memory_share=0.0) as served:
+    async with running_server(repository, max_memory_share=0.0, metrics_listen="127.0.0.1:0") as served:
         await asyncio.gather(*(served.generation.Sample(REQUEST) for _ in range(50)))
+        assert not await served.metric("memory_refused_calls_total")
+        assert await served.metric("requests_total", method="Sample", code="OK") == 50
 
 
 def room(used: int, limit: int) -> MemoryRoom:
