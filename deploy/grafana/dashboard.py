@@ -254,6 +254,15 @@ def processes() -> Sequence[Builder[Panel]]:
             ),
         ),
         _curves(
+            "Calls refused for want of memory",
+            "Before they were read, by replica.",
+            "reqps",
+            (
+                f"sum by (instance) (rate({of_job('latentserve_memory_refused_calls_total')}[$__rate_interval]))",
+                "{{instance}}",
+            ),
+        ),
+        _curves(
             "Processors",
             "Busy on the mean, of each replica.",
             "short",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -43,6 +45,27 @@ async def test_failed_calls_burn_the_budget(watch: Watch, tmp_path: Path) -> Non
             with pytest.raises(grpc.aio.AioRpcError, match="DEADLINE_EXCEEDED"):
                 await stub.Decode(decoding_that_lasts_like(1e9), timeout=0.1)
         await watched.until_fires("LatentserveFailuresBurnFast", "LatentserveFailuresBurnSlowly")
+
+
+async def test_calls_that_memory_refuses_are_told_of(watch: Watch, tmp_path: Path) -> None:
+    TinyModel(slow=True).write(tmp_path / "vae" / "1")
+    async with watch(tmp_path, "--max-memory-share=1e-6") as watched, channel_to(watched.port) as channel:
+        stub = generation_pb2_grpc.GenerationServiceStub(channel)
+        await stub.Decode(decoding_that_lasts_like(0))  # alone, it may take what it wants
+        await watched.until_watched()
+        assert watched.prometheus.query(FIRING) == []
+        async with asyncio.TaskGroup() as group:
+            calls = [group.create_task(refused_again_and_again(stub)) for _ in range(2)]
+            burns = ("LatentserveFailuresBurnFast", "LatentserveFailuresBurnSlowly")
+            await watched.until_fires("LatentserveMemoryRefusesCalls", *burns)
+            for call in calls:
+                call.cancel()
+
+
+async def refused_again_and_again(stub: generation_pb2_grpc.GenerationServiceStub) -> None:
+    while True:
+        with suppress(grpc.aio.AioRpcError):
+            await stub.Decode(decoding_that_lasts_like(0))
 
 
 async def test_a_version_that_does_not_load_is_told_of_until_it_is_mended(watch: Watch, shelf: Shelf) -> None:
